@@ -1,1 +1,1 @@
-"""What a version is, tried on a sample of items and on variants of them: `dynamodt check`. It only reads."""
+"""Tests the properties of a version on a sample of items and on variants of them: `dynamodt check`. It only reads."""

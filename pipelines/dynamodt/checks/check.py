@@ -1,4 +1,4 @@
-"""`check`: a table's versions, one after the other, each on what the one before has made of a sample of items.
+"""`check`: applies a table's versions in order to a sample of items, each to the results of the one before.
 
 The items come from random segments of a scan, an export in S3, or a file.
 """
@@ -105,7 +105,7 @@ def check_tables(
 
 
 def _chosen(scripts: Sequence[Script], at: int, version: int | None) -> tuple[Script, ...]:
-    """The versions to check: the one that is named, every pending one, or all."""
+    """The versions to check: the given one, every pending one, or all."""
     if version is None:
         return tuple(script for script in scripts if script.sequence > at) or tuple(scripts)
     found = tuple(script for script in scripts if script.sequence == version)
@@ -167,8 +167,8 @@ class _Checking:
         return tuple(found), notices
 
     def _version_of(self, sample: Sample, at: int, first: int) -> int:
-        """The version of the table that the sample's items have; those of a file that does not tell are what the first
-        version to check is for."""
+        """The version of the sample's items; a file without one is taken to have the input of the first version to
+        check."""
         if sample.version is not None:
             return min(sample.version, len(self.scripts))
         return first - 1 if self.options.items else at
@@ -177,8 +177,7 @@ class _Checking:
         return [script for script in self.scripts if start <= script.sequence < end]
 
     def _before(self, first: int, there: int, images: list[Image]) -> tuple[list[Image], bool, str]:
-        """The items as the version `first` would get them: if the sample is of a later version, what its versions'
-        `transform_down` make of it."""
+        """The items as the input of version `first`: a sample of a later version is taken back by `transform_down`."""
         undone = self._between(first, there + 1)[::-1]
         if not undone or not images:
             return images, False, ""
@@ -192,7 +191,7 @@ class _Checking:
         return images, True, f"{which}: version {first} is tried on what transform_down makes of them"
 
     def _undone(self, script: Script, images: list[Image]) -> list[Image]:
-        """What a version's transform_down makes of items; those that it fails on are left out."""
+        """The results of a version's transform_down; items that it fails on are left out."""
         if not script.has_down:
             return images
         watch, found = Watch(self.options.seconds), dict[str, Image]()
@@ -222,8 +221,8 @@ class _Checking:
         return VersionTrial(asked, elsewhere, self.notify).check(images)
 
     def _asked(self, script: Script, derived: bool) -> Asked:
-        """A version with its tables and its prepared data. Raises Refused for another key than the table's, and what
-        makes its target unusable."""
+        """A version with its tables and its prepared data. Raises Refused for another key than the table's and for an
+        unusable target."""
         if script.key and script.key != self.table.key:
             raise Refused(
                 f"KEY is not the key of table {self.table.name}",

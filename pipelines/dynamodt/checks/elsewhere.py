@@ -1,8 +1,8 @@
 """The same version in another process: another hash seed, time, time zone and current folder, another machine's and
 user's name, other order of items and of their attributes, fresh modules.
 
-A script that is loaded after `shift` gets classes and functions that are more than a year off, on another weekday and
-at another time of the day, so that a result that depends on the clock differs.
+A script that is loaded after `shift` gets a clock that is more than a year off, on another weekday and at another time
+of the day, so that a result that depends on the clock differs.
 
 A worker of a run is another process than the one that read the item first, so a result must not depend on any of these.
 `python -m dynamodt.checks.elsewhere` is that process; it reads requests from stdin and answers on stdout, both pickled.
@@ -88,8 +88,8 @@ class Elsewhere:
         self.close()
 
     def observed(self, side: Side, images: Sequence[Image], alike: int = 0) -> list[Observed] | None:
-        """What the side makes of the images there, in their order. None: that process has ended, or the script cannot
-        be loaded there."""
+        """The results of the side for the images there, in their order. None: that process has ended, or the script
+        cannot be loaded there."""
         found: list[Observed] | None = self._asked(Asked(side, tuple(images), alike))
         return found
 
@@ -166,7 +166,7 @@ def _answer(asked: Asked) -> list[Observed] | list[Image] | None:
             images = asked.images[::-1] if reverse else asked.images
             images = images if asked.alike >= _ATTRIBUTES else tuple(map(_turned, images))
             found = [subject.observe(image) for image in images]
-            with suppress(DynamodtError, HangError):  # is found where it was asked
+            with suppress(DynamodtError, HangError):  # is reported by the process that asked
                 subject.close()
         return found[::-1] if reverse else found
     except (DynamodtError, HangError):
@@ -248,7 +248,7 @@ class _Date(_DATE, metaclass=_Kind):
 
 
 def shift() -> Callable[[], None]:
-    """Shifts this process's clock; returns what sets it right again."""
+    """Shifts this process's clock; returns the function that restores it."""
     names = (*_CLOCKS, *(f"{name}_ns" for name in _CLOCKS), "gmtime", "localtime", "strftime", "ctime")
     before = {name: getattr(time, name) for name in names}
     of = before["localtime"]
@@ -288,7 +288,7 @@ for _class, _name in ((_Datetime, "datetime"), (_Date, "date")):
 
 
 def _main() -> None:
-    """Keeps the pipes for itself: what the author's code prints goes nowhere."""
+    """Serves requests on the pipes; what the author's code prints is discarded."""
     for module, name in ((socket, "gethostname"), (socket, "getfqdn"), (platform, "node")):
         setattr(module, name, lambda *_: _NAME)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")

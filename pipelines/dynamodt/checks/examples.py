@@ -1,12 +1,12 @@
-"""Faults to findings: what is a fault and what a warning, and the smallest item that shows each, with replaced values.
+"""Turns faults into findings: faults or warnings, each with the smallest item that shows it, with replaced values.
 
-What an item of the sample shows is a fault, since a run would meet it; what only a variant shows is a warning, unless
-the version never returns.
+A finding that an item of the sample shows is a fault, since a run would meet it. One that only a variant shows is a
+warning, unless the version never returns.
 
-Replaced values have the same shapes, types and lengths, and are nobody's data. Equal words stay equal and different
-ones different, over all items of one `Replacer`, so that keys stay unique and references between items hold, also those
-of a part of a text. Letters become letters, digits digits; what stands between them stays, and dates become dates. What
-scripts compare with stays: the values of an attribute that has only a few (a type, a status, a country), the first word
+Replaced values have the same shapes, types and lengths, and are no real data. Equal words stay equal and different ones
+different, over all items of one `Replacer`, so that keys stay unique and references between items hold, also those of a
+part of a text. Letters become letters and digits digits; other characters stay, and dates become dates. Values that
+scripts compare with stay: the values of an attribute that has only a few (a type, a status, a country), the first word
 of an attribute's texts where at least half of them share it (`USER#17`), numbers of one digit, booleans and NULL.
 """
 
@@ -50,7 +50,7 @@ class Met:
 
 @dataclass(frozen=True)
 class Judge:
-    """Makes findings of faults. `faults_of` applies the version to one item again; `doubtful`: the version was tried
+    """Turns faults into findings. `faults_of` applies the version to one item again; `doubtful`: the version was tried
     without its prepared data, or on derived items, so that its errors are warnings."""
 
     table: TableSpec
@@ -58,7 +58,7 @@ class Judge:
     doubtful: bool
 
     def findings(self, met: Iterable[Met], sample: Iterable[Image]) -> Iterator[Finding]:
-        """The findings, the gravest first. Of what only variants show there are at most eight."""
+        """The findings, the gravest first. At most eight are of variants only."""
         replacer = Replacer(sample)
         order = ("fault", "warning", "note")
         ranked = sorted(met, key=lambda one: (order.index(self._level(one)), -one.items))
@@ -218,7 +218,8 @@ class Replacer:
         )
 
     def _replaced(self, kind: str, raw: str) -> str:
-        """What becomes of a word, a date, a number or a binary: the same each time, and of no other one."""
+        """The replacement of a word, a date, a number or a binary: always the same, and different for different
+        ones."""
         if (kind, raw) not in self._made:
             found = next(text for text in self._candidates(kind, raw) if (kind, text) not in self._taken)
             self._made[kind, raw] = found

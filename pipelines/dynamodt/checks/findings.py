@@ -1,4 +1,4 @@
-"""The results of `check` as values: findings, the examples that show them, and what each version is."""
+"""The results of `check` as values: findings, their examples, and the properties of each version."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Level = Literal["fault", "warning", "note"]
 
 
 class Fault(NamedTuple):
-    """What an item shows. `images`: what the version makes of it, by labels. `grave`: it counts as a fault when items
-    of the sample show it, and is a warning otherwise."""
+    """A fault that an item shows. `images`: the item and its results, by labels. `grave`: it is a fault if items of the
+    sample show it, and a warning otherwise."""
 
     name: str
     kind: str
@@ -25,9 +25,9 @@ class Fault(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """The smallest item that shows a finding, and what the version makes of it: pairs of a label and an image. `key`
-    are the key's attributes. `invented`: the values were replaced, and are nobody's data. `of` is the key of the
-    sample's item that shows it, or whose `variant` does; empty where the sample has none."""
+    """The smallest item that shows a finding, and its results, as pairs of a label and an image. `key` are the key's
+    attributes. `invented`: the values were replaced, and are no real data. `of` is the key of the sample's item that
+    shows it, or whose `variant` does; empty where the sample has none."""
 
     images: tuple[tuple[str, Image], ...]
     key: tuple[str, ...]
@@ -38,8 +38,8 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that was found of a version. `name` is the property, `where` the author's line, `items` the number of
-    items of the sample that show it (0: only variants do)."""
+    """A finding about a version. `name` is the property, `where` the author's line, `items` the number of items of the
+    sample that show it (0: only variants do)."""
 
     level: Level
     name: str
@@ -71,8 +71,8 @@ class Growth(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a version does to the items of the sample. `kind`: none, expanding, contracting, or both; "" where no item
-    was transformed."""
+    """The effect of a version on the items of the sample. `kind`: none, expanding, contracting, or both; "" where no
+    item was transformed."""
 
     kind: str = ""
     changed: int = 0

@@ -1,7 +1,7 @@
 """The properties of a version that one item can show, and those that many show together.
 
-One item shows that the version fails, depends on chance, alters what it is given, is not idempotent as declared, or
-cannot be taken back. A `Fault` names the property, and a `kind` that is the same for items that show the same fault.
+One item shows that the version fails, depends on chance, mutates its input, is not idempotent as declared, or cannot be
+taken back. A `Fault` names the property, and a `kind` that is the same for items that show the same fault.
 
 Many items show which attributes it adds, changes and removes, how they grow, and which of them would get one key. A
 version is *expanding* when every attribute that an item has stays as it is, so that running code misses nothing; it is
@@ -24,7 +24,7 @@ from dynamodt.script.diff import key_of, key_shown
 
 SAME_ITEM = "applied twice to one item, it gives two results"
 _ALTERS_HINT = "copy what is changed: {**value}, [*value], or copy.deepcopy(item) at the beginning"
-_CHANCE = "leave out the time, random values and what is kept between items; what varies belongs into prepare(context)"
+_CHANCE = "use no time, no random value and no state between items; put what varies into prepare(context)"
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _altering(subject: Subject, observed: Observed, side: str) -> Iterator[Fault
 
 
 def agree(first: Observed, second: Observed) -> bool:
-    """Whether two applications give the same."""
+    """Whether two applications have the same result."""
     if first.outcome is None or second.outcome is None:
         return first.outcome is second.outcome
     return first.outcome.is_as(second.outcome)
@@ -189,7 +189,7 @@ def _not_idempotent(subject: Subject, side: str, image: Image, outcome: Outcome)
 
 
 def _lost(image: Image, back: Image | None) -> str:
-    """What differs between an item and what came back, in words."""
+    """The difference between an item and its restored form, in words."""
     if back is None:
         return "the item is not there"
     parts = {
@@ -222,7 +222,7 @@ _ADDED, _CHANGED, _RETYPED, _REMOVED = range(4)
 
 
 class _One(NamedTuple):
-    """What becomes of one item: `after` is the item in its new shape, None for a deleted one."""
+    """The result of one item: `after` is the item in its new shape, None for a deleted one."""
 
     image: Image
     after: Image | None
@@ -231,7 +231,7 @@ class _One(NamedTuple):
 
 
 def effect_of(made: Made, table: TableSpec) -> Effect:
-    """What a version does to these items."""
+    """The effect of a version on these items."""
     each = [_of_one(image, outcome, table) for image, outcome in made]
     paths: dict[str, list[int]] = {}
     leaves: set[str] = set()

@@ -1,7 +1,7 @@
-"""One side of a version, loaded, and applied to one item at a time: what becomes of the item, and how it was handled.
+"""One side of a version, loaded and applied to one item at a time, with observations of how it handles the item.
 
-An `Outcome` is what the table and the target hold in the place of the item. It is made by `script.apply`, as a run
-makes it, so that what a run would refuse is refused here.
+An `Outcome` is the content of the table and the target in place of the item. `script.apply` makes it, as in a run, and
+refuses what a run would refuse.
 
 Calls of the author's code are limited in time, and what they print is kept. The limit is a timer's signal, which
 interrupts Python code, sleeps and waits of the main thread; in another thread, and in native code that does not return,
@@ -82,7 +82,7 @@ class Watch:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """While it lasts, calls are limited, and stdout and stderr are kept away from the terminal."""
+        """Limits calls, and keeps stdout and stderr away from the terminal, until the end."""
         with redirect_stdout(self.printed), redirect_stderr(self.printed), self._timer():
             yield
 
@@ -241,7 +241,7 @@ class Subject:
         )
 
     def _property(self, error: ItemError) -> str:
-        """Which property an item's refusal shows."""
+        """The property that the refusal of an item shows."""
         if "is a key of the index" in error.what:
             return "index keys"
         if error.where in self.table.key_names or "key attribute" in error.what or "one key" in error.what:

@@ -1,4 +1,4 @@
-"""Variants of items, as hypothesis draws them: what an application may store although the sample lacks it.
+"""Variants of items, drawn by hypothesis: items that an application may store although the sample lacks them.
 
 A variant is an item of the sample, or the widest of its shape, of which up to three values are absent, NULL, empty, of
 another type, a set or a list with one element, zero or negative, or another text. Key attributes keep their types.
@@ -49,7 +49,7 @@ class Deviation(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """An item that the sample does not have, and how it differs from one that it has."""
+    """An item that the sample lacks, and its deviations from a sampled one."""
 
     image: Image
     deviations: tuple[Deviation, ...]
@@ -161,7 +161,7 @@ def _deviated(image: Image, deviation: Deviation, table: TableSpec, whole: Path_
 
 
 def _value(value: AttributeValue, deviation: Deviation) -> AttributeValue | None:
-    """What becomes of a value; None: it is absent."""
+    """The value with a deviation of this kind; None: it is absent."""
     ((kind, raw),) = value.items()
     match deviation.kind:
         case "absent":

@@ -1,4 +1,4 @@
-"""One version, checked on the items that it would get, on variants of them, and in another process."""
+"""One version, checked on its input items, on variants of them, and in another process."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ class VersionTrial:
         self._hangs = False
 
     def check(self, images: Sequence[Image]) -> tuple[VersionCheck, list[Image]]:
-        """What the version logs has its table and number, and is shown once for each item of the sample."""
+        """Check the version. Its log lines are labelled with table and number, and shown once for each item of the
+        sample."""
         with labelled(self._asked.script):
             return self._checked(images)
 
@@ -110,7 +111,7 @@ class VersionTrial:
             return Trial(up, asked.side("down").open(self._watch) if asked.script.has_down else None)
 
     def _unended(self, trial: Trial) -> list[Finding]:
-        """What ending the life of the version's classes shows: a run would fail with it."""
+        """The faults of the version's `finish_bundle` and `teardown`: a run would fail with them."""
         found = []
         for side in filter(None, (trial.up, trial.down)):
             try:
@@ -149,7 +150,7 @@ class VersionTrial:
         there = self._elsewhere.rows(asked.side(), _ROWS)
         if again != rows or (there is not None and there != rows):
             what = "items() gives other rows each time" if again != rows else "items() gives other rows elsewhere"
-            hint = "it must give the same rows each time: sort them, and use no time or random value in them"
+            hint = "return the same rows each time: sort them, and use no time or random value in them"
             self._meet(Fault("deterministic", "rows", what, hint, asked.script.path), rows[0] if rows else {}, 1)
         return rows
 
@@ -211,8 +212,8 @@ class VersionTrial:
         self._met[fault.kind].base = images[first]
 
     def _there(self, images: Sequence[Image]) -> list[Observed]:
-        """What the version makes of the items in the other process. An error that only another time causes there does
-        not count: a service refuses what is signed in the future."""
+        """The results of the version for the items in the other process. An error that only another time causes there
+        does not count: a service refuses what is signed in the future."""
         side = self._asked.side()
         there = self._elsewhere.observed(side, images) or []
         failed = [n for n, one in enumerate(there) if one.raised is not None and self._made[n][1].raised is None]

@@ -1,6 +1,6 @@
 """The keys of the embedded stage's tables, written into `dynamodt.toml` by `init`.
 
-The text of a file that exists is kept: an entry is added to it, and only where the result is what it should be.
+The text of an existing file is kept: an entry is added, and written only if the result parses as intended.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def keys_here(folder: Path) -> dict[str, Key]:
 def declare(folder: Path, keys: Mapping[str, Key], dry_run: bool = False) -> Path | None:
     """Gives the embedded stage these tables; returns the file if it was written (in a dry run, would be).
 
-    Raises UsageError for a name that no table has, Refused where the file gives one of them another key, or has another
-    form than an entry can be added to.
+    Raises UsageError for a name that no table has; Refused if the file gives one of them another key, or has a form
+    that an entry cannot be added to.
     """
     file = folder / FILE_NAME
     known = read_settings(file).get("local", StageSettings())

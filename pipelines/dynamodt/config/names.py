@@ -54,7 +54,7 @@ def with_names(stage: Stage, folder: Path, named: Sequence[str] = ()) -> Stage:
 
 
 def _found(lookups: _Lookups, logical: set[str], wanted: set[str]) -> dict[str, str]:
-    """The real names of the logical names that need no lookup or are wanted, and of those that are wanted besides."""
+    """The real names by logical name: all that need no lookup, and all that are wanted."""
     names = lookups.stage.names
     sources = {name: names.source(name) for name in sorted(logical)}
     known = {name: source for name, source in sources.items() if not source.startswith(LOOKUPS)}
@@ -107,8 +107,8 @@ def _check_distinct(stage: Stage, known: dict[str, str]) -> None:
 
 
 def check_patterned(stage: Stage, folder: Path, named: Sequence[str]) -> None:
-    """Raises UsageError for a table without a folder whose name `table_name` has turned into that of no table, where
-    there is a table of the name itself. Sends no request for any other."""
+    """Raises UsageError for a table without a folder if the pattern `table_name` makes the name of no table from it,
+    and a table of the given name exists. Sends no request for any other."""
     for name in named:
         made = stage.names.real(name)
         known = made == name or name in stage.names.sources or (folder / "transforms" / name).is_dir()
@@ -250,7 +250,7 @@ def _tables_of(resources: Iterable[dict[str, Any]]) -> Iterable[tuple[str, str]]
 
 
 def logical_names(stage: Stage, folder: Path) -> Iterator[str]:
-    """The logical names of the stage's tables; those that its pattern does not make belong to another one."""
+    """The logical names of the stage's tables, without tables whose names its pattern cannot make."""
     names = with_names(stage, folder, tuple(stage.names.sources)).names
     head, _, tail = names.pattern.partition("{table}")
     for real in list_tables(stage.connection):

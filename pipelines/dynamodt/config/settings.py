@@ -90,7 +90,7 @@ def rules(of: str) -> dict[str, Rule]:
 
 
 def _ruled(rule: Rule, value: object, path: str) -> Any:
-    """A setting as its rule has it: a text, a number, a flag or a list. Raises UsageError for another value."""
+    """A setting that matches its rule: a text, a number, a flag or a list. Raises UsageError for another value."""
     if rule.get("type") == "array":
         return tuple(_ruled({**rule, **rule["items"]}, one, path) for one in _as_list(value, path))
     found = _TYPED[rule.get("type") or _KINDS[type(rule["enum"][0])]](value, path)

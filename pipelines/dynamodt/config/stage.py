@@ -102,8 +102,8 @@ def embedded_stage(folder: Path, by_file: bool = True) -> Stage:
 
 
 def _of_service(stage: str) -> StageSettings | None:
-    """What the framework that has deployed the service gives the stage; None if it gives nothing, or to another one.
-    Raises UsageError for a value that is not the plugin's."""
+    """The settings that the Serverless Framework has given the stage; None if it has given none, or those of another
+    stage. Raises UsageError for a value that is not the plugin's."""
     if not os.environ.get(SERVICE):
         return None
     try:

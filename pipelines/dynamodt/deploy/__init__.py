@@ -1,1 +1,1 @@
-"""dynamodt in AWS: one stack per stage, what its jobs are made of, and the commands that run in them."""
+"""dynamodt in AWS: one stack per stage, the parts of its jobs, and the commands that run in them."""

@@ -1,5 +1,5 @@
-"""The S3 bucket and the KMS key of a deployment: what is known of them, and their deletion. The bucket is one of the
-stage's own account: `client` names that account in each request.
+"""The S3 bucket and the KMS key of a deployment: their facts, and their deletion. The bucket is one of the stage's own
+account: `client` names that account in each request.
 
 Every function raises ServiceError when AWS refuses a call or cannot be reached. A deletion that fails has deleted some
 of the objects.

@@ -1,7 +1,7 @@
-"""What a stage has in AWS already: its stack, the bucket, the state table and the key, and what was deleted by hand.
+"""A stage's existing resources in AWS: its stack, the bucket, the state table and the key, and those deleted by hand.
 
 CloudFormation does not check whether the resources of a stack still exist; this module does, before anything is
-changed. `deploy` recreates a resource whose loss has destroyed nothing else: the bucket, the jobs and what starts them.
+changed. `deploy` recreates a resource whose loss has destroyed nothing else: the bucket, the jobs and their triggers.
 It recreates a state table only if DynamoDB has no backup of it, and refuses while anything would start by itself, until
 the history is restored or stamped.
 """
@@ -311,7 +311,7 @@ _LOOKUPS: dict[str, tuple[str, Callable[[Any, str], object]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What is gone: the state table, the bucket, and, by their logical ids, jobs and what starts them."""
+    """The missing resources: the state table, the bucket, and, by their logical ids, jobs and their triggers."""
 
     state_table: bool = False
     bucket: bool = False
@@ -338,7 +338,7 @@ class Drift:
 
 
 def gone_resources(stage: Stage, stack: Stack, own: Mapping[str, str]) -> tuple[str, ...]:
-    """The jobs, and what starts them, that no longer exist. Raises Refused for any other resource that is gone."""
+    """The jobs and their triggers that no longer exist. Raises Refused for any other resource that is gone."""
     kinds = stack.kinds()
     gone = [name for name, kind in kinds.items() if is_gone(stage.connection, kind, own.get(name, ""))]
     others = [f"{name} ({kinds[name]} {own[name]})" for name in gone if name not in OF_JOBS]

@@ -1,7 +1,7 @@
 """`dynamodt destroy`: deletes the stage's stack, and with `--purge` its data. Without it, what cannot be recreated is
 kept.
 
-The evidence about what outlives the stack is gathered here; `removal` decides by it.
+The evidence about resources that outlive the stack is gathered here; `removal` decides by it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Only Glue and CloudWatch Logs are asked here. The outcome of a run is recorded in the state table.
 
-The answer and the progress are read from the state table. Glue's own state is displayed; all that it decides is whether
-the job has ended.
+The answer and the progress are read from the state table. Glue's own state is displayed, and decides only whether the
+job has ended.
 """
 
 from __future__ import annotations

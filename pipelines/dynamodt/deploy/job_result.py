@@ -1,8 +1,8 @@
 """The answer of a job in AWS, as the reports of a command that ran here: `cli.json_output` in reverse.
 
-What the answer leaves out, since it ends in a log, is read from the stage's storage. A job may run another release:
-unknown fields are ignored, and only those without which a report would be wrong (versions, runs, statuses, counts) are
-required.
+The values of items, which the answer lacks since it is logged, are read from the stage's storage. A job may run another
+release: unknown fields are ignored, and only those without which a report would be wrong (versions, runs, statuses,
+counts) are required.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def prepared_of(document: Document) -> PreparedRef:
 def in_full(
     run: RunReport, state: State, storage: Storage, scripts: Sequence[Script], key_names: tuple[str, ...], dry_run: bool
 ) -> RunReport:
-    """A report with what is displayed of a run here, and must not be logged: samples, and the first dead letter."""
+    """A report with the parts that are displayed but must not be logged: samples, and the first dead letter."""
     record = state.run(run.table, run.run)
     ids = (
         [one.run for one in phases(record)]

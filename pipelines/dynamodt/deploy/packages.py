@@ -1,4 +1,4 @@
-"""What is uploaded for the jobs of a stage: the wheel, Beam's Spark runner, two scripts, and the project.
+"""The uploads for the jobs of a stage: the wheel, Beam's Spark runner, two scripts, and the project.
 
 Each is stored under the hash of its content, and is sent only if it is not there yet; none is ever replaced, so that a
 running job keeps what it was started with. The wheel and the project are zips with fixed dates and no compression: the
@@ -92,7 +92,8 @@ def uploaded(parts: Parts, assets: Assets) -> dict[str, str]:
 
 
 def _with_pins(parts: Parts, url: Callable[[str, bytes | Path], str]) -> dict[str, str]:
-    """What Glue installs: the wheel with each package that it needs, pinned, or the zip that holds all of them."""
+    """The packages that Glue installs: the wheel with each pinned package that it needs, or the zip that holds all of
+    them."""
     return {parameter: ",".join([url(part.name, part.content), *part.pins]) for parameter, part in parts.items()}
 
 

@@ -117,7 +117,7 @@ class FoundKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that the decision depends on; None for a resource that does not exist."""
+    """The facts for the decision; None for a resource that does not exist."""
 
     stage: str
     state_table: FoundTable | None
@@ -211,7 +211,10 @@ def _bucket_lines(found: Evidence, verdict: Verdict | None) -> list[tuple[bool, 
     own_line = _line(f"{own}, with all their versions and unfinished uploads", verdict)
     return [
         *([own_line] if found.bucket.own is not None else []),
-        (False, f"bucket {name}: it contains what this stage has not written, and keeps it: {_some(strangers)}"),
+        (
+            False,
+            f"bucket {name}: it contains objects that this stage has not written, and keeps them: {_some(strangers)}",
+        ),
     ]
 
 
@@ -223,7 +226,7 @@ def _key(found: Evidence, key: FoundKey, table: Verdict | None, bucket: Verdict 
 
 
 def _needed(found: Evidence, key: FoundKey, table: Verdict | None, bucket: Verdict | None) -> str:
-    """What is kept and encrypted with the key."""
+    """The kept resources that are encrypted with the key."""
     if found.state_table and table and not table.goes and found.state_table.key == key.arn:
         return f"it encrypts the state table {found.state_table.name}, which is kept"
     stays = found.bucket is not None and bucket is not None and (not bucket.goes or bool(found.bucket.strangers))

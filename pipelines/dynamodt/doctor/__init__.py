@@ -1,1 +1,1 @@
-"""`dynamodt doctor`: whether a stage is as a run needs it, and whether its services behave as the product assumes."""
+"""`dynamodt doctor`: checks that a stage has what a run needs, and that its services behave as the product assumes."""

@@ -1,7 +1,7 @@
-"""What the product assumes about DynamoDB, one line an assumption; `suite` has those about S3 and exports.
+"""The assumptions about DynamoDB, one per line; `suite` has those about S3 and exports.
 
 Each line has a name, the module that relies on it, the document that it is taken from, and a probe. Where no document
-has the answer, the check is `asked`: what the service does is reported without a verdict.
+has the answer, the check is `asked`: the service's behaviour is reported without a verdict.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _returns_item(found: Scratch) -> str:
 
 
 def _batch_goes_on(found: Scratch) -> str:
-    """A refused statement leaves the others of its batch alone."""
+    """A refused statement does not affect the others of its batch."""
     found.put({"id": _KEY, "v": _A}, {"id": {"S": "2"}})
     text = 'UPDATE @ SET "n"=? WHERE "id"=?'
     first, second = found.execute((f'{text} AND "v"=?', [_A, _KEY, _B]), (text, [_A, {"S": "2"}]))
@@ -316,7 +316,7 @@ def _identity(found: Scratch) -> str:
 
 
 def _index_keys(found: Scratch) -> str:
-    """An index takes no value of another type, and no empty one."""
+    """An index accepts neither a value of another type nor an empty one."""
     text = 'UPDATE @ SET "g"=? WHERE "id"=?'
     found.put({"id": _KEY})
     codes = [found.execute((text, [value, _KEY]))[0].outcome for value in ({"N": "1"}, {"S": ""}, {"S": "x" * 2049})]

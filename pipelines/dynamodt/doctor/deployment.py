@@ -1,5 +1,5 @@
-"""What a deployment and a deployed job rely on, as checks: CloudFormation's on a stack of its own with one resource
-that costs nothing, Glue's on the runs of the stage's job. They are made with `doctor --full --glue`."""
+"""The assumptions of a deployment and a deployed job, as checks of `doctor --full --glue`: those about CloudFormation
+on a stack of its own with one free resource, those about Glue on the runs of the stage's job."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TEMPLATE = {
 
 
 class _StackSeen(NamedTuple):
-    """What CloudFormation showed of one stack, from its first change set to its deletion."""
+    """Observations of one stack, from its first change set to its deletion."""
 
     unmade: str  # the status before the first execution
     changes: tuple[str, ...]

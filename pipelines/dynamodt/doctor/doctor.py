@@ -66,7 +66,7 @@ _ACCOUNT = re.compile(r"(?<!\d)\d{12}(?!\d)")
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found. `report` is the file that was written (empty: none)."""
+    """The findings. `report` is the file that was written (empty: none)."""
 
     stage: str
     findings: tuple[Finding, ...]
@@ -93,7 +93,7 @@ def doctor(
 
     With `full`, the contract suite is run on a table and a prefix of its own, which are deleted again, also after an
     interrupt, with the checks `more`, and a report is written to `folder`. With `in_job`, the read-only checks are also
-    made in the deployed job. A check that fails is a finding; what prevents all of one part is one, too.
+    made in the deployed job. A failed check is a finding; so is an error that prevents a whole part.
     """
     stage = with_names(open_embedded(load_stage(name, folder), folder, recorder.notify), folder, named)
     transforms = folder / "transforms"
@@ -272,7 +272,7 @@ def _glue_job(stage: Stage) -> Seen:
 
 
 def _table(stage: Stage, name: str) -> Seen:
-    """The table's status, and what else its writes cause or depend on."""
+    """The table's status, and the properties that its writes depend on."""
     table = description(stage.connection, name)
     seen = [str(table["TableStatus"]), _capacity(table), *_facts(table), *_receivers(stage, name)]
     replicas = [replica["RegionName"] for replica in table.get("Replicas") or ()]
@@ -304,7 +304,7 @@ def _facts(table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _receivers(stage: Stage, name: str) -> Iterator[str]:
-    """What else a write causes, as far as the caller may list it."""
+    """The consumers of a write, as far as the caller may list them."""
     found = consumers(stage.connection, describe(stage.connection, name))
     for kind, names in (("Lambda", found.functions), ("Kinesis", found.kinesis)):
         if names:

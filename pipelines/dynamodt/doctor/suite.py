@@ -54,8 +54,8 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Check:
-    """One assumption. `probe` returns what was seen instead of it, empty if it holds; of a check that is `asked`, the
-    answer. `needs` is the service without which it is skipped. `harmless`: why an emulator may differ."""
+    """One assumption. `probe` returns the differing observation, or empty if the assumption holds; for a check that is
+    `asked`, the answer. `needs` is the service without which it is skipped. `harmless`: why an emulator may differ."""
 
     name: str
     relies: str
@@ -127,14 +127,14 @@ class Scratch:
 
 
 def differs(expected: object, seen: object) -> str:
-    """What was seen instead of the expected; empty if they are equal."""
+    """The observed value and the expected one; empty if they are equal."""
     return "" if expected == seen else f"{seen} instead of {expected}"
 
 
 @contextmanager
 def scratch(stage: Stage, note: Note) -> Iterator[Scratch]:
-    """The scratch resources, deleted at the end, also after an interrupt. Raises ServiceError if they cannot be
-    created or deleted. After a failure or an interrupt that is what is raised, and what stays is noted."""
+    """The scratch resources, deleted at the end, also after an interrupt. Raises ServiceError if they cannot be created
+    or deleted. After a failure or an interrupt that error is raised, and remaining resources are noted."""
     found = Scratch(stage, f"{_SCRATCH}{secrets.token_hex(4)}")
     note(f"creating the scratch table {found.table}")
     try:

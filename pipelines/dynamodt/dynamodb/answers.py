@@ -1,6 +1,6 @@
-"""Hosts that do not answer: the first call to each, and those that have answered and do so no more.
+"""Hosts that do not answer: at the first call to each, or after earlier answers.
 
-Both are mentioned while the call is still tried, so that a command that waits says for what.
+Both are mentioned while the call is still retried, so that a waiting command reports what it waits for.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def mentioning(notify: Callable[[str], None]) -> Iterator[None]:
 
 class FirstAnswers:
     """Watches the calls of a session's clients to hosts that have not answered yet: an endpoint that is out of reach or
-    silent is reported within seconds, where botocore's retries take minutes. Later calls are retried in full, but for
-    three responses in a row that do not come in time. `why`: the reason that an error is reported with."""
+    silent is reported within seconds, where botocore's retries take minutes. Later calls are retried in full, unless
+    three responses in a row time out. `why`: the reason that an error is reported with."""
 
     def __init__(self, why: Callable[[ConnectionError | HTTPClientError], str]) -> None:
         self._why = why
@@ -121,8 +121,8 @@ LOST_SECONDS = 2.0
 
 
 class Outages:
-    """Mentions each host, by the scheme, host and port of its URL, that has answered and does so no more, and that it
-    answers again. A connection that is lost once is not mentioned: the next try finds another."""
+    """Mentions each host (by scheme, host and port) that stops answering, and that it answers again. A connection that
+    is lost once is not mentioned: the next try finds another."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -131,7 +131,7 @@ class Outages:
         self._lock = threading.Lock()
 
     def failed(self, url: str, what: str) -> None:
-        """A try had no response. Those of the last seconds had none either, if it is mentioned."""
+        """Records a try without a response. It is mentioned if the tries of the last seconds had none either."""
         now = self._clock()
         if now - self._since.setdefault(url, now) >= LOST_SECONDS and self._is_new(url):
             _tell(f"{what}: it is tried again for about a minute")
@@ -142,13 +142,13 @@ class Outages:
         return now - self._since.get(url, now)
 
     def silent(self, url: str) -> None:
-        """A response does not come in `MENTION_SECONDS`."""
+        """Records that no response has come within `MENTION_SECONDS`."""
         self._since.setdefault(url, self._clock())
         if self._is_new(url):
             _mention(url)
 
     def answered(self, url: str) -> None:
-        """There was a response."""
+        """Records a response."""
         if url in self._since:
             with self._lock:
                 self._since.pop(url, None)

@@ -54,7 +54,7 @@ _REJECTIONS = frozenset(
         "ItemCollectionSizeLimitExceededException",
     }
 )
-# One write's fault, reported for all: smaller batches find it. DynamoDB Local has then carried out some of them.
+# One write's fault, reported for all: smaller batches isolate it. DynamoDB Local has then carried out some of them.
 _WHOLE = frozenset(
     {
         "ValidationException",

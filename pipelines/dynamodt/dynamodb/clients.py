@@ -136,8 +136,8 @@ def _assume(base: botocore.session.Session, connection: Connection) -> botocore.
 
 
 def _explain_renewals(credentials: Any, where: str, profile: str) -> None:
-    """Has credentials that are renewed raise ServiceError where that fails. botocore raises any error of the service
-    that issues them, STS or IAM Identity Center, as if it were one of the call that needs them."""
+    """Makes a failed renewal of credentials raise ServiceError. botocore raises any error of the service that issues
+    them, STS or IAM Identity Center, as if it were one of the call that needs them."""
     renew = getattr(credentials, "_refresh_using", None)
     if renew is None:
         return

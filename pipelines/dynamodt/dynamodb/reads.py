@@ -290,7 +290,7 @@ class Reads:
         return max(1, int(min(MAX_KEYS, self._rate_queue.within(REQUEST_SECONDS, 2.0 * self._units(1)))))
 
     def _some(self, keys: list[Image]) -> tuple[list[Image], list[Image], float]:
-        """What one request gives of these items, the keys that it leaves, and its cost."""
+        """The items that one request returns, the keys that it leaves unprocessed, and its cost."""
         name = name_in_requests(self._table.name)
         wanted = {name: {"Keys": keys, "ConsistentRead": True}}
         estimate = max(1.0, 2.0 * self._units(len(keys)))  # strongly consistent reads cost twice

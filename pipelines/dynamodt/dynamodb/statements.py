@@ -126,7 +126,7 @@ class Statements:
     """Makes the requests for changes of one table; an insertion names its own table. A statement's text depends only on
     attribute names and is cached by them.
 
-    With the `guard` None an update requires its item to exist, and no more.
+    With the `guard` None an update requires only that its item exists.
 
     With `inserted`, each insertion is a transaction with its row. `confirms`: a deletion is a request of its own, which
     fails for an absent item, where a statement succeeds. `meets`: a transaction or deletion fails for an item that the
@@ -288,8 +288,8 @@ class Statements:
         return [{"Update": {**where, **self._whole_update_expression(part)}}]
 
     def _whole_update_expression(self, change: Update) -> dict[str, Any]:
-        """Requires all attributes as read, whatever the guard, as far as an expression holds them: the insertions
-        beside it may be made of any of them."""
+        """Requires all attributes as read, whatever the guard, as far as they fit an expression: the insertions beside
+        it may depend on any of them."""
         try:
             return self._update_expression(change, whole=True)
         except ItemError:

@@ -108,11 +108,11 @@ def index_capacity(connection: Connection, table: TableSpec, index: str, where: 
     return _own_capacity(indexes[index]).read if is_global else table.read_units
 
 
-_BRIEFLY: dict[str, Any] = {"attempts": 2, "seconds": 5}  # of a client, for what a run can do without
+_BRIEFLY: dict[str, Any] = {"attempts": 2, "seconds": 5}  # of a client, for calls that a run can do without
 
 
 class Consumers(NamedTuple):
-    """What receives the writes to a table: the names of Lambda functions and of Kinesis streams. `ttl` is the attribute
+    """The consumers of a table's writes: the names of Lambda functions and of Kinesis streams. `ttl` is the attribute
     by which its items expire."""
 
     functions: tuple[str, ...] = ()

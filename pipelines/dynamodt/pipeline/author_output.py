@@ -5,8 +5,7 @@ them there by a socket, and each line is acknowledged, so that none is lost when
 writes them to its stderr, which its runner keeps. Without `captured`, as in a Python program that calls `api`, output
 and handlers of that program's own process are left alone.
 
-No level of a logger is changed but that of the root logger, from Python's default to INFO, before a script is loaded.
-Imports no Beam.
+Only the root logger's level is changed, from Python's default to INFO, before a script is loaded. Imports no Beam.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ class Origin:
         return self.process == os.getpid() and self.host == socket.gethostname()
 
 
-_label: _Label | None = None  # of the script at work: a process has one at a time
+_label: _Label | None = None  # of the current script: a process has one at a time
 _capture: _Capture | None = None
 _for_good = ExitStack()  # of a worker process
 
@@ -114,7 +113,7 @@ def captured(sink: Sink) -> Iterator[None]:
 
 @contextmanager
 def labelled(script: Script, run: str = "") -> Iterator[None]:
-    """What is printed and logged is this script's."""
+    """Labels what is printed and logged as this script's, until the end."""
     global _label
     before, _label = _label, _Label(script.table, script.sequence, run)
     try:
@@ -147,7 +146,7 @@ def capture_in_worker() -> None:
 
 
 def end() -> None:
-    """No script is at work in this process any more."""
+    """Ends what `begin` began: this process executes no script any more."""
     global _label
     _flush()
     _label = None
@@ -294,7 +293,7 @@ class _Handler(logging.Handler):
 
 
 def _chain(name: str) -> Iterator[logging.Logger]:
-    """The logger, and those that it passes its records on to."""
+    """The logger and its ancestors, up to the last that it propagates to."""
     logger: logging.Logger | None = logging.getLogger() if name == "root" else logging.getLogger(name)
     while logger is not None:
         yield logger
@@ -302,7 +301,7 @@ def _chain(name: str) -> Iterator[logging.Logger]:
 
 
 def _of_our_own(record: logging.LogRecord) -> bool:
-    """Details of what this package uses itself, for which no level was set."""
+    """Whether a record is a detail of a library that this package uses, with no level set for it."""
     if record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _USED_HERE:
         return False
     return all(logger.level == logging.NOTSET for logger in _chain(record.name) if logger.name != "root")

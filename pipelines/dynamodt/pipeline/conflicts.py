@@ -1,7 +1,7 @@
-"""What follows from the current items: for a change that was refused, for one that a previous owner left, and for an
-item that an earlier phase has sent a change for.
+"""Judges by the current items: a change that was refused, one that a previous owner left, and an item that an earlier
+phase has sent a change for.
 
-Pure: `pipeline.inserted` reads the items and the run's rows. What an undo makes of them is in `pipeline.restoration`.
+Pure: `pipeline.inserted` reads the items and the run's rows. The judgements of an undo are in `pipeline.restoration`.
 """
 
 from __future__ import annotations
@@ -91,12 +91,13 @@ def judged(
     stamp: str | None = None,
     transactions: Sequence[Atomic] = (),
 ) -> Judgement:
-    """What follows for a change that was refused. `doubts` are earlier versions of it that were sent with unknown
+    """The consequence for a change that was refused. `doubts` are earlier versions of it that were sent with unknown
     outcome, `known` is the source if it came with the refusal, `stamp` the attribute of the run's mark. `transactions`
     are all versions that were sent with insertions, the refused ones included: one may be repeated by the network.
 
     A change of unknown outcome may have been written: an item that shows it is done, one that is as it was before is
-    still to do, and any other is unclear. Nothing is guessed (guarantee G3, ADR 003). The first row that applies::
+    still to do, and any other is unclear. The outcome is never guessed (guarantee G3, ADR 003). The first row that
+    applies::
 
         a doubt is shown as written, or a transaction    done: changed
         the source is gone, after a deletion was sent    changed, unconfirmed
@@ -135,8 +136,8 @@ def shown(doubt: Change, current: Current, known: Image | None = None, stamp: st
 
 
 def is_made(transaction: Atomic, current: Current) -> bool:
-    """Whether the row of this very transaction is there, which was sent by the phase of `current`. Then all of it was
-    written, whatever was answered: it may have been refused, and repeated by the network once its key was free."""
+    """Whether the row of this very transaction, sent by the phase of `current`, exists. Then all of it was written,
+    whatever the answer: it may have been refused, and repeated by the network once its key was free."""
     digest, phase = transaction_digest(transaction), current.phase
     rows = own_rows(transaction, current.inserted)
     return any(row.transaction == digest and (phase == row.phase or not phase or not row.phase) for row in rows)
@@ -156,8 +157,8 @@ def inserts_of(changes: Sequence[Change]) -> list[Insert]:
 
 
 def _of_update(update: Update, now: Image, stamp: str | None) -> Shown:
-    """A stamp shows that the patch was written, whatever was done to its attributes since. A missing stamp shows
-    nothing by itself: an application may put an item without attributes that it does not know."""
+    """A stamp shows that the patch was written, whatever was done to its attributes since. A missing stamp is no
+    evidence: an application may put an item without attributes that it does not know."""
     if stamp is not None and stamp in update.sets:
         if stamp in now and now[stamp] == update.sets[stamp]:
             return "written"
@@ -239,8 +240,8 @@ def _loses(change: Atomic) -> bool:
 
 
 def _rest(change: Atomic, left: list[Part], ended: set[Count]) -> Judgement:
-    """What is left of a transaction without the insertions that are not needed: a transaction as long as another
-    insertion is in it, otherwise the update or the deletion alone. A mere check of the source needs no request."""
+    """The rest of a transaction without the insertions that are not needed: a transaction if another insertion is left,
+    otherwise the update or the deletion alone. A check of the source alone needs no request."""
     if any(isinstance(part, Insert) for part in left):
         return Again(change._replace(parts=tuple(left)))
     for part in left:

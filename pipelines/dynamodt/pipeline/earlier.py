@@ -1,10 +1,10 @@
-"""What earlier phases of a run have sent for an item that a later one meets again: an incremental export, a final scan
-or a replay of dead letters must not transform the run's own result (guarantee G3, ADR 050).
+"""Finds what earlier phases of a run have sent for an item that a later phase reads again: an incremental export, a
+final scan or a replay of dead letters must not transform the run's own result (guarantee G3, ADR 050).
 
-A phase meets an item again that was a dead letter: a replay does so on purpose, and an incremental export shows it as
-created where it was deleted and created again between two of them. Its page has ended, but a request may have had an
-effect that its page did not know of: it was never answered, or was refused and repeated by the network. So nothing
-that was noted at the page's end decides, but evidence:
+A phase reads an item again that was a dead letter: a replay does so on purpose, and an incremental export shows it as
+created if it was deleted and created again between two exports. Its page has ended, but a request may have had an
+effect that its page did not know of: it was never answered, or was refused and repeated by the network. So evidence
+decides, and not what was noted at the page's end:
 
 - of a transaction with insertions, the inserted row (`conflicts.is_made`): without it nothing was written. With it, the
   item is done if it is as it was written; any other is in doubt: changed since, or another one of its key;
@@ -41,7 +41,7 @@ Rows = dict[str, "InsertedRow"]
 
 
 class Sent(NamedTuple):
-    """A change of an earlier phase. `refused`: its page has ended with the knowledge that it had no effect."""
+    """A change of an earlier phase. `refused`: its page has recorded that it had no effect."""
 
     change: Update | Atomic
     refused: bool
@@ -50,7 +50,7 @@ class Sent(NamedTuple):
 
 class EarlierWrites:
     """Decides for each item that a phase meets whether the run has written it before. It reads nothing until the first
-    item, and keeps the changes in memory: there are no more than there were dead letters."""
+    item, and keeps the changes in memory, at most one for each dead letter."""
 
     def __init__(self, job: Job, storage: Storage, inserted: InsertedItems) -> None:
         self._job = job
@@ -159,7 +159,7 @@ def _dead(storage: Storage, job: Job, run: str) -> dict[tuple[int, int], set[str
 
 
 def _of_items(journal: Journal, names: Sequence[str]) -> Iterator[Update | Atomic]:
-    """The changes after which their item is still there: one that was moved has another item at its key."""
+    """The changes that leave their item at its key; a moved one may have another item there."""
     for name in names:
         for change in () if is_note(name) else journal.intended(name):
             stays = isinstance(change, Update | Atomic)

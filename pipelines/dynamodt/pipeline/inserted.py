@@ -1,9 +1,9 @@
-"""What the run has inserted, and the reads by which a writer decides after a refusal.
+"""The items that the run has inserted, and the reads by which a writer decides after a refusal.
 
 A row of the state table is written in the transaction of each insertion (guarantee G3, ADR 034): whether an insertion
 has happened is one strongly consistent read, even after the application has changed or deleted the item.
 
-A second transformation of an item that was inserted would do harm: readers leave such items out (`foreign_of`).
+An inserted item must not be transformed again: readers leave such items out (`foreign_of`).
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ def lookups(
 
 
 def inserted_items(wire: Wire, job: Job, sleep: Callable[[float], None] = time.sleep) -> InsertedItems:
-    """What the job's run has inserted, or the one that it takes back."""
+    """The items that the job's run has inserted, or the run that it takes back."""
     return InsertedItems(wire, rows_of(job), (job.target or job.table).name, sleep)
 
 
 def rows_of(job: Job) -> InsertedRows:
-    """The rows of what the job's run has inserted."""
+    """The inserted rows of the job's run."""
     inserted_by = job.origin.inserted_by if isinstance(job.origin, RowsSource) else ""
     return InsertedRows(job.stage.state_table, inserted_by or job.journaled_run.partition("/")[0], job.run)
 
@@ -105,8 +105,8 @@ def all_of(images: list[Image]) -> list[Image]:
 
 
 def foreign_of(wire: Wire, job: Job, resources: Resources) -> Foreign:
-    """A filter that leaves out items that the run has inserted itself: transforming them again, or rows of `items()` at
-    all, would do harm. The first scan of a run contains none of them."""
+    """A filter that leaves out items that the run has inserted itself: these, and rows of `items()`, must not be
+    transformed. The first scan of a run contains none of them."""
     everything = job.meets_insertions
     if not (everything or (job.script.has_items and job.later and job.target is None and not job.inserts_rows)):
         return all_of

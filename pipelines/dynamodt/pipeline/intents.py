@@ -1,13 +1,13 @@
 """The order of guarantee G3 for one page: journal, intent, write, checkpoint. A later owner recovers it from these.
 
-What a later owner finds, by where the earlier one died::
+What a later owner finds, by the moment at which the earlier one died::
 
-    before the intent      the page is read again; parts of the journal without an intent count for nothing
-    before the checkpoint  the page is recovered: every change of the intents is judged by its item (`conflicts`)
-    after the checkpoint   nothing is left to do
+    before the intent the page is read again; parts of the journal without an intent are ignored before the checkpoint
+    the page is recovered: every change of the intents is judged by its item (`conflicts`) after the checkpoint
+    nothing is left to do
 
 With a journal, only changes that were recorded are ever sent, and the record is conditional on the split's fencing
-token: so a fenced worker cannot begin a page, and what it has begun is known to the next owner. Without one (an
+token: so a fenced worker cannot begin a page, and the next owner knows the page that it has begun. Without one (an
 idempotent script, unless an undo is wanted) the page is read and applied again.
 """
 
@@ -82,7 +82,7 @@ class IntentLog:
 
     @property
     def written(self) -> JournalCount:
-        """What the journal contains of the page, over all its owners."""
+        """The page's records in the journal, counted over all its owners."""
         return JournalCount(len(self._parts), self._records, self._notes)
 
     def found(self) -> list[list[Change]]:
@@ -124,7 +124,7 @@ def totals_of(written: WrittenPage) -> Totals:
 
 
 def _beginning(page: Page) -> Totals:
-    """The split's totals where this worker takes it up: those of its row, or for a page that is recovered, those before
-    it, which its intent carries: a checkpoint may be delayed, and a page must count once (ADR 023)."""
+    """The split's totals when this worker takes it up: those of its row, or for a recovered page those before it, from
+    its intent. A checkpoint may be delayed, and a page must count once (ADR 023)."""
     intent = page.claim.intent
     return intent.before if page.recovers and intent is not None else page.claim.totals

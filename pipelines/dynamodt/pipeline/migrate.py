@@ -5,12 +5,12 @@
     split groups ── Reshuffle ── read ── ApplyVersion ── WritePatches ── RecordProgress
                                   Page    AppliedPage     WrittenPage
 
-- `read` reads what the job's source names, as pages of items.
-- `transform.ApplyVersion` calls the author's function on each item; what it fails on becomes a dead letter.
-- `write.WritePatches` writes a page: `write_page` on the condition of what was read, `intents` with what is recorded
-  before, `conflicts` with what a refusal means.
+- `read` reads the job's source as pages of items.
+- `transform.ApplyVersion` calls the author's function on each item; an item that it fails on becomes a dead letter.
+- `write.WritePatches` writes a page: `intents` records it first, `write_page` sends conditional writes, and `conflicts`
+  judges refusals.
 - `record.RecordProgress` checkpoints the page's split in the state table.
-- `rehearse.RehearseVersion` is what a dry run has instead of applying and writing.
+- `rehearse.RehearseVersion` takes the place of applying and writing in a dry run.
 
 A split is a scan segment or a file, and a split group is what one worker reads. The only shuffle comes before the
 reading: from there on a page stays in one worker, so that recording it means that it was written. For the same reason

@@ -1,4 +1,5 @@
-"""The outcome of a page's changes, and what is stored of it: dead letters, samples, and what an undo did not restore.
+"""The outcome of a page's changes, and the parts of it that are stored: dead letters, samples, and what an undo did not
+restore.
 
 A dead letter has the whole item; what an undo did not restore has keys, names of attributes and reasons, no values.
 """
@@ -83,7 +84,8 @@ class WriteResult:
         self.written += other.written[: MOST_SAMPLES - len(self.written)]
 
     def without_effect(self, change: Change) -> None:
-        """Nothing of the change was written. Insertions are left out: their rows in the state table show them."""
+        """Records that nothing of the change was written. Insertions are left out: their rows in the state table show
+        them."""
         self.void += [part.key for part in parts_of(change) if isinstance(part, Update | Remove) or part is change]
 
     def really_void(self) -> list[Image]:
@@ -228,12 +230,13 @@ def store_not_restored(objects: Storage, job: Job, page: Page, left: Sequence[No
 
 
 def waits(line: bytes) -> bool:
-    """Whether an item that an undo has not restored is done again at its end."""
+    """Whether an undo retries, at its end, an item that it has not restored."""
     return orjson.loads(line)["why"] in (WAITS, FOLLOWS)
 
 
 def waiting_keys(objects: Storage, parts: Iterable[str]) -> dict[tuple[int, int], set[str]]:
-    """The keys of those, by `key_text`, of each split and page: another page may have a record of the same key."""
+    """The keys of the retried items, by `key_text`, of each split and page: another page may have a record of the same
+    key."""
     found: dict[tuple[int, int], set[str]] = {}
     for part in parts:
         for line in (objects.read(part) or b"").splitlines():

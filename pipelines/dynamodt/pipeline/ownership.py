@@ -1,8 +1,8 @@
-"""The splits of a worker: a split is claimed, read from where its row says, and owned while its pages are written.
+"""The splits of a worker: a split is claimed, read from the cursor of its row, and owned while its pages are written.
 
-A runner that takes a worker for dead gives its split groups to another worker, of the same attempt. The split's row
-then has another fencing token, which the recording of an intent checks. A worker that was suspended after it recorded
-one must not write when it wakes, minutes later: `SplitOwnership` polls the row.
+A runner that considers a worker dead gives its split groups to another worker of the same attempt. The split's row then
+has another fencing token, which the recording of an intent checks. A worker that was suspended after it recorded one
+must not write when it wakes, minutes later: `SplitOwnership` polls the row.
 
 Guarantee G3 does not rest on the poll: a write that is sent after it still needs the item as it was read. The poll
 bounds how long two workers contend for the same items.
@@ -61,7 +61,8 @@ def split_groups(job: Job) -> list[SplitGroup]:
 
 
 class ReadPages(beam.DoFn):
-    """Reads the splits of a group, each from where its row says, until the run is stopped. Subclasses give `_pages`."""
+    """Reads the splits of a group, each from the cursor of its row, until the run is stopped. Subclasses give
+    `_pages`."""
 
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job
@@ -168,7 +169,7 @@ class SplitOwnership:
         self._poller: Poller[int] = Poller(clock)  # of the split's fencing token
 
     def begin(self, page: Page) -> None:
-        """From now on `assure` is about the split of this page."""
+        """`assure` checks the split of this page from now on."""
         self._claim = page.claim
         self._poller.reset()
 

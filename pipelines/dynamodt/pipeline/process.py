@@ -28,8 +28,8 @@ _STANDARD_LIBRARY = os.path.dirname(threading.__file__) + os.sep
 
 
 def is_beams(record: logging.LogRecord) -> bool:
-    """Whether Beam itself (or py4j) has logged this. The file tells it: Beam also uses the root logger, and a script
-    may use a logger of Beam's name."""
+    """Whether Beam itself (or py4j) has logged this, by the file: Beam also uses the root logger, and a script may use
+    a logger of Beam's name."""
     if in_beam(record.pathname):
         return True
     by_name = record.name.partition(".")[0] in _LIBRARIES  # compiled code has no frame: its caller may be a thread's
@@ -43,7 +43,7 @@ def in_beam(path: str) -> bool:
 
 
 class _WithoutBeams(logging.Filter):
-    """Drops Beam's own records as long as one asks for it."""
+    """Drops Beam's own records while at least one caller asks for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,8 +58,8 @@ _without_beams = _WithoutBeams()
 
 @contextmanager
 def muted_beam() -> Iterator[None]:
-    """Beam's own records (optional packages, a worker's stack) add nothing to our errors. Those of everyone else are
-    logged as ever, also by a logger that Beam uses, and no level is changed."""
+    """Drops Beam's own records (optional packages, a worker's stack), which add nothing to our errors. Other records
+    are logged as before, also by a logger that Beam uses, and no level is changed."""
     _without_beams.asked += 1
     _install()
     try:
@@ -93,8 +93,8 @@ _HERE = ("localhost", "127.0.0.1", "::1")
 
 
 def reach_beam_directly() -> None:
-    """Has gRPC, by which the parts of Beam on one machine communicate, use no proxy for it: gRPC would send even that
-    through HTTP_PROXY. Processes that are started later inherit this."""
+    """Makes gRPC, by which the parts of Beam on one machine communicate, bypass HTTP_PROXY for these connections.
+    Processes that are started later inherit this."""
     given = next((os.environ[name] for name in _NO_PROXY if os.environ.get(name)), "")
     hosts = [host for host in given.split(",") if host and host not in _HERE]
     os.environ[_NO_PROXY[0]] = ",".join([*hosts, *_HERE])
@@ -157,8 +157,8 @@ again = _Again()  # `on`: what scripts print in this thread was shown before
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """What scripts print in this thread until the end was shown before: a dry run applies a version again, to give a
-    later one its items."""
+    """Drops what scripts print in this thread until the end, which was shown before: a dry run applies a version again
+    to give a later one its items."""
     before, again.on = again.on, True
     try:
         yield

@@ -1,9 +1,9 @@
-"""A process's part of the run's budget (guarantee G7): each request waits until its estimated cost may be spent, and is
-charged what the service reports as consumed.
+"""A process's part of the run's budget (guarantee G7): each request waits until the budget covers its estimated cost,
+and is charged the consumption that the service reports.
 
 Once a second (with a small part every few seconds) the process reports what it has used and receives its part, which
-the process that executes the run allocates (`runs.budget`). The threads that send requests do this: there is none of
-its own. A process that sends nothing reports nothing, and its part goes to the others.
+the process that executes the run allocates (`runs.budget`). The threads that send requests do this; there is no extra
+thread. A process that sends nothing reports nothing, and its part goes to the others.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The readers of a table, an export, rows of `items()` and dead letters: split groups to pages of items.
 
-Of an export in S3 a data file is a split, and the number of a line its cursor.
+A split of an export in S3 is a data file, and its cursor is a line number.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ScanSegments(ReadPages):
 
 
 class ReadRows(ReadPages):
-    """The rows of the script's `items()`; on the way down those that the run to take back has inserted."""
+    """The rows of the script's `items()`; on the way down only those that the run to take back has inserted."""
 
     def setup(self) -> None:
         super().setup()
@@ -83,7 +83,7 @@ class ReadRows(ReadPages):
 
 
 class ReadEarlierRows(ReadPages):
-    """Of a dry run: the rows that the phases before it add by `items()`, as their scripts give them."""
+    """In a dry run: the rows that the phases before it add by `items()`, as their scripts return them."""
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         job = self._job

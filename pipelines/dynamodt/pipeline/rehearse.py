@@ -1,8 +1,8 @@
 """RehearseVersion: pages of a dry run to pages of outcomes, without a write.
 
 A version meets the items as the versions before it leave them. So a dry run of several applies the earlier phases
-(`Job.before`) to each page in memory, in their order, and counts what its own phase makes of the result: an item that
-an earlier phase inserts, moves or deletes is there, elsewhere or gone, and one that it fails on stays as it is. Rows
+(`Job.before`) to each page in memory, in their order, and counts the outcomes of its own phase on the result. The items
+that an earlier phase inserts, moves or deletes are there, elsewhere or gone; one that it fails on stays as it is. Rows
 that earlier versions add by `items()` are read after the table, by a phase of their own (`EarlierRows`).
 
 Whether the key of an insertion is taken is looked up: in the table, whose item is taken through the earlier phases,
@@ -221,7 +221,7 @@ class _Phase:
         return found
 
     def _pass_over(self, found: dict[str, Image], wanted: Mapping[str, Insert]) -> None:
-        """Bring the items `found` of the wanted keys from before the phase to after it."""
+        """Replace the items `found` of the wanted keys by those after the phase."""
         name = next(iter(wanted.values())).table
         if not self._job.inserts_rows and name == self._job.table.name:
             stay = {text: self._stays(image) for text, image in found.items()}
@@ -232,7 +232,7 @@ class _Phase:
             self._fill(found, wanted)
 
     def _fill(self, found: dict[str, Image], wanted: Mapping[str, Insert]) -> None:
-        """The same for what the phase inserts, or deletes of the rows of `items()`."""
+        """The same for the rows that the phase inserts or deletes."""
         if self._job.inserts_rows and self._job.direction == "down":
             left = {key_text(key_of(self._written_table, one)) for one in self._without_rows(list(found.values()))}
             for text in found.keys() - left:

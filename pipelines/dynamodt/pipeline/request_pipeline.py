@@ -1,5 +1,5 @@
-"""What is in flight: the requests of one page, several batches at once, each within the budget, and each awaited; and
-the pages of one bundle. A page that waits for its partition lets others go on."""
+"""Requests in flight: those of one page, several batches at once, each within the budget and each awaited; and the
+pages of one bundle. While a page waits for its partition, others continue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Pending:
-    """A change that has no outcome yet, and what has happened to it so far."""
+    """A change without an outcome yet, and the attempts to write it so far."""
 
     change: Change
     request: Request
@@ -41,7 +41,7 @@ class Pending:
 
 
 class _Sent(NamedTuple):
-    """A batch that was sent, what it may cost, and what was taken from the budget for it."""
+    """A batch that was sent, its estimated cost, and the units that were taken from the budget for it."""
 
     batch: list[Pending]
     answer: Coming
@@ -113,8 +113,8 @@ class RequestPipeline:
 
     def _batches(self, waiting: list[Pending]) -> Iterator[tuple[list[Pending], float]]:
         """Calls alone, and statements together, each batch with its estimated units: the smaller the more often their
-        requests failed as a whole, and no larger than what the budget lets pass in a few seconds. A smaller batch does
-        not help a statement that was throttled by itself."""
+        requests failed as a whole, and no larger than what the budget lets pass in a few seconds. A statement that was
+        throttled alone gains nothing from a smaller batch."""
         size = smaller(MAX_STATEMENTS, max(pending.failed for pending in waiting))
         batch: list[Pending] = []
         units = 0.0

@@ -2,7 +2,7 @@
 
 A key may occur in the journal several times: each time that a concurrent write made a change void, another one was
 recorded. At most one of them has taken effect: the last one, or one before it whose outcome was still open when the
-next was made. In that case both were made from the same values, so that what to restore is the same.
+next was made. In that case both were made from the same values, and restore the same.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""What the changes of a rehearsal would come to: a key that is taken is judged as a run's writer judges a refusal.
-
+"""The outcomes that the changes of a rehearsal would have: a taken key is judged as a run's writer judges a refusal.
 Pure. `Remembered` has what a phase has inserted so far, within bounds: of two items for one key the second is found, as
 long as both are rehearsed in one process, and as the first is remembered.
 """
@@ -22,7 +21,7 @@ MOST_REMEMBERED = 50_000  # keys of a phase in a process: about 40 MB
 
 
 class Outcome(NamedTuple):
-    """What an item's attempt comes to. `change` is what would be written of it (None: nothing), `error` and `step` are
+    """The outcome of an item's attempt. `change` is what would be written of it (None: nothing), `error` and `step` are
     those of a dead letter. `refused` is what a run would send before it, and be charged for."""
 
     image: Image
@@ -64,8 +63,8 @@ class Remembered:
 
 
 def settled(attempt: Attempt, placed: Mapping[str, Image], memory: Remembered) -> Outcome:
-    """What an attempt comes to, where `placed` are the items that are at the keys of its insertions when its phase
-    begins, by `key_text`; notes it in the memory."""
+    """The outcome of an attempt, noted in the memory. `placed` are the items at the keys of its insertions when its
+    phase begins, by `key_text`."""
     image, change, error, step = attempt
     if error is not None:
         return Outcome(image, "dead", None, error, step)

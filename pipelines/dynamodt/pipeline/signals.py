@@ -1,8 +1,8 @@
-"""What a worker learns while it runs: stop, pause, and that the run is no longer its own.
+"""The signals to a worker: stop, pause, and the loss of the run to another process.
 
-It polls one row of the state table: the table's lease, or a copy of it where there are many workers. What it acts on is
-never older than half a second, and costs one small read at most twice a second for a process, however many items that
-moves. A stop by this very process needs no read: it is in the run's context, which all stages of the process share.
+It polls one row of the state table: the table's lease, or a copy of it where there are many workers. Its observation is
+never older than half a second, and costs a process at most two small reads a second, whatever its number of items. A
+stop by this very process needs no read: it is in the run's context, which all stages of the process share.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ Begin = Callable[[], Answer[Observed]]  # sends one
 
 
 class Poller(Generic[Observed]):
-    """What one row shows, by a read that was sent half a second ago at most. Not for several threads.
+    """The content of one row, by a read that was sent half a second ago at most. Not for several threads.
 
     The next read is sent ahead by as long as an answer takes, half of the time at most: a split group 300 ms away from
-    the table would otherwise do little but wait for reads. An answer that has lain unread for longer than that, since
-    the process was suspended, is not used.
+    the table would otherwise mostly wait for reads. An answer that has lain unread for longer than that, since the
+    process was suspended, is not used.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -51,7 +51,7 @@ class Poller(Generic[Observed]):
         self._abandoned: Answer[Observed] | None = None  # about a row that is not of interest any more
 
     def current(self, begin: Begin[Observed]) -> Observed | None:
-        """What the row shows; None if `observed` stands in for a read. Raises what a read raises."""
+        """The row's content; None if `observed` has replaced a read. Raises what a read raises."""
         if self._sent is None and self._age() >= POLL_SECONDS - min(self._took, POLL_SECONDS / 2):
             self._send(begin)
         now = self._clock()  # once: between two readings of the clock an answer may have grown too old
@@ -68,7 +68,7 @@ class Poller(Generic[Observed]):
         self._observed_at = at
 
     def reset(self) -> None:
-        """From now on it is about another row, of which nothing is observed yet."""
+        """Polls another row from now on, which is not observed yet."""
         if self._sent is not None:
             self._abandoned, self._sent = self._sent[1], None
         self._observed, self._observed_at = None, float("-inf")
@@ -101,7 +101,7 @@ _WITH_REASON = ("abort", "error")
 
 
 class WorkerContext:
-    """What the stages of one attempt of a run share in this process.
+    """The state that the stages of one attempt of a run share in this process.
 
     `stopped`: no further page is read. `interrupted`: pages are also left where they are; none is begun, as it could be
     the next one of a page that was left.
@@ -274,8 +274,8 @@ class SharedSignal:
 
 @contextmanager
 def reporting(leases: LeaseRows, job: Job) -> Iterator[None]:
-    """Leave an error that ends a worker in the lease, where it keeps its type: a Beam runner passes on no more than
-    its text. Stops the other workers, too. An attempt that is fenced reports nothing."""
+    """Leave an error that ends a worker in the lease, where it keeps its type: a Beam runner passes on its text only.
+    Stops the other workers, too. An attempt that is fenced reports nothing."""
     try:
         yield
     except Fenced:

@@ -67,7 +67,8 @@ if TYPE_CHECKING:
 
 
 class ReadJournal(ReadPages):
-    """Lanes to JournalPages: every page whose changes may have been written, once it is known to be so."""
+    """Split groups to JournalPages: every page with changes that may have been written, and all parts of its
+    journal."""
 
     def setup(self) -> None:
         super().setup()
@@ -328,7 +329,7 @@ class PageItems:
         return total
 
     def foreseen(self) -> WriteResult:
-        """The outcome without concurrent writes, the units estimated. An item that waits is back once its key is free,
+        """The outcome without concurrent writes, with estimated units. A waiting item is restored once its key is free,
         and one that was moved here is deleted then."""
         waits = [text for text, found in self._found.items() if found.why == WAITS]
         back = {text: restoration(self._table, self._records[text], None) for text in waits}
@@ -357,7 +358,8 @@ class PageItems:
         return self._found[text].change
 
     def left(self, write_result: WriteResult) -> list[NotRestored]:
-        """What was not restored, after the writes. An item that was not written is read again for the reason."""
+        """The items that were not restored, after the writes. An item that was not written is read again for the
+        reason."""
         dead = {
             key_text(dead_letter.key): NotRestored(dead_letter.key, (), dead_letter.error)
             for dead_letter in write_result.dead
@@ -391,7 +393,7 @@ class PageItems:
         return found
 
     def _restoration(self, text: str, current: dict[str, Image]) -> Restoration:
-        """An item that was moved and does not exist under either key stays deleted: an undo deletes it last."""
+        """An item that was moved and does not exist under either key stays deleted, since an undo deletes it last."""
         moved_to = self._moved_to.get(text)
         if moved_to and text not in current and not moved_to.keys() & current.keys():
             return Restoration(None, (), DELETED)

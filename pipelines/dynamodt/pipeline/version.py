@@ -144,8 +144,8 @@ def leaving(job: Job, storage: Storage, change_of: ChangeOf) -> ChangeOf:
     or tolerated. It reads these at once, and keeps them in memory.
 
     They were not transformed: taking the version back must leave them alone, and so must an `up` after a `down` has
-    left them. Evidence decides (ADR 074): an item as its dead letter has it stays as it is; one that was changed since,
-    or whose write was in doubt, is a dead letter of step `doubt`, unless the script would not change it.
+    left them. Evidence decides (ADR 074): an item that equals its dead letter stays as it is; one that was changed
+    since, or had a write in doubt, is a dead letter of step `doubt`, unless the script would not change it.
     """
     left: dict[str, list[DeadLetter]] = {}
     for part, keys in job.untransformed:

@@ -100,7 +100,7 @@ class WritePatches(beam.DoFn):
         return PageTask(page, self._running.before(page.page), self._page_writer, self._journal, ownership)
 
     def _counted(self, written: WrittenPage) -> WrittenPage:
-        """A page counts to its split before the split's next one begins."""
+        """Adds a page to its split's totals, before the split's next page begins."""
         self._running.add(written)
         self._free.append(self._ownerships.pop(written.page.claim.split))  # its unread answer keeps a connection
         return written
@@ -120,8 +120,8 @@ class WritePatches(beam.DoFn):
 class PageTask:
     """A page in progress, new or left by a previous owner. `before` is what its split had come to.
 
-    Making it and each step raise Fenced when the split has another owner. What may be written twice (by an idempotent
-    script, without a journal) needs no owner.
+    Its creation and each step raise Fenced when the split has another owner. A page that may be written twice (by an
+    idempotent script, without a journal) needs no owner.
     """
 
     def __init__(

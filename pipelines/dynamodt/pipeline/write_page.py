@@ -59,7 +59,7 @@ class GaveUp(ItemError):
 
 @dataclass(frozen=True)
 class PageWriter:
-    """What all pages of a worker are written with; the state of a page is in its `WriteTask`.
+    """Writes the pages of a worker; the state of a page is in its `WriteTask`.
 
     `change_of` is the author's function; if None, concurrently modified items are left alone. `writers` is how many
     requests of a page are sent at once.
@@ -81,7 +81,7 @@ class PageWriter:
     dice: Callable[[], float] = random.random
 
     def write(self, changes: Sequence[Change], result: WriteResult | None = None) -> WriteResult:
-        """Write the changes to their end, without recording an intent. What they come to is added to `result`."""
+        """Write the changes to their end, without recording an intent. Their outcomes are added to `result`."""
         task = WriteTask(self, result=result)
         task.begin(changes)
         while isinstance(step := task.step(), Wait):
@@ -178,8 +178,8 @@ class WriteTask:
         return self._fitted(waiting)
 
     def _read_again(self, batch: list[Pending]) -> list[Pending]:
-        """What of a batch is sent now. If the budget has held it up for long, its items are read once more; a change
-        that is new by then waits for the next round, as its intent must be recorded first."""
+        """The part of a batch that is sent now. If the budget has held it up for long, its items are read once more; a
+        change that is new by then waits for the next round, as its intent must be recorded first."""
         if self._writer.clock() - self._read_at < READ_LASTS:
             return batch
         found = self._fitted(batch)
@@ -211,8 +211,8 @@ class WriteTask:
         return True
 
     def _recovered(self, pending: Pending, current: Current) -> Pending | None:
-        """What is left to do of a change of a previous owner. A row of `items()` is inserted again: its row in the
-        state table shows whether it was written before."""
+        """The remaining change of a previous owner's change. A row of `items()` is inserted again: its row in the state
+        table shows whether it was written before."""
         if isinstance(pending.change, Insert):
             return self._start(pending.change, pending.doubts)
         if self._writer.change_of is None and self._is_as_read(pending, current):
