@@ -213,7 +213,7 @@ def _bucket_lines(found: Evidence, verdict: Verdict | None) -> list[tuple[bool, 
         *([own_line] if found.bucket.own is not None else []),
         (
             False,
-            f"bucket {name}: it contains objects that this stage has not written, and keeps them: {_some(strangers)}",
+            f"bucket {name}: kept, with objects that this stage has not written: {_some(strangers)}",
         ),
     ]
 
