@@ -105,7 +105,7 @@ def rows_of_refused_transactions(patch: pytest.MonkeyPatch) -> None:
 
 def rows_of_earlier_transactions(patch: pytest.MonkeyPatch) -> None:
     """A page's note of void keys decides instead."""
-    patch.setattr(earlier, "is_made", lambda transaction, current: False)
+    patch.setattr(earlier, "has_own_row", lambda transaction, current: False)
 
 
 def rows_in_undo(patch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from dynamodt.export.objects import Head
 from dynamodt.model.pages import Claim
 from dynamodt.model.runs import ExportSource, Job, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
-from dynamodt.pipeline.process import collect_less
+from dynamodt.pipeline.process import reduce_collections
 from dynamodt.pipeline.read import Images, export_pages, files_of, images_of
 
 ARN = "arn:aws:dynamodb:local:0:table/things"
@@ -64,7 +64,7 @@ class FolderObjects:
 
 def read(root: Path) -> int:
     """The number of items, read as a worker reads them."""
-    collect_less()
+    reduce_collections()
     objects, source = FolderObjects(root), ExportSource("bucket", EXPORT, ARN)
     stage = Stage("test", Connection("local"), StorageSpec(str(root)))
     files = files_of(objects, source)

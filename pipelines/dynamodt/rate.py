@@ -131,7 +131,7 @@ class Ramp:
         self._limit = limit
         self._rate = min(limit, self._rate)
 
-    def look(self, used: float, throttled: bool) -> float:
+    def poll(self, used: float, throttled: bool) -> float:
         """The new rate, given that `used` units a second were used since the last call."""
         now = self._clock()
         if throttled and now >= self._grows_from:  # one cut for one event
@@ -191,8 +191,8 @@ class ReadLimiter:
         cost = estimate * self._price
         while wait := self._bucket.take(cost):
             self._sleep(min(wait, self._NAP))
-            self._look()
-        self._look()
+            self._adjust()
+        self._adjust()
         return cost if self.limited else 0.0
 
     def leave(self, taken: float, estimate: float, units: float) -> None:
@@ -206,10 +206,10 @@ class ReadLimiter:
         """Requests were refused for their rate."""
         self._throttles += times
 
-    def _look(self) -> None:
+    def _adjust(self) -> None:
         seconds = self._clock() - self._at
         if seconds >= self._LOOK:
-            self._bucket.change(self._ramp.look(self._used / seconds, self._throttles > 0))
+            self._bucket.change(self._ramp.poll(self._used / seconds, self._throttles > 0))
             self._at, self._used, self._throttles = self._clock(), 0.0, 0
 
 

@@ -315,6 +315,6 @@ def test_a_last_scan_would_meet_it(bench: Bench, exporter: Exporter, text: str) 
     job = exporter.job(exporter.export(), text, final_scan=True)
     with pytest.raises(Exception, match="final scan"):
         bench.execute(job)
-    error = signals.reported(bench.state.leases.read(job.lease), job)
+    error = signals.reported_error(bench.state.leases.read(job.lease), job)
     assert error is not None and error.exit_code == 2 and "--catch-up none" in error.hint
     assert by_id(bench) == {n: n for n in range(12)}

@@ -386,7 +386,7 @@ def test_the_halloween_problem_stops_at_the_first_item(bench: Bench, body: str) 
     job = bench.job(f"from dynamodt import Put\ndef transform_up(item):\n    return {body}")
     with pytest.raises(Exception, match="its own output"):
         bench.execute(job)
-    error = signals.reported(bench.state.leases.read(job.lease), job)
+    error = signals.reported_error(bench.state.leases.read(job.lease), job)
     assert error is not None and error.exit_code == 2
     assert "v1_change.py" in str(error) and "IDEMPOTENT" in error.hint
     assert len(bench.items()) == 30

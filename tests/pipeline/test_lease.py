@@ -17,7 +17,7 @@ from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job, Lease
 from dynamodt.model.tables import Connection, Item, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline import signals
-from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reported, reporting, stop
+from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors, reported_error, stop
 from dynamodt.runs import control
 from dynamodt.runs.control import _unlock
 from dynamodt.runs.liveness import BEAT_SECONDS, Life, Process, Watch, observed_life
@@ -94,7 +94,7 @@ def test_an_unlocked_holder_is_fenced_even_if_nobody_takes_its_place(state: Fake
     with pytest.raises(Fenced):
         state.leases.beat("things", mine.token, NOW)
     with pytest.raises(Fenced):
-        Signal(state.leases, job(mine.token)).assure()
+        Signal(state.leases, job(mine.token)).check_owner()
 
 
 def test_a_holder_who_gives_a_sign_of_life_meanwhile_is_not_unlocked(state: FakeState, clock: Clock) -> None:
@@ -209,18 +209,18 @@ def test_a_suspended_process_of_this_host_has_as_long_as_any_other(state: FakeSt
 
 def test_a_look_tells_what_is_known(state: FakeState, clock: Clock) -> None:
     watch = Watch(clock.time)
-    assert watch.look(state.leases, "things")[1] is Life.NONE  # type: ignore[arg-type]
+    assert watch.poll(state.leases, "things")[1] is Life.NONE  # type: ignore[arg-type]
     hold(state, foreign())
-    assert watch.look(state.leases, "things")[1] is Life.UNKNOWN
+    assert watch.poll(state.leases, "things")[1] is Life.UNKNOWN
     state.leases.beat("things", 1, NOW)
     clock.now += 5.0
-    assert watch.look(state.leases, "things")[1] is Life.SEEN
+    assert watch.poll(state.leases, "things")[1] is Life.SEEN
     clock.now += 20.0
-    assert watch.look(state.leases, "things")[1] is Life.UNKNOWN
+    assert watch.poll(state.leases, "things")[1] is Life.UNKNOWN
     clock.now += 10.0
-    assert watch.look(state.leases, "things")[1] is Life.OVER
+    assert watch.poll(state.leases, "things")[1] is Life.OVER
     hold(state, foreign(2))
-    assert watch.look(state.leases, "things")[1] is Life.UNKNOWN, "another holder may be as dead as the one before"
+    assert watch.poll(state.leases, "things")[1] is Life.UNKNOWN, "another holder may be as dead as the one before"
     assert observed_life(state.leases, "things", clock.sleep, watch)[1] is Life.OVER
 
 
@@ -288,16 +288,16 @@ def test_a_worker_is_fenced_by_the_loss_of_any_of_its_tables(state: FakeState, c
     hold(state, foreign(7)._replace(table="others"))
     mine = replace(job(1), fences=(("others", 7),))
     signal = Signal(state.leases, mine, clock.time, clock.sleep)
-    signal.assure()
-    assert signals.lost(state.leases, mine) is None
+    signal.check_owner()
+    assert signals.lost_lease_error(state.leases, mine) is None
     hold(state, foreign(8)._replace(table="others"))
     clock.now += 0.5
-    for look in (signal.assure, signal.stopping):
+    for look in (signal.check_owner, signal.stopping):
         with pytest.raises(Fenced, match="table others"):
             look()
-    found = signals.lost(state.leases, mine)
+    found = signals.lost_lease_error(state.leases, mine)
     assert found is not None and "runs --table others" in found.hint
-    with pytest.raises(Fenced), reporting(state.leases, mine):
+    with pytest.raises(Fenced), report_errors(state.leases, mine):
         raise Fenced("a worker has noticed")
     assert context_of(mine).stopped, "all of its lanes end, not one unit"
     assert state.leases.read("things").stop == ""
@@ -333,12 +333,12 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_that_was_suspended_is_fenced_before_it_writes_again(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
-    signal.assure()
+    signal.check_owner()
     hold(state, foreign(2))
-    signal.assure()  # it looked a moment ago: what it sends now, the guard and the journal answer for
+    signal.check_owner()  # it looked a moment ago: what it sends now, the guard and the journal answer for
     clock.now += 0.5
     with pytest.raises(Fenced):
-        signal.assure()
+        signal.check_owner()
 
 
 def test_looking_costs_two_reads_a_second_at_most(state: FakeState, clock: Clock) -> None:
@@ -354,7 +354,7 @@ def test_looking_costs_two_reads_a_second_at_most(state: FakeState, clock: Clock
     state.leases.begin_read = counted  # type: ignore[method-assign]
     for _ in range(1000):
         clock.now += 0.01  # ten seconds in all
-        signal.assure()
+        signal.check_owner()
     assert len(reads) <= 21
 
 
@@ -428,11 +428,11 @@ def test_a_stop_from_this_process_is_seen_at_once(state: FakeState, clock: Clock
 def test_a_page_at_work_is_left_when_the_run_is_stopped(state: FakeState, clock: Clock, why: str) -> None:
     hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
-    signal.heed()
+    signal.wait_or_stop()
     state.leases.set("things", 1, stop=why)
     clock.now += 0.5
     with pytest.raises(Interrupted):
-        signal.heed()
+        signal.wait_or_stop()
     assert context_of(job(1)).interrupted and not context_of(job(2)).interrupted
     assert Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
 
@@ -440,10 +440,10 @@ def test_a_page_at_work_is_left_when_the_run_is_stopped(state: FakeState, clock:
 def test_a_page_at_work_is_left_at_once_when_this_process_stops_the_run(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
-    signal.heed()
+    signal.wait_or_stop()
     stop(state.leases, job(1), "interrupted")
     with pytest.raises(Interrupted):
-        signal.heed()
+        signal.wait_or_stop()
 
 
 def test_a_page_at_work_waits_while_the_run_is_paused_and_can_be_left_then(state: FakeState, clock: Clock) -> None:
@@ -458,20 +458,20 @@ def test_a_page_at_work_waits_while_the_run_is_paused_and_can_be_left_then(state
 
     clock.meanwhile = someone
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
-    signal.heed()
+    signal.wait_or_stop()
     assert len(rested) == 3
     state.leases.set("things", 1, paused=True)
     clock.now += 0.5
     clock.meanwhile = lambda: state.leases.set("things", 1, stop="abort")
     with pytest.raises(Interrupted):
-        signal.heed()
+        signal.wait_or_stop()
 
 
 def test_dead_letters_stop_a_run_after_the_pages_at_work(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
     stop(state.leases, job(1), "max-errors")
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
-    signal.heed()
+    signal.wait_or_stop()
     assert signal.stopping() and not context_of(job(1)).interrupted
 
 
@@ -483,9 +483,9 @@ def test_a_fenced_worker_stops_nobody_but_itself(state: FakeState) -> None:
 
 def test_a_workers_error_keeps_its_kind(state: FakeState) -> None:
     hold(state, foreign(1))
-    with pytest.raises(ServiceError), reporting(state.leases, job(1)):
+    with pytest.raises(ServiceError), report_errors(state.leases, job(1)):
         raise ServiceError("no", where="table things", hint="ask: " + suggest("status"))
-    error = reported(state.leases.read("things"), job(1))
+    error = reported_error(state.leases.read("things"), job(1))
     assert isinstance(error, ServiceError) and (error.what, error.where) == ("no", "table things")
     assert error.hint.parts == ("ask: ", ("status",))
 
@@ -563,7 +563,7 @@ def test_a_thousand_workers_that_fail_at_once_say_so_once(state: FakeState) -> N
     for number in range(1000):
         stop(state.leases, job(1), "error", {**error, "what": f"broken {number}"})
     assert counting.written["TABLE#things"] == 2
-    found = reported(state.leases.read("things"), job(1))
+    found = reported_error(state.leases.read("things"), job(1))
     assert found is not None and found.what == "broken 0"
 
 
@@ -602,7 +602,7 @@ def test_a_stop_does_not_hide_why_the_run_stops(bench: Bench) -> None:
     for why in ("max-errors", "interrupted"):
         signals.stop(leases, job, why)
     lease = leases.read(job.lease)
-    assert lease.stop == "error" and isinstance(signals.reported(lease, job), ScriptError)
+    assert lease.stop == "error" and isinstance(signals.reported_error(lease, job), ScriptError)
     leases.set(job.lease, job.attempt, stop="abort", error=None)
     signals.stop(leases, job, "max-errors")
     assert leases.read(job.lease).stop == "abort"

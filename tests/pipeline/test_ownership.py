@@ -8,7 +8,7 @@ from dynamodt.errors import Fenced
 from dynamodt.model.pages import Counts, Intent, Page, Totals
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.ownership import SplitOwnership
-from dynamodt.pipeline.signals import POLL_SECONDS, context_of, reporting
+from dynamodt.pipeline.signals import POLL_SECONDS, context_of, report_errors
 from dynamodt.state.split_rows import SplitRows
 from tests.pipeline.conftest import Bench
 
@@ -32,9 +32,9 @@ def intent(page: int) -> Intent:
 def test_a_unit_that_is_ours_may_be_written(rows: SplitRows) -> None:
     ownership, claim = SplitOwnership(rows, Clock()), rows.claim(0, 1)
     ownership.begin(Page(claim, 1, []))
-    ownership.assure()
+    ownership.check_owner()
     ownership.intend(claim, intent(1))
-    ownership.assure()
+    ownership.check_owner()
 
 
 def test_one_that_the_runner_gave_to_another_worker_of_the_same_attempt_may_not(rows: SplitRows) -> None:
@@ -43,10 +43,10 @@ def test_one_that_the_runner_gave_to_another_worker_of_the_same_attempt_may_not(
     ownership.begin(Page(claim, 1, []))
     ownership.intend(claim, intent(1))
     rows.claim(0, 1)
-    ownership.assure()  # it has looked just now, by its announcement
+    ownership.check_owner()  # it has looked just now, by its announcement
     clock.now += POLL_SECONDS
     with pytest.raises(Fenced, match="split 0"):
-        ownership.assure()
+        ownership.check_owner()
 
 
 def test_a_page_that_is_recovered_is_looked_at_first(rows: SplitRows) -> None:
@@ -54,7 +54,7 @@ def test_a_page_that_is_recovered_is_looked_at_first(rows: SplitRows) -> None:
     rows.claim(0, 1)
     ownership.begin(Page(claim, 1, [], recovers=True))
     with pytest.raises(Fenced):
-        ownership.assure()
+        ownership.check_owner()
 
 
 @pytest.mark.parametrize(("token", "stopped"), [(1, False), (2, True)])
@@ -67,6 +67,6 @@ def test_only_who_has_lost_the_run_stops_its_whole_process(
     for _ in range(1, token):
         seen = bench.state.leases.read(job.lease)
         bench.state.leases.take(seen._replace(token=seen.token + 1), over=seen)
-    with pytest.raises(Fenced), reporting(bench.state.leases, job):
+    with pytest.raises(Fenced), report_errors(bench.state.leases, job):
         raise Fenced("another worker has unit 0 by now")
     assert context_of(job).stopped is stopped

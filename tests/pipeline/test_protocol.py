@@ -165,7 +165,7 @@ NEEDED = [
 class Suspended(SplitOwnership):
     """Its unit may be taken over right after each look at it, so that no look is of use."""
 
-    def assure(self) -> None:
+    def check_owner(self) -> None:
         pass
 
 

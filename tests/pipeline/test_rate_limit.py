@@ -459,17 +459,17 @@ def stopped_after(naps: int) -> tuple[Callable[[float], None], Callable[[], None
     """A sleep that moves nothing, and a word that comes after so many naps."""
     slept: list[float] = []
 
-    def heed() -> None:
+    def wait_or_stop() -> None:
         if len(slept) == naps:
             raise Left
 
-    return slept.append, heed
+    return slept.append, wait_or_stop
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-9, 0.5])
 def test_a_request_that_waits_for_the_budget_hears_that_the_run_is_stopped(rate: float) -> None:
-    sleep, heed = stopped_after(3)
-    rate_queue = RateLimitedQueue(TokenBucket(rate, lambda: 0.0), 1.0, lambda: None, sleep, heed)
+    sleep, wait_or_stop = stopped_after(3)
+    rate_queue = RateLimitedQueue(TokenBucket(rate, lambda: 0.0), 1.0, lambda: None, sleep, wait_or_stop)
     with pytest.raises(Left):
         rate_queue.enter(1000.0)
     with pytest.raises(Left):  # the next in line
@@ -477,12 +477,12 @@ def test_a_request_that_waits_for_the_budget_hears_that_the_run_is_stopped(rate:
 
 
 def test_a_page_that_waits_for_its_size_hears_that_the_run_is_stopped() -> None:
-    sleep, heed = stopped_after(3)
-    rate_limiter = WorkerRateLimiter(JOB, World().rows, "a", clock=lambda: 0.0, sleep=sleep, heed=heed)
+    sleep, wait_or_stop = stopped_after(3)
+    rate_limiter = WorkerRateLimiter(JOB, World().rows, "a", clock=lambda: 0.0, sleep=sleep, wait_or_stop=wait_or_stop)
     with pytest.raises(Left):
         rate_limiter.page_items(1000)
 
 
 def test_a_request_that_need_not_wait_asks_nobody() -> None:
-    sleep, heed = stopped_after(0)
-    assert RateLimitedQueue(TokenBucket(inf, lambda: 0.0), 1.0, lambda: None, sleep, heed).enter(1000.0) == 0.0
+    sleep, wait_or_stop = stopped_after(0)
+    assert RateLimitedQueue(TokenBucket(inf, lambda: 0.0), 1.0, lambda: None, sleep, wait_or_stop).enter(1000.0) == 0.0

@@ -12,7 +12,7 @@ import pytest
 from dynamodt.model.pages import Counts
 from dynamodt.model.runs import INSERTED_ROWS, Job, RowsSource
 from dynamodt.model.tables import Direction, IndexKey, KeyAttribute, TableSpec
-from dynamodt.pipeline import settle
+from dynamodt.pipeline import taken_keys
 from dynamodt.pipeline.author_output import Line, captured, origin
 from dynamodt.runs.jobs import chained
 from tests.fakes import FakeResources, numbers
@@ -179,7 +179,7 @@ def test_two_items_for_one_key_are_found_as_far_as_is_remembered(
     bench.dynamodb.put(*numbers(20))
     (found,) = dry_run(bench, up(bench, exporter, [COLLIDES]))
     assert (found.changed, found.dead) == (10, 10)
-    monkeypatch.setattr(settle.Remembered.__init__, "__defaults__", (1,))
+    monkeypatch.setattr(taken_keys.RecentKeys.__init__, "__defaults__", (1,))
     (found,) = dry_run(bench, up(bench, exporter, [COLLIDES]))
     assert found.read == 20 and found.dead < 10
 

@@ -109,8 +109,8 @@ def started(users: Client, command: str) -> tuple[int, str, str]:
     project = Assets(users.stage).put("project.zip", project_zip(users.folder, users.stage))
     job = GlueJob(users.stage.connection, "dynamodt-dev")
     run = job.start({"--stage": "dev", "--project": project, "--region": "us-east-1", "--command": command})
-    until(lambda: job.look(run).ended, "the job ends")
+    until(lambda: job.poll(run).ended, "the job ends")
     process = users.glue.runs[-1].process
     answer = AnswerRows(users.state.rows).read(run)
     assert process is not None and answer is not None and answer.exit_code == process.returncode
-    return process.returncode, job.look(run).state, users.glue.runs[-1].log.read_text()
+    return process.returncode, job.poll(run).state, users.glue.runs[-1].log.read_text()

@@ -142,7 +142,7 @@ def test_no_worker_goes_on_when_the_state_table_is_out_of_reach(
     table, poller = make_table(id="N"), iter(range(3))
     bench.script(table, MARK.format(1).replace("    return", "    import time; time.sleep(0.05)\n    return", 1))
     bench.tables.put(table, *({"id": number} for number in range(60)))
-    look, out_of_reach = SplitTotals.look, ServiceError("out of reach")
+    look, out_of_reach = SplitTotals.poll, ServiceError("out of reach")
 
     def unreachable(self: SplitTotals) -> Any:
         if next(poller, None) is None:
@@ -153,7 +153,7 @@ def test_no_worker_goes_on_when_the_state_table_is_out_of_reach(
         signals.context_of(job).stopped = True
         raise out_of_reach
 
-    monkeypatch.setattr(SplitTotals, "look", unreachable)
+    monkeypatch.setattr(SplitTotals, "poll", unreachable)
     monkeypatch.setattr(signals, "stop", unheard)
     (report,) = bench.up(table)
     assert report.error is out_of_reach

@@ -25,7 +25,7 @@ from dynamodt.model.runs import RunProgress, Script
 from dynamodt.model.tables import TableNames
 from dynamodt.pipeline import author_output
 from dynamodt.pipeline.author_output import Line, Origin, begin, captured, end, labelled
-from dynamodt.pipeline.process import muted_beam
+from dynamodt.pipeline.process import mute_beam
 
 SCRIPT = Script("users", 2, "split", "transforms/users/v2_split.py", "", "")
 
@@ -124,7 +124,7 @@ def test_without_a_command_beam_s_records_are_dropped_and_no_level_is_changed(
 ) -> None:
     watched = [logging.getLogger(one) for one in ("root", "apache_beam", "apache_beam.runners.made_up", "py4j")]
     levels = [logger.level for logger in watched]
-    with muted_beam():
+    with mute_beam():
         assert [logger.level for logger in watched] == levels
         beams_own(name, "noise")
         logging.getLogger(name).warning("of the script")

@@ -10,7 +10,7 @@ import pytest
 from dynamodt.checks.elsewhere import Elsewhere
 from dynamodt.checks.findings import VersionCheck
 from dynamodt.checks.version import Asked, VersionTrial
-from dynamodt.pipeline.process import muted_beam
+from dynamodt.pipeline.process import mute_beam
 from dynamodt.script.functions import frozen
 from dynamodt.script.read import read_script
 from tests.unit.checked.items import SHOP, TARGET, USERS, documents, orders, users
@@ -44,7 +44,7 @@ def checked(folder: Path, text: str, on: str, prepared: object, elsewhere: Elsew
         examples=EXAMPLES,
         seconds=SECONDS if "while" in text else 30.0,
     )
-    with muted_beam():
+    with mute_beam():
         return VersionTrial(asked, elsewhere).check(images)[0]
 
 

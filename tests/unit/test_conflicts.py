@@ -7,15 +7,15 @@ import pytest
 from dynamodt.dynamodb.statements import InsertedRow
 from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.pipeline.conflicts import (
-    Again,
     Collision,
     Current,
-    Ends,
+    Resolved,
+    SendAgain,
     TransformAgain,
     Unclear,
     by_source,
-    judged,
-    shown,
+    evidence_of,
+    judge_refusal,
 )
 from dynamodt.script.codec import encode, image_digest, key_text
 from dynamodt.script.diff import change, insert, transaction_digest
@@ -82,7 +82,7 @@ def current(items: list[Item], rows: dict[str, InsertedRow] | None = None, meets
     ],
 )
 def test_what_is_there_shows(doubt: Change, items: list[Item], rows: dict[str, InsertedRow], found: str) -> None:
-    assert shown(doubt, current(items, rows)) == found
+    assert evidence_of(doubt, current(items, rows)) == found
 
 
 @pytest.mark.parametrize(
@@ -96,67 +96,67 @@ def test_what_is_there_shows(doubt: Change, items: list[Item], rows: dict[str, I
     ],
 )
 def test_a_stamp_that_is_missing_shows_nothing_by_itself(item: Item, found: str) -> None:
-    assert shown(update(by="run"), current([item]), stamp="by") == found
+    assert evidence_of(update(by="run"), current([item]), stamp="by") == found
 
 
 @pytest.mark.parametrize(
     ("refused", "items", "rows", "found"),
     [
         (update(), [{"id": 1, "n": 7}], {}, TransformAgain(encode({"id": 1, "n": 7}))),
-        (update(), [], {}, Ends("vanished")),
-        (MOVE, [READ], {}, Again(MOVE)),  # it met another transaction
-        (MOVE, [READ, MADE], {}, Again(REMOVE)),
+        (update(), [], {}, Resolved("vanished")),
+        (MOVE, [READ], {}, SendAgain(MOVE)),  # it met another transaction
+        (MOVE, [READ, MADE], {}, SendAgain(REMOVE)),
         (MOVE, [READ, OTHER], {}, Collision(insert(THINGS, MADE), None, own=False)),
         (MOVE, [READ, OTHER], row(OTHER, 7), Collision(insert(THINGS, MADE), key(7), own=True)),
         (MOVE, [READ], row(OTHER, 7), Collision(insert(THINGS, MADE), key(7), own=True)),  # deleted since
         (MOVE, [READ], row(OTHER), Collision(insert(THINGS, MADE), key(1), own=True)),  # it was moved before
-        (MOVE, [OTHER], {}, Ends("vanished")),
+        (MOVE, [OTHER], {}, Resolved("vanished")),
         (SPLIT, [READ, OTHER], {}, Collision(insert(THINGS, MADE), None, own=False)),
-        (SPLIT, [READ, MADE], {}, Again(update())),
-        (INTO, [READ, OTHER], {}, Again(INTO.parts[0])),  # it loses nothing
-        (BESIDE, [READ, OTHER], {}, Ends("superseded")),
-        (BESIDE, [READ, MADE], {}, Ends("unchanged")),
-        (BESIDE, [READ, OTHER], row(MADE), Ends("unchanged")),  # an earlier attempt has written it
-        (BESIDE, [READ, OTHER], row(OTHER), Ends("superseded")),  # of an earlier state: it needs no second one
+        (SPLIT, [READ, MADE], {}, SendAgain(update())),
+        (INTO, [READ, OTHER], {}, SendAgain(INTO.parts[0])),  # it loses nothing
+        (BESIDE, [READ, OTHER], {}, Resolved("superseded")),
+        (BESIDE, [READ, MADE], {}, Resolved("unchanged")),
+        (BESIDE, [READ, OTHER], row(MADE), Resolved("unchanged")),  # an earlier attempt has written it
+        (BESIDE, [READ, OTHER], row(OTHER), Resolved("superseded")),  # of an earlier state: it needs no second one
         (BESIDE, [READ, OTHER], row(OTHER, 7), Collision(insert(THINGS, MADE), key(7), own=True)),
-        (BESIDE, [READ, MADE], row(MADE, 7), Ends("unchanged")),  # two items ask for the same
-        (insert(THINGS, MADE), [MADE], {}, Ends("unchanged")),
-        (insert(THINGS, MADE), [OTHER], {}, Ends("superseded")),
-        (insert(THINGS, MADE), [], {}, Again(insert(THINGS, MADE))),
-        (insert(THINGS, MADE), [OTHER], row(MADE, None), Ends("unchanged")),
-        (insert(THINGS, MADE), [], row(MADE, None), Ends("unchanged")),  # and deleted since
+        (BESIDE, [READ, MADE], row(MADE, 7), Resolved("unchanged")),  # two items ask for the same
+        (insert(THINGS, MADE), [MADE], {}, Resolved("unchanged")),
+        (insert(THINGS, MADE), [OTHER], {}, Resolved("superseded")),
+        (insert(THINGS, MADE), [], {}, SendAgain(insert(THINGS, MADE))),
+        (insert(THINGS, MADE), [OTHER], row(MADE, None), Resolved("unchanged")),
+        (insert(THINGS, MADE), [], row(MADE, None), Resolved("unchanged")),  # and deleted since
         (insert(THINGS, MADE), [OTHER], row(OTHER, None), Collision(insert(THINGS, MADE), None, own=True)),
     ],
 )
 def test_what_becomes_of_a_refusal(
     refused: Change, items: list[Item], rows: dict[str, InsertedRow], found: object
 ) -> None:
-    assert judged(refused, [], current(items, rows)) == found
+    assert judge_refusal(refused, [], current(items, rows)) == found
 
 
 @pytest.mark.parametrize(
     ("doubts", "items", "rows", "found"),
     [
-        ([update()], [{"id": 1, "n": 10}], {}, Ends("changed")),
+        ([update()], [{"id": 1, "n": 10}], {}, Resolved("changed")),
         ([update()], [{"id": 1, "n": 7}], {}, Unclear(encode({"id": 1, "n": 7}))),
-        ([REMOVE], [], {}, Ends("changed", unconfirmed=True)),
-        ([MOVE], [], {}, Ends("vanished")),
-        ([MOVE], [], row(MADE), Ends("changed")),
+        ([REMOVE], [], {}, Resolved("changed", unconfirmed=True)),
+        ([MOVE], [], {}, Resolved("vanished")),
+        ([MOVE], [], row(MADE), Resolved("changed")),
         ([MOVE], [{"id": 1, "n": 7}], {}, TransformAgain(encode({"id": 1, "n": 7}))),
-        ([insert(THINGS, MADE)], [], row(MADE, None), Ends("changed")),
+        ([insert(THINGS, MADE)], [], row(MADE, None), Resolved("changed")),
     ],
 )
 def test_what_becomes_of_a_doubt(
     doubts: list[Change], items: list[Item], rows: dict[str, InsertedRow], found: object
 ) -> None:
-    assert judged(doubts[-1], doubts, current(items, rows)) == found
+    assert judge_refusal(doubts[-1], doubts, current(items, rows)) == found
 
 
 @pytest.mark.parametrize("refused", [update(), REMOVE, MOVE, BESIDE])
 def test_an_item_that_the_run_has_put_there_is_not_the_source(refused: Change) -> None:
     rows = row({"id": 1, "n": 5}, 9)
-    assert judged(refused, [], current([READ], rows, meets=True)) == Ends("vanished")
-    assert judged(refused, [], current([], rows, meets=True), known=encode(READ)) == Ends("vanished")
+    assert judge_refusal(refused, [], current([READ], rows, meets=True)) == Resolved("vanished")
+    assert judge_refusal(refused, [], current([], rows, meets=True), known=encode(READ)) == Resolved("vanished")
 
 
 # ---------------------------------------------------------------- which announced changes are tries of one

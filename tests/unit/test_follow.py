@@ -128,10 +128,10 @@ def test_units_that_are_done_are_not_read_again() -> None:
         stage.split("01RUN", split, 10)
     stage.split("01RUN/retry1", 0, 0)
     totals, record = RunTotals(stage.state), replace(RECORD, retries=1)
-    assert totals.look(record).counts.read == 30
+    assert totals.poll(record).counts.read == 30
     assert stage.rows.asked == 4 + 1 + 2
     stage.split("01RUN", 3, 5, done=False)
-    assert totals.look(record) == Totals(Counts(35, 35), Units(5.0, 35.0), 4)
+    assert totals.poll(record) == Totals(Counts(35, 35), Units(5.0, 35.0), 4)
     assert stage.rows.asked == 7 + 1 + 1 + 1  # the fourth unit, the version's own rows, their retry
 
 

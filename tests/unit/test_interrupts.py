@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from dynamodt.pipeline.process import StoppedError, Terminated, signal_name, signals_raise
+from dynamodt.pipeline.process import StoppedError, Terminated, raise_on_signals, signal_name
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def test_a_signal_raises_and_is_told_once(
 ) -> None:
     told: list[str] = []
     before = signal.getsignal(number)
-    with signals_raise(lambda: told.append("stopping")) as signals:
+    with raise_on_signals(lambda: told.append("stopping")) as signals:
         for count in (1, 2):
             with pytest.raises(kind) as raised:
                 os.kill(os.getpid(), number)

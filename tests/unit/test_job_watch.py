@@ -27,7 +27,7 @@ class Job:
         self.states = list(states)
         self.stopped: list[str] = []
 
-    def look(self, run: str) -> JobRun:
+    def poll(self, run: str) -> JobRun:
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if state == "out of reach":
             raise ServiceError("the endpoint cannot be reached")
@@ -126,8 +126,8 @@ def test_a_job_that_ends_without_an_answer_has_none(state: str) -> None:
 
 def test_an_answer_that_comes_with_the_end_is_an_answer() -> None:
     glued = Glued(Person(), "SUCCEEDED")
-    look = glued.job.look
-    glued.job.look = lambda run: (glued.answered(), look(run))[1]  # type: ignore[method-assign]
+    look = glued.job.poll
+    glued.job.poll = lambda run: (glued.answered(), look(run))[1]  # type: ignore[method-assign]
     assert glued.follow_job("users") == ANSWER
 
 

@@ -110,11 +110,11 @@ def test_a_long_rest_is_not_in_the_way_of_a_word() -> None:
     """Whatever is said ends the lane while its pages rest, and they are not gone on with."""
     naps: list[float] = []
 
-    def heed() -> None:
+    def wait_or_stop() -> None:
         if len(naps) == 3:
             raise Stopped
 
-    scheduler = PageScheduler(lambda: 0.0, naps.append, heed)
+    scheduler = PageScheduler(lambda: 0.0, naps.append, wait_or_stop)
     split_group = SplitGroup()
     assert list(scheduler.write(1, partial(_Task, split_group, Page(Claim(1, 1), 1, []), (20.0,)))) == []
     with pytest.raises(Stopped):

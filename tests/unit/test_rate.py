@@ -145,7 +145,7 @@ def test_a_ramp_stays_between_one_unit_and_its_limit(
     ramp = Ramp(limit, start, clock)
     for share, throttled, seconds in poller:
         clock.now += seconds
-        assert min(1.0, limit) <= ramp.look(share * ramp.rate, throttled) <= limit
+        assert min(1.0, limit) <= ramp.poll(share * ramp.rate, throttled) <= limit
 
 
 def test_a_ramp_doubles_in_five_seconds_while_it_is_used() -> None:
@@ -153,7 +153,7 @@ def test_a_ramp_doubles_in_five_seconds_while_it_is_used() -> None:
     ramp = Ramp(inf, 100.0, clock)
     for _ in range(5):
         clock.now += 1.0
-        ramp.look(ramp.rate, False)
+        ramp.poll(ramp.rate, False)
     assert ramp.rate == pytest.approx(200.0)
 
 
@@ -161,36 +161,36 @@ def test_a_ramp_that_is_not_used_does_not_grow() -> None:
     clock = Clock()
     ramp = Ramp(inf, 100.0, clock)
     clock.now += 60
-    assert ramp.look(40.0, False) == 100.0
+    assert ramp.poll(40.0, False) == 100.0
 
 
 def test_a_throttle_cuts_below_what_was_used_and_lets_it_rest() -> None:
     clock = Clock()
     ramp = Ramp(inf, 100.0, clock)
     clock.now += 1
-    assert ramp.look(80.0, True) == pytest.approx(56.0)
+    assert ramp.poll(80.0, True) == pytest.approx(56.0)
     clock.now += 1
-    assert ramp.look(56.0, True) == pytest.approx(56.0)  # the same event
+    assert ramp.poll(56.0, True) == pytest.approx(56.0)  # the same event
     clock.now += 1
-    assert ramp.look(56.0, False) == pytest.approx(56.0)
+    assert ramp.poll(56.0, False) == pytest.approx(56.0)
     clock.now += 4
-    assert ramp.look(56.0, False) > 56.0
+    assert ramp.poll(56.0, False) > 56.0
 
 
 def test_one_throttle_does_not_stop_a_run_of_which_little_is_reported_yet() -> None:
     clock = Clock()
     ramp = Ramp(100.0, 100.0, clock)
     clock.now += 1
-    assert ramp.look(3.0, True) == pytest.approx(35.0)
+    assert ramp.poll(3.0, True) == pytest.approx(35.0)
     clock.now += 5  # it is too high still
-    assert ramp.look(3.0, True) == pytest.approx(12.25)
+    assert ramp.poll(3.0, True) == pytest.approx(12.25)
 
 
 def test_a_rate_without_an_end_is_cut_below_what_was_used() -> None:
     clock = Clock()
     ramp = Ramp(inf, inf, clock)
     clock.now += 1
-    assert ramp.look(80.0, True) == pytest.approx(56.0)
+    assert ramp.poll(80.0, True) == pytest.approx(56.0)
 
 
 def test_a_lower_limit_holds_at_once() -> None:
@@ -204,7 +204,7 @@ def test_a_slow_rate_that_is_used_in_lumps_grows_too() -> None:
     ramp = Ramp(50.0, 0.5, clock)
     for second in range(40):
         clock.now += 1.0
-        ramp.look(2.0 if second % 4 == 3 else 0.0, False)  # all that it may use, once in four seconds
+        ramp.poll(2.0 if second % 4 == 3 else 0.0, False)  # all that it may use, once in four seconds
     assert ramp.rate > 2.0
 
 
@@ -213,7 +213,7 @@ def test_it_doubles_at_most_however_long_it_was_not_used() -> None:
     ramp = Ramp(inf, 100.0, clock)
     for used in (0.0,) * 8 + (900.0,):  # of what is saved up, or when most of the workers have just arrived
         clock.now += 1.0
-        ramp.look(used, False)
+        ramp.poll(used, False)
     assert ramp.rate == 200.0
 
 
@@ -233,7 +233,7 @@ def test_a_throttle_never_raises_a_rate(limit: float, used: float) -> None:
     for _ in range(5):
         before = ramp.rate
         now += 10.0
-        assert 0.0 < ramp.look(used, throttled=True) <= before
+        assert 0.0 < ramp.poll(used, throttled=True) <= before
 
 
 @pytest.mark.parametrize(

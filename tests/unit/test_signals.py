@@ -182,5 +182,5 @@ def test_dead_letters_and_the_cost_stop_a_run_at_the_end_of_a_page(stop: str, le
     job = Job(f"r-{stop}", stage, table, script, "up", splits=1)
     signal = Signal(OneLease(stop), job)  # type: ignore[arg-type]
     with pytest.raises(Interrupted) if leaves else nullcontext():
-        signal.heed()
+        signal.wait_or_stop()
     assert signal.stopping()

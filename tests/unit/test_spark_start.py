@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format, struct_pb2
 
-from dynamodt.pipeline.process import reach_beam_directly
+from dynamodt.pipeline.process import bypass_proxy_for_beam
 from dynamodt.pipeline.spark import context, harness, runner
 from dynamodt.pipeline.spark.runner import failed
 
@@ -135,7 +135,7 @@ def test_the_parts_of_beam_reach_each_other_without_a_proxy(monkeypatch: pytest.
     beam_provision_api_pb2_grpc.add_ProvisionServiceServicer_to_server(Provision(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    reach_beam_directly()
+    bypass_proxy_for_beam()
     for host in ("localhost", "127.0.0.1"):
         harness.provision(f"{host}:{port}", "worker")
     server.stop(None)

@@ -24,21 +24,21 @@ class Table:
 def test_a_look_at_many_units_reads_a_few_of_them() -> None:
     table = Table()
     totals = SplitTotals(table.units, UNITS)
-    totals.look()
+    totals.poll()
     assert table.rows.asked == UNITS, "an earlier attempt may have come far: the first look misses nothing"
     for _ in range(20):
         before = table.rows.asked
-        totals.look()
+        totals.poll()
         assert table.rows.asked - before == ROWS
 
 
 def test_after_a_turn_of_looks_everything_was_seen() -> None:
     table = Table()
     totals = SplitTotals(table.units, UNITS)
-    totals.look()
+    totals.poll()
     for split in (0, 1, 4_999, 9_999):
         table.move(split, 10)
-    seen = [totals.look().counts.read for _ in range(UNITS // ROWS)]
+    seen = [totals.poll().counts.read for _ in range(UNITS // ROWS)]
     assert seen == sorted(seen) and seen[-1] == 40
 
 
@@ -47,9 +47,9 @@ def test_what_moves_on_is_counted_once() -> None:
     totals = SplitTotals(table.units, 3)
     for read in (10, 20, 30):
         table.move(1, read)
-        assert totals.look().counts.read == read
+        assert totals.poll().counts.read == read
     table.move(1, 35, done=True)
-    assert totals.look() == totals.look() == totals.whole() == table.units.totals(3)
+    assert totals.poll() == totals.poll() == totals.whole() == table.units.totals(3)
 
 
 def test_a_unit_that_is_done_is_not_read_again() -> None:
@@ -57,22 +57,22 @@ def test_a_unit_that_is_done_is_not_read_again() -> None:
     totals = SplitTotals(table.units, 4)
     for split in range(3):
         table.move(split, 1, done=True)
-    totals.look()
+    totals.poll()
     before = table.rows.asked
-    assert totals.look().done == 3 and table.rows.asked - before == 1
+    assert totals.poll().done == 3 and table.rows.asked - before == 1
 
 
 def test_the_end_is_exact() -> None:
     table = Table()
     totals = SplitTotals(table.units, UNITS)
-    totals.look()
+    totals.poll()
     for split in range(0, UNITS, 7):
         table.move(split, 2, done=True)
     assert totals.whole() == table.units.totals(UNITS)
     before = table.rows.asked
-    totals.look()
+    totals.poll()
     assert table.rows.asked - before <= ROWS
 
 
 def test_a_pass_without_units_has_come_to_nothing() -> None:
-    assert SplitTotals(Table().units, 0).look() == Totals()
+    assert SplitTotals(Table().units, 0).poll() == Totals()

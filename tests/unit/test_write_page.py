@@ -494,11 +494,11 @@ def test_as_many_requests_are_on_their_way_as_there_are_writers(count: int, most
 def test_what_was_sent_is_heard_out_when_the_run_is_lost() -> None:
     poller = iter([None, None, Fenced("another has it")])
 
-    def assure() -> None:
+    def check_owner() -> None:
         if error := next(poller):
             raise error
 
-    wire, page_writer, changes = over_a_wire(100, assure=assure)
+    wire, page_writer, changes = over_a_wire(100, check_owner=check_owner)
     with pytest.raises(Fenced):
         page_writer.write(changes)
     assert (wire.sent, wire.flying) == (2, 0)

@@ -22,7 +22,7 @@ from dynamodt.export.objects import S3Objects
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, Stage, TableSpec
 from dynamodt.pipeline.author_output import labelled
-from dynamodt.pipeline.process import muted_beam
+from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.estimate import sampled
 from dynamodt.runs.exports import opened
 from dynamodt.runs.jobs import needs_consistent_read
@@ -73,7 +73,7 @@ def check_table(
     sample = _sample(stage, table, options, reading, needs_consistent_read(applied.values()))
     saved = _saved(stage, folder, table, sample, at) if options.save else ""
     checking = _Checking(stage, table, scripts, options, notify)
-    with muted_beam(), Elsewhere() as elsewhere:
+    with mute_beam(), Elsewhere() as elsewhere:
         versions, notices = checking.versions(chosen, sample, at, elsewhere)
     if half_done and not options.items:
         run = half_done[-1]

@@ -18,7 +18,7 @@ from dynamodt.checks.findings import Effect, Fault, Growth, Path
 from dynamodt.checks.subject import Observed, Outcome, Raised, Subject, applied_to_all, same_items
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import AttributeValue, Image, TableSpec
-from dynamodt.pipeline.process import unheard
+from dynamodt.pipeline.process import without_output
 from dynamodt.script.codec import image_bytes, key_text, same, same_image
 from dynamodt.script.diff import key_of, key_shown
 
@@ -109,12 +109,12 @@ class Trial:
 
 
 def _again(subject: Subject, image: Image) -> Observed:
-    with unheard():
+    with without_output():
         return subject.observe(image)
 
 
 def _all_again(subject: Subject, images: Iterable[Image]) -> tuple[dict[str, Image], Raised | None]:
-    with unheard():
+    with without_output():
         return applied_to_all(subject, images)
 
 

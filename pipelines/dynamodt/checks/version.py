@@ -19,7 +19,7 @@ from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, TableSpec
 from dynamodt.pipeline.author_output import labelled
-from dynamodt.pipeline.process import unheard
+from dynamodt.pipeline.process import without_output
 from dynamodt.script.codec import image_bytes, key_text
 from dynamodt.script.diff import key_of
 from dynamodt.script.load import parse
@@ -92,7 +92,7 @@ class VersionTrial:
         if trial is None:
             return self._of_rows(rows, images), [*images, *rows]
         self._on_items(trial, images)
-        with unheard():
+        with without_output():
             if not self._hangs:
                 self._in_another_process(trial, images)
             self._on_variants(trial, images)
@@ -145,7 +145,7 @@ class VersionTrial:
         table = asked.target or asked.table
         with self._watch.at_work():
             rows = rows_of(asked.script, table, self._watch, _ROWS)
-            with unheard():
+            with without_output():
                 again = rows_of(asked.script, table, self._watch, _ROWS)
         there = self._elsewhere.rows(asked.side(), _ROWS)
         if again != rows or (there is not None and there != rows):

@@ -89,9 +89,9 @@ def _split(argv: list[str]) -> tuple[list[str], tuple[str, ...]]:
 
 def _run(request: Request, on_result: OnResult | None) -> int:
     """Runs the request; the menu, which is asked for without a command, until it is left."""
-    from dynamodt.pipeline.process import collect_less
+    from dynamodt.pipeline.process import reduce_collections
 
-    collect_less()
+    reduce_collections()
     console.lenient()
     code, goes_on = _run_once(request, on_result)
     while goes_on and request.interactive and not request.command:
@@ -102,13 +102,13 @@ def _run(request: Request, on_result: OnResult | None) -> int:
 
 def _run_once(request: Request, on_result: OnResult | None) -> tuple[int, bool]:
     """The exit code, and whether a command was run and has not been stopped."""
-    from dynamodt.pipeline.process import signals_raise
+    from dynamodt.pipeline.process import raise_on_signals
 
     try:
         recorder = _recorder(request)
     except DynamodtError as error:
         return _ended_early(request, None, error, on_result), False
-    with signals_raise(recorder.stopping) as signals:
+    with raise_on_signals(recorder.stopping) as signals:
         code, done = _execute(request, recorder, on_result)
     if signals.count > 1:
         console.leave(code)

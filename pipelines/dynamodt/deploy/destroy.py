@@ -166,9 +166,9 @@ def live_leases(leases: LeaseRows, names: Iterable[str], sleep: Sleep) -> list[L
     one heartbeat if it is alive, for the duration of its lease if it is not (ADR 026)."""
     watch, live, left = Watch(), [], list(names)
     while left:
-        looks = [watch.look(leases, name) for name in left]
-        live += [lease for lease, life in looks if life is Life.SEEN]
-        unknown = [lease for lease, life in looks if life is Life.UNKNOWN]
+        polled = [watch.poll(leases, name) for name in left]
+        live += [lease for lease, life in polled if life is Life.SEEN]
+        unknown = [lease for lease, life in polled if life is Life.UNKNOWN]
         if unknown:
             sleep(min(1.0, max(watch.left(leases, lease) for lease in unknown)))
         left = [lease.table for lease in unknown]

@@ -98,7 +98,7 @@ class GlueJob:
             return found[0].id
         return str(answer["JobRunId"])
 
-    def look(self, run: str) -> JobRun:
+    def poll(self, run: str) -> JobRun:
         """The current state of a run."""
         return _job_run(self._asked("GetJobRun", self._glue.get_job_run, JobName=self.name, RunId=run)["JobRun"])
 
@@ -216,7 +216,7 @@ class JobWatch:
         """
         answer = self._answered()
         for watch in self._watches.values():
-            watch.settle()
+            watch.report_ended()
         if self._aborts is not None:
             raise StoppedError.by(self._aborts, "the run was aborted; the same command continues it")
         return answer or self._answers.read(self.run.id)
@@ -224,30 +224,30 @@ class JobWatch:
     def _answered(self) -> JobAnswer | None:
         while True:
             try:
-                answer = self._look()
+                answer = self._poll()
                 if answer is not None or self.run.ended:
                     return answer
                 rest(self._watcher, LOOK_SECONDS, self._sleep)
             except KeyboardInterrupt as interrupt:
                 self._interrupted(interrupt)
 
-    def _look(self) -> JobAnswer | None:
+    def _poll(self) -> JobAnswer | None:
         try:
             for table, watch in self._watches.items():
-                watch.look()
+                watch.poll()
                 if self._aborts is not None and watch.at_work:
                     self._tell(table, stop=ABORT)
             answer = self._answers.read(self.run.id)
-            self._look_at_glue()
+            self._poll_glue()
         except ServiceError as error:
             self._out_of_reach(error)
             return None
         self._silent_since = None
         return answer
 
-    def _look_at_glue(self) -> None:
+    def _poll_glue(self) -> None:
         if self._clock() - self._asked_glue >= GLUE_SECONDS:
-            self.run = self._job.look(self.run.id)
+            self.run = self._job.poll(self.run.id)
             self._asked_glue = self._clock()  # a failed request is repeated at once
         self._watcher.waiting(f"{self._job.name}: {self.run.state.lower()}")
 

@@ -28,7 +28,7 @@ from dynamodt.io.positions import FileLines
 from dynamodt.io.read import ItemForm
 from dynamodt.io.rows import Schema
 from dynamodt.model.tables import Image, Item, TableSpec
-from dynamodt.pipeline.process import collect_less
+from dynamodt.pipeline.process import reduce_collections
 from dynamodt.state.journal import BadLine, ChangedItem
 
 View: TypeAlias = Literal["new", "new_and_old"]
@@ -228,7 +228,7 @@ class _ReadFiles(beam.DoFn):
         self._form = form
 
     def setup(self) -> None:
-        collect_less()
+        reduce_collections()
         self._items = Metrics.counter(METRICS, "items_read")
         self._unreadable = Metrics.counter(METRICS, "unreadable_lines")
         self._bytes = Metrics.counter(METRICS, "bytes_read")

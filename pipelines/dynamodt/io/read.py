@@ -28,7 +28,7 @@ from dynamodt.io.positions import Position, SegmentPart, SegmentParts
 from dynamodt.io.requests import ReadOptions, ReadRequest, Segment, check_index, check_segments, filter_parameters
 from dynamodt.io.rows import Schema
 from dynamodt.model.tables import Image
-from dynamodt.pipeline.process import collect_less
+from dynamodt.pipeline.process import reduce_collections
 from dynamodt.script.codec import decode
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class _ReadSegments(beam.DoFn):
         self._budget = budget
 
     def setup(self) -> None:
-        collect_less()  # a page is many small objects: scanning them took twice the CPU of all else
+        reduce_collections()  # a page is many small objects: scanning them took twice the CPU of all else
         self._metrics = PageMetrics()
 
     def process(

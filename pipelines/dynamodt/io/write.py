@@ -31,7 +31,7 @@ from dynamodt.io.rows import as_item
 from dynamodt.model.tables import Change, Guard, Image, Insert, Item, Remove, TableSpec, Update
 from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.outcomes import WriteResult
-from dynamodt.pipeline.process import collect_less
+from dynamodt.pipeline.process import reduce_collections
 from dynamodt.pipeline.write_page import GaveUp, PageWriter
 from dynamodt.script.codec import encode, key_text
 from dynamodt.script.diff import change, checked_key, insert
@@ -184,7 +184,7 @@ class _WriteElements(beam.DoFn):
     @in_full()
     def setup(self) -> None:
         target = self._target
-        collect_less()  # as the readers
+        reduce_collections()  # as the readers
         self._metrics = WriteMetrics()
         self._spec = _described(target.endpoint, target.table, self._budget.key)
         self._change_of = _CHANGES[target.mode]

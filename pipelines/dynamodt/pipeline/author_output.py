@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dynamodt.model.runs import Script
-from dynamodt.pipeline.process import again, in_beam, is_beams
+from dynamodt.pipeline.process import again, in_beam, is_from_beam
 
 _PRINTED = ("stdout", "stderr")  # loggers of lines that are printed
 # What this package itself uses: only warnings of these are shown, unless a script sets a level for one.
@@ -274,7 +274,7 @@ class _Handler(logging.Handler):
         self.others: set[logging.Handler] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if again.on or is_beams(record) or _of_our_own(record) or self._shown_by_the_script(record):
+        if again.on or is_from_beam(record) or _of_our_own(record) or self._shown_by_the_script(record):
             return
         try:
             text = self.format(record)

@@ -17,7 +17,7 @@ from dynamodt.script.diff import Part, as_before, carries, parts_of, transaction
 if TYPE_CHECKING:
     from dynamodt.dynamodb.statements import InsertedRow
 
-Shown = Literal["written", "unwritten", "unclear", "gone"]
+Evidence = Literal["written", "unwritten", "unclear", "gone"]
 Count = Literal["changed", "unchanged", "superseded", "vanished"]
 
 
@@ -45,7 +45,7 @@ class Current(NamedTuple):
         return known if known is not None else self.sources.get(text)
 
 
-class Ends(NamedTuple):
+class Resolved(NamedTuple):
     """The change ends in the count `outcome`. `unconfirmed`: its item is gone after a deletion was sent; the run or the
     application has deleted it."""
 
@@ -59,7 +59,7 @@ class TransformAgain(NamedTuple):
     now: Image
 
 
-class Again(NamedTuple):
+class SendAgain(NamedTuple):
     """The write is sent again: the same, or the part of it that is left."""
 
     change: Change
@@ -80,10 +80,10 @@ class Collision(NamedTuple):
     own: bool
 
 
-Judgement = Ends | TransformAgain | Again | Unclear | Collision
+Judgement = Resolved | TransformAgain | SendAgain | Unclear | Collision
 
 
-def judged(
+def judge_refusal(
     change: Change,
     doubts: Sequence[Change],
     current: Current,
@@ -103,47 +103,47 @@ def judged(
         the source is gone, after a deletion was sent    changed, unconfirmed
         the source is gone                               vanished
         the last doubt is unclear                        a dead letter of step "doubt"
-        an insertion beside a source that is as read     an item or a row has its key: see `without_taken`
+        an insertion beside a source that is as read     an item or a row has its key: see `without_taken_keys`
         any other                                        transform the current source again
 
-    An insertion without a source, a row of `items()`, is judged by its own key alone: see `of_row`.
+    An insertion without a source, a row of `items()`, is judged by its own key alone: see `judge_row`.
     """
     if isinstance(change, Insert):
-        return of_row(change, bool(doubts), current)
-    shows = [shown(doubt, current, known, stamp) for doubt in doubts]
+        return judge_row(change, bool(doubts), current)
+    shows = [evidence_of(doubt, current, known, stamp) for doubt in doubts]
     now = current.source(change.key, known)
-    if "written" in shows or any(is_made(one, current) for one in transactions):
-        return Ends("changed")
+    if "written" in shows or any(has_own_row(one, current) for one in transactions):
+        return Resolved("changed")
     if now is None:
-        return Ends("changed", unconfirmed=True) if "gone" in shows else Ends("vanished")
+        return Resolved("changed", unconfirmed=True) if "gone" in shows else Resolved("vanished")
     if shows and shows[-1] == "unclear":
         return Unclear(now)
     if isinstance(change, Atomic) and same_image(now, change.read):
-        return without_taken(change, current)
+        return without_taken_keys(change, current)
     return TransformAgain(now)
 
 
-def shown(doubt: Change, current: Current, known: Image | None = None, stamp: str | None = None) -> Shown:
+def evidence_of(doubt: Change, current: Current, known: Image | None = None, stamp: str | None = None) -> Evidence:
     """What the current items show about a write of unknown outcome. "unclear": the application has changed what the
     write touches; "gone": the run or the application has deleted the item."""
     now = current.source(doubt.key, known)
     if isinstance(doubt, Atomic):
-        return _of_several(doubt, now, current)
+        return _evidence_of_transaction(doubt, now, current)
     if isinstance(doubt, Remove):
         return "gone" if now is None else "unwritten"
     assert isinstance(doubt, Update)
-    return "unwritten" if now is None else _of_update(doubt, now, stamp)
+    return "unwritten" if now is None else _evidence_of_update(doubt, now, stamp)
 
 
-def is_made(transaction: Atomic, current: Current) -> bool:
+def has_own_row(transaction: Atomic, current: Current) -> bool:
     """Whether the row of this very transaction, sent by the phase of `current`, exists. Then all of it was written,
     whatever the answer: it may have been refused, and repeated by the network once its key was free."""
     digest, phase = transaction_digest(transaction), current.phase
-    rows = own_rows(transaction, current.inserted)
+    rows = inserted_rows_of(transaction, current.inserted)
     return any(row.transaction == digest and (phase == row.phase or not phase or not row.phase) for row in rows)
 
 
-def own_rows(change: Change, inserted: dict[str, InsertedRow]) -> list[InsertedRow]:
+def inserted_rows_of(change: Change, inserted: dict[str, InsertedRow]) -> list[InsertedRow]:
     """The rows of a change's insertions that this run has made of the same source. One of them shows that all of the
     change was written, or another one with the same insertion."""
     source = None if isinstance(change, Insert) else change.key
@@ -156,7 +156,7 @@ def inserts_of(changes: Sequence[Change]) -> list[Insert]:
     return [part for change in changes for part in parts_of(change) if isinstance(part, Insert)]
 
 
-def _of_update(update: Update, now: Image, stamp: str | None) -> Shown:
+def _evidence_of_update(update: Update, now: Image, stamp: str | None) -> Evidence:
     """A stamp shows that the patch was written, whatever was done to its attributes since. A missing stamp is no
     evidence: an application may put an item without attributes that it does not know."""
     if stamp is not None and stamp in update.sets:
@@ -172,20 +172,20 @@ def _without(update: Update, name: str) -> Update:
     return update._replace(sets={each: value for each, value in update.sets.items() if each != name})
 
 
-def _of_several(doubt: Atomic, now: Image | None, current: Current) -> Shown:
+def _evidence_of_transaction(doubt: Atomic, now: Image | None, current: Current) -> Evidence:
     """All or nothing was written, including the row of each insertion. If the row exists and the update is undone,
     another change of the same source wrote it, which made the same insertion."""
-    rows = own_rows(doubt, current.inserted)
+    rows = inserted_rows_of(doubt, current.inserted)
     if not rows:
         return "unwritten"
-    if is_made(doubt, current):
+    if has_own_row(doubt, current):
         return "written"
     updates = (part for part in doubt.parts if isinstance(part, Update))
     undone = now is not None and any(as_before(update, now) and not carries(update, now) for update in updates)
     return "unwritten" if undone else "written"
 
 
-def of_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
+def judge_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
     """A row of `items()`. An equal item is no loss; another one is a write of the application, and wins; another one of
     this run is a collision."""
     text = key_text(change.key)
@@ -193,29 +193,29 @@ def of_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
     if row is not None and row.item != image_digest(change.item):
         return Collision(change, row.source, own=True)
     if row is None and there is None:
-        return Again(change)
+        return SendAgain(change)
     if row is None and not same_image(there or {}, change.item):
-        return Ends("superseded")
-    return Ends("changed" if doubtful else "unchanged")
+        return Resolved("superseded")
+    return Resolved("changed" if doubtful else "unchanged")
 
 
-def without_taken(change: Atomic, current: Current) -> Judgement:
+def without_taken_keys(change: Atomic, current: Current) -> Judgement:
     """The source is as it was read, so the refusal is due to an item or a row at the key of an insertion. An equal item
     needs no insertion. Another one wins, unless the source would lose a value to it."""
     left: list[Part] = []
     ended: set[Count] = set()
     for part in change.parts:
-        found = _taken(change, part, current) if isinstance(part, Insert) else None
+        found = _outcome_at_key(change, part, current) if isinstance(part, Insert) else None
         if isinstance(found, Collision):
             return found
         if found is None:
             left.append(part)
         else:
             ended.add(found)
-    return _rest(change, left, ended)
+    return _remaining_write(change, left, ended)
 
 
-def _taken(change: Atomic, part: Insert, current: Current) -> Count | Collision | None:
+def _outcome_at_key(change: Atomic, part: Insert, current: Current) -> Count | Collision | None:
     """None: its key is free."""
     text = key_text(part.key)
     row, there = current.inserted.get(text), current.placed.get(text)
@@ -223,15 +223,15 @@ def _taken(change: Atomic, part: Insert, current: Current) -> Count | Collision 
         if row.item == image_digest(part.item):
             return "unchanged"
         own = row.is_from(change.key)
-        return "superseded" if own and not _loses(change) else Collision(part, row.source, own=True)
+        return "superseded" if own and not _loses_value(change) else Collision(part, row.source, own=True)
     if there is None:
         return None
     if same_image(there, part.item):
         return "unchanged"
-    return Collision(part, None, own=False) if _loses(change) else "superseded"
+    return Collision(part, None, own=False) if _loses_value(change) else "superseded"
 
 
-def _loses(change: Atomic) -> bool:
+def _loses_value(change: Atomic) -> bool:
     """Whether the source is deleted or loses a value, which from then on only an insertion may contain."""
     return any(
         isinstance(part, Remove) or (isinstance(part, Update) and (part.removes or part.sets.keys() & part.read.keys()))
@@ -239,16 +239,16 @@ def _loses(change: Atomic) -> bool:
     )
 
 
-def _rest(change: Atomic, left: list[Part], ended: set[Count]) -> Judgement:
+def _remaining_write(change: Atomic, left: list[Part], ended: set[Count]) -> Judgement:
     """The rest of a transaction without the insertions that are not needed: a transaction if another insertion is left,
     otherwise the update or the deletion alone. A check of the source alone needs no request."""
     if any(isinstance(part, Insert) for part in left):
-        return Again(change._replace(parts=tuple(left)))
+        return SendAgain(change._replace(parts=tuple(left)))
     for part in left:
         if isinstance(part, Update | Remove):
-            return Again(part)
+            return SendAgain(part)
         assert isinstance(part, Check)
-    return Ends("superseded" if "superseded" in ended else "unchanged")
+    return Resolved("superseded" if "superseded" in ended else "unchanged")
 
 
 def by_source(intents: Sequence[Sequence[Change]]) -> list[list[Change]]:

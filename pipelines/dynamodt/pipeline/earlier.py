@@ -6,10 +6,10 @@ created if it was deleted and created again between two exports. Its page has en
 effect that its page did not know of: it was never answered, or was refused and repeated by the network. So evidence
 decides, and not what was noted at the page's end:
 
-- of a transaction with insertions, the inserted row (`conflicts.is_made`): without it nothing was written. With it, the
-  item is done if it is as it was written; any other is in doubt: changed since, or another one of its key;
-- of an update alone, the item: as it was written, it is done; as before, it is to be transformed. Where the update was
-  refused and its values are there, or where others are, it is in doubt.
+- of a transaction with insertions, the inserted row (`conflicts.has_own_row`): without it nothing was written. With it,
+  an item that is as it was written is done; any other is in doubt: changed since, or another one of its key;
+- of an update alone, the item: as it was written, it is done; as before, it is to be transformed. If the update was
+  refused and its values are there, or if others are, it is in doubt.
 
 An item in doubt that the script would not change is unchanged; any other is a dead letter of step `doubt`.
 """
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dynamodt.errors import WrittenOrNot
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Atomic, Change, Image, Remove, Update
-from dynamodt.pipeline.conflicts import Current, Shown, inserts_of, is_made, shown
+from dynamodt.pipeline.conflicts import Current, Evidence, evidence_of, has_own_row, inserts_of
 from dynamodt.pipeline.outcomes import asked_again, dead_letters
 from dynamodt.script.attempt import ChangeOf
 from dynamodt.script.codec import key_text
@@ -40,7 +40,7 @@ _HINT = "look at the item: it may or may not be transformed; `retry --in-doubt a
 Rows = dict[str, "InsertedRow"]
 
 
-class Sent(NamedTuple):
+class SentChange(NamedTuple):
     """A change of an earlier phase. `refused`: its page has recorded that it had no effect."""
 
     change: Update | Atomic
@@ -56,7 +56,7 @@ class EarlierWrites:
         self._job = job
         self._storage = storage
         self._inserted = inserted
-        self._kept: dict[str, list[Sent]] | None = None if job.earlier and not job.script.idempotent else {}
+        self._kept: dict[str, list[SentChange]] | None = None if job.earlier and not job.script.idempotent else {}
         self._again: frozenset[str] = frozenset()
 
     def of_page(self, images: Sequence[Image], change_of: ChangeOf) -> ChangeOf:
@@ -84,37 +84,37 @@ class EarlierWrites:
             return change  # its row refuses it
         raise WrittenOrNot(_MAY_BE_WRITTEN, hint=_HINT)
 
-    def _shown(self, sent: Sent, image: Image, rows: Rows) -> Shown:
+    def _shown(self, sent: SentChange, image: Image, rows: Rows) -> Evidence:
         current = Current({key_text(sent.change.key): image}, {}, rows, phase=sent.phase)
         if isinstance(sent.change, Atomic):
             return _of_transaction(sent.change, image, current)
-        found = shown(sent.change, current, stamp=self._job.script.stamp)
+        found = evidence_of(sent.change, current, stamp=self._job.script.stamp)
         if not sent.refused:
             return found
         return "unclear" if found == "written" else "unwritten"  # the values may be the application's
 
-    def _sent(self, image: Image) -> list[Sent]:
+    def _sent(self, image: Image) -> list[SentChange]:
         if self._kept is None:
             self._kept = self._loaded()
         return self._kept.get(key_text(key_of(self._job.table, image)), []) if self._kept else []
 
-    def _loaded(self) -> dict[str, list[Sent]]:
+    def _loaded(self) -> dict[str, list[SentChange]]:
         storage, job = self._storage, self._job
         self._again = asked_again(storage, job)
-        found: dict[str, list[Sent]] = {}
+        found: dict[str, list[SentChange]] = {}
         for run in job.earlier:
-            for sent in sent_by(storage, job, run):
+            for sent in changes_sent_by(storage, job, run):
                 found.setdefault(key_text(sent.change.key), []).append(sent)
         return found
 
-    def _rows(self, sent: Sequence[Sent]) -> Rows:
+    def _rows(self, sent: Sequence[SentChange]) -> Rows:
         """The rows are read after the item: what the item shows has its row by then."""
         keys = {key_text(part.key): part.key for part in inserts_of([one.change for one in sent])}
         return self._inserted.of(list(keys.values())) if keys else {}
 
 
-def _of_transaction(made: Atomic, image: Image, current: Current) -> Shown:
-    if not is_made(made, current):
+def _of_transaction(made: Atomic, image: Image, current: Current) -> Evidence:
+    if not has_own_row(made, current):
         return "unwritten"
     updates = [part for part in made.parts if isinstance(part, Update)]
     return "written" if updates and all(carries(update, image) for update in updates) else "unclear"
@@ -128,7 +128,7 @@ def _is_one_of(change: Change, sent: Sequence[Change]) -> bool:
 # ---------------------------------------------------------------- from the journals
 
 
-def sent_by(storage: Storage, job: Job, run: str) -> Iterator[Sent]:
+def changes_sent_by(storage: Storage, job: Job, run: str) -> Iterator[SentChange]:
     """What a phase has sent for items that were dead letters: everything, if it has replayed them; otherwise the
     changes of those that it has left as dead letters itself, all of which had no effect as far as it knew."""
     journal = Journal(storage, job.target or job.table, object_key(job.table.name, run, JOURNAL))
@@ -136,19 +136,19 @@ def sent_by(storage: Storage, job: Job, run: str) -> Iterator[Sent]:
         names = list(storage.names(object_key(job.table.name, run, JOURNAL)))
         void = {key_text(key) for name in names if is_note(name) for key in journal.read_note(name).void}
         for change in _of_items(journal, names):
-            yield Sent(change, key_text(change.key) in void, run)
+            yield SentChange(change, key_text(change.key) in void, run)
         return
-    dead = _dead(storage, job, run)
+    dead = _dead_letter_keys(storage, job, run)
     for split in sorted({split for split, _ in dead}):
         names = list(storage.names(split_prefix(object_key(job.table.name, run, JOURNAL), split)))
         for name in names:
             keys = dead.get((split, part_of(name).page), set())
             yield from (
-                Sent(change, True, run) for change in _of_items(journal, [name]) if key_text(change.key) in keys
+                SentChange(change, True, run) for change in _of_items(journal, [name]) if key_text(change.key) in keys
             )
 
 
-def _dead(storage: Storage, job: Job, run: str) -> dict[tuple[int, int], set[str]]:
+def _dead_letter_keys(storage: Storage, job: Job, run: str) -> dict[tuple[int, int], set[str]]:
     """The keys of a phase's dead letters that may have been sent, by split and page."""
     found: dict[tuple[int, int], set[str]] = {}
     for name in storage.names(object_key(job.table.name, run, DEAD)):

@@ -35,7 +35,7 @@ def processes_of(options: DirectOptions) -> int:
     return max(1, int(options.direct_num_workers) or os.cpu_count() or 1)
 
 
-def check_words(words: Sequence[str], all_known: bool) -> None:
+def check_beam_options(words: Sequence[str], all_known: bool) -> None:
     """Raises UsageError for an invalid value and, if `all_known`, for an option that Beam does not have, which it would
     silently ignore. A job server may have options of its own."""
     parsers: list[argparse.ArgumentParser] = []
@@ -111,7 +111,7 @@ def check_runner(runner: str, beam_args: Sequence[str]) -> None:
     """
     own = runner in OWN_RUNNERS
     made = None if own else _of_beam(runner, "", lambda text: None).runner
-    check_words(beam_args, all_known=own)
+    check_beam_options(beam_args, all_known=own)
     check_job_endpoint(made, beam_args)
 
 

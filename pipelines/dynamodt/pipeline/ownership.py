@@ -25,8 +25,8 @@ from dynamodt.errors import Fenced
 from dynamodt.model.pages import Claim, Intent, JournalPage, Page
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Cursor
-from dynamodt.pipeline.process import collect_less
-from dynamodt.pipeline.signals import Interrupted, Poller, Signal, context_of, reporting
+from dynamodt.pipeline.process import reduce_collections
+from dynamodt.pipeline.signals import Interrupted, Poller, Signal, context_of, report_errors
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources
@@ -39,13 +39,13 @@ Row = TypeVar("Row")
 Taken = TypeVar("Taken")
 
 
-class Coming(Protocol):
+class PendingPage(Protocol):
     """A page that is being read, such as a Future."""
 
     def result(self) -> Page: ...
 
 
-Fetch = Callable[[Claim, int, Cursor | None], Coming]  # the page of a split with this number, from a cursor on
+Fetch = Callable[[Claim, int, Cursor | None], PendingPage]  # the page of a split with this number, from a cursor on
 
 
 def split_groups(job: Job) -> list[SplitGroup]:
@@ -69,14 +69,14 @@ class ReadPages(beam.DoFn):
         self._resources = resources
 
     def setup(self) -> None:
-        collect_less()
+        reduce_collections()
         state = self._resources.state()
         self._leases = state.leases
         self._splits = state.splits(self._job.run)
 
     def process(self, split_group: SplitGroup) -> Iterator[Page | JournalPage]:
         signal = Signal(self._leases, self._job, self._resources.clock, self._resources.sleep)
-        with context_of(self._job).working(), reporting(self._leases, self._job), suppress(Interrupted):
+        with context_of(self._job).working(), report_errors(self._leases, self._job), suppress(Interrupted):
             if signal.stopping():  # a worker has several groups: a later one claims and reads nothing
                 return
             for page in self._pages(self._claims(split_group)):
@@ -97,7 +97,7 @@ def pages_in_turn(claims: Iterator[Claim], fetch: Fetch, ahead: int, splits: int
     """The pages of at most `splits` splits, taken in turn; one that ends is replaced by another. The next `ahead` pages
     are read in advance, and held in memory. A page that a previous owner left comes first in its split."""
     flying: deque[Callable[[], Page]] = deque()
-    waiting: deque[Callable[[], Coming]] = deque()  # splits whose turn has not come yet
+    waiting: deque[Callable[[], PendingPage]] = deque()  # splits whose turn has not come yet
 
     def fly() -> None:
         """Another split's first page comes before the next page of the split that has waited longest."""
@@ -121,11 +121,11 @@ def pages_in_turn(claims: Iterator[Claim], fetch: Fetch, ahead: int, splits: int
 
 def _first_page(claim: Claim, fetch: Fetch) -> Callable[[], Page]:
     if claim.intent is not None:
-        return partial(recovered, claim)
+        return partial(recovered_page, claim)
     return fetch(claim, claim.page + 1, claim.cursor).result
 
 
-def recovered(claim: Claim) -> Page:
+def recovered_page(claim: Claim) -> Page:
     """The page for which a previous owner of the split recorded an intent, and no checkpoint."""
     intent = claim.intent
     assert intent is not None
@@ -143,7 +143,7 @@ def resumed_pages(
     `taken` converts them. `page_of` gets number, rows and whether they are the last, for which a page is read ahead."""
     begin = claim.page
     if claim.intent is not None:
-        page = recovered(claim)
+        page = recovered_page(claim)
         yield page
         if page.last:
             return
@@ -169,7 +169,7 @@ class SplitOwnership:
         self._poller: Poller[int] = Poller(clock)  # of the split's fencing token
 
     def begin(self, page: Page) -> None:
-        """`assure` checks the split of this page from now on."""
+        """`check_owner` checks the split of this page from now on."""
         self._claim = page.claim
         self._poller.reset()
 
@@ -179,7 +179,7 @@ class SplitOwnership:
         self._rows.intend(claim, intent)
         self._poller.observed(now)
 
-    def assure(self) -> None:
+    def check_owner(self) -> None:
         """Asked before every request that writes. Raises Fenced when the split was taken over. The row is read again
         before the last observation is half a second old (`signals.POLL_SECONDS`), so that few requests wait for it."""
         if self._claim is None:

@@ -27,7 +27,7 @@ _LIBRARIES = ("apache_beam", "py4j")
 _STANDARD_LIBRARY = os.path.dirname(threading.__file__) + os.sep
 
 
-def is_beams(record: logging.LogRecord) -> bool:
+def is_from_beam(record: logging.LogRecord) -> bool:
     """Whether Beam itself (or py4j) has logged this, by the file: Beam also uses the root logger, and a script may use
     a logger of Beam's name."""
     if in_beam(record.pathname):
@@ -50,14 +50,14 @@ class _WithoutBeams(logging.Filter):
         self.asked = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (self.asked and is_beams(record))
+        return not (self.asked and is_from_beam(record))
 
 
 _without_beams = _WithoutBeams()
 
 
 @contextmanager
-def muted_beam() -> Iterator[None]:
+def mute_beam() -> Iterator[None]:
     """Drops Beam's own records (optional packages, a worker's stack), which add nothing to our errors. Other records
     are logged as before, also by a logger that Beam uses, and no level is changed."""
     _without_beams.asked += 1
@@ -80,7 +80,7 @@ def _install() -> None:
 _ALLOCATIONS = 200_000  # between two scans of the youngest objects; 700 (or 2,000) by default
 
 
-def collect_less() -> None:
+def reduce_collections() -> None:
     """Scan rarely from now on, and not at the end of the process. A higher threshold that was set before stays."""
     youngest, *older = gc.get_threshold()
     if 0 < youngest < _ALLOCATIONS:
@@ -92,7 +92,7 @@ _NO_PROXY = ("no_grpc_proxy", "no_proxy")  # as gRPC reads them: the second with
 _HERE = ("localhost", "127.0.0.1", "::1")
 
 
-def reach_beam_directly() -> None:
+def bypass_proxy_for_beam() -> None:
     """Makes gRPC, by which the parts of Beam on one machine communicate, bypass HTTP_PROXY for these connections.
     Processes that are started later inherit this."""
     given = next((os.environ[name] for name in _NO_PROXY if os.environ.get(name)), "")
@@ -137,7 +137,7 @@ class Signals:
 
 
 @contextmanager
-def signals_raise(notify: Callable[[], None]) -> Iterator[Signals]:
+def raise_on_signals(notify: Callable[[], None]) -> Iterator[Signals]:
     """Raises in the main thread for Ctrl-C and SIGTERM; calls `notify` before the first. Must be entered there."""
     signals = Signals(notify)
     previous = {number: signal.signal(number, signals.arrived) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -156,7 +156,7 @@ again = _Again()  # `on`: what scripts print in this thread was shown before
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
+def without_output() -> Iterator[None]:
     """Drops what scripts print in this thread until the end, which was shown before: a dry run applies a version again
     to give a later one its items."""
     before, again.on = again.on, True

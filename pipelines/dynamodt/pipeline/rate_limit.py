@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import TableSpec
-from dynamodt.pipeline.signals import SharedSignal, Signal, context_of, only_rate_limiter
+from dynamodt.pipeline.signals import SharedSignal, Signal, context_of, drop_other_rate_limiters
 from dynamodt.rate import REQUEST_SECONDS, TokenBucket
 from dynamodt.state.lease_rows import Report, Throttles, WorkerRows
 
@@ -50,13 +50,13 @@ class RateLimitedQueue:
         price: float,
         tick: Callable[[], None],
         sleep: Callable[[float], None],
-        heed: Callable[[], None] = lambda: None,
+        wait_or_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._bucket = bucket
         self._price = price
         self._tick = tick
         self._sleep = sleep
-        self._heed = heed
+        self._heed = wait_or_stop
         self._line = threading.Lock()  # first come, first served: a large request is not overtaken for ever
         self._lock = threading.Lock()
         self.used = 0.0
@@ -69,7 +69,7 @@ class RateLimitedQueue:
 
     def enter(self, estimate: float) -> float:
         """Wait until a request of this estimate may be sent; returns what was taken for it, for `leave`. Raises what
-        `heed` does: at a low rate a request may wait for minutes, in which the run is stopped or paused."""
+        `wait_or_stop` does: at a low rate a request may wait for minutes, in which the run is stopped or paused."""
         if not self.limited:
             self._tick()
             return 0.0
@@ -118,7 +118,7 @@ class WorkerRateLimiter:
         name: str,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        heed: Callable[[], None] = lambda: None,
+        wait_or_stop: Callable[[], None] = lambda: None,
     ) -> None:
         rate = 0.0 if job.governed else inf
         self._consistent = job.consistent
@@ -127,7 +127,7 @@ class WorkerRateLimiter:
         self._name = name
         self._clock = clock
         self._sleep = sleep
-        self._heed = heed
+        self._heed = wait_or_stop
         self._reporting = threading.Lock()
         self._period = _NAP_SECONDS if job.governed else REPORT_SECONDS
         self._reported_at = clock() - (_NAP_SECONDS if job.governed else 0.0)
@@ -135,8 +135,8 @@ class WorkerRateLimiter:
         self._reported = Throttles()
         self._awaited = 0
         target = job.target or job.table
-        self.reads = RateLimitedQueue(TokenBucket(rate, clock), 1.0, self._tick, sleep, heed)
-        self.writes = RateLimitedQueue(TokenBucket(rate, clock), 1.0 + target.indexes, self._tick, sleep, heed)
+        self.reads = RateLimitedQueue(TokenBucket(rate, clock), 1.0, self._tick, sleep, wait_or_stop)
+        self.writes = RateLimitedQueue(TokenBucket(rate, clock), 1.0 + target.indexes, self._tick, sleep, wait_or_stop)
 
     def page_items(self, most: int) -> int:
         """How many items the next page may have, so that reading and writing all of it takes a few seconds."""
@@ -200,12 +200,12 @@ def rate_limiter_of(job: Job, resources: Resources) -> WorkerRateLimiter:
     context = context_of(job)
     with context.making:
         if context.rate_limiter is None:
-            only_rate_limiter(context)
+            drop_other_rate_limiters(context)
             state = resources.state()
             replica = state.workers(job.base_run, job.attempt, job.shards)
             signal = SharedSignal(Signal(state.leases, job, resources.clock, resources.sleep))
             context.rate_limiter = WorkerRateLimiter(
-                job, replica, _name(), resources.clock, resources.sleep, signal.heed
+                job, replica, _name(), resources.clock, resources.sleep, signal.wait_or_stop
             )
         return context.rate_limiter
 

@@ -23,9 +23,9 @@ from dynamodt.model.tables import Cursor, Image
 from dynamodt.pipeline.author_output import begin
 from dynamodt.pipeline.inserted import Foreign, InsertedItems, all_of, foreign_of, inserted_items
 from dynamodt.pipeline.outcomes import dead_letters
-from dynamodt.pipeline.ownership import Coming, ReadPages, pages_in_turn, resumed_pages
+from dynamodt.pipeline.ownership import PendingPage, ReadPages, pages_in_turn, resumed_pages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
-from dynamodt.pipeline.signals import reporting
+from dynamodt.pipeline.signals import report_errors
 from dynamodt.script.apply import check_same_rows, item_rows, row_image, table_of_rows
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
@@ -41,7 +41,7 @@ class ScanSegments(ReadPages):
     def setup(self) -> None:
         super().setup()
         job = self._job
-        with reporting(self._leases, job):
+        with report_errors(self._leases, job):
             self._wire = self._resources.wire(job.read_ahead)
         self._rate_limiter = rate_limiter_of(job, self._resources)
         self._reads = reads_of(self._wire, job, self._resources)
@@ -62,7 +62,7 @@ class ReadRows(ReadPages):
     def setup(self) -> None:
         super().setup()
         begin(self._job.script, self._job.base_run, self._resources.output)
-        with reporting(self._leases, self._job):
+        with report_errors(self._leases, self._job):
             self._wire = self._resources.wire(1)
         self._inserted = inserted_items(self._wire, self._job, self._resources.sleep)
 
@@ -98,7 +98,7 @@ class ReplayDeadLetters(ReadPages):
     def setup(self) -> None:
         super().setup()
         self._storage = self._resources.storage()
-        with reporting(self._leases, self._job):
+        with report_errors(self._leases, self._job):
             self._wire = self._resources.wire(1)
         self._reads = reads_of(self._wire, self._job, self._resources)
         self._foreign = foreign_of(self._wire, self._job, self._resources)
@@ -164,7 +164,7 @@ def scan_pages(
         images, last = foreign(without(scanned.images)), scanned.cursor is None
         return Page(claim, number, images, scanned.rcu, scanned.cursor, last=last, throttles=scanned.throttles)
 
-    def fetch(claim: Claim, number: int, cursor: Cursor | None) -> Coming:
+    def fetch(claim: Claim, number: int, cursor: Cursor | None) -> PendingPage:
         return executor.submit(read, claim, number, cursor, page_items(job.page_items))
 
     return pages_in_turn(claims, fetch, job.read_ahead, max(job.in_turn, job.read_ahead))
@@ -192,7 +192,7 @@ class ReadExport(ReadPages):
         job, source = self._job, self._job.source
         assert isinstance(source, ExportSource)
         self._rate_limiter = rate_limiter_of(job, self._resources)
-        with reporting(self._leases, job):
+        with report_errors(self._leases, job):
             self._objects = self._resources.objects(source)
             self._files = files_of(self._objects, source)
             self._wire = self._resources.wire(job.read_ahead)
@@ -268,7 +268,7 @@ def export_pages(
         found = without(chunk.records)
         return Page(claim, number, found, 0.0, chunk.cursor, last=chunk.last, unreadable=bad, bytes=chunk.bytes)
 
-    def fetch(claim: Claim, number: int, cursor: Cursor | None) -> Coming:
+    def fetch(claim: Claim, number: int, cursor: Cursor | None) -> PendingPage:
         return executor.submit(read, claim, number, cursor)
 
     return pages_in_turn(claims, fetch, job.read_ahead, job.read_ahead)

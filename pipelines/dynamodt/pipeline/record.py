@@ -16,7 +16,7 @@ from dynamodt.model.pages import AppliedPage, JournalPage, Page, Totals, Written
 from dynamodt.model.runs import Job
 from dynamodt.pipeline.intents import Running
 from dynamodt.pipeline.outcomes import store
-from dynamodt.pipeline.signals import reporting, stop
+from dynamodt.pipeline.signals import report_errors, stop
 from dynamodt.state.object_keys import SAMPLES, key_of_job
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ class RecordProgress(beam.DoFn):
         self._recorder = PageRecorder(self._job, self._rows, self._leases, self._storage, clock)
 
     def process(self, page: WrittenPage) -> None:
-        with reporting(self._leases, self._job):
+        with report_errors(self._leases, self._job):
             self._recorder.add(page)
 
     def finish_bundle(self) -> None:
-        with reporting(self._leases, self._job):
+        with report_errors(self._leases, self._job):
             self._recorder.flush()
 
 

@@ -5,12 +5,12 @@ A version meets the items as the versions before it leave them. So a dry run of 
 that an earlier phase inserts, moves or deletes are there, elsewhere or gone; one that it fails on stays as it is. Rows
 that earlier versions add by `items()` are read after the table, by a phase of their own (`EarlierRows`).
 
-Whether the key of an insertion is taken is looked up: in the table, whose item is taken through the earlier phases,
-and among what this process remembers of its own insertions, those of the earlier versions' dry runs included
-(`pipeline.settle`). Not seen are two insertions of one key in different processes, or too far apart, and a collision
-with an item that is at its key since an earlier phase could not move it. A phase that moves an item away and another
-one to its key is rehearsed in the order of the pages, which a run may not keep. What is inserted into another table is
-not seen by this table's later versions.
+Whether the key of an insertion is taken is looked up: in the table, whose item is taken through the earlier phases, and
+among what this process remembers of its own insertions, those of the earlier versions' dry runs included
+(`pipeline.taken_keys`). Not seen are two insertions of one key in different processes, or too far apart, and a
+collision with an item that is at its key since an earlier phase could not move it. A phase that moves an item away and
+another one to its key is rehearsed in the order of the pages, which a run may not keep. What is inserted into another
+table is not seen by this table's later versions.
 
 Memory is bounded by a page and what the phases make of it, the remembered keys, and the rows of `items()`.
 """
@@ -33,10 +33,10 @@ from dynamodt.model.tables import Change, Image, Insert, Remove, TableSpec
 from dynamodt.pipeline.conflicts import inserts_of
 from dynamodt.pipeline.inserted import inserted_items, statements
 from dynamodt.pipeline.outcomes import MOST_SAMPLES, UNREADABLE, WriteResult, dead_letter, store, without_write, written
-from dynamodt.pipeline.process import unheard
+from dynamodt.pipeline.process import without_output
 from dynamodt.pipeline.rate_limit import rate_limiter_of
-from dynamodt.pipeline.settle import Outcome, Remembered, settled
-from dynamodt.pipeline.signals import context_of, forget_others, reporting
+from dynamodt.pipeline.signals import context_of, forget_others, report_errors
+from dynamodt.pipeline.taken_keys import Outcome, RecentKeys, outcome_of_attempt
 from dynamodt.pipeline.version import Version
 from dynamodt.script.apply import item_rows, row_image, table_of_rows
 from dynamodt.script.attempt import attempted, effect
@@ -67,9 +67,9 @@ class RehearseVersion(beam.DoFn):
         self._leases = self._resources.state().leases
         self._storage = self._resources.storage()
         forget_others([*job.before, job])
-        with reporting(self._leases, job):
+        with report_errors(self._leases, job):
             self._wire = self._resources.wire(1)
-            with unheard():
+            with without_output():
                 for number, phase in enumerate(self._phases[:-1]):
                     phase.setup(job, self._wire, self._phases[:number])
             self._phases[-1].setup(job, self._wire, self._phases[:-1])
@@ -79,8 +79,8 @@ class RehearseVersion(beam.DoFn):
             phase.version.start_bundle()
 
     def process(self, page: Page) -> Iterator[WrittenPage]:
-        with reporting(self._leases, self._job):
-            with unheard():
+        with report_errors(self._leases, self._job):
+            with without_output():
                 page = page._replace(images=self._arrived(page))
             outcomes = self._phases[-1].outcomes(page.images)
             store(self._storage, self._job, page, "transform", self._dead(outcomes, "transform"))
@@ -111,7 +111,7 @@ class RehearseVersion(beam.DoFn):
         ]
 
     def finish_bundle(self) -> None:
-        with reporting(self._leases, self._job):
+        with report_errors(self._leases, self._job):
             for phase in self._phases:
                 phase.version.finish_bundle()
 
@@ -152,7 +152,7 @@ class _Phase:
         reads = rate_limiter_of(job, self._resources).reads
         self._reads = Reads(wire, self._written_table, rate_queue=reads, sleep=self._resources.sleep)
         rows = INSERTED_ROWS if self._job.inserts_rows else ""
-        self._memory = context_of(self._job).remembered.setdefault(rows, Remembered())
+        self._memory = context_of(self._job).remembered.setdefault(rows, RecentKeys())
 
     @property
     def _written_table(self) -> TableSpec:
@@ -165,7 +165,7 @@ class _Phase:
         attempts = [attempted(image, self._change_of, self._write) for image in images]
         placed = self._placed(inserts_of([found.change for found in attempts if found.change is not None]))
         with self._memory.lock:
-            return [settled(found, placed, self._memory) for found in attempts]
+            return [outcome_of_attempt(found, placed, self._memory) for found in attempts]
 
     def _change_of(self, image: Image) -> Change | None:
         """Raises AcceptedError for the item of a dead letter that is accepted: no run would try it again."""
@@ -215,7 +215,7 @@ class _Phase:
         there = self._reads.items([part.key for part in parts.values()])
         self._rcu += there.rcu
         found = dict(there.items)
-        with unheard():
+        with without_output():
             for phase in self._before:
                 phase._pass_over(found, parts)
         return found

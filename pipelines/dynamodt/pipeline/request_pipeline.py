@@ -56,23 +56,23 @@ class RequestPipeline:
     """Sends the changes of one page.
 
     Up to `writers` requests are unanswered at once, all sent by the calling thread: threads of their own would spend
-    more on handing over the interpreter than on what they send (docs/adr/019). Each of `assures` is called before each
-    request.
+    more on handing over the interpreter than on what they send (docs/adr/019). Each of `check_owners` is called before
+    each request.
     """
 
     def __init__(
         self,
         writes: Writes,
         writers: int,
-        assures: Sequence[Callable[[], None]],
+        check_owners: Sequence[Callable[[], None]],
         rate_queue: RateLimitedQueue,
-        heed: Callable[[], None],
+        wait_or_stop: Callable[[], None],
     ) -> None:
         self._writes = writes
         self._writers = self._room = writers
-        self._assures = assures
+        self._assures = check_owners
         self._rate_queue = rate_queue
-        self._heed = heed
+        self._heed = wait_or_stop
 
     def answered(
         self, waiting: list[Pending], held: list[Pending], read_again: ReadAgain
@@ -90,7 +90,7 @@ class RequestPipeline:
         full = False
         try:
             for batch, estimate in self._batches(list(waiting)):
-                if len(sent) >= self._most_sent(estimate) and not full:
+                if len(sent) >= self._most_in_flight(estimate) and not full:
                     first = sent.popleft()
                     answer, full = self._awaited(first)
                     yield first.batch, answer
@@ -106,7 +106,7 @@ class RequestPipeline:
                 with suppress(ServiceError):
                     one.answer()
 
-    def _most_sent(self, estimate: float) -> int:
+    def _most_in_flight(self, estimate: float) -> int:
         """How many batches may be unanswered before the next one: as many as the budget lets pass in a second. At a low
         rate an answer that is awaited only after the next batches would be charged, and reported as used, too late."""
         return max(1, int(min(self._room, self._rate_queue.within(1.0, max(1.0, estimate)))))
@@ -143,8 +143,8 @@ class RequestPipeline:
             return None
         if len(left) < len(batch):
             estimate = self._estimated(left)
-        for assure in self._assures:
-            assure()
+        for check_owner in self._assures:
+            check_owner()
         return _Sent(left, self._begun(left), estimate, taken)
 
     def _estimated(self, batch: list[Pending]) -> float:
@@ -219,11 +219,15 @@ class PageScheduler:
     """
 
     def __init__(
-        self, clock: Callable[[], float], sleep: Callable[[float], None], heed: Callable[[], None], most: int = MOST
+        self,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        wait_or_stop: Callable[[], None],
+        most: int = MOST,
     ) -> None:
         self._clock = clock
         self._sleep = sleep
-        self._heed = heed  # waits while the run is paused, raises when it is stopped
+        self._heed = wait_or_stop  # waits while the run is paused, raises when it is stopped
         self._most = most
         self._pages: dict[int, _Waiting] = {}  # by split
 

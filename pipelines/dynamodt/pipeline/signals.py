@@ -22,7 +22,7 @@ from dynamodt.model.tables import Item
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.rate_limit import WorkerRateLimiter
-    from dynamodt.pipeline.settle import Remembered
+    from dynamodt.pipeline.taken_keys import RecentKeys
     from dynamodt.state.lease_rows import LeaseRows
 
 POLL_SECONDS = 0.5
@@ -111,7 +111,7 @@ class WorkerContext:
         self.stopped = self.interrupted = False
         self.rate_limiter: WorkerRateLimiter | None = None
         self.making = threading.Lock()  # of the rate limiter
-        self.remembered: dict[str, Remembered] = {}  # of a dry run, by phase
+        self.remembered: dict[str, RecentKeys] = {}  # of a dry run, by phase
         self._ended = False
         self._working = 0  # split groups
         self._changed = threading.Condition()
@@ -152,7 +152,7 @@ def context_of(job: Job) -> WorkerContext:
     return _contexts.setdefault((job.base_run, job.attempt), WorkerContext())
 
 
-def only_rate_limiter(context: WorkerContext) -> None:
+def drop_other_rate_limiters(context: WorkerContext) -> None:
     """Let go of the rate limiters of other runs, which have ended."""
     for other in list(_contexts.values()):
         if other is not context:
@@ -226,7 +226,7 @@ class Signal:
             self._sleep(POLL_SECONDS)
         return True
 
-    def heed(self) -> None:
+    def wait_or_stop(self) -> None:
         """Asked between two requests of a page; waits while the run is paused. Raises Interrupted when it is stopped,
         Fenced when it was taken over. Dead letters and a limit of its cost stop a run after the pages in progress."""
         while True:
@@ -239,7 +239,7 @@ class Signal:
                 return
             self._sleep(POLL_SECONDS)
 
-    def assure(self) -> None:
+    def check_owner(self) -> None:
         """Asked before every request that writes. Raises Fenced when the run was taken over: a worker that was
         suspended writes nothing after it wakes."""
         self._poll()
@@ -266,14 +266,14 @@ class SharedSignal:
         self._signal = signal
         self._lock = threading.Lock()
 
-    def heed(self) -> None:
-        """As `Signal.heed`."""
+    def wait_or_stop(self) -> None:
+        """As `Signal.wait_or_stop`."""
         with self._lock:
-            self._signal.heed()
+            self._signal.wait_or_stop()
 
 
 @contextmanager
-def reporting(leases: LeaseRows, job: Job) -> Iterator[None]:
+def report_errors(leases: LeaseRows, job: Job) -> Iterator[None]:
     """Leave an error that ends a worker in the lease, where it keeps its type: a Beam runner passes on its text only.
     Stops the other workers, too. An attempt that is fenced reports nothing."""
     try:
@@ -291,12 +291,12 @@ def reporting(leases: LeaseRows, job: Job) -> Iterator[None]:
 def _is_lost(leases: LeaseRows, job: Job) -> bool:
     """Whether the run was taken over; False if only a split was, which the runner has given to another worker."""
     try:
-        return lost(leases, job) is not None
+        return lost_lease_error(leases, job) is not None
     except ServiceError:
         return True
 
 
-def lost(leases: LeaseRows, job: Job) -> Fenced | None:
+def lost_lease_error(leases: LeaseRows, job: Job) -> Fenced | None:
     """The error of a run that has lost one of its leases, or None."""
     for table, token in ((job.lease, job.attempt), *job.fences):
         if leases.read(table).token != token:
@@ -315,8 +315,8 @@ def _fenced(job: Job, lease: str = "") -> Fenced:
     )
 
 
-def reported(lease: Lease, job: Job) -> DynamodtError | None:
-    """The error that `reporting` has left, or None."""
+def reported_error(lease: Lease, job: Job) -> DynamodtError | None:
+    """The error that `report_errors` has left, or None."""
     if lease.token != job.attempt:
         return _fenced(job)
     if lease.error is None:

@@ -14,7 +14,7 @@ from dynamodt.model.tables import Change
 from dynamodt.pipeline.earlier import EarlierWrites
 from dynamodt.pipeline.inserted import inserted_items
 from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store
-from dynamodt.pipeline.signals import reporting
+from dynamodt.pipeline.signals import report_errors
 from dynamodt.pipeline.version import Version
 from dynamodt.script.attempt import ChangeOf, attempted
 from dynamodt.script.diff import key_of
@@ -34,7 +34,7 @@ class ApplyVersion(beam.DoFn):
     def setup(self) -> None:
         self._leases = self._resources.state().leases
         self._storage = self._resources.storage()
-        with reporting(self._leases, self._job):
+        with report_errors(self._leases, self._job):
             self._version.setup()
             self._wire = self._resources.wire(1) if self._job.earlier else None
         if self._wire is not None:
@@ -45,7 +45,7 @@ class ApplyVersion(beam.DoFn):
         self._version.start_bundle()
 
     def process(self, page: Page) -> Iterator[AppliedPage]:
-        with reporting(self._leases, self._job):
+        with report_errors(self._leases, self._job):
             change_of = self._version.change_of
             if self._wire is not None:
                 change_of = self._earlier.of_page(page.images, change_of)
@@ -62,7 +62,7 @@ class ApplyVersion(beam.DoFn):
             yield applied
 
     def finish_bundle(self) -> None:
-        with reporting(self._leases, self._job):
+        with report_errors(self._leases, self._job):
             self._version.finish_bundle()
 
     def teardown(self) -> None:

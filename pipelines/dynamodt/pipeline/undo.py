@@ -26,7 +26,7 @@ from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Units, Writte
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
 from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
-from dynamodt.pipeline.conflicts import Current, inserts_of, is_made, own_rows
+from dynamodt.pipeline.conflicts import Current, has_own_row, inserted_rows_of, inserts_of
 from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
 from dynamodt.pipeline.outcomes import (
     FOLLOWS,
@@ -40,7 +40,7 @@ from dynamodt.pipeline.outcomes import (
 from dynamodt.pipeline.ownership import ReadPages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.restoration import CHANGED, DELETED, STAYS, TAKEN, UNCONFIRMED, Restoration, restoration
-from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
+from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.script.codec import image_digest, key_text
 from dynamodt.script.diff import key_of, parts_of, write_units
@@ -159,7 +159,7 @@ def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems, pha
         void = {key_text(key) for since, note in notes if since >= fencing_token for key in note.void}
         if not inserts_of([change]):
             _add(found, change, void)
-        elif is_made(change, current) if isinstance(change, Atomic) else own_rows(change, rows):
+        elif has_own_row(change, current) if isinstance(change, Atomic) else inserted_rows_of(change, rows):
             _add(found, change, set())
     return found
 
@@ -205,7 +205,7 @@ class RestoreItems(beam.DoFn):
         self._signal = Signal(self._leases, job, resources.clock, resources.sleep)
         self._storage = resources.storage()
         self._journal = Journal(self._storage, self._table, journal_prefix(job))
-        with reporting(self._leases, job):
+        with report_errors(self._leases, job):
             self._wire = resources.wire(job.writers)
         self._rate_limiter = rate_limiter_of(job, resources)
         rate_queue, units = self._rate_limiter.reads, self._rate_limiter.read_estimate
@@ -223,7 +223,7 @@ class RestoreItems(beam.DoFn):
         return waiting_keys(self._storage, committed_notes(names, {row.split: row for row in rows}))
 
     def process(self, page: JournalPage) -> Iterator[WrittenPage]:
-        with reporting(self._leases, self._job), suppress(Interrupted):
+        with report_errors(self._leases, self._job), suppress(Interrupted):
             if context_of(self._job).interrupted:
                 return
             records = self._records_of(page)
@@ -258,8 +258,8 @@ class RestoreItems(beam.DoFn):
             Statements(self._table, "changed"),
             items.change_of,
             self._job.writers,
-            assure=self._signal.assure,
-            heed=self._signal.heed,
+            check_owner=self._signal.check_owner,
+            wait_or_stop=self._signal.wait_or_stop,
             rate_queue=self._rate_limiter.writes,
             clock=self._resources.clock,
             sleep=self._resources.sleep,

@@ -22,7 +22,7 @@ from dynamodt.pipeline.outcomes import without_write, written
 from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.request_pipeline import PageScheduler, Wait
-from dynamodt.pipeline.signals import Interrupted, Signal, context_of, reporting
+from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors
 from dynamodt.pipeline.version import Version
 from dynamodt.pipeline.write_page import PageWriter, WriteTask
 from dynamodt.state.journal import Journal
@@ -52,7 +52,7 @@ class WritePatches(beam.DoFn):
         self._leases = state.leases
         self._splits = state.splits(job.run)
         self._signal = Signal(self._leases, job, self._resources.clock, self._resources.sleep)
-        with reporting(self._leases, job):
+        with report_errors(self._leases, job):
             self._wire = self._resources.wire(job.writers)
         self._journal = (
             Journal(self._resources.storage(), job.target or job.table, journal_prefix(job)) if job.journals else None
@@ -70,8 +70,8 @@ class WritePatches(beam.DoFn):
             None if job.inserts_rows else self._change_of,
             job.writers,
             stamp=job.script.stamp,
-            assure=self._signal.assure,
-            heed=self._signal.heed,
+            check_owner=self._signal.check_owner,
+            wait_or_stop=self._signal.wait_or_stop,
             rate_queue=rate_limiter.writes,
             clock=self._resources.clock,
             sleep=self._resources.sleep,
@@ -83,12 +83,12 @@ class WritePatches(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._version.start_bundle()
-        self._scheduler = PageScheduler(self._resources.clock, self._resources.sleep, self._signal.heed)
+        self._scheduler = PageScheduler(self._resources.clock, self._resources.sleep, self._signal.wait_or_stop)
         self._ownerships: dict[int, SplitOwnership] = {}  # of the pages in progress, by split
         self._free: list[SplitOwnership] = []
 
     def process(self, page: AppliedPage) -> Iterator[WrittenPage]:
-        with reporting(self._leases, self._job), suppress(Interrupted):
+        with report_errors(self._leases, self._job), suppress(Interrupted):
             if not self._context.interrupted:
                 for written in self._scheduler.write(page.page.claim.split, partial(self._begin, page)):
                     yield self._counted(written)
@@ -106,7 +106,7 @@ class WritePatches(beam.DoFn):
         return written
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        with self._context.working(), reporting(self._leases, self._job), suppress(Interrupted):
+        with self._context.working(), report_errors(self._leases, self._job), suppress(Interrupted):
             if not self._context.ended:  # a waiting page has an intent, or may be written twice
                 for written in self._scheduler.finish():
                     yield GlobalWindows.windowed_value(self._counted(written))
@@ -135,8 +135,8 @@ class PageTask:
         self._applied = applied
         self._without_write = without_write(applied)
         self._intent_log = IntentLog(applied.page, before, self._without_write, journal, ownership)
-        assure = ownership.assure if journal is not None else _not_asked
-        self._writing = WriteTask(page_writer, self._intent_log.record_intent, assure)
+        check_owner = ownership.check_owner if journal is not None else _not_asked
+        self._writing = WriteTask(page_writer, self._intent_log.record_intent, check_owner)
         if applied.page.recovers:
             self._writing.recover(self._intent_log.found())
         else:

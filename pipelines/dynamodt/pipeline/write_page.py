@@ -30,7 +30,16 @@ from dynamodt.dynamodb.wire import Statement
 from dynamodt.errors import ItemError, ScriptError, ServiceError, WrittenOrNot
 from dynamodt.model.pages import Contention, Units
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Update
-from dynamodt.pipeline.conflicts import Again, Collision, Current, Ends, Unclear, by_source, inserts_of, judged
+from dynamodt.pipeline.conflicts import (
+    Collision,
+    Current,
+    Resolved,
+    SendAgain,
+    Unclear,
+    by_source,
+    inserts_of,
+    judge_refusal,
+)
 from dynamodt.pipeline.outcomes import WriteResult, collision
 from dynamodt.pipeline.request_pipeline import Pending, RequestPipeline, Wait
 from dynamodt.rate import Backoff
@@ -73,8 +82,8 @@ class PageWriter:
     _: KW_ONLY
     backoff: Backoff = Backoff(base=0.2)  # a partition regains the capacity of some batches
     stamp: str | None = None
-    assure: Callable[[], None] = lambda: None
-    heed: Callable[[], None] = lambda: None
+    check_owner: Callable[[], None] = lambda: None
+    wait_or_stop: Callable[[], None] = lambda: None
     rate_queue: RateLimitedQueue = Free()
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -92,7 +101,7 @@ class PageWriter:
 class WriteTask:
     """The writing of one page: begun once, then stepped until it returns the result.
 
-    `record_intent` receives all changes before the first is sent, and each new one before it is sent; `assure` is
+    `record_intent` receives all changes before the first is sent, and each new one before it is sent; `check_owner` is
     called before each request. Every method raises what these raise, ServiceError when the table cannot be written at
     all, and ScriptError when the script must not go on.
     """
@@ -101,13 +110,13 @@ class WriteTask:
         self,
         writer: PageWriter,
         record_intent: Callable[[Sequence[Change]], None] = lambda changes: None,
-        assure: Callable[[], None] = lambda: None,
+        check_owner: Callable[[], None] = lambda: None,
         result: WriteResult | None = None,
     ) -> None:
         self._writer = writer
         self._record_intent = record_intent
         self._requests = RequestPipeline(
-            writer.writes, writer.writers, (writer.assure, assure), writer.rate_queue, writer.heed
+            writer.writes, writer.writers, (writer.check_owner, check_owner), writer.rate_queue, writer.wait_or_stop
         )
         self._result = WriteResult() if result is None else result
         self._waiting: list[Pending] = []
@@ -133,7 +142,7 @@ class WriteTask:
         self._read_at = self._writer.clock()
         left = [Pending(changes[-1], NOT_SENT, doubts=changes) for changes in by_source(found)]
         current = self._current([(pending, None) for pending in left])
-        recovered = (self._recovered(pending, current) for pending in left)
+        recovered = (self._remaining_change(pending, current) for pending in left)
         self._waiting = [pending for pending in recovered if pending is not None]
 
     def step(self) -> Wait | WriteResult:
@@ -145,7 +154,7 @@ class WriteTask:
                 self._record_intent(fresh)
             for pending in self._waiting:
                 pending.fresh = False
-            self._waiting = self._round()
+            self._waiting = self._send_round()
         if self._waiting:
             self._has_waited = True
             return Wait(self._pause())
@@ -175,21 +184,21 @@ class WriteTask:
         """Read what deletions and insertions depend on, right before they are sent. No condition can name an attribute
         that was added to the source since it was read: it would be lost, or be missing from what is inserted."""
         self._read_at = self._writer.clock()
-        return self._fitted(waiting)
+        return self._fit_to_current(waiting)
 
     def _read_again(self, batch: list[Pending]) -> list[Pending]:
         """The part of a batch that is sent now. If the budget has held it up for long, its items are read once more; a
         change that is new by then waits for the next round, as its intent must be recorded first."""
         if self._writer.clock() - self._read_at < READ_LASTS:
             return batch
-        found = self._fitted(batch)
+        found = self._fit_to_current(batch)
         self._retried += [pending for pending in found if pending.fresh]
         return [pending for pending in found if not pending.fresh]
 
-    def _fitted(self, waiting: list[Pending]) -> list[Pending]:
+    def _fit_to_current(self, waiting: list[Pending]) -> list[Pending]:
         """The pending changes, fitted to the current items; without those that end by what is there."""
-        looks = self._writer.statements.conditional
-        whole = [pending for pending in waiting if looks and _depends_on_all(pending.change)]
+        reads_again = self._writer.statements.conditional
+        whole = [pending for pending in waiting if reads_again and _depends_on_all(pending.change)]
         if not whole:
             return waiting
         current = self._read([pending.change.key for pending in whole], ())
@@ -210,7 +219,7 @@ class WriteTask:
             pending.request = self._writer.statements.write(pending.change)
         return True
 
-    def _recovered(self, pending: Pending, current: Current) -> Pending | None:
+    def _remaining_change(self, pending: Pending, current: Current) -> Pending | None:
         """The remaining change of a previous owner's change. A row of `items()` is inserted again: its row in the state
         table shows whether it was written before."""
         if isinstance(pending.change, Insert):
@@ -221,7 +230,7 @@ class WriteTask:
 
     # ------------------------------------------------------------ one round of requests
 
-    def _round(self) -> list[Pending]:
+    def _send_round(self) -> list[Pending]:
         """Send all that is waiting, once, and resolve the answers in the order in which they arrive.
 
         Returns what the next round sends: first the changes that were held back since their partition is full, then
@@ -244,7 +253,7 @@ class WriteTask:
                 elif self._may_retry(pending, verdict):
                     pending.failed += answer.whole
                     self._retried.append(pending)
-        return self._deferred(held, passed) + self._retried + self._resolve(refused)
+        return self._defer(held, passed) + self._retried + self._resolve(refused)
 
     def _may_retry(self, pending: Pending, verdict: Verdict) -> bool:
         """Whether a change that had no effect, or an unknown one, is sent again. A change in doubt is remembered in
@@ -277,7 +286,7 @@ class WriteTask:
         self._bury(pending.change, error, step="doubt" if pending.doubts else "write")
         return True
 
-    def _deferred(self, held: list[Pending], passed: bool) -> list[Pending]:
+    def _defer(self, held: list[Pending], passed: bool) -> list[Pending]:
         """Deferred changes are retried first. While no change passes, deferral counts as a try: a page must end."""
         for pending in held:
             pending.tries = 0 if passed else pending.tries + 1
@@ -314,10 +323,10 @@ class WriteTask:
         """Whether a change is sent again, fitted to the current items; otherwise it is counted."""
         change = pending.change
         if self._writer.statements.conditional:
-            found = judged(change, pending.doubts, current, known, self._writer.stamp, pending.transactions)
+            found = judge_refusal(change, pending.doubts, current, known, self._writer.stamp, pending.transactions)
         else:  # another region writes the item at this moment
-            found = Again(change)
-        if isinstance(found, Ends):
+            found = SendAgain(change)
+        if isinstance(found, Resolved):
             self._result.end(change, found.outcome, unconfirmed=found.unconfirmed)
         elif isinstance(found, Unclear):
             self._bury(change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), found.now, step="doubt")
@@ -325,7 +334,7 @@ class WriteTask:
             self._bury(change, collision(found, change))
         elif pending.conflicts > MAX_CONFLICTS:
             self._bury(change, ItemError(_too_many_conflicts(pending)), getattr(found, "now", None))
-        elif isinstance(found, Again):
+        elif isinstance(found, SendAgain):
             return self._continue_with(pending, found.change)
         else:
             return self._transform_again(pending, found.now)

@@ -112,8 +112,8 @@ class WorkerRegistry:
         self._first = Grant(0, Units() if governed else Units(inf, inf))
         self._seen: dict[str, WorkerState] = {}
 
-    def look(self, now: float, seconds: float) -> UsageSample:
-        """Read all rows, `seconds` after the last look."""
+    def poll(self, now: float, seconds: float) -> UsageSample:
+        """Read all rows, `seconds` after the last poll."""
         used = Units()
         for worker in self._rows.all():
             before = self._seen.get(worker.name)
@@ -129,7 +129,7 @@ class WorkerRegistry:
         return [seen for seen in self._seen.values() if now - seen.at < _SILENT_SECONDS]
 
     def _observed(self, worker: Worker, before: WorkerState | None, now: float) -> WorkerState:
-        """Grants before the confirmed one are dropped. While many workers join, each look sends another grant, and the
+        """Grants before the confirmed one are dropped. While many workers join, each poll sends another grant, and the
         very last one may never be seen confirmed."""
         if before is None:
             return WorkerState(worker, now, (worker.grant or self._first,), worker.report.throttles)
@@ -254,7 +254,7 @@ class Allocator:
         limits = Units(lease.rcu or inf, lease.wcu or inf)
         if not (self.job.governed or self._ramps or lease.rcu or lease.wcu):
             return
-        sample = self._worker_registry.look(now, seconds)
+        sample = self._worker_registry.poll(now, seconds)
         live = self._worker_registry.live(now)
         if live or self._ramps:
             self._allocate(live, self._allowed(limits, sample))
@@ -265,8 +265,8 @@ class Allocator:
         reads, writes = self._ramps
         reads.limit(limits.rcu)
         writes.limit(limits.wcu)
-        rcu = reads.look(sample.used.rcu, sample.reads_throttled)
-        return Units(rcu, writes.look(sample.used.wcu, sample.writes_throttled))
+        rcu = reads.poll(sample.used.rcu, sample.reads_throttled)
+        return Units(rcu, writes.poll(sample.used.wcu, sample.writes_throttled))
 
     def _first_ramps(self, limits: Units) -> tuple[Ramp, Ramp]:
         """A governed run starts low; one that was limited while it runs starts at its limits."""
@@ -360,7 +360,7 @@ class AlarmWatch:
         self._reason: str | None = None  # None: not written yet; an earlier attempt may have left one
 
     def tick(self) -> None:
-        """Read the alarms, ten seconds after the last look. Raises Fenced when another process has taken the run over,
+        """Read the alarms, ten seconds after the last poll. Raises Fenced when another process has taken the run over,
         ServiceError when the lease cannot be written."""
         if self.clock() < self._due:
             return

@@ -125,7 +125,7 @@ class Follower:
     def add(self, job: Job) -> None:
         """Follow one more phase."""
         self._splits[job.run] = SplitTotals(self.state.splits(job.run), job.splits)
-        self._totals[job.run] = self._splits[job.run].look()
+        self._totals[job.run] = self._splits[job.run].poll()
         self._planned += job.splits
 
     @property

@@ -238,32 +238,32 @@ class TableWatch:
 
     def __post_init__(self) -> None:
         self._lives = self.lives or Watch()
-        self._held = ""  # the run that held the lease at the last look
-        self._gone = ""  # a run whose process was gone at the first look
+        self._held = ""  # the run that held the lease at the last poll
+        self._gone = ""  # a run whose process was gone at the first poll
         self._shown: RunRecord | None = None
         self._totals = RunTotals(self.state)
         self.ended: dict[str, RunReport] = {}
 
     @property
     def at_work(self) -> bool:
-        """Whether a run was active at the last look."""
+        """Whether a run was active at the last poll."""
         return bool(self._held)
 
     @property
     def rows(self) -> int:
-        """Split rows that the last look has read."""
+        """Split rows that the last poll has read."""
         return self._totals.rows if self._shown else 0
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Look once; returns whether a run is active."""
-        lease, life = self._lives.look(self.state.leases, self.table)
+        lease, life = self._lives.poll(self.state.leases, self.table)
         alive = not life.is_over and not lease.owner
         held = lease.run if alive else ""
         if not held and self.before is None:
             self._note_gone(lease.run, holder(lease))
             return False
         if held != self._held:
-            self.settle(held)
+            self.report_ended(held)
         if held:
             self._show(lease)
         return alive
@@ -274,8 +274,8 @@ class TableWatch:
             self._gone = run
             self.watcher.notify(f"{self.table}: left by {process}, which is gone; the same command continues it")
 
-    def settle(self, held: str = "") -> None:
-        """Report the runs that have ended since the lease's holder changed, also those that no look has seen."""
+    def report_ended(self, held: str = "") -> None:
+        """Report the runs that have ended since the lease's holder changed, also those that no poll has seen."""
         self._held = held
         records = [record for record in self.state.runs(self.table) if record.run != held]
         if self.before is None:
@@ -293,7 +293,7 @@ class TableWatch:
             return
         if self._shown is None or self._shown.run != record.run:
             self._begin(record, lease)
-        totals = self._totals.look(record)
+        totals = self._totals.poll(record)
         self.watcher.progressed(self.table, RunProgress.under(lease, totals, record.planned or record.splits))
 
     def _begin(self, record: RunRecord, lease: Lease) -> None:
@@ -307,7 +307,7 @@ class TableWatch:
     def _end(self, record: RunRecord) -> None:
         if record.status in AT_WORK:  # its end is not recorded
             totals = self._totals if self._shown is not None else RunTotals(self.state)
-            reached = totals.look(record)
+            reached = totals.poll(record)
             report = replace(
                 report_of(record), status="gone", counts=reached.counts, consumed=reached.units, error=_GONE
             )
@@ -329,18 +329,18 @@ def follow_runs(
     """Follow the tables' runs until none is active; returns the runs that have ended since, by table. A run without a
     live process and without a recorded end is "gone"."""
     watches = [TableWatch(state, table, count_items, watcher, lives=Watch(clock)) for table in tables]
-    busy_at = clock() if _look(watches) else None
+    busy_at = clock() if _poll(watches) else None
     while busy_at is not None:
         _wait(watches, partial(_tick, watcher, sleep), clock)
-        if _look(watches):
+        if _poll(watches):
             busy_at = clock()
         elif len(watches) == 1 or clock() - busy_at >= LINGER_SECONDS:
             busy_at = None
     return [report for watch in watches for report in watch.ended.values()]
 
 
-def _look(watches: Sequence[TableWatch]) -> bool:
-    at_work = [watch.look() for watch in watches]  # a list: every table is looked at
+def _poll(watches: Sequence[TableWatch]) -> bool:
+    at_work = [watch.poll() for watch in watches]  # a list: every table is looked at
     return any(at_work)
 
 

@@ -20,7 +20,7 @@ from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import STATE_TABLE, Change, Image, Insert, Stage, TableSpec
 from dynamodt.pipeline.author_output import labelled
-from dynamodt.pipeline.process import muted_beam
+from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.budget import read_limiter
 from dynamodt.runs.options import RunOptions
 from dynamodt.script.apply import item_rows, row_image
@@ -175,7 +175,7 @@ class Chain:
         request = Statements(self._table, script.guard, InsertedRows(STATE_TABLE, "plan")).write
         run = f"20000101T000000.{script.sequence:06d}Z-000000"  # of a STAMP: one version's mark is not another's
         with (
-            muted_beam(),
+            mute_beam(),
             labelled(script),
             Rehearsal(
                 script, self._table, prepared=prepared, target=target, run=run, request=request, snapshot=snapshot

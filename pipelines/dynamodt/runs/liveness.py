@@ -1,7 +1,7 @@
 """Whether the holder of a lease is alive, by the observing process's own clock (ADR 026).
 
 Clocks of two machines are never compared. A holder writes its row every few seconds; an observer remembers what the row
-shows and for how long it has not changed. One look is conclusive only for a process of this system, which is identified
+shows and for how long it has not changed. One poll is conclusive only for a process of this system, which is identified
 by its pid and its start time: a pid alone is reused.
 """
 
@@ -143,14 +143,14 @@ class Watch:
         self._sights: dict[tuple[str, str], _Sight] = {}
         self._silent: dict[tuple[str, str], float] = {}
 
-    def look(self, leases: LeaseRows, table: str) -> tuple[Lease, Life]:
+    def poll(self, leases: LeaseRows, table: str) -> tuple[Lease, Life]:
         """Read the lease; returns it, and what is known of its holder."""
         asked = self._clock()  # before the read, since the row may have changed after this time
         lease = leases.read(table)
         return lease, self._judged(leases.name, lease, asked)
 
     def left(self, leases: LeaseRows, lease: Lease) -> float:
-        """The seconds until the lease is over, without a heartbeat; as of the last look."""
+        """The seconds until the lease is over, without a heartbeat; as of the last poll."""
         return max(0.0, lease.ttl - self._silent.get((leases.name, lease.table), 0.0))
 
     def _judged(self, name: str, lease: Lease, asked: float) -> Life:
@@ -210,7 +210,7 @@ def is_gone(lease: Lease) -> bool:
 
 
 def is_alive(lease: Lease) -> bool:
-    """Whether a run may be active under the lease, by one look: a dead holder on another host counts as alive, which
+    """Whether a run may be active under the lease, by one poll: a dead holder on another host counts as alive, which
     only `Watch` detects."""
     here = _seconds_here(lease)
     return bool(lease.run) and not is_gone(lease) and (here is None or is_ours(lease) or here < lease.ttl)
@@ -222,7 +222,7 @@ def observed_life(
     """Observe until it is known whether the holder is alive: one heartbeat if it is, the lease's duration if not."""
     watch = watch or Watch()
     while True:
-        lease, life = watch.look(leases, table)
+        lease, life = watch.poll(leases, table)
         if life is not Life.UNKNOWN:
             return lease, life
         sleep(min(1.0, watch.left(leases, lease)))

@@ -113,7 +113,7 @@ def acquire(
     """
     watch = watch_of(clock)
     while True:
-        seen, known = watch.look(leases, table)
+        seen, known = watch.poll(leases, table)
         if known is Life.SEEN:
             raise at_work(seen)
         if known.is_over:
@@ -136,7 +136,7 @@ def check_not_leased(leases: LeaseRows, table: str, sleep: Callable[[float], Non
     """Raises Busy when a live holder has the table: a later run would be refused. A holder on another host is observed
     for as long as two heartbeats take."""
     while True:
-        seen, known = _watch.look(leases, table)
+        seen, known = _watch.poll(leases, table)
         if known is Life.SEEN:
             raise at_work(seen)
         if known.is_over or seen.ttl - _watch.left(leases, seen) >= SILENT_SECONDS:
@@ -261,7 +261,7 @@ def is_held(leases: LeaseRows, table: str) -> bool:
 
 @dataclass
 class _Turn:
-    """One command that waits for one table. It looks every one or two seconds, at random."""
+    """One command that waits for one table. It polls every one or two seconds, at random."""
 
     leases: LeaseRows
     table: str
@@ -309,7 +309,7 @@ class _Turn:
     def _holder(self) -> Lease | None:
         """The first lease that is held, or may be."""
         for table in self.tables:
-            lease, liveness = self.watch.look(self.leases, table)
+            lease, liveness = self.watch.poll(self.leases, table)
             if not liveness.is_over:
                 return lease
         return None

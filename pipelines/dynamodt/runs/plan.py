@@ -18,7 +18,7 @@ from dynamodt.errors import DynamodtError, Refused, ServiceError, suggest
 from dynamodt.model.runs import AppliedVersion, PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.pipeline.author_output import labelled
-from dynamodt.pipeline.process import muted_beam
+from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.jobs import moves_items, needs_consistent_read
 from dynamodt.script.apply import checked_rows, table_of_rows
 from dynamodt.script.functions import check
@@ -155,7 +155,7 @@ def _run_of(script: Script, applied: Mapping[int, AppliedVersion]) -> str:
 def check_script(script: Script) -> None:
     """Execute a version file once and check its functions; Beam's warnings of an import stay off the screen. Raises
     ScriptError."""
-    with muted_beam(), labelled(script):
+    with mute_beam(), labelled(script):
         check(script)
 
 

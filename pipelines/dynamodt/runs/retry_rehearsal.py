@@ -17,7 +17,7 @@ from dynamodt.model.reports import RunReport, TableReport, counted
 from dynamodt.model.runs import INSERTED_ROWS, RunRecord
 from dynamodt.model.tables import STATE_TABLE, Item, Stage
 from dynamodt.pipeline.author_output import labelled
-from dynamodt.pipeline.process import muted_beam
+from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.history import goal
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.shown import key_line
@@ -92,7 +92,7 @@ def _tried(
     rehearsal = Rehearsal(
         script, table, planned.direction, prepared=rows, target=step.target, run=record.run, request=request
     )
-    with muted_beam(), labelled(script), rehearsal:
+    with mute_beam(), labelled(script), rehearsal:
         attempts = [rehearsal.attempt(image) for image in images]
     kinds = Counter(map(_kind, attempts))
     gone = len(tried) - len(images)

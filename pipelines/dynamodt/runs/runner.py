@@ -49,13 +49,13 @@ def run(
     worker awaits its requests; then KeyboardInterrupt is raised. After a tick's CostReached it completes its pages.
     """
     splits = splits or SplitTotals(state.splits(job.run), job.splits)
-    before = splits.look().counts.dead  # of earlier attempts: the replays of these count in phases of their own
+    before = splits.poll().counts.dead  # of earlier attempts: the replays of these count in phases of their own
     _tick(ticks)
     pipeline, stopped = _Background(job, options), False
     try:
         while not pipeline.ended.wait(_LOOK_SECONDS):
             _tick(ticks)
-            totals = splits.look()
+            totals = splits.poll()
             if totals.counts.dead - before > job.max_errors and not stopped:
                 _stop(state, job, "max-errors")  # a worker counts only its own dead letters
                 stopped = True
@@ -104,7 +104,7 @@ def _stop(state: State, job: Job, why: str = "interrupted") -> None:
 def _raise_failure(state: State, job: Job, error: BaseException | None) -> None:
     from dynamodt.pipeline import signals
 
-    named = signals.lost(state.leases, job) or signals.reported(state.leases.read(job.lease), job)
+    named = signals.lost_lease_error(state.leases, job) or signals.reported_error(state.leases.read(job.lease), job)
     if named is not None:
         raise named from error
     if error is None:
@@ -134,12 +134,12 @@ class _Background(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        from dynamodt.pipeline.process import muted_beam, reach_beam_directly
+        from dynamodt.pipeline.process import bypass_proxy_for_beam, mute_beam
 
-        reach_beam_directly()
+        bypass_proxy_for_beam()
         options = self._options
         try:
-            with muted_beam():
+            with mute_beam():
                 from dynamodt.pipeline.engine import engine
                 from dynamodt.pipeline.migrate import execute
 
@@ -164,9 +164,9 @@ def check_runner(options: RunOptions, runs: bool = True) -> None:
         _require_beam(options)
     if plain or (options.runner == GLUE and find_spec(_BEAM) is None):  # the job checks them itself
         return
-    from dynamodt.pipeline.process import muted_beam
+    from dynamodt.pipeline.process import mute_beam
 
-    with muted_beam():
+    with mute_beam():
         from dynamodt.pipeline.engine import check_runner
 
         check_runner(options.runner, options.beam_args)
@@ -188,10 +188,10 @@ def ready(options: RunOptions, note: Note) -> RunOptions:
 
 
 def _engine(options: RunOptions, note: Note = lambda text: None) -> Any:
-    from dynamodt.pipeline.process import muted_beam, reach_beam_directly
+    from dynamodt.pipeline.process import bypass_proxy_for_beam, mute_beam
 
-    reach_beam_directly()
-    with muted_beam():
+    bypass_proxy_for_beam()
+    with mute_beam():
         from dynamodt.pipeline.engine import engine
 
         return engine(options.runner, options.spark_master, note, options.beam_args)

@@ -18,7 +18,7 @@ from dynamodt.errors import DynamodtError, ScriptError, UsageError, suggest
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import KeyAttribute, TableSpec
 from dynamodt.pipeline.author_output import labelled
-from dynamodt.pipeline.process import muted_beam
+from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_step
@@ -117,7 +117,7 @@ def _read(path: Path, folder: Path, beside: Folder, errors: list[DynamodtError])
 def _script_errors(
     script: Script, scripts: Sequence[Script], key: tuple[KeyAttribute, ...], keys: Keys
 ) -> Iterator[DynamodtError]:
-    with muted_beam(), labelled(script):
+    with mute_beam(), labelled(script):
         found = list(function_errors(script))
     yield from found
     spec = TableSpec(script.table, key or script.key)

@@ -164,18 +164,18 @@ def _with_period(before: Claim, attempt: int) -> tuple[OwnershipPeriod, ...]:
     return (*before.periods, OwnershipPeriod(token, intent.page - 1, intent.parts, attempt))
 
 
-ROWS = 100  # that a look reads at most: one BatchGetItem
+ROWS = 100  # that a poll reads at most: one BatchGetItem
 
 
 class _Slice:
-    """Neighbouring splits, with their totals at the last look. A split that is done is not read again."""
+    """Neighbouring splits, with their totals at the last poll. A split that is done is not read again."""
 
     def __init__(self, splits: Iterable[int]) -> None:
         self.left = list(splits)
         self._done = Totals()
         self.totals = Totals()
 
-    def look(self, rows: SplitRows) -> None:
+    def poll(self, rows: SplitRows) -> None:
         going_on, done = Totals(), set()
         for claim in rows.some(self.left):
             if claim.done:
@@ -188,7 +188,7 @@ class _Slice:
 
 
 class SplitTotals:
-    """The sum over a phase's splits. Each look reads one slice, in turn, and takes the others as they were: at 100 rows
+    """The sum over a phase's splits. Each poll reads one slice, in turn, and takes the others as they were: at 100 rows
     twice a second, the totals of one of 10,000 splits are at most a minute old."""
 
     def __init__(self, rows: SplitRows, splits: int) -> None:
@@ -197,13 +197,13 @@ class SplitTotals:
         self._turn = 0
         self._begun = False
 
-    def look(self) -> Totals:
-        """The approximate totals. The first look reads all splits, since an earlier attempt may have done many."""
+    def poll(self) -> Totals:
+        """The approximate totals. The first poll reads all splits, since an earlier attempt may have done many."""
         if not self._begun:
             return self.whole()
         going_on = [each for each in self._slices if each.left]
         if going_on:
-            going_on[self._turn % len(going_on)].look(self._rows)
+            going_on[self._turn % len(going_on)].poll(self._rows)
             self._turn += 1
         return self._sum()
 
@@ -212,7 +212,7 @@ class SplitTotals:
         self._begun = True
         for each in self._slices:
             if each.left:
-                each.look(self._rows)
+                each.poll(self._rows)
         return self._sum()
 
     @property
@@ -243,15 +243,15 @@ class RunTotals:
         self._state = state
         self._phases: dict[Phase, SplitTotals] = {}
         self._undo = 1  # the try that is running
-        self.rows = 0  # rows that the last look has read
+        self.rows = 0  # rows that the last poll has read
 
-    def look(self, record: RunRecord) -> Totals:
-        """The totals now. Splits that an earlier look has found done are not read again."""
+    def poll(self, record: RunRecord) -> Totals:
+        """The totals now. Splits that an earlier poll has found done are not read again."""
         self.rows = 0
         found = self._undoing(record) if record.status == UNDOING else phases(record)
-        return sum_of(map(self._look_at, found))
+        return sum_of(map(self._poll_phase, found))
 
-    def _look_at(self, phase: Phase) -> Totals:
+    def _poll_phase(self, phase: Phase) -> Totals:
         if phase not in self._phases:
             self._phases[phase] = SplitTotals(self._state.splits(phase.run), phase.splits)
         self.rows += self._phases[phase].pending

@@ -25,7 +25,7 @@ from dynamodt.model.tables import (
     Stage,
     TableSpec,
 )
-from dynamodt.pipeline.settle import Outcome, Remembered, settled
+from dynamodt.pipeline.taken_keys import Outcome, RecentKeys, outcome_of_attempt
 from dynamodt.script.apply import item_rows, row_image, table_of_rows
 from dynamodt.script.attempt import Attempt, effect
 from dynamodt.script.codec import decode, decode_value, encode_value, key_text, same_image
@@ -174,8 +174,8 @@ def _outcomes(
     with Rehearsal(script, table, direction, prepared=rows, target=subject.target, request=request) as rehearsal:
         attempts = [rehearsal.attempt(image) for image in images]
     placed = {} if subject.target else {key_text(key_of(table, image)): image for image in images}
-    memory = Remembered()
-    return [settled(attempt, placed, memory) for attempt in attempts]
+    memory = RecentKeys()
+    return [outcome_of_attempt(attempt, placed, memory) for attempt in attempts]
 
 
 def _prepared(subject: Subject, rows: Mapping[Any, Any] | None) -> dict[Any, Any]:
@@ -214,9 +214,9 @@ def _rows(subject: Subject, direction: Direction) -> dict[str, Insert]:
 
 
 def _with_rows(subject: Subject, images: list[Image]) -> list[Image]:
-    table, memory = subject.target or subject.table, Remembered()
+    table, memory = subject.target or subject.table, RecentKeys()
     placed = {key_text(key_of(table, image)): image for image in images}
-    rows = (settled(Attempt(part.item, part), placed, memory) for part in _rows(subject, "up").values())
+    rows = (outcome_of_attempt(Attempt(part.item, part), placed, memory) for part in _rows(subject, "up").values())
     return [*images, *(row.image for row in rows if row.kind == "changed")]
 
 

@@ -27,7 +27,7 @@ import pytest
 from dynamodt.errors import DynamodtError, UsageError, suggest
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, Item
-from dynamodt.pipeline.settle import Outcome
+from dynamodt.pipeline.taken_keys import Outcome
 from dynamodt.script.apply import prepare_rows
 from dynamodt.script.attempt import effect
 from dynamodt.script.codec import decode, key_text

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dynamodt.pipeline.author_output import capture_in_worker
-from dynamodt.pipeline.process import reach_beam_directly
+from dynamodt.pipeline.process import bypass_proxy_for_beam
 
 _SECONDS = 60.0
 
@@ -23,7 +23,7 @@ def main(words: Sequence[str]) -> None:
     """Work until the executor closes the connection."""
     capture_in_worker()
     given = parsed(words)
-    reach_beam_directly()
+    bypass_proxy_for_beam()
     os.environ["WORKER_ID"] = given.id  # read when Beam is imported
     os.environ.update(environment(provision(given.provision_endpoint, given.id), given))
 

@@ -1,5 +1,5 @@
 """The outcomes that the changes of a rehearsal would have: a taken key is judged as a run's writer judges a refusal.
-Pure. `Remembered` has what a phase has inserted so far, within bounds: of two items for one key the second is found, as
+Pure. `RecentKeys` has what a phase has inserted so far, within bounds: of two items for one key the second is found, as
 long as both are rehearsed in one process, and as the first is remembered.
 """
 
@@ -11,13 +11,22 @@ from typing import Literal, NamedTuple
 
 from dynamodt.dynamodb.statements import InsertedRow
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove
-from dynamodt.pipeline.conflicts import Again, Collision, Count, Current, Ends, inserts_of, of_row, without_taken
+from dynamodt.pipeline.conflicts import (
+    Collision,
+    Count,
+    Current,
+    Resolved,
+    SendAgain,
+    inserts_of,
+    judge_row,
+    without_taken_keys,
+)
 from dynamodt.pipeline.outcomes import collision
 from dynamodt.script.attempt import Attempt
 from dynamodt.script.codec import image_digest, key_text
 from dynamodt.script.diff import parts_of
 
-MOST_REMEMBERED = 50_000  # keys of a phase in a process: about 40 MB
+MOST_KEYS = 50_000  # keys of a phase in a process: about 40 MB
 
 
 class Outcome(NamedTuple):
@@ -32,10 +41,10 @@ class Outcome(NamedTuple):
     refused: Change | None = None
 
 
-class Remembered:
+class RecentKeys:
     """The keys of the last items that one phase has inserted, and of those that it has deleted or moved away."""
 
-    def __init__(self, most: int = MOST_REMEMBERED) -> None:
+    def __init__(self, most: int = MOST_KEYS) -> None:
         self.lock = threading.Lock()
         self._most = most
         self._inserted: dict[str, InsertedRow] = {}
@@ -62,7 +71,7 @@ class Remembered:
         return text in self._freed
 
 
-def settled(attempt: Attempt, placed: Mapping[str, Image], memory: Remembered) -> Outcome:
+def outcome_of_attempt(attempt: Attempt, placed: Mapping[str, Image], memory: RecentKeys) -> Outcome:
     """The outcome of an attempt, noted in the memory. `placed` are the items at the keys of its insertions when its
     phase begins, by `key_text`."""
     image, change, error, step = attempt
@@ -71,10 +80,10 @@ def settled(attempt: Attempt, placed: Mapping[str, Image], memory: Remembered) -
     if change is None:
         return Outcome(image, "unchanged")
     if isinstance(change, Insert | Atomic):
-        judged = _judged(change, placed, memory)
+        judged = _without_taken(change, placed, memory)
         if isinstance(judged, Collision):
             return Outcome(image, "dead", None, collision(judged, change), "write", refused=change)
-        if isinstance(judged, Ends):
+        if isinstance(judged, Resolved):
             return Outcome(image, judged.outcome, refused=change)
         memory.note(judged)
         return Outcome(image, "changed", judged, refused=None if judged is change else change)
@@ -82,7 +91,9 @@ def settled(attempt: Attempt, placed: Mapping[str, Image], memory: Remembered) -
     return Outcome(image, "changed", change)
 
 
-def _judged(change: Insert | Atomic, placed: Mapping[str, Image], memory: Remembered) -> Change | Ends | Collision:
+def _without_taken(
+    change: Insert | Atomic, placed: Mapping[str, Image], memory: RecentKeys
+) -> Change | Resolved | Collision:
     """The change, or what is left of it without the insertions that are not needed."""
     there: dict[str, Image] = {}
     rows: dict[str, InsertedRow] = {}
@@ -96,8 +107,8 @@ def _judged(change: Insert | Atomic, placed: Mapping[str, Image], memory: Rememb
     if not (there or rows):
         return change
     current = Current({}, there, rows)
-    found = of_row(change, False, current) if isinstance(change, Insert) else without_taken(change, current)
-    if isinstance(found, Ends | Collision):
+    found = judge_row(change, False, current) if isinstance(change, Insert) else without_taken_keys(change, current)
+    if isinstance(found, Resolved | Collision):
         return found
-    assert isinstance(found, Again)
+    assert isinstance(found, SendAgain)
     return found.change
