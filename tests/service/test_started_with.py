@@ -254,6 +254,13 @@ def test_prepared_data_with_other_rows_is_refused(bench: Bench, table: str) -> N
     assert {int(item["rate"]) for item in bench.tables.items(table)} == {1}
 
 
+READ = """
+from pathlib import Path
+
+def items():
+    for digit in (Path(__file__).parent / "rows").read_text():
+        yield {"id": 100 + int(digit), "n": 2}
+"""
 OWN = "def items():\n    for number in {0}:\n        yield {{'id': number, 'n': 2}}\n"
 
 
@@ -277,6 +284,21 @@ def test_own_rows_in_another_order_are_refused(
     refused(bench, table, "items() gives other rows", f"dynamodt undo {run}")
     bench.script(table, double(OWN.format("(100, 101)")))
     assert bench.up(table)[0].error is None
+
+
+def test_a_way_down_leaves_no_own_row(bench: Bench, table: str) -> None:
+    """It deletes the rows that `items()` gives, which may read a file that has changed since."""
+    rows = bench.beside(f"{table}/rows", "987")
+    bench.script(table, double(READ))
+    assert bench.up(table)[0].error is None
+    run = bench.history(table)[0].run
+    rows.write_text("786")
+    for dry_run in (True, False):
+        (report,) = bench.down(table, dry_run=dry_run)
+        assert isinstance(report.error, Refused) and f"does not give 1 row that run {run}" in report.error.what
+        assert f"dynamodt undo {run}" in report.error.hint and numbers(bench, table) == [2] * (ITEMS + 3)
+    rows.write_text("78695")  # in another order, and more of them
+    assert bench.down(table)[0].error is None and numbers(bench, table) == [1] * ITEMS
 
 
 def test_two_own_rows_with_one_key_are_an_error_before_the_first_write(bench: Bench, table: str) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from dynamodt.dynamodb.reads import segments
-from dynamodt.model.pages import Counts, Units
-from dynamodt.model.runs import AppliedVersion, DeadLetterSource, RunRecord, Script
+from dynamodt.model.runs import DeadLetterSource, Lease, RunRecord, Script
 from dynamodt.model.tables import Connection, Direction, KeyAttribute, Stage, StorageSpec, TableSpec
-from dynamodt.runs.jobs import fitted, jobs, needs_consistent_read
+from dynamodt.runs.jobs import fitted, jobs, just_held
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 
@@ -21,14 +20,9 @@ SCRIPT = Script("users", 2, "split", "v2_split.py", "", "", has_up=True, has_dow
 RECORD = RunRecord("users", "run", 2, "split", "up", "", "running", "then", splits=4)
 
 
-def applied(seconds_ago: float) -> AppliedVersion:
-    when = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat(timespec="seconds")
-    return AppliedVersion("users", 1, "add", "", "run", when, "me", Counts(), Units(), 1.0)
-
-
 def test_what_a_version_has_just_written_is_read_with_strong_consistency() -> None:
-    assert needs_consistent_read([applied(3000), applied(20)])
-    assert not needs_consistent_read([applied(3000)]) and not needs_consistent_read([])
+    assert just_held(Lease("users", 1, beat=time.time() - 20))
+    assert not just_held(Lease("users", 1, beat=time.time() - 3000)) and not just_held(Lease("users", 0))
     for fresh in (True, False):
         planned = TablePlan(TABLE, "up", (), 1, (SCRIPT,), fresh)
         found = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), RECORD, 1)

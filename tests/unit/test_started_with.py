@@ -116,3 +116,5 @@ def test_a_table_is_younger_than_a_run_of_another_one() -> None:
     assert younger(replace(TABLE, identity=""), [RECORD]) is None
     since = replace(RECORD, run="03", began={"table": "three"})
     assert younger(replace(TABLE, identity="three"), [RECORD, since]) is None
+    ahead = replace(RECORD, run="04", token=1)  # of a machine whose clock is ahead
+    assert younger(replace(TABLE, identity="three"), [replace(since, token=2), ahead]) is None

@@ -25,7 +25,7 @@ from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.estimate import sampled
 from dynamodt.runs.exports import opened
-from dynamodt.runs.jobs import needs_consistent_read
+from dynamodt.runs.jobs import just_held
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import usable_table
 from dynamodt.script.codec import key_text
@@ -70,7 +70,7 @@ def check_table(
     applied, half_done = state.applied(name), [run for run in state.runs(name) if unfinished(run.status)]
     at = max(applied, default=0)
     chosen = _chosen(scripts, at, options.version)
-    sample = _sample(stage, table, options, reading, needs_consistent_read(applied.values()))
+    sample = _sample(stage, table, options, reading, just_held(state.leases.read(name)))
     saved = _saved(stage, folder, table, sample, at) if options.save else ""
     checking = _Checking(stage, table, scripts, options, notify)
     with mute_beam(), Elsewhere() as elsewhere:

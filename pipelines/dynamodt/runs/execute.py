@@ -34,7 +34,7 @@ from dynamodt.runs.dead_letters import (
 )
 from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_later, read_again, sourced
 from dynamodt.runs.history import LeftDeadLetters, RunRecorder, completion_error, next_record, unrecorded
-from dynamodt.runs.jobs import EXPORT, NONE, chained, jobs, just_ran, lease_replicas, moves_items, new_run, unchained
+from dynamodt.runs.jobs import EXPORT, NONE, chained, jobs, lease_replicas, moves_items, new_run, unchained
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.options import Observer, RunOptions
@@ -214,7 +214,8 @@ def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> No
     is aborted between two."""
     state, options, table = context.state, context.options, planned.table.name
     limit_budget(context, record.run, planned.table, planned.steps[0].target)
-    consistent = planned.needs_consistent_read or just_ran(state.runs(table))
+    since = context.token > planned.lease_token + 1  # another command has held the table since it was planned
+    consistent = planned.needs_consistent_read or since
     rehearsed: list[Job] = []
     for step in planned.steps:
         if step is not planned.steps[0]:

@@ -21,7 +21,7 @@ from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import ON_DEMAND, budget
 from dynamodt.runs.cost import GB, Prices, Work, amount_of, prices_of, usd
 from dynamodt.runs.estimate import Chain, Sample, Span, Stratum, VersionEstimate, sampled
-from dynamodt.runs.jobs import EXPORT, just_ran
+from dynamodt.runs.jobs import EXPORT
 from dynamodt.runs.migration import plan_migration
 from dynamodt.runs.obstacles import Obstacle, obstacles_of
 from dynamodt.runs.options import GLUE, RunOptions
@@ -124,9 +124,8 @@ def _forecast(stage: Stage, folder: Path, name: str, to: int | None, options: Ru
     items = len(sample.images) if sample.whole else table.item_count
     prices = prices_of(stage, [table, *(step.target for step in planned.steps if step.target)])
     glue = _glue(stage, folder) if options.runner == GLUE else None
-    consistent = planned.needs_consistent_read or just_ran(state.runs(name))
     run = _Forecasting(stage, planned, uncapped, prices if isinstance(prices, Prices) else None, glue)
-    versions = run.versions(Stratum(sample.images, float(items), sample.whole), consistent, number)
+    versions = run.versions(Stratum(sample.images, float(items), sample.whole), planned.needs_consistent_read, number)
     return TableForecast(
         table=name,
         at=planned.at,

@@ -18,7 +18,17 @@ from dynamodt.model.reports import RunReport, picked
 from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
 from dynamodt.model.tables import Direction, TableSpec
 from dynamodt.runs.provenance import Provenance, author
-from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, after, phases, texts_of, texts_reported, unfinished, with_begun
+from dynamodt.state.runs import (
+    PARTLY_UNDONE,
+    REPLACED,
+    UNDOING,
+    after,
+    phases,
+    texts_of,
+    texts_reported,
+    unfinished,
+    with_begun,
+)
 
 if TYPE_CHECKING:
     from dynamodt.state.state import State
@@ -318,7 +328,7 @@ def has_changed(state: State, record: RunRecord) -> bool:
     """Whether a run has changed its table, and was not taken back."""
     if record.status in ("succeeded", UNDOING, PARTLY_UNDONE):
         return True
-    return record.status not in ("undone", "replaced", "closed") and has_written(state, record)
+    return record.status not in ("undone", *REPLACED) and has_written(state, record)
 
 
 def last_change(state: State, record: RunRecord) -> RunRecord:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import secrets
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dynamodt.model.runs import (
     EARLIER_ROWS,
     INSERTED_ROWS,
-    AppliedVersion,
     DeadLetterSource,
     EarlierRows,
     ExportSource,
     Job,
+    Lease,
     RowsSource,
     RunRecord,
     ScanSource,
@@ -38,7 +39,7 @@ _AHEAD = 2  # pages of each split group, where several share a process and its m
 _FEW_WORKERS = 8
 _PAGE_ITEMS = 500  # of a few workers, each of which writes more in a second than one partition takes
 _WORKERS_PER_REPLICA = 50
-_FRESH = timedelta(seconds=60)
+_FRESH_SECONDS = 60.0
 
 
 def moves_items(script: Script, direction: Direction) -> bool:
@@ -145,20 +146,10 @@ def lease_replicas(workers: int) -> int:
     return 1 + (workers - 1) // _WORKERS_PER_REPLICA
 
 
-def needs_consistent_read(applied: Iterable[AppliedVersion]) -> bool:
-    """Whether a version was applied in the last minute: an eventually consistent scan could miss its newest rows."""
-    since = _fresh_since()
-    return any(version.when >= since for version in applied)
-
-
-def just_ran(runs: Iterable[RunRecord]) -> bool:
-    """Whether a run has succeeded, or was undone, in the last minute."""
-    since = _fresh_since()
-    return any(run.undone >= since or (run.status == "succeeded" and run.ended >= since) for run in runs)
-
-
-def _fresh_since() -> str:
-    return (datetime.now(UTC) - _FRESH).isoformat(timespec="seconds")
+def just_held(lease: Lease) -> bool:
+    """Whether a command has held the lease's table in the last minute: an eventually consistent scan could miss its
+    newest items. A run also holds the table that it inserts into."""
+    return time.time() - lease.beat < _FRESH_SECONDS
 
 
 def new_run() -> str:

@@ -19,13 +19,14 @@ from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs.control import find_run
 from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.history import Reopened, goal, report_of
+from dynamodt.runs.jobs import just_held
 from dynamodt.runs.liveness import holder
 from dynamodt.runs.lock import is_held
 from dynamodt.runs.options import GLUE, Command, Observer, RunOptions
 from dynamodt.runs.pace import counted
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
 from dynamodt.runs.preflight import note_changed_files, note_other_key, refuse_unsafe, with_writers
-from dynamodt.runs.restored import refuse_restored
+from dynamodt.runs.restored import refuse_other_rows, refuse_restored
 from dynamodt.runs.resume import (
     accepted,
     before,
@@ -94,12 +95,15 @@ class TableMigration:
         applied = before(self.applied, reopens)
         runs = [going_on(reopens) if reopens and one.run == reopens.record.run else one for one in runs]
         planned = plan_table(stage, folder, table, self.direction, to, applied, runs, with_rows, options.dry_run)
-        self.planned = planned = replace(with_writers(stage, planned, options), reopens=reopens)
+        lease = state.leases.read(table)
+        planned = replace(with_writers(stage, planned, options), reopens=reopens, lease_token=lease.token)
+        self.planned = planned = replace(planned, needs_consistent_read=just_held(lease))
         self.begins = not runs and not self.applied
         if self.begins:
             _refuse_renamed(state, stage, table)
         check_not_undoing(run for run in runs if run.run not in planned.gone)
         refuse_restored(state, stage, planned, runs, applied)
+        refuse_other_rows(state, stage, planned, runs)
         if observer is not None:
             note_other_key(stage, planned, observer)
             note_changed_files(planned, applied, observer)

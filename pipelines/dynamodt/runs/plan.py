@@ -19,14 +19,15 @@ from dynamodt.model.runs import AppliedVersion, PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
-from dynamodt.runs.jobs import moves_items, needs_consistent_read
+from dynamodt.runs.history import written_order
+from dynamodt.runs.jobs import moves_items
 from dynamodt.script.apply import checked_rows, table_of_rows
 from dynamodt.script.functions import check
 from dynamodt.script.names import check_no_state_table
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import plan
 from dynamodt.state import prepared
-from dynamodt.state.runs import TABLE, TAKEN_OVER, TARGET, half_rolled_back, started_with, unfinished
+from dynamodt.state.runs import REPLACED, TABLE, TAKEN_OVER, TARGET, half_rolled_back, started_with, unfinished
 from dynamodt.state.storage import open_storage
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class TablePlan:
     at: int  # the table's version
     scripts: tuple[Script, ...]  # all versions that have a file
     needs_consistent_read: bool = False  # after a recent write
+    lease_token: int = 0  # of the last command that has held the table
     gone: frozenset[str] = frozenset()  # runs on a table that was deleted since
     unprepared: Refused | None = None  # of a dry run: why it ends before the version after the last step
     reopens: Reopened | None = None  # the run that `retry` continues, if it has succeeded with dead letters
@@ -98,8 +100,7 @@ def plan_table(
         _check_adopted(stage, spec, runs)
     steps, unprepared = _steps(stage, spec, scripts, direction, with_rows, dry_run)
     steps = tuple(replace(step, applied_by=_run_of(step.script, applied)) for step in steps)
-    at, consistent = max(applied, default=0), needs_consistent_read(applied.values())
-    return TablePlan(spec, direction, steps, at, files, consistent, gone, unprepared)
+    return TablePlan(spec, direction, steps, max(applied, default=0), files, gone=gone, unprepared=unprepared)
 
 
 def _not_repaired_yet(error: Refused, runs: Sequence[RunRecord]) -> DynamodtError:
@@ -253,8 +254,8 @@ def _target(stage: Stage, script: Script) -> TableSpec | None:
 
 def younger(spec: TableSpec, runs: Sequence[RunRecord]) -> RunRecord | None:
     """The last of a table's runs, if the table was recreated since; None if not, or if that is not known."""
-    known = [run for run in runs if run.began.get(TABLE)]
-    last = known[-1] if known and spec.identity else None
+    known = [run for run in runs if run.began.get(TABLE) and run.status not in REPLACED] if spec.identity else []
+    last = max(known, key=written_order, default=None)
     return last if last is not None and last.began[TABLE] != spec.identity else None
 
 

@@ -19,7 +19,7 @@ from dynamodt.model.tables import Image, Item, Stage, name_in_requests
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.runs.budget import read_limiter
 from dynamodt.runs.history import now
-from dynamodt.runs.jobs import needs_consistent_read
+from dynamodt.runs.jobs import just_held
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import check_script
 from dynamodt.script.apply import prepare_rows
@@ -95,8 +95,8 @@ class PreparationContext:
             units = tables_of_stage.index_capacity(connection, spec, index, where)
             body["IndexName"] = index
         else:
-            applied = State(connection, self._stage.state_table).applied(real)
-            body["ConsistentRead"] = needs_consistent_read(applied.values())
+            lease = State(connection, self._stage.state_table).leases.read(real)
+            body["ConsistentRead"] = just_held(lease)
         if projection is not None:
             body |= projected(projection, where)
         limiter, each = read_limiter(self._stage, units, self._options), read_estimate(spec, body["ConsistentRead"])

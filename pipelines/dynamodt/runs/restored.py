@@ -1,31 +1,37 @@
 """Detects a table that was restored from a moment within a run, by that run's journal, and a restored state table, by
-the storage: in both cases items would be transformed twice. Also counts how much a run has written so far.
+the storage: in both cases items would be transformed twice. Also detects rows of `items()` that a `down` would leave,
+and counts how much a run has written so far.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import orjson
 
 from dynamodt.dynamodb.reads import Reads
+from dynamodt.dynamodb.statements import InsertedRows
 from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.errors import Hint, Refused, suggest
-from dynamodt.model.runs import AppliedVersion, RunRecord
+from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord
 from dynamodt.model.tables import Change, Check, Image, Journaled, Stage, TableSpec
+from dynamodt.pipeline.inserted import InsertedItems
 from dynamodt.pipeline.restoration import restoration
 from dynamodt.runs.history import claims_of, has_written
 from dynamodt.runs.plan import younger, younger_reported
+from dynamodt.script.apply import item_rows, row_image, table_of_rows
 from dynamodt.script.codec import key_text
-from dynamodt.script.diff import parts_of
+from dynamodt.script.diff import key_of, parts_of
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import JOURNAL, Claims, begun_key, counts, due, is_note, is_unknown, object_key, part_of
-from dynamodt.state.runs import phases, transformed
+from dynamodt.state.runs import ITEMS, phases, transformed
+from dynamodt.state.split_rows import totals_of
 from dynamodt.state.storage import open_storage
 
 if TYPE_CHECKING:
-    from dynamodt.runs.plan import TablePlan
+    from dynamodt.runs.plan import Step, TablePlan
     from dynamodt.state.state import State
     from dynamodt.state.storage import Storage
 
@@ -187,6 +193,46 @@ def _older(table: str, why: str, run: str = "") -> Refused:
         where=f"table {table}",
         hint="use the state table that has recorded it; or look at the items, " + _record_what_is_seen(table),
         run=run,
+    )
+
+
+# ---------------------------------------------------------------- rows that a way down would leave
+
+
+def refuse_other_rows(state: State, stage: Stage, planned: TablePlan, runs: Sequence[RunRecord]) -> None:
+    """Raises Refused for a `down` whose `items()` no longer gives all rows that the run of `up` has inserted: it
+    deletes the rows that it gives, and would leave the others. The order of the rows does not matter."""
+    known = {run.run: run for run in runs}
+    for step in planned.steps if planned.direction == "down" else ():
+        up = known.get(step.applied_by)
+        if up is not None and up.began.get(ITEMS, "") != step.began.get(ITEMS, up.began.get(ITEMS, "")):
+            left = _rows_inserted(state, up) - _rows_given(stage, planned.table, step, up)
+            if left > 0:
+                raise _other_rows(planned, step, up, left)
+
+
+def _rows_inserted(state: State, up: RunRecord) -> int:
+    return totals_of(state, [one for one in phases(up) if INSERTED_ROWS in one.run]).counts.changed
+
+
+def _rows_given(stage: Stage, table: TableSpec, step: Step, up: RunRecord) -> int:
+    """How many of the rows that `items()` gives now the run has inserted."""
+    wire = shared_wire(stage.connection.of_table(table.name))
+    inserted = InsertedItems(wire, InsertedRows(stage.state_table, up.run), table.name)
+    rows = (row_image(step.script, table_of_rows(table, "down"), row) for row in item_rows(step.script))
+    keys = (key_of(table, row) for row in rows)
+    return sum(len(inserted.of(some)) for some in iter(lambda: list(islice(keys, 1000)), []))
+
+
+def _other_rows(planned: TablePlan, step: Step, up: RunRecord, left: int) -> Refused:
+    rows = "1 row" if left == 1 else f"{left:,} rows"
+    undo = "; or undo that run by its journal: " + suggest("undo", up.run) if up.journal else ""
+    return Refused(
+        f"items() does not give {rows} that run {up.run} (up of version {up.version}) has inserted: `down` would leave "
+        f"{'it' if left == 1 else 'them'} in the table",
+        where=step.script.path,
+        hint="restore what items() reads, so that it gives the same rows as then" + undo,
+        run=up.run,
     )
 
 

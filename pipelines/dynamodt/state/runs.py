@@ -169,6 +169,7 @@ TRANSITIONS: Final = (
 )
 
 _TO: Final = {(transition.status, transition.event): transition.to for transition in TRANSITIONS}
+REPLACED: Final = frozenset({"replaced", "closed"})  # of no effect, and recorded with the run or stamp that follows
 TAKEN_OVER: Final = frozenset({"adopted", "repaired"})  # of a history that began elsewhere: nothing ran here
 ENDED: Final = frozenset({"succeeded", "stamped", "adopted", "repaired", "undone", "replaced", "closed"})
 
