@@ -26,7 +26,7 @@ from dynamodt.runs.lock import check_not_leased, held
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger, younger_reported
 from dynamodt.runs.provenance import Provenance, provenance
-from dynamodt.runs.restored import lacks_rows, last_begun, note_begun
+from dynamodt.runs.restored import lacks_rows, note_begun, unknown_run
 from dynamodt.runs.resume import check_not_undoing, check_nothing_half_done
 from dynamodt.script.read import read_versions
 from dynamodt.script.versions import Applied, another_script, is_unedited
@@ -110,8 +110,8 @@ def _take_over(
             replaced = [run for run in runs if run.run in gone and unfinished(run.status)]
             ended = [Entry(replace(run, status=after(run.status, "replace"))) for run in replaced]
             ended += [Entry(replace(run, status=after(run.status, "stamp"))) for run in partly]
-            state.record_all([*entries, *ended], lease.token)
-            note_begun(storage, spec, run, lease.token)
+            for record in state.record_all([*entries, *ended], lease.token)[-1:]:
+                note_begun(storage, spec, record)
     if not options.dry_run:
         state.record_name(stage, stage.names.logical(name), name)
     records = sorted((entry.record for entry in entries), key=lambda record: record.run)
@@ -154,8 +154,7 @@ def _lost(state: State, storage: Storage, runs: Sequence[RunRecord], behind: boo
 def _is_behind(stage: Stage, state: State, storage: Storage, spec: TableSpec) -> bool:
     """Whether the state table is older than what its runs have stored."""
     left = [run for run in state.runs(spec.name) if unfinished(run.status)]
-    older = last_begun(storage, spec)[1] > state.leases.read(spec.name).token
-    return older or any(lacks_rows(stage, state, storage, run) for run in left)
+    return bool(unknown_run(state, storage, spec)) or any(lacks_rows(stage, state, storage, run) for run in left)
 
 
 def _of_table(entry: Entry, spec: TableSpec) -> Entry:

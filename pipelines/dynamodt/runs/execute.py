@@ -41,7 +41,7 @@ from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_export, check_moment
 from dynamodt.runs.provenance import of_a_continued_run
-from dynamodt.runs.restored import begin, check_rows, items_transformed
+from dynamodt.runs.restored import check_begun, check_rows, items_transformed, note_begun
 from dynamodt.runs.resume import (
     accepted,
     changed_facts,
@@ -132,12 +132,11 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
         return
     before = unfinished_run(context.state, context.storage, planned, options)
     run = before.run if before else new_run()
-    replicas = lease_replicas(options.workers)
-    leases, table = context.state.leases, planned.table.name
-    note = context.observer.notify
-    with held_all(leases, table, targets(planned), run, note, replicas, planned.goal) as (lease, fences):
+    leases, table, replicas = context.state.leases, planned.table.name, lease_replicas(options.workers)
+    note, others = context.observer.notify, targets(planned)
+    with held_all(leases, table, others, run, note, replicas, planned.goal) as (lease, fences):
         context = replace(context, token=lease.token, fences=fences)
-        begin(context.stage, context.storage, planned.table, run, lease.token)
+        check_begun(context.stage, context.state, context.storage, planned.table)
         record = _record(context, planned, "" if before else run)
         if record.run != run:
             _name_run(context, table, record.run)
@@ -214,8 +213,7 @@ def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> No
     is aborted between two."""
     state, options, table = context.state, context.options, planned.table.name
     limit_budget(context, record.run, planned.table, planned.steps[0].target)
-    since = context.token > planned.lease_token + 1  # another command has held the table since it was planned
-    consistent = planned.needs_consistent_read or since
+    consistent = planned.needs_consistent_read or context.token > planned.lease_token + 1  # held since it was planned
     rehearsed: list[Job] = []
     for step in planned.steps:
         if step is not planned.steps[0]:
@@ -257,6 +255,7 @@ def _run_step(
     )
     follower = Follower(context.state, phases, context.observer, begins=recorder.phase_begins)
     with _recorded_end(context, recorder, phases, follower, _uncovered(context, found)):
+        note_begun(context.storage, planned.table, recorder.record)
         run_phases(context, phases, follower)
         if found is not None and not record.tolerated and all(map(follower.complete, phases)):
             export = next(job for job in main if job.export is not None)

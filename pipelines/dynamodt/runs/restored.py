@@ -143,26 +143,32 @@ def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
 # ---------------------------------------------------------------- a state table that was restored
 
 
-def begin(stage: Stage, storage: Storage, table: TableSpec, run: str, token: int) -> None:
-    """Store that a run begins under the lease of this token. Raises Refused if the storage has a later token: the state
-    table was restored from an earlier moment, or is another one, and lacks what that run has written. Of the embedded
-    stage, an emulator that was killed has the table and the state table of one moment."""
-    last, before = last_begun(storage, table)
-    if before >= token and not stage.embedded:
-        raise _older(table.name, f"run {last} has begun on this table since, which the state table does not show")
-    note_begun(storage, table, run, token)
+def check_begun(stage: Stage, state: State, storage: Storage, table: TableSpec) -> None:
+    """Raises Refused where the storage shows that a run has begun on this table, and the state table does not: it was
+    restored from a moment before, or is another one, and lacks what that run has written. Of the embedded stage, an
+    emulator that was killed has the table and the state table of one moment."""
+    run = unknown_run(state, storage, table)
+    if run and not stage.embedded:
+        raise _older(table.name, f"run {run} has begun on this table since, which the state table does not show")
 
 
-def note_begun(storage: Storage, table: TableSpec, run: str, token: int) -> None:
-    """Store that the lease of this token is the table's last one, whatever the storage had."""
-    storage.write(begun_key(table.name), orjson.dumps({"run": run, "token": token, "table": table.identity}))
+def note_begun(storage: Storage, table: TableSpec, record: RunRecord) -> None:
+    """Store that this run is the last one of the table, with the lease under which it is recorded; before it writes an
+    item. A dry run is not recorded."""
+    if record.token:
+        begun = {"run": record.run, "token": record.token, "table": table.identity}
+        storage.write(begun_key(table.name), orjson.dumps(begun))
 
 
-def last_begun(storage: Storage, table: TableSpec) -> tuple[str, int]:
-    """The last run that has begun on the table, and the token of its lease; 0: none has, or on an earlier table of this
-    name."""
+def unknown_run(state: State, storage: Storage, table: TableSpec) -> str:
+    """The last run that has begun on the table, if the state table has no record of it under that lease or a later one;
+    empty if it has, or if that run was on an earlier table of this name. The lease's own token shows nothing: a command
+    that is refused raises it, too."""
     last = orjson.loads(storage.read(begun_key(table.name)) or b"{}")
-    return (last["run"], last["token"]) if last.get("table") == table.identity != "" else ("", 0)
+    if not table.identity or last.get("table") != table.identity:
+        return ""
+    record = state.run(table.name, last["run"])
+    return "" if record is not None and record.token >= last["token"] else str(last["run"])
 
 
 def check_rows(stage: Stage, state: State, storage: Storage, record: RunRecord) -> None:

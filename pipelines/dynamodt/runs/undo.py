@@ -34,7 +34,7 @@ from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import check_not_recreated, usable_table
 from dynamodt.runs.preflight import check_tables
 from dynamodt.runs.provenance import provenance
-from dynamodt.runs.restored import begin, check_rows
+from dynamodt.runs.restored import check_begun, check_rows, note_begun
 from dynamodt.state.object_keys import NOT_RESTORED_FILE, key_of_job
 from dynamodt.state.runs import UNDOING, after, phases, stints, undo_run, unfinished
 from dynamodt.state.split_rows import totals_of
@@ -69,8 +69,7 @@ def _attempt(
         record = find_run(state, [record.table], record.run)  # as it is under the lease
         check_undoable(state, record)
         check_rows(stage, state, storage, record)
-        if not options.dry_run:
-            begin(stage, storage, table, record.run, token)
+        check_begun(stage, state, storage, table)
         found = check_journal(state, storage, record, observer.notify)
         refused = refusal(found, storage, record)
         if refused is not None and not options.partial:
@@ -268,6 +267,7 @@ class _Undo:
             partial_tries = record.partial_tries if self.journal.is_whole else self.number
             self.record = replace(record, status=after(record.status, "undo"), partial_tries=partial_tries)
             self.record = context.state.record(self.record, context.token, fences=context.fences)
+            note_begun(context.storage, self.table, self.record)
         follower = Follower(context.state, self.jobs, context.observer)
         name, changed = f"undo of {record.name}", totals_of(context.state, phases(self.record)).counts.changed
         context.observer.run_started(record.table, record.version, name, record.direction, changed)
