@@ -50,14 +50,14 @@ from dynamodt.runs.migration import (
     TableMigration,
     check_retriable,
     hold_back,
-    noted,
     plan_migration,
-    refused,
+    refused_together,
     table_report,
+    with_warnings,
 )
 from dynamodt.runs.options import GLUE, SAMPLE, Command, Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder, as_watcher
-from dynamodt.runs.preflight import of_a_rehearsal
+from dynamodt.runs.preflight import with_untried_notices
 from dynamodt.runs.provenance import signed
 from dynamodt.runs.resume import check_free, not_unfinished
 from dynamodt.runs.retry_rehearsal import rehearse_retry
@@ -95,11 +95,11 @@ def up(
     chosen = _chosen(stage, folder, names)
     if options.runner == GLUE:
         return _on_glue(stage, folder, Command("up", tables=tuple(names), to=to, options=options), chosen, observer)
-    if len(chosen) > 1 and not options.dry_run and (plans := refused(stage, folder, chosen, to, options)):
+    if len(chosen) > 1 and not options.dry_run and (plans := refused_together(stage, folder, chosen, to, options)):
         return [table_report(stage, plan) for plan in plans]
     options, spending = signed(options, folder), Spending()
     found = [migrate(stage, folder, name, "up", to, options, observer, engine, spending) for name in chosen]
-    return of_a_rehearsal(stage, folder, found, observer) if options.dry_run else noted(found, observer)
+    return with_untried_notices(stage, folder, found, observer) if options.dry_run else with_warnings(found, observer)
 
 
 def down(
@@ -110,7 +110,9 @@ def down(
     if options.runner == GLUE:
         return _on_glue(stage, folder, Command("down", tables=tuple(names), to=to, options=options), chosen, observer)
     options = signed(options, folder)
-    return noted([migrate(stage, folder, name, "down", to, options, observer, engine) for name in chosen], observer)
+    return with_warnings(
+        [migrate(stage, folder, name, "down", to, options, observer, engine) for name in chosen], observer
+    )
 
 
 def undo(
@@ -150,7 +152,7 @@ def retry(
     report = migrate(stage, folder, record.table, record.direction, to, options, observer, engine)
     if report.error is None and not report.versions:
         raise not_unfinished(record.run)
-    return noted([report], observer)
+    return with_warnings([report], observer)
 
 
 def history(stage: Stage, folder: Path, names: Sequence[str]) -> dict[str, list[RunRecord]]:
@@ -368,4 +370,4 @@ def _in_job(
     stage: Stage, folder: Path, request: Command, plans: Sequence[TableMigration], observer: Observer
 ) -> list[TableReport]:
     reports = on_glue.migrate(stage, folder, plans, request, as_watcher(observer), check_free, hold_back)
-    return noted([table_report(stage, plan, reports.get(plan.table, ())) for plan in plans], observer)
+    return with_warnings([table_report(stage, plan, reports.get(plan.table, ())) for plan in plans], observer)

@@ -22,7 +22,7 @@ from dynamodt.pipeline.ownership import split_groups
 from dynamodt.runs import lock, runner
 from dynamodt.runs.budget import Allocator
 from dynamodt.runs.context import Follower
-from dynamodt.runs.jobs import fitted
+from dynamodt.runs.jobs import with_split_groups
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.runner import _GRANTERS
 from tests.simulation.loop import Loop, Pool, Process
@@ -61,7 +61,7 @@ class Plan:
         """As it is planned for so many workers."""
         size = self.kilobytes * 1024
         table = TableSpec("things", (KeyAttribute("id", "S"),), 10**6, size * 10**6, indexes=1)
-        return fitted(
+        return with_split_groups(
             Job(f"run-{self.seed}", STAGE, table, SCRIPT, "up", splits=self.units, governed=True), self.workers
         )
 

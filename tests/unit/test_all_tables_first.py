@@ -14,7 +14,7 @@ from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Connection, Stage, StorageSpec
 from dynamodt.runs import migration
 from dynamodt.runs.migration import TableMigration, hold_back
-from dynamodt.runs.preflight import of_a_rehearsal
+from dynamodt.runs.preflight import with_untried_notices
 
 pytestmark = pytest.mark.unit
 
@@ -65,10 +65,10 @@ def test_a_dry_run_names_what_a_table_before_would_have_inserted(tmp_path: Path)
     ]
     told: list[str] = []
     observer: Any = SimpleNamespace(notify=told.append)
-    found = of_a_rehearsal(STAGE, tmp_path, reports, observer)
+    found = with_untried_notices(STAGE, tmp_path, reports, observer)
     said = {report.table: report.notices for report in found}
     assert [table for table, notices in said.items() if notices] == ["bbb", "ccc"]
     assert "version 2 of table aaa inserts into table ccc" in said["bbb"][0] and "try table ccc again" in said["ccc"][0]
     assert told == [f"warning: {sentence}" for sentence in (*said["bbb"], *said["ccc"])]
-    none = of_a_rehearsal(STAGE, tmp_path, reports[2:], observer)
+    none = with_untried_notices(STAGE, tmp_path, reports[2:], observer)
     assert [report.notices for report in none] == [(), (), ()]

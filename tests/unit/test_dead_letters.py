@@ -18,7 +18,7 @@ from dynamodt.model.runs import Job, Script
 from dynamodt.model.tables import Connection, Image, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store
 from dynamodt.pipeline.transform import apply_page
-from dynamodt.runs.dead_letters import first_of, leaving
+from dynamodt.runs.dead_letters import first_dead_letter, without_left
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.stored_dead_letters import Accepted
 from dynamodt.state.storage import FolderStorage
@@ -46,20 +46,20 @@ def stored(**more: object) -> bytes:
 
 
 def test_the_first_letter_with_its_key_its_error_and_the_authors_own_line() -> None:
-    told = first_of(stored(traceback=TRACEBACK) + stored(error="another"), PATH)
+    told = first_dead_letter(stored(traceback=TRACEBACK) + stored(error="another"), PATH)
     assert told == f"id = \"u1\", at = 7: KeyError: 'price' ({PATH}:4)"
 
 
 def test_a_result_that_cannot_be_stored_names_the_script_alone() -> None:
-    assert first_of(stored(), PATH) == f"id = \"u1\", at = 7: KeyError: 'price' ({PATH})"
+    assert first_dead_letter(stored(), PATH) == f"id = \"u1\", at = 7: KeyError: 'price' ({PATH})"
 
 
 def test_a_write_that_failed_is_not_laid_on_the_script() -> None:
-    assert first_of(stored(step="write"), PATH) == "id = \"u1\", at = 7: KeyError: 'price'"
+    assert first_dead_letter(stored(step="write"), PATH) == "id = \"u1\", at = 7: KeyError: 'price'"
 
 
 def test_no_letter_is_no_sentence() -> None:
-    assert first_of(b"", PATH) == ""
+    assert first_dead_letter(b"", PATH) == ""
 
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
@@ -123,5 +123,5 @@ def test_an_unreadable_line_that_was_tolerated_has_no_key_to_leave(tmp_path: Pat
     context: Any = SimpleNamespace(state=stages.state, storage=storage, options=RunOptions(), accepted=Accepted({}))
     down = replace(up, run="02RUN", direction="down", status="running", counts=Counts())
     with pytest.raises(Refused, match=r"1 line of its export was unreadable to run 01RUN") as refused:
-        leaving(context, down, [JOB])
+        without_left(context, down, [JOB])
     assert ("undo 01RUN" in str(refused.value.hint)) == journal and "stamp" in str(refused.value.hint)

@@ -24,18 +24,18 @@ class SplitGroup:
             self.claimed.append(split)
             yield Claim(split, 1)
 
-    def fetch(self, claim: Claim, number: int, cursor: Cursor | None) -> Coming:
+    def fetch(self, claim: Claim, number: int, cursor: Cursor | None) -> PendingPage:
         assert cursor == (number - 1 or None)
         self.flying += 1
         self.most = max(self.most, self.flying)
-        return Coming(self, Page(claim, number, [], cursor=number, last=number == self.lengths[claim.split]))
+        return PendingPage(self, Page(claim, number, [], cursor=number, last=number == self.lengths[claim.split]))
 
     def pages(self, ahead: int, units: int) -> Iterator[str]:
         for page in pages_in_turn(self.claims(), self.fetch, ahead, units):
             yield f"{page.claim.split}.{page.number}"
 
 
-class Coming:
+class PendingPage:
     def __init__(self, split_group: SplitGroup, page: Page) -> None:
         self._lane = split_group
         self._page = page

@@ -10,7 +10,7 @@ import pytest
 from dynamodt.dynamodb.reads import segments
 from dynamodt.model.runs import DeadLetterSource, Lease, RunRecord, Script
 from dynamodt.model.tables import Connection, Direction, KeyAttribute, Stage, StorageSpec, TableSpec
-from dynamodt.runs.jobs import fitted, jobs, just_held
+from dynamodt.runs.jobs import jobs, just_held, with_split_groups
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 
@@ -55,11 +55,11 @@ def test_lanes_are_of_several_segments_so_that_each_worker_meets_several_partiti
 ) -> None:
     planned = TablePlan(TABLE, "up", (), 1, (SCRIPT,))
     (job, own) = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), replace(RECORD, splits=units), 1)
-    found = fitted(job, workers)
+    found = with_split_groups(job, workers)
     assert found.split_groups == split_groups
     several = workers == 1 and split_groups > 1  # at once in one process, whose memory they share
     assert found.read_ahead == (2 if several else 4)
     assert found.page_items == (500 if workers <= 8 else 1000)
     assert found.in_turn == (32 if workers == 2 else 16)
     for counted in (own, replace(own, source=DeadLetterSource(("part",)))):  # a page's number is its place
-        assert fitted(counted, workers).page_items == 1000
+        assert with_split_groups(counted, workers).page_items == 1000

@@ -17,7 +17,7 @@ from dynamodt.model.runs import ExportSource, RunRecord, Script
 from dynamodt.model.tables import Connection, KeyAttribute, StorageSpec, TableSpec
 from dynamodt.model.tables import Stage as StageSpec
 from dynamodt.runs import exports
-from dynamodt.runs.exports import CatchingUp, SourceExport, sourced, token_of
+from dynamodt.runs.exports import CatchingUp, SourceExport, source_export, token_of
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.preflight import check_moment
 
@@ -80,12 +80,12 @@ def test_the_owner_of_a_named_bucket_is_looked_up_once_by_a_run(monkeypatch: pyt
         read.append(owner)
         return SourceExport(ExportSource(bucket, "x", "arn", owner), 1, 1, None)
 
-    monkeypatch.setattr(exports, "_found", found)
+    monkeypatch.setattr(exports, "_source_export", found)
     state = SimpleNamespace(runs=lambda table: [])
     context = SimpleNamespace(stage=AWAY, options=RunOptions(export="s3://theirs/x"), state=state)
     recorder = Kept(RunRecord("users", "run", 1, "change", "up", "", "running", ""))
     for _ in range(2):
-        sourced(context, TABLE, recorder)  # type: ignore[arg-type]
+        source_export(context, TABLE, recorder)  # type: ignore[arg-type]
     assert read == ["123456789012"] * 2 and owners == [""]
 
 
@@ -132,11 +132,11 @@ def test_the_tables_export_is_asked_for_at_a_whole_second(monkeypatch: pytest.Mo
     """Else the first window would begin before its moment. The second is one that no earlier version ends in, by the
     service's clock."""
     service = Service(monkeypatch, "InvalidExportTimeException", 2)
-    monkeypatch.setattr(exports, "ready", lambda *of: SourceExport(ExportSource("b", "f", "arn"), 3, 0, SINCE))
+    monkeypatch.setattr(exports, "await_export", lambda *of: SourceExport(ExportSource("b", "f", "arn"), 3, 0, SINCE))
     slept: list[float] = []
-    monkeypatch.setattr(exports, "_watchful", lambda session, record: slept.append)
+    monkeypatch.setattr(exports, "_abortable_sleep", lambda session, record: slept.append)
     session = SimpleNamespace(stage=AWAY, options=RunOptions(dry_run=True))
-    sourced(session, TABLE, Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "")))  # type: ignore[arg-type]
+    source_export(session, TABLE, Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "")))  # type: ignore[arg-type]
     wanted = service.asked[0]
     assert service.asked == [wanted] * 3
     assert wanted.at == SERVICE_TIME + timedelta(seconds=1) and slept == [2.0]
@@ -194,7 +194,7 @@ def test_a_window_that_failed_is_forgotten_and_another_one_asked_for(monkeypatch
             raise answer
         return answer
 
-    monkeypatch.setattr(exports, "ready", ready)
+    monkeypatch.setattr(exports, "await_export", ready)
     session = SimpleNamespace(stage=SimpleNamespace(local=True))
     catching = CatchingUp(session, run_recorder, None, SimpleNamespace(table=TABLE), [], None, None)  # type: ignore[arg-type]
     with pytest.raises(RunFailed):

@@ -37,7 +37,7 @@ def test_units_and_requests_are_metered() -> None:
 def test_all_runs_of_a_command_count_each_with_its_last_amount() -> None:
     spending = Spending()
     for run, amount in (("a", 1.0), ("a", 2.0), ("b", 1.5)):
-        spending.note(run, amount)
+        spending.record(run, amount)
     spending.check(3.6, "b")
     with pytest.raises(CostReached, match=r"the limit of \$3.50 is reached: \$3.50 so far") as caught:
         spending.check(3.5, "b")

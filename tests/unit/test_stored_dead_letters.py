@@ -11,7 +11,14 @@ import pytest
 from dynamodt.errors import Refused, UsageError
 from dynamodt.model.pages import Acceptance
 from dynamodt.model.runs import RunRecord
-from dynamodt.runs.stored_dead_letters import Part, Replayed, StoredDeadLetter, accepted_of, chosen, dead_letters_of
+from dynamodt.runs.stored_dead_letters import (
+    Part,
+    Replayed,
+    StoredDeadLetter,
+    accepted_of,
+    chosen_dead_letters,
+    dead_letters_of,
+)
 from dynamodt.script.codec import key_text
 from dynamodt.state.storage import FolderStorage
 
@@ -28,7 +35,7 @@ def dead_letters(*parts: str, accepted: str = "") -> list[StoredDeadLetter]:
 
 
 def taken(found: list[StoredDeadLetter], *keys: str) -> Any:
-    content, items = chosen(found, keys, RECORD)
+    content, items = chosen_dead_letters(found, keys, RECORD)
     listed = json.loads(content)["parts"]
     return {part: keys and [one["id"]["S"] for one in keys] for part, keys in listed.items()}, items
 

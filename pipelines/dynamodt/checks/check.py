@@ -24,7 +24,7 @@ from dynamodt.model.tables import Image, Stage, TableSpec
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.estimate import sampled
-from dynamodt.runs.exports import opened
+from dynamodt.runs.exports import open_export
 from dynamodt.runs.jobs import just_held
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import usable_table
@@ -120,7 +120,7 @@ def _sample(stage: Stage, table: TableSpec, options: CheckOptions, reading: RunO
     if options.items:
         return of_file(Path(options.items), table)
     if options.export:
-        files, objects = opened(stage, table, options.export)
+        files, objects = open_export(stage, table, options.export)
         return of_export(files, objects, table, options.export, options.sample)
     found = sampled(stage, table, options.sample, reading, consistent)
     where = "a scan of the whole table" if found.whole else "random segments of a scan"

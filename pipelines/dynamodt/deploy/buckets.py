@@ -195,7 +195,7 @@ def has_objects(connection: Connection, own: OwnObjects) -> bool:
     return any(key in own for key, _ in _uploads(s3, own.bucket, own.prefix))
 
 
-def delete_objects(connection: Connection, own: OwnObjects, note: Callable[[str], None]) -> None:
+def delete_objects(connection: Connection, own: OwnObjects, notify: Callable[[str], None]) -> None:
     """Deletes all versions of the stage's own objects, and the parts of their unfinished uploads, which S3 stores and
     charges for."""
     s3 = client(connection, "s3")
@@ -210,7 +210,7 @@ def delete_objects(connection: Connection, own: OwnObjects, note: Callable[[str]
             for refusal in answer.get("Errors", ()):
                 raise _not_deleted(own.bucket, refusal)
             deleted += len(versions)
-            note(f"deleted {deleted:,} objects of {own.bucket}")
+            notify(f"deleted {deleted:,} objects of {own.bucket}")
 
 
 def _not_deleted(bucket: str, refusal: dict[str, str]) -> ServiceError:

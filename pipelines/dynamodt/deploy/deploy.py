@@ -166,7 +166,7 @@ def _drift(
     stack: Stack,
     found: DeployedResources,
     given: Mapping[str, str],
-    note: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Drift:
     """Reports what was deleted by hand, before anything is changed. Raises Refused if it must be repaired by hand."""
     if found.state is None:
@@ -179,7 +179,7 @@ def _drift(
     if drift.state_table:
         check_history(stage, bool(given["Schedule"] or given["ApplicationStackIds"]))
     for line in drift.lines(stage, stack, given["Bucket"]):
-        note(line)
+        notify(line)
     return drift
 
 
@@ -191,13 +191,13 @@ def _once(changes: Sequence[ResourceChange]) -> tuple[ResourceChange, ...]:
     return tuple(first.values())
 
 
-def _remove_failed(stack: Stack, state: StackState, note: Callable[[str], None], sleep: Sleep, dry_run: bool) -> None:
+def _remove_failed(stack: Stack, state: StackState, notify: Callable[[str], None], sleep: Sleep, dry_run: bool) -> None:
     """CloudFormation cannot update a stack whose creation has failed; it has no resources, and is deleted first."""
     if dry_run:
         hint = "without --dry-run, the failed stack is deleted first"
         raise Refused(f"the stack is {state.status}: its creation has failed", where=stack.where, hint=hint)
-    note(f"{stack.name} is {state.status}: deleting the stack whose creation has failed")
-    removed(stack, state, note, sleep)
+    notify(f"{stack.name} is {state.status}: deleting the stack whose creation has failed")
+    removed(stack, state, notify, sleep)
 
 
 @dataclass

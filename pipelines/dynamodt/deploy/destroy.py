@@ -179,7 +179,7 @@ def live_leases(leases: LeaseRows, names: Iterable[str], sleep: Sleep) -> list[L
 
 
 def gather(
-    stage: Stage, folder: Path, stack: str, own: Mapping[str, str], note: Callable[[str], None], sleep: Sleep
+    stage: Stage, folder: Path, stack: str, own: Mapping[str, str], notify: Callable[[str], None], sleep: Sleep
 ) -> Evidence:
     """All of the evidence; `own` are the resources of the stack. Raises ServiceError."""
     found = glance(stage, folder, own)
@@ -191,8 +191,8 @@ def gather(
     if bucket is not None and bucket.origin.is_of(stage.name):
         bucket = _with_contents(stage, bucket, _own_objects(stage, folder, contents))
     proved = any(key.origin.is_of(stage.name) for key in found.keys)
-    keys = found.keys if proved else (*found.keys, *_orphaned_keys(stage, note))
-    keys = _with_users(stage, keys, note)
+    keys = found.keys if proved else (*found.keys, *_orphaned_keys(stage, notify))
+    keys = _with_users(stage, keys, notify)
     return Evidence(stage.name, table, bucket, keys, neighbours(stage, folder, stack))
 
 
@@ -262,13 +262,13 @@ def _facts(stage: Stage, keys: Iterable[str]) -> dict[str, KeyFacts]:
     return {found.arn: found for key in asked if (found := key_facts(stage.connection, key)) is not None}
 
 
-def _orphaned_keys(stage: Stage, note: Callable[[str], None]) -> tuple[FoundKey, ...]:
+def _orphaned_keys(stage: Stage, notify: Callable[[str], None]) -> tuple[FoundKey, ...]:
     """The key whose table and bucket were deleted by a removal that was interrupted."""
     bucket = bucket_of(stage).name
     try:
         found = keys_made_for(stage.connection, stage.name, bucket)
     except ServiceError as error:
-        note(f"keys with the tags of {stage.name} and {bucket} cannot be listed: {error}")
+        notify(f"keys with the tags of {stage.name} and {bucket} cannot be listed: {error}")
         return ()
     return _described(stage, {}, {one.arn: one for one in found}, {})
 
@@ -286,7 +286,7 @@ def _key(found: KeyFacts, own: Mapping[str, str], named: Iterable[str], bucket: 
     return FoundKey(found.arn, Origin(found.stage, of_stack), found.arn in named, bucket)
 
 
-def _with_users(stage: Stage, keys: tuple[FoundKey, ...], note: Callable[[str], None]) -> tuple[FoundKey, ...]:
+def _with_users(stage: Stage, keys: tuple[FoundKey, ...], notify: Callable[[str], None]) -> tuple[FoundKey, ...]:
     """The keys with the tables that they encrypt beside the state table of this stage, which may have had another one
     under the same key. Where that cannot be looked up, each key counts as in use."""
     if not any(key.origin.is_of(stage.name) for key in keys):
@@ -295,7 +295,7 @@ def _with_users(stage: Stage, keys: tuple[FoundKey, ...], note: Callable[[str], 
         names = [name for name in list_tables(stage.connection) if name != stage.state_table]
         places = {name: place_of(stage.connection, name) for name in names}
     except ServiceError as error:
-        note(f"the tables that a key encrypts cannot be looked up, so that keys are kept: {error}")
+        notify(f"the tables that a key encrypts cannot be looked up, so that keys are kept: {error}")
         return tuple(key._replace(tables=("tables that cannot be looked up",)) for key in keys)
     by_key = {key.arn: [name for name, place in places.items() if place and place.key_arn == key.arn] for key in keys}
     return tuple(key._replace(tables=tuple(by_key[key.arn])) for key in keys)

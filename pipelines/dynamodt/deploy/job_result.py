@@ -18,7 +18,7 @@ from dynamodt.errors import CostReached, DeadLetters, DynamodtError, Refused, Ru
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import Cost, NotRestored, RunReport, UndoReport
 from dynamodt.model.runs import EARLIER_ROWS, INSERTED_ROWS, MAX_USD, PreparedRef, Script
-from dynamodt.runs.dead_letters import first_of, samples_under
+from dynamodt.runs.dead_letters import first_dead_letter, samples_under
 from dynamodt.state.object_keys import DEAD_LETTERS_FILE, SAMPLES, object_key
 from dynamodt.state.runs import phases
 
@@ -119,7 +119,7 @@ def in_full(
         run,
         journal=record is not None and record.journal,
         samples=samples_under(storage, [object_key(run.table, one, SAMPLES) for one in ids]),
-        first_dead_letter=first_of(dead_letters or b"", path),
+        first_dead_letter=first_dead_letter(dead_letters or b"", path),
         key_names=key_names,
         rehearsal=dry_run,
     )

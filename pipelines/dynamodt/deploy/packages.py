@@ -64,17 +64,17 @@ def template() -> str:
 
 
 def parts(
-    folder: Path, stage: Stage, note: Callable[[str], None], settings: DeploySettings = DeploySettings()
+    folder: Path, stage: Stage, notify: Callable[[str], None], settings: DeploySettings = DeploySettings()
 ) -> Parts:
-    """All parts of the jobs. `note` reports steps that take long. Raises UsageError or RunFailed for a part that cannot
-    be built."""
+    """All parts of the jobs. `notify` reports steps that take long. Raises UsageError or RunFailed for a part that
+    cannot be built."""
     locks = job_locks(folder / settings.requirements if settings.requirements else None)
     pins = tuple(job_pins(locks))
     return {
         "Package": JobPart(wheel_name(), wheel(), pins)
         if settings.packages == "index"
-        else _file(zip_of_wheels(note, locks)),
-        "Jar": _file(jar(note)),
+        else _file(zip_of_wheels(notify, locks)),
+        "Jar": _file(jar(notify)),
         "MigrateScript": _file(shipped("glue_jobs/migrate.py")),
         "PrepareScript": _file(shipped("glue_jobs/prepare.py")),
         "Project": JobPart(PROJECT_FILE, project_zip(folder, with_owner(stage))),
@@ -270,13 +270,13 @@ def _pins(lock: Path) -> Iterator[tuple[str, str]]:
         yield re.sub(r"[-_.]+", "-", pin[1]).lower(), pin[2]
 
 
-def zip_of_wheels(note: Callable[[str], None], locks: Sequence[Path], cache: Path | None = None) -> Path:
+def zip_of_wheels(notify: Callable[[str], None], locks: Sequence[Path], cache: Path | None = None) -> Path:
     """A zip of all wheels that a job needs, as Glue takes it, built once for each content of the lock files and of the
     package. Raises RunFailed, with the end of its output, when pip cannot download one."""
     content = [wheel(), *(lock.read_bytes() for lock in locks)]
     path = (cache or user_cache() / "wheels") / f"{hashlib.sha256(b''.join(content)).hexdigest()[:16]}.gluewheels.zip"
     if not path.is_file():
-        note("downloading the wheels of the jobs' packages (once; about 150 MB)")
+        notify("downloading the wheels of the jobs' packages (once; about 150 MB)")
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent) as folder:
             wheels = Path(folder)

@@ -18,7 +18,7 @@ from dynamodt.errors import Refused, RunFailed
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
 
-Note = Callable[[str], None]
+Notify = Callable[[str], None]
 Sleep = Callable[[float], None]
 
 UNMADE = "REVIEW_IN_PROGRESS"  # the stack has a change set that was never executed, and no resource
@@ -255,7 +255,7 @@ def known_events(stack: Stack, state: StackState | None) -> set[str]:
 
 
 def ended(
-    stack: Stack, stack_id: str, known: set[str], note: Note, sleep: Sleep = time.sleep, *, begun: bool = True
+    stack: Stack, stack_id: str, known: set[str], notify: Notify, sleep: Sleep = time.sleep, *, begun: bool = True
 ) -> tuple[StackState, list[StackEvent]]:
     """Waits until no operation is in progress; returns the stack and the new events, each of which is reported once the
     resource is complete or has failed.
@@ -269,7 +269,7 @@ def ended(
         seen += fresh
         for event in fresh:
             if event.of_stack or not event.in_progress:
-                note(str(event))
+                notify(str(event))
         complete = any(event.of_stack and not event.in_progress for event in seen)
         if not state.moving and (not begun or state.status == GONE or complete):
             return state, seen
@@ -277,7 +277,7 @@ def ended(
 
 
 def at_rest(
-    stack: Stack, note: Note, sleep: Sleep = time.sleep, check: Callable[[StackState], None] = lambda state: None
+    stack: Stack, notify: Notify, sleep: Sleep = time.sleep, check: Callable[[StackState], None] = lambda state: None
 ) -> StackState | None:
     """The stack, once no operation is in progress; None if it does not exist. What `check` raises for a stack that it
     would have to wait for is raised at once; after a deletion the name is free."""
@@ -286,16 +286,16 @@ def at_rest(
         return state
     if state.status != _BEING_DELETED:
         check(state)
-    note(f"{stack.name} is {state.status}: waiting until that has ended")
-    state, _ = ended(stack, state.id, known_events(stack, state), note, sleep, begun=False)
+    notify(f"{stack.name} is {state.status}: waiting until that has ended")
+    state, _ = ended(stack, state.id, known_events(stack, state), notify, sleep, begun=False)
     return None if state.status == GONE else state
 
 
-def removed(stack: Stack, state: StackState, note: Note, sleep: Sleep) -> None:
+def removed(stack: Stack, state: StackState, notify: Notify, sleep: Sleep) -> None:
     """Deletes a stack, and returns when it is gone. Raises RunFailed with each resource that could not be deleted."""
     known = known_events(stack, state)
     stack.delete()
-    after, events = ended(stack, state.id, known, note, sleep)
+    after, events = ended(stack, state.id, known, notify, sleep)
     if after.status != GONE:
         raise failure(stack, after, events)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dynamodt.model.tables import Image, Stage
 
 Status = Literal["ok", "wrong", "differs", "asked", "skipped"]
-Note = Callable[[str], None]
+Notify = Callable[[str], None]
 
 INDEX = "by_g"
 _SCRATCH = "dynamodt-doctor-"
@@ -132,22 +132,22 @@ def differs(expected: object, seen: object) -> str:
 
 
 @contextmanager
-def scratch(stage: Stage, note: Note) -> Iterator[Scratch]:
+def scratch(stage: Stage, notify: Notify) -> Iterator[Scratch]:
     """The scratch resources, deleted at the end, also after an interrupt. Raises ServiceError if they cannot be created
     or deleted. After a failure or an interrupt that error is raised, and remaining resources are noted."""
     found = Scratch(stage, f"{_SCRATCH}{secrets.token_hex(4)}")
-    note(f"creating the scratch table {found.table}")
+    notify(f"creating the scratch table {found.table}")
     try:
         _create(found)
         yield found
     except BaseException:
-        note(f"deleting the scratch table {found.table}")
+        notify(f"deleting the scratch table {found.table}")
         try:
             _delete(found)
         except DynamodtError as error:
-            note(f"{error}: delete what is left by hand")
+            notify(f"{error}: delete what is left by hand")
         raise
-    note(f"deleting the scratch table {found.table}")
+    notify(f"deleting the scratch table {found.table}")
     _delete(found)
 
 

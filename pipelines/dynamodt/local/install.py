@@ -25,7 +25,7 @@ from dynamodt.errors import ServiceError
 from dynamodt.model.tables import WORK_FOLDER
 from dynamodt.pipeline.spark.jar import exit_code_of, say, user_cache
 
-Note = Callable[[str], None]
+Notify = Callable[[str], None]
 
 LOCK = Path(__file__).parents[1] / "deployment" / "requirements" / "ministack.lock"
 
@@ -58,7 +58,7 @@ class Environment:
         return self.folder.name
 
 
-def environment(work: Path, note: Note, lock: Path = LOCK) -> Environment:
+def environment(work: Path, notify: Notify, lock: Path = LOCK) -> Environment:
     """The environment, which is made first if there is none; `work` is the project's `.dynamodt`.
 
     Of two commands at the same time one makes it. Raises ServiceError, with the end of its output, if Python cannot
@@ -67,7 +67,7 @@ def environment(work: Path, note: Note, lock: Path = LOCK) -> Environment:
     release = release_of(lock)
     places = [*_places(work)]
     found = next(filter(None, (_found(place / release) for place in places)), None)
-    return found or _installed(next(filter(_is_writable, places), places[-1]), release, lock, note)
+    return found or _installed(next(filter(_is_writable, places), places[-1]), release, lock, notify)
 
 
 def release_of(lock: Path = LOCK) -> str:
@@ -103,11 +103,11 @@ def _is_writable(place: Path) -> bool:
 # ---------------------------------------------------------------- making it
 
 
-def _installed(place: Path, release: str, lock: Path, note: Note) -> Environment:
+def _installed(place: Path, release: str, lock: Path, notify: Notify) -> Environment:
     with alone(place / "lock"):
         found = _found(place / release)
         if found is None:
-            note(f"installing the embedded emulator, ministack {release.partition('-')[0]}, into {place} (once)")
+            notify(f"installing the embedded emulator, ministack {release.partition('-')[0]}, into {place} (once)")
             _build(place, release, lock)
             found = _found(place / release)
     assert found is not None, place

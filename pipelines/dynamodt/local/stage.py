@@ -30,7 +30,7 @@ from dynamodt.local.install import Environment
 from dynamodt.model.tables import WORK_FOLDER, Connection, KeyAttribute, Stage, TableExtras
 from dynamodt.state.storage import FolderStorage, for_the_owner_alone, make_work_folder
 
-Note = Callable[[str], None]
+Notify = Callable[[str], None]
 
 _STOP_SECONDS = 120.0
 _SILENT_SECONDS = 150.0  # longer than a command waits for the emulator that it starts
@@ -50,7 +50,7 @@ class LocalStatus:
     since: str
 
 
-def open_stage(stage: Stage, folder: Path, note: Note = lambda _: None) -> Stage:
+def open_stage(stage: Stage, folder: Path, notify: Notify = lambda _: None) -> Stage:
     """Returns the stage ready for use. Of the embedded one, the emulator runs, the endpoint is set, and the bucket and
     the tables of dynamodt.toml exist; any other stage is returned unchanged, without a request.
 
@@ -59,16 +59,16 @@ def open_stage(stage: Stage, folder: Path, note: Note = lambda _: None) -> Stage
     """
     if not stage.embedded:
         return stage
-    connection = replace(stage.connection, endpoint_url=ensure_started(folder, note))
+    connection = replace(stage.connection, endpoint_url=ensure_started(folder, notify))
     if stage.storage.url.startswith("s3://"):
         create_missing_bucket(connection, urlsplit(stage.storage.url).netloc)
     made = create_missing_tables(connection, stage.tables, stage.extras)
     for name in sorted(stage.tables.keys() - made):
-        _note_what_it_lacks(connection, stage, name, note)
+        _note_what_it_lacks(connection, stage, name, notify)
     return replace(stage, connection=connection)
 
 
-def ensure_started(folder: Path, note: Note = lambda _: None) -> str:
+def ensure_started(folder: Path, notify: Notify = lambda _: None) -> str:
     """Starts the emulator of this folder unless it runs, and installs it first if it is not here; returns its URL. It
     listens on 127.0.0.1 only.
 
@@ -78,18 +78,18 @@ def ensure_started(folder: Path, note: Note = lambda _: None) -> str:
     """
     data = _data_folder(folder)
     make_work_folder(data.parent)
-    record = _answering(data, note)
+    record = _answering(data, notify)
     if record is None or record.release != install.release_of():
-        found = install.environment(data.parent, note)
+        found = install.environment(data.parent, notify)
         with _alone(data):
-            _end_other_release(folder, data, found.release, note)
-            record = _found_or_started(data, found, note)
+            _end_other_release(folder, data, found.release, notify)
+            record = _found_or_started(data, found, notify)
     return emulator.url(record.port)
 
 
-def variables(folder: Path, note: Note = lambda _: None) -> dict[str, str]:
+def variables(folder: Path, notify: Notify = lambda _: None) -> dict[str, str]:
     """The environment variables by which any AWS SDK reaches the embedded stage, which is started."""
-    reach = open_stage(embedded_stage(folder), folder, note).connection
+    reach = open_stage(embedded_stage(folder), folder, notify).connection
     url = reach.endpoint_url or ""
     return {
         "AWS_ENDPOINT_URL": url,
@@ -165,12 +165,12 @@ def _alone(data: Path) -> Iterator[None]:
 # ---------------------------------------------------------------- the running emulator
 
 
-def _answering(data: Path, note: Note) -> Record | None:
+def _answering(data: Path, notify: Notify) -> Record | None:
     """The record of this folder's emulator, if it answers."""
     record = emulator.read_record(data) if emulator.is_held(data) else None
     identity = emulator.identity(record) if record is not None else None
     if identity is not None and identity["failure"]:
-        note(f"{_cannot_save(identity)} (see {data / emulator.LOG_NAME} for the reason)")
+        notify(f"{_cannot_save(identity)} (see {data / emulator.LOG_NAME} for the reason)")
     return record if identity is not None else None
 
 
@@ -178,22 +178,22 @@ def _cannot_save(identity: Mapping[str, Any]) -> str:
     return f"the embedded emulator cannot save its data: {identity['failure']}"
 
 
-def _end_other_release(folder: Path, data: Path, release: str, note: Note) -> None:
-    record = _answering(data, note)
+def _end_other_release(folder: Path, data: Path, release: str, notify: Notify) -> None:
+    record = _answering(data, notify)
     if record is not None and record.release != release:
-        note("restarting the local stage: another release of the emulator is running")
+        notify("restarting the local stage: another release of the emulator is running")
         _end(folder, data)
 
 
-def _found_or_started(data: Path, found: Environment, note: Note) -> Record:
+def _found_or_started(data: Path, found: Environment, notify: Notify) -> Record:
     """The emulator, which another command may have started, or may be ending."""
     deadline = time.monotonic() + _SILENT_SECONDS
     while True:
         lock = emulator.take(data)
         if lock is not None:
             with lock:
-                return _start(data, found, lock, note)
-        record = _answering(data, note)
+                return _start(data, found, lock, notify)
+        record = _answering(data, notify)
         if record is not None:
             return record
         if time.monotonic() > deadline:
@@ -201,10 +201,10 @@ def _found_or_started(data: Path, found: Environment, note: Note) -> Record:
         time.sleep(_POLL_SECONDS)
 
 
-def _start(data: Path, found: Environment, lock: IO[bytes], note: Note) -> Record:
+def _start(data: Path, found: Environment, lock: IO[bytes], notify: Notify) -> Record:
     last = emulator.read_record(data)
     for message in emulator_data.recover(data, last is None or bool(last.stopped), found.formats):
-        note(message)
+        notify(message)
     token = secrets.token_hex(8)
     FolderStorage(data).check()  # on a full disk the emulator ends without a message
     process = emulator.spawn(found, data, last.port if last else 0, token, lock)
@@ -341,7 +341,7 @@ def _create_table(dynamodb: Any, name: str, key: tuple[KeyAttribute, ...], extra
             dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=ttl)
 
 
-def _note_what_it_lacks(connection: Connection, stage: Stage, name: str, note: Note) -> None:
+def _note_what_it_lacks(connection: Connection, stage: Stage, name: str, notify: Notify) -> None:
     """Reports what dynamodt.toml gives a table that exists without it: a table is created once."""
     dynamodb, extras = client(connection, "dynamodb"), stage.extras.get(name, TableExtras())
     with explained("DescribeTable", f"table {name}"):
@@ -356,4 +356,4 @@ def _note_what_it_lacks(connection: Connection, stage: Stage, name: str, note: N
     lacks += [f"TTL by {extras.ttl}"] if ttl.get("AttributeName", "") != extras.ttl else []
     if lacks:
         what = f"table {name} was created without {', '.join(lacks)} of dynamodt.toml; to create all tables again: "
-        note(what + suggest("local reset"))
+        notify(what + suggest("local reset"))

@@ -92,15 +92,15 @@ class Engine:
 def engine(
     runner: str,
     spark_master: str = "",
-    note: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     beam_args: Sequence[str] = (),
 ) -> Engine:
-    """Make a runner, which may start a Spark: `note` receives what takes long.
+    """Make a runner, which may start a Spark: `notify` receives what takes long.
 
     Raises UsageError for an unknown name, and what `spark_context` raises.
     """
     make = {"direct": _in_process, "spark": _spark}.get(runner, _of_beam)
-    made = make(runner, spark_master, note)
+    made = make(runner, spark_master, notify)
     return replace(made, workers=own_processes(beam_args)) if runner == "direct" else made
 
 
@@ -115,7 +115,7 @@ def check_runner(runner: str, beam_args: Sequence[str]) -> None:
     check_job_endpoint(made, beam_args)
 
 
-def _in_process(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:
+def _in_process(runner: str, spark_master: str, notify: Callable[[str], None]) -> Engine:
     """Beam's in-process runner by its own name: `DirectRunner` would look for one to download first. If it has
     processes, they are `pipeline.worker`."""
     from apache_beam.portability import python_urns
@@ -131,16 +131,16 @@ def _in_process(runner: str, spark_master: str, note: Callable[[str], None]) -> 
     return Engine(InProcess(), 1)
 
 
-def _spark(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:
+def _spark(runner: str, spark_master: str, notify: Callable[[str], None]) -> Engine:
     from dynamodt.pipeline.spark.context import spark_context, workers
     from dynamodt.pipeline.spark.runner import SparkRunner, check_beam
 
     check_beam()
-    context = spark_context(spark_master, note)
+    context = spark_context(spark_master, notify)
     return Engine(SparkRunner(context), workers(context))
 
 
-def _of_beam(runner: str, spark_master: str, note: Callable[[str], None]) -> Engine:
+def _of_beam(runner: str, spark_master: str, notify: Callable[[str], None]) -> Engine:
     from apache_beam.options.pipeline_options import StandardOptions
     from apache_beam.runners.runner import create_runner
 

@@ -36,7 +36,7 @@ from dynamodt.state.state import Entry, State
 from dynamodt.state.storage import Storage, open_storage
 
 
-class _Known(NamedTuple):
+class _Baseline(NamedTuple):
     """What the entries are derived from."""
 
     scripts: tuple[Script, ...]
@@ -62,7 +62,7 @@ def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, op
         raise UsageError(f"there is no version {to} of {name}", hint=hint)
     spec = usable_table(stage, name)
     run = new_run()
-    return _take_over(stage, spec, scripts, run, observer, options, lambda known: _stamped(known, run, to))
+    return _take_over(stage, spec, scripts, run, observer, options, lambda known: _stamp_entries(known, run, to))
 
 
 def import_history(stage: Stage, folder: Path, name: str, observer: Observer, options: RunOptions) -> TakeOver:
@@ -73,10 +73,12 @@ def import_history(stage: Stage, folder: Path, name: str, observer: Observer, op
     """
     scripts = read_versions(folder / "transforms", name, stage.names)
     spec = usable_table(stage, name)
-    past = _past(stage, spec)
+    past = _read_past(stage, spec)
     _check_files(name, stage.names.logical(name), past.versions, scripts)
     run = new_run()
-    return _take_over(stage, spec, scripts, run, observer, options, lambda known: _adopted(name, known, run, past))
+    return _take_over(
+        stage, spec, scripts, run, observer, options, lambda known: _import_entries(name, known, run, past)
+    )
 
 
 def _take_over(
@@ -86,23 +88,23 @@ def _take_over(
     run: str,
     observer: Observer,
     options: RunOptions,
-    entries_of: Callable[[_Known], list[Entry]],
+    entries_of: Callable[[_Baseline], list[Entry]],
 ) -> TakeOver:
     """Record the entries under the table's lease; they are computed before it is taken, and again under it."""
     state, name = State(stage.connection, stage.state_table), spec.name
     storage = open_storage(stage.connection, stage.storage)
-    behind = _is_behind(stage, state, storage, spec)
+    behind = _is_state_outdated(stage, state, storage, spec)
 
     def planned() -> tuple[list[Entry], int, Applied]:
-        known = _Known(scripts, state.applied(name), state.runs(name), spec, provenance(options), behind)
-        entries = [_of_table(entry, spec) for entry in entries_of(known)]
-        return entries, _at(known.applied, entries), known.applied
+        known = _Baseline(scripts, state.applied(name), state.runs(name), spec, provenance(options), behind)
+        entries = [_with_identity(entry, spec) for entry in entries_of(known)]
+        return entries, _version_after(known.applied, entries), known.applied
 
     entries, at, before = planned()
     if entries and not options.dry_run:
         with held(state.leases, name, run, observer.notify) as lease:
             runs = state.runs(name)
-            gone = runs_on_gone_tables(stage, spec, runs) | _lost(state, storage, runs, behind)
+            gone = runs_on_gone_tables(stage, spec, runs) | _runs_with_lost_data(state, storage, runs, behind)
             partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
             check_nothing_half_done(state, name, {*gone, *(run.run for run in partly)})
             entries, at, before = planned()
@@ -144,25 +146,25 @@ def _outcomes(scripts: Sequence[Script], before: Applied, entries: Sequence[Entr
     return tuple(VersionOutcome(number, *found[number]) for number in sorted(found))
 
 
-def _lost(state: State, storage: Storage, runs: Sequence[RunRecord], behind: bool) -> frozenset[str]:
+def _runs_with_lost_data(state: State, storage: Storage, runs: Sequence[RunRecord], behind: bool) -> frozenset[str]:
     """Unfinished runs that cannot continue, since their dead letters are lost, or rows of the state table."""
     left = (run for run in runs if unfinished(run.status))
     lost = (run for run in left if behind or (run.status in LEFT_EARLY and has_lost_dead_letters(state, storage, run)))
     return frozenset(run.run for run in lost)
 
 
-def _is_behind(stage: Stage, state: State, storage: Storage, spec: TableSpec) -> bool:
+def _is_state_outdated(stage: Stage, state: State, storage: Storage, spec: TableSpec) -> bool:
     """Whether the state table is older than what its runs have stored."""
     left = [run for run in state.runs(spec.name) if unfinished(run.status)]
     return bool(unknown_run(state, storage, spec)) or any(lacks_rows(stage, state, storage, run) for run in left)
 
 
-def _of_table(entry: Entry, spec: TableSpec) -> Entry:
+def _with_identity(entry: Entry, spec: TableSpec) -> Entry:
     """The entry with the table's identity: it does not apply to a later table of the same name."""
     return entry._replace(record=replace(entry.record, began={TABLE: spec.identity}))
 
 
-def _at(applied: Applied, entries: Sequence[Entry]) -> int:
+def _version_after(applied: Applied, entries: Sequence[Entry]) -> int:
     gone = {entry.record.version for entry in entries if entry.reverted}
     come = {entry.record.version for entry in entries if entry.applied is not None}
     return max((applied.keys() - gone) | come, default=0)
@@ -171,10 +173,10 @@ def _at(applied: Applied, entries: Sequence[Entry]) -> int:
 # ---------------------------------------------------------------- stamp
 
 
-def _stamped(known: _Known, run: str, to: int) -> list[Entry]:
+def _stamp_entries(known: _Baseline, run: str, to: int) -> list[Entry]:
     """The changes, from the highest version down."""
     missing = [script for script in known.scripts if script.sequence <= to and script.sequence not in known.applied]
-    entries = [_come(recorded(script, "up", "stamp", run, known.of), script) for script in missing]
+    entries = [_applied_entry(recorded(script, "up", "stamp", run, known.of), script) for script in missing]
     surplus = [version for number, version in known.applied.items() if number > to]
     entries += [Entry(recorded(version, "down", "stamp", run, known.of), reverted=True) for version in surplus]
     confirmed = younger(known.table, known.runs) or any(run.status == PARTLY_UNDONE for run in known.runs)
@@ -205,7 +207,7 @@ def recorded(version: Script | AppliedVersion, direction: Direction, event: str,
     )
 
 
-def _come(record: RunRecord, script: Script) -> Entry:
+def _applied_entry(record: RunRecord, script: Script) -> Entry:
     """The version is applied from now on, with its file's present text."""
     applied = replace(applied_by(record), name=script.name, checksum=script.checksum, files=script.file_checksums)
     return Entry(record, applied=applied)
@@ -214,7 +216,7 @@ def _come(record: RunRecord, script: Script) -> Entry:
 # ---------------------------------------------------------------- adopt
 
 
-def _past(stage: Stage, spec: TableSpec) -> Past:
+def _read_past(stage: Stage, spec: TableSpec) -> Past:
     key = record_key(spec)
     stamp_it = "if its versions ran elsewhere, record them: " + suggest("stamp", table=spec.name, to="N")
     if key is None:
@@ -245,7 +247,7 @@ def _check_files(name: str, logical: str, versions: Sequence[int], scripts: Sequ
         )
 
 
-def _adopted(name: str, known: _Known, run: str, past: Past) -> list[Entry]:
+def _import_entries(name: str, known: _Baseline, run: str, past: Past) -> list[Entry]:
     """What is not imported yet: first the runs, then the applied versions, from the highest down."""
     _check_followed(name, known, past)
     files = {script.sequence: script for script in known.scripts}
@@ -257,11 +259,11 @@ def _adopted(name: str, known: _Known, run: str, past: Past) -> list[Entry]:
         script = files[number]
         unknown = recorded(script, "up", "adopt", run, known.of)
         ran = _past_record(name, made[number], files, known.of) if number in made else unknown
-        entries.append(_come(ran, script))
+        entries.append(_applied_entry(ran, script))
     return entries
 
 
-def _check_followed(name: str, known: _Known, past: Past) -> None:
+def _check_followed(name: str, known: _Baseline, past: Past) -> None:
     """Raises Refused where the table has a history of its own, or an applied version that the record lacks."""
     if any(record.status not in TAKEN_OVER for record in known.runs):
         raise Refused(
@@ -329,14 +331,14 @@ def repair(stage: Stage, folder: Path, name: str, to: int | None, observer: Obse
     edits = _edits(scripts, state.applied(name), name, to)
     _check_ended(stage, state, spec)
     check_not_leased(state.leases, name)
-    run, entries = new_run(), [_entry(edit, of) for edit in edits]
+    run, entries = new_run(), [_repair_entry(edit, of) for edit in edits]
     if entries and not options.dry_run:
         with held(state.leases, name, run, observer.notify) as lease:
             _check_ended(stage, state, spec)
             edits = _edits(scripts, state.applied(name), name, to)
             storage = open_storage(stage.connection, stage.storage)
             texts = [keep_text(storage, script) for script, _ in edits]
-            entries = [_entry(edit, of).with_text(text) for edit, text in zip(edits, texts, strict=True)]
+            entries = [_repair_entry(edit, of).with_text(text) for edit, text in zip(edits, texts, strict=True)]
             state.record_all(entries, lease.token)
     applied, accepted = state.applied(name), {entry.record.version for entry in entries}
     outcomes = tuple(
@@ -388,7 +390,7 @@ def _is_unfinished(run: RunRecord) -> Refused:
     )
 
 
-def _entry(edit: _Edit, of: Provenance) -> Entry:
+def _repair_entry(edit: _Edit, of: Provenance) -> Entry:
     script, applied = edit
     record = replace(recorded(script, "up", "repair", new_run(), of), text_before=applied.text)
     present = replace(applied, checksum=script.checksum, files=script.file_checksums, text="")

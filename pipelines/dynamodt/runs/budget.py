@@ -329,7 +329,7 @@ _QUIET = ("OK", "INSUFFICIENT_DATA")
 
 
 def watching(
-    names: Sequence[str], job: Job, state: State, note: Callable[[str], None]
+    names: Sequence[str], job: Job, state: State, notify: Callable[[str], None]
 ) -> tuple[Callable[[], None], ...]:
     """The tick that watches the alarms while the job runs; none without alarms."""
     if not names:
@@ -339,7 +339,7 @@ def watching(
     def set_pause_reason(why: str) -> None:
         state.leases.set(job.lease, job.attempt, pause_reason=why)
 
-    return (AlarmWatch(names, read, set_pause_reason, note).tick,)
+    return (AlarmWatch(names, read, set_pause_reason, notify).tick,)
 
 
 @dataclass(eq=False)
@@ -352,7 +352,7 @@ class AlarmWatch:
     names: Sequence[str]
     read: Callable[[], Mapping[str, str]]
     pause_reason: Callable[[str], None]
-    note: Callable[[str], None]
+    notify: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -370,9 +370,9 @@ class AlarmWatch:
             return
         self.pause_reason(why)
         if why:
-            self.note(f"the run pauses: {why}")
+            self.notify(f"the run pauses: {why}")
         elif self._reason:
-            self.note("the run continues: no alarm pauses it")
+            self.notify("the run continues: no alarm pauses it")
         self._reason = why
 
     def _why(self) -> str:

@@ -12,7 +12,7 @@ from dynamodt.errors import Aborted, CostReached
 from dynamodt.model.pages import Totals, Units
 from dynamodt.model.runs import ABORT, DeadLetterSource, Fence, Job, Lease, RunProgress
 from dynamodt.runs.cost import Meter, Spending
-from dynamodt.runs.jobs import fitted
+from dynamodt.runs.jobs import with_split_groups
 from dynamodt.runs.stored_dead_letters import Accepted
 from dynamodt.state.split_rows import SplitTotals, sum_of
 
@@ -71,7 +71,7 @@ def is_governed(context: RunContext, job: Job) -> bool:
 
 def run_phases(context: RunContext, phases: list[Job], follower: Follower) -> None:
     """Run the phases in order, up to the first whose dead letters exceed the limit. Raises what ends one of them."""
-    phases = [fitted(job, context.options.workers) for job in phases]
+    phases = [with_split_groups(job, context.options.workers) for job in phases]
     ticks = context.runner.ticks(context, phases[0]) if phases else []
     meter = Meter(context.spending, context.options, phases, lambda: follower.totals)
     ticks = [meter.tick, *ticks]
@@ -89,7 +89,7 @@ def run_phases(context: RunContext, phases: list[Job], follower: Follower) -> No
                 if not all(map(follower.complete, phases)):
                     raise
             finally:
-                meter.note()
+                meter.record()
         if context.state.leases.read(job.lease).stop == ABORT:
             raise aborted(job.base_run)
         if not follower.complete(job):

@@ -59,7 +59,7 @@ def find_run(state: State, tables: Sequence[str], run: str, stage: Stage | None 
     exact = [record for record in found if record.run == run]
     if not found:
         where = f"tables {', '.join(map(stage.names.shown, tables) if stage else tables)}"
-        hint = (_of_a_former_table(state, stage, tables, run) if stage else "") or suggest("history")
+        hint = (_former_table_hint(state, stage, tables, run) if stage else "") or suggest("history")
         raise UsageError(f"there is no run {run}", where=where, hint=hint)
     if len(found) > 1 and not exact:
         some = [f"{record.run} ({record.table} v{record.version} {record.direction})" for record in found[:_SHOWN]]
@@ -68,7 +68,7 @@ def find_run(state: State, tables: Sequence[str], run: str, stage: Stage | None 
     return (exact or found)[0]
 
 
-def _of_a_former_table(state: State, stage: Stage, tables: Sequence[str], run: str) -> str:
+def _former_table_hint(state: State, stage: Stage, tables: Sequence[str], run: str) -> str:
     """The hint for a run of a table that a logical name of the stage meant before; empty for any other run."""
     for logical, meant in state.names(stage).items():
         for table in meant:
@@ -85,7 +85,7 @@ def _of_a_former_table(state: State, stage: Stage, tables: Sequence[str], run: s
 
 def run_states(state: State, table: str) -> list[RunState]:
     """All runs of a table, the newest first. One without a recorded end is counted from its splits."""
-    records, lease, alive = _seen(state, table)
+    records, lease, alive = _runs_and_lease(state, table)
     return [_run_state(state, record, lease, alive) for record in reversed(records)]
 
 
@@ -95,7 +95,7 @@ def version_states(
     """The versions, each with its active or unfinished run; applied ones with the number of their dead letters."""
     dead = {number: one.counts.dead for number, one in applied.items()}
     versions = tuple(replace(one, dead=dead.get(one.version, 0)) for one in versions)
-    records, lease, alive = _seen(state, table)
+    records, lease, alive = _runs_and_lease(state, table)
     return with_runs(versions, records, lease, alive)
 
 
@@ -122,7 +122,7 @@ def _without_run(version: VersionStatus) -> VersionStatus:
     return replace(version, run=None, state="applied" if version.when else "pending")
 
 
-def _seen(state: State, table: str) -> tuple[list[RunRecord], Lease, bool]:
+def _runs_and_lease(state: State, table: str) -> tuple[list[RunRecord], Lease, bool]:
     """The runs, the lease if one of them may hold it, and whether that run is alive. Both are read again if a run has
     ended between the two reads: it would look dead."""
     for _ in range(2):

@@ -302,7 +302,7 @@ class Spending:
     def total(self) -> float:
         return sum(self._by_run.values())
 
-    def note(self, run: str, amount: float) -> None:
+    def record(self, run: str, amount: float) -> None:
         """What a run, or a part of it that is counted apart, has cost so far."""
         self._by_run[run] = amount
 
@@ -328,15 +328,15 @@ class Meter:
             self._job = jobs[0]
             self._prices = known_prices(self._job.stage, (self._job.table, self._job.target or self._job.table))
 
-    def note(self) -> None:
+    def record(self) -> None:
         """Count what the run has consumed so far."""
         if self._limit:
             in_s3 = self._job.stage.storage.url.startswith("s3://")
-            self._spending.note(self._job.base_run, metered(self._totals(), self._prices, in_s3))
+            self._spending.record(self._job.base_run, metered(self._totals(), self._prices, in_s3))
 
     def tick(self) -> None:
         """The same, and raises CostReached at the limit."""
-        self.note()
+        self.record()
         if self._limit:
             self._spending.check(self._limit, self._job.base_run)
 
@@ -351,4 +351,4 @@ def note_export(spending: Spending, options: RunOptions, stage: Stage, table: Ta
     """Count the full export that a run has requested."""
     if options.max_usd and record.exports and record.exports[0] in record.requested:
         price = known_prices(stage, [table]).full_export or 0.0
-        spending.note(f"{record.run}/export", table.size_bytes * price / GB)
+        spending.record(f"{record.run}/export", table.size_bytes * price / GB)

@@ -21,7 +21,14 @@ from dynamodt.runs.history import doubts_hint, now, written_order
 from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.shown import key_line
-from dynamodt.runs.stored_dead_letters import Part, Replayed, StoredDeadLetters, accepted_of, chosen, dead_letters_of
+from dynamodt.runs.stored_dead_letters import (
+    Part,
+    Replayed,
+    StoredDeadLetters,
+    accepted_of,
+    chosen_dead_letters,
+    dead_letters_of,
+)
 from dynamodt.script.codec import decode, key_text
 from dynamodt.state.object_keys import (
     DEAD,
@@ -48,7 +55,7 @@ _DECIDING = ("succeeded", "stamped", "adopted")  # whether a version is applied
 _FRAME = r'File "{path}", line (\d+)'
 
 
-def first_of(lines: bytes, script_path: str) -> str:
+def first_dead_letter(lines: bytes, script_path: str) -> str:
     """The first dead letter of a JSON-lines file in a sentence: its key, its error and, for an error in the script, the
     file and the innermost line. Empty when there is none."""
     line = lines.partition(b"\n")[0]
@@ -65,12 +72,12 @@ def has_lost_dead_letters(state: State, storage: Storage, record: RunRecord) -> 
     """Whether a run has lost dead letters that are to be replayed, or the list of those already replayed."""
     if totals_of(state, phases(record)).counts.dead <= 0:
         return False
-    kept = _Kept(state, storage, record)
+    kept = _StoredCounts(state, storage, record)
     main = [one for one in phases(record) if "/retry" not in one.run]
     return any(kept.lacks(one) or any(map(kept.lacks_of_retry, kept.retries(one))) for one in main)
 
 
-class _Kept:
+class _StoredCounts:
     """The stored dead letters of a run's phases, compared with the counted ones."""
 
     def __init__(self, state: State, storage: Storage, record: RunRecord) -> None:
@@ -136,11 +143,12 @@ def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused
 
 def with_accepted(context: RunContext, recorder: RunRecorder) -> RunContext:
     """The context with the run's accepted dead letters, to which those of the command were added. A run that has
-    succeeded with dead letters tolerates as many of them again. Raises as `chosen`, with nothing recorded."""
+    succeeded with dead letters tolerates as many of them again. Raises as `chosen_dead_letters`, with nothing
+    recorded."""
     options, record = context.options, recorder.record
     if options.accept or options.accept_all:
         stored = StoredDeadLetters(context.state, context.storage, record)
-        found = chosen(stored, options.accept, record, stored.replaying)
+        found = chosen_dead_letters(stored, options.accept, record, stored.replaying)
         context.observer.notify(f"run {record.run}: {_what_is_accepted(found.items, record, stored, context.state)}")
         if found.items:
             of, name = provenance(options), object_key(record.table, record.run, accepted_file(context.token))
@@ -181,7 +189,7 @@ def _lines(context: RunContext, part: Part, of_accepted: bool = False) -> bytes:
     return b"".join(json.dumps({**dead_letter.line, **mark}).encode() + b"\n" for dead_letter in dead_letters)
 
 
-def retries(context: RunContext, main: list[Job]) -> list[Job]:
+def retry_jobs(context: RunContext, main: list[Job]) -> list[Job]:
     """The phases that replay dead letters: those of earlier attempts, done or not, and one more for what is left now.
 
     Each lists the phases before it in `earlier`, since an item may be a dead letter of several of them. Dead letters of
@@ -192,7 +200,7 @@ def retries(context: RunContext, main: list[Job]) -> list[Job]:
     for job in main:
         done = [_retry(context, job, name) for name in context.storage.names(key_of_job(job, RETRIES))]
         left = [part for source in (job, *done) for part in _outstanding(context, job, source)]
-        open_parts = [part.name for part in left if _has_open(context, part)]
+        open_parts = [part.name for part in left if _has_unaccepted(context, part)]
         for confirmed, parts in _replayable(open_parts, context.options.in_doubt):
             name = key_of_job(job, retry_file(max(map(retry_number, done), default=0) + 1))
             listed = {"dead_letters": parts, "confirmed": confirmed, "left_out": context.accepted.pairs(parts)}
@@ -203,7 +211,7 @@ def retries(context: RunContext, main: list[Job]) -> list[Job]:
     return [replace(job, earlier=runs[: len(main) + place]) for place, job in enumerate(found)]
 
 
-def _has_open(context: RunContext, part: Part) -> bool:
+def _has_unaccepted(context: RunContext, part: Part) -> bool:
     """Whether a part has a dead letter that is not accepted. Those that a retry left out were accepted before."""
     accepted = context.accepted
     if part.only is not None or accepted.all_of(part.name):
@@ -243,15 +251,15 @@ def count_dead(dead_letters: bytes, step: str) -> int:
     return sum(json.loads(line)["step"] == step for line in dead_letters.splitlines())
 
 
-def leaving(context: RunContext, record: RunRecord, jobs: Sequence[Job]) -> list[Job]:
+def without_left(context: RunContext, record: RunRecord, jobs: Sequence[Job]) -> list[Job]:
     """The jobs, each with the dead letters that it leaves alone: those of the version's other direction, and in a dry
     run the accepted ones."""
-    left = _left_by_other(context.state, context.storage, record)
+    left = _left_by_other_direction(context.state, context.storage, record)
     accepted = context.accepted.keys(context.storage) if context.options.dry_run else frozenset[str]()
     return [replace(job, untransformed=left, accepted=accepted) for job in jobs]
 
 
-def _left_by_other(state: State, storage: Storage, record: RunRecord) -> tuple[LeftPart, ...]:
+def _left_by_other_direction(state: State, storage: Storage, record: RunRecord) -> tuple[LeftPart, ...]:
     """The dead letters of the version's last run, if that was of the other direction and has succeeded: it has not
     transformed their items. Raises Refused if some are lost or have no key."""
     others = [one for one in state.runs(record.table) if one.version == record.version and one.run != record.run]

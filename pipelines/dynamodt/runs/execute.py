@@ -24,26 +24,25 @@ from dynamodt.runs.cost import Spending, foreseen, note_export
 from dynamodt.runs.dead_letters import (
     check_replayable,
     count_dead,
-    first_of,
+    first_dead_letter,
     gather_dead_letters,
-    leaving,
-    retries,
+    retry_jobs,
     retry_number,
     samples,
     with_accepted,
+    without_left,
 )
-from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_later, read_again, sourced
-from dynamodt.runs.history import LeftDeadLetters, RunRecorder, completion_error, next_record, unrecorded
+from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_catch_up_phases, read_again, source_export
+from dynamodt.runs.history import LeftDeadLetters, RunRecorder, completion_error, next_record, unrecorded_notice
 from dynamodt.runs.jobs import EXPORT, NONE, chained, jobs, lease_replicas, moves_items, new_run, unchained
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_export, check_moment
-from dynamodt.runs.provenance import of_a_continued_run
+from dynamodt.runs.provenance import of_continued_run
 from dynamodt.runs.restored import check_begun, check_rows, items_transformed, note_begun
 from dynamodt.runs.resume import (
-    accepted,
     changed_facts,
     check_continued,
     check_only,
@@ -51,7 +50,8 @@ from dynamodt.runs.resume import (
     fresh_record,
     left_unfinished,
     note_half_done,
-    targets,
+    partly_restored,
+    target_tables,
     unfinished_run,
 )
 from dynamodt.state.object_keys import DEAD_LETTERS_FILE, keep_text, key_of_job
@@ -128,13 +128,13 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
     if options.dry_run:
         accepts = note_half_done(context.state, planned, context.observer)
         record = replace(fresh_record(planned, step, options), accepted=accepts)
-        yield _rehearsed(context, record.run), record
+        yield _dry_run_context(context, record.run), record
         return
     before = unfinished_run(context.state, context.storage, planned, options)
     run = before.run if before else new_run()
     leases, table, replicas = context.state.leases, planned.table.name, lease_replicas(options.workers)
-    note, others = context.observer.notify, targets(planned)
-    with held_all(leases, table, others, run, note, replicas, planned.goal) as (lease, fences):
+    notify, others = context.observer.notify, target_tables(planned)
+    with held_all(leases, table, others, run, notify, replicas, planned.goal) as (lease, fences):
         context = replace(context, token=lease.token, fences=fences)
         check_begun(context.stage, context.state, context.storage, planned.table)
         record = _record(context, planned, "" if before else run)
@@ -146,8 +146,7 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
 def _record(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
     """The record of the plan's first run, continued or new, decided again under the lease.
 
-    `run` is the id of a new run. If it is empty, because a run was to be continued that may be undone by now, one is
-    made.
+    `run` is the id of a new run; if it is empty, one is made.
     """
     state, options = context.state, context.options
     left = unfinished_run(state, context.storage, planned, options)
@@ -155,7 +154,7 @@ def _record(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
     if left is not None:
         return _continued(context, planned, left)
     records = (one for one in state.runs(planned.table.name) if one.run not in planned.gone)
-    record = replace(fresh_record(planned, planned.steps[0], options, run), accepts=accepted(records, options))
+    record = replace(fresh_record(planned, planned.steps[0], options, run), accepts=partly_restored(records, options))
     _end_replaced(context, planned)
     return record
 
@@ -175,7 +174,7 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
         observer.notify(edited(left, step.script, done))
     rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}
     began = {**step.began, **left.began, **rows, **changed_within(step.began)}
-    return next_record(left, step.script, done, began, of_a_continued_run(context.options))
+    return next_record(left, step.script, done, began, of_continued_run(context.options))
 
 
 def _end_replaced(context: RunContext, planned: TablePlan) -> None:
@@ -194,7 +193,7 @@ def _end_replaced(context: RunContext, planned: TablePlan) -> None:
             state.record(replace(record, status=after(record.status, "replace")), context.token)
 
 
-def _rehearsed(context: RunContext, run: str) -> RunContext:
+def _dry_run_context(context: RunContext, run: str) -> RunContext:
     """The context under the lease of a dry run, which excludes no other run."""
     return replace(context, token=rehearse(context.state.leases, run, lease_replicas(context.options.workers)))
 
@@ -219,7 +218,7 @@ def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> No
         if step is not planned.steps[0]:
             consistent, record = True, fresh_record(planned, step, options)
             if options.dry_run:
-                context = _rehearsed(context, record.run)
+                context = _dry_run_context(context, record.run)
                 limit_budget(context, record.run, planned.table, planned.steps[0].target)
             elif state.leases.read(table).stop == ABORT:
                 raise aborted(record.run)
@@ -268,10 +267,11 @@ def _phases(
 ) -> tuple[list[Job], list[Job]]:
     """The version's own phases, and those that replay the dead letters of earlier attempts."""
     source, record = found.source if found else None, recorder.record
-    main = leaving(context, record, jobs(context.stage, planned, step, context.options, record, context.token, source))
+    main = jobs(context.stage, planned, step, context.options, record, context.token, source)
+    main = without_left(context, record, main)
     main = [replace(job, governed=is_governed(context, job), fences=context.fences) for job in main]
-    later = begun_later(record, main)
-    again = retries(context, [*main, *later]) if record.attempts > 1 else []
+    later = begun_catch_up_phases(record, main)
+    again = retry_jobs(context, [*main, *later]) if record.attempts > 1 else []
     if context.options.only and not (context.options.accept or context.options.accept_all):
         check_replayable(context, main, again)
     return [*main, *later] if record.tolerated else main, again
@@ -286,7 +286,7 @@ def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRe
         return read_again(context, planned.table, recorder.record)
     recorder.begin()
     try:
-        found = sourced(context, planned.table, recorder)
+        found = source_export(context, planned.table, recorder)
         if not (context.stage.local or context.options.dry_run):  # the stand-in's exports start at any moment
             check_moment(found, step.script, context.options.catch_up)
         return found
@@ -348,10 +348,10 @@ def _end(
     error = _record_end(context, recorder, error, totals, kept_at, whole_pages, follower.budget)
     report = replace(
         recorder.report(samples(context, phases)),
-        first_dead_letter=first_of(dead_letters, phases[0].script.path),
+        first_dead_letter=first_dead_letter(dead_letters, phases[0].script.path),
         uncovered=uncovered,
     )
-    report = _foreseen(context, report, phases, totals)
+    report = _with_cost(context, report, phases, totals)
     context.observer.run_ended(report)
     context.keep(report)
     return error
@@ -374,11 +374,11 @@ def _record_end(
     except ServiceError as failed:
         error = error or failed
         recorder.record = replace(recorder.record, status=_status(error), error=_text(error))
-        context.observer.notify(unrecorded(f"run {recorder.record.run}", failed))
+        context.observer.notify(unrecorded_notice(f"run {recorder.record.run}", failed))
     return error
 
 
-def _foreseen(context: RunContext, report: RunReport, phases: list[Job], totals: Totals) -> RunReport:
+def _with_cost(context: RunContext, report: RunReport, phases: list[Job], totals: Totals) -> RunReport:
     try:
         return foreseen(report, context.state, phases, totals, context.options.export in ("", NEW))
     except ServiceError as error:

@@ -65,7 +65,7 @@ class SourceExport:
     until: datetime | None
 
 
-def sourced(context: RunContext, table: TableSpec, recorder: RunRecorder) -> SourceExport:
+def source_export(context: RunContext, table: TableSpec, recorder: RunRecorder) -> SourceExport:
     """The export that a run reads: the one that it began with, or a new one. An unusable export is removed from the
     record if nothing of it was read.
 
@@ -80,7 +80,7 @@ def sourced(context: RunContext, table: TableSpec, recorder: RunRecorder) -> Sou
         else:
             owner = _owner_fact(context, export)
             recorder.keep(exports=(export,), began={**recorder.record.began, **owner})
-    with forgotten_if_bad(recorder, 0, unread=not recorder.record.splits):
+    with forget_unusable(recorder, 0, unread=not recorder.record.splits):
         found = _full(context, table, recorder.record)
         if context.options.export not in ("", NEW) and not recorder.record.splits:
             _check_recent(context.state, recorder.record, found)
@@ -97,7 +97,8 @@ def _check_recent(state: State, record: RunRecord, found: SourceExport) -> None:
 
 
 def read_again(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExport:
-    """The export of a run that has read all of it, for its dead letters; nothing is recorded. Raises as `sourced`."""
+    """The export of a run that has read all of it, for its dead letters; nothing is recorded. Raises as
+    `source_export`."""
     found = _full(context, table, record)
     return replace(found, source=replace(found.source, final_scan=bool(record.final_scan)))
 
@@ -109,7 +110,7 @@ def _keep_requested(recorder: RunRecorder, arn: str) -> None:
 
 
 @contextmanager
-def forgotten_if_bad(recorder: RunRecorder, number: int, unread: bool) -> Iterator[None]:
+def forget_unusable(recorder: RunRecorder, number: int, unread: bool) -> Iterator[None]:
     """Removes an unusable export from the record if nothing of it was read: the same command requests another one."""
     try:
         yield
@@ -124,7 +125,7 @@ def forgotten_if_bad(recorder: RunRecorder, number: int, unread: bool) -> Iterat
 
 def _full(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExport:
     export = record.exports[0]
-    found = ready(context, table, record, export)
+    found = await_export(context, table, record, export)
     if found.source.incremental:
         hint = "name a full export, or let one be requested: --export new"
         raise UsageError("is an incremental export: it holds only what changed", where=export, hint=hint)
@@ -136,11 +137,11 @@ def _request_full(context: RunContext, table: TableSpec, record: RunRecord) -> s
     if context.stage.local:
         return request(context, ExportRequest(table, token_of(record, 0)))
     at = time_of(context.stage, table) + _SECOND  # the next one: an earlier version may have ended in this one
-    _watchful(context, record)(2 * _SECOND.total_seconds())  # a moment in the future is refused for good
-    return request_in_time(context, record, ExportRequest(table, token_of(record, 0, at), at=at))
+    _abortable_sleep(context, record)(2 * _SECOND.total_seconds())  # a moment in the future is refused for good
+    return request_when_available(context, record, ExportRequest(table, token_of(record, 0, at), at=at))
 
 
-def request_in_time(context: RunContext, record: RunRecord, wanted: ExportRequest) -> str:
+def request_when_available(context: RunContext, record: RunRecord, wanted: ExportRequest) -> str:
     """`request`, repeated every minute while the moment is too early for DynamoDB. Raises Refused for any other reason,
     and after half an hour."""
     for _ in range(_MOST_ASKED):
@@ -178,24 +179,24 @@ def request(context: RunContext, wanted: ExportRequest) -> str:
     return exports_of(context.stage).request(wanted).arn
 
 
-def ready(context: RunContext, table: TableSpec, record: RunRecord, place: str) -> SourceExport:
+def await_export(context: RunContext, table: TableSpec, record: RunRecord, place: str) -> SourceExport:
     """The export with an ARN, once it is finished, or the one at a location in S3."""
     there = identity(client(context.stage.connection, "dynamodb"), table.name)
     if place.startswith("s3://"):
         bucket, prefix = split_url(place)
         known = record.began.get(_OWNER.format(bucket))
         owner = owner_of(context.stage, bucket) if known is None else known
-        return _found(context.stage, there, bucket, owner, find(_objects(context.stage, bucket, owner), prefix))
+        return _source_export(context.stage, there, bucket, owner, find(_objects(context.stage, bucket, owner), prefix))
     exports = exports_of(context.stage)
     began = time.monotonic()
-    for export in awaited(exports, place, _watchful(context, record), every=_ASK_SECONDS):
+    for export in awaited(exports, place, _abortable_sleep(context, record), every=_ASK_SECONDS):
         if export.status == COMPLETED:
-            return _found(context.stage, there, export.bucket, export.owner, folder_of(export))
+            return _source_export(context.stage, there, export.bucket, export.owner, folder_of(export))
         context.observer.notify(f"DynamoDB writes the export {export.id}: {elapsed(time.monotonic() - began)}")
     raise AssertionError("the last state of an export is that it is completed")
 
 
-def _watchful(context: RunContext, record: RunRecord) -> Callable[[float], None]:
+def _abortable_sleep(context: RunContext, record: RunRecord) -> Callable[[float], None]:
     """A sleep that raises Aborted when the run is aborted."""
 
     def sleep(seconds: float) -> None:
@@ -214,7 +215,7 @@ def pause(context: RunContext, record: RunRecord, time_left: timedelta) -> None:
     """Wait until an export can be requested, and report it."""
     if time_left > timedelta():
         context.observer.notify(f"the export can be requested at {datetime.now(UTC) + time_left:%H:%M:%S} UTC")
-        _watchful(context, record)(time_left.total_seconds())
+        _abortable_sleep(context, record)(time_left.total_seconds())
 
 
 def exports_of(stage: Stage) -> Exports:
@@ -230,7 +231,7 @@ def token_of(record: RunRecord, number: int, *moments: datetime) -> str:
     return f"{record.run}-{number}-{record.failed_exports}{span}"
 
 
-def _found(stage: Stage, table: TableIdentity, bucket: str, owner: str, folder: ExportFolder) -> SourceExport:
+def _source_export(stage: Stage, table: TableIdentity, bucket: str, owner: str, folder: ExportFolder) -> SourceExport:
     objects = _objects(stage, bucket, owner)
     manifest = _manifest(objects, folder, table)
     files = data_files(objects, manifest)
@@ -239,7 +240,7 @@ def _found(stage: Stage, table: TableIdentity, bucket: str, owner: str, folder: 
     return SourceExport(source, len(files), manifest.items, manifest.until if source.incremental else manifest.at)
 
 
-def opened(stage: Stage, table: TableSpec, place: str) -> tuple[tuple[DataFile, ...], S3Objects]:
+def open_export(stage: Stage, table: TableSpec, place: str) -> tuple[tuple[DataFile, ...], S3Objects]:
     """The data files of a finished full export of the table, by its ARN or its place in S3, and what reads them. Raises
     what a run with this export would; UsageError for one that is incremental or not finished."""
     there = identity(client(stage.connection, "dynamodb"), table.name)
@@ -348,8 +349,8 @@ class CatchingUp:
             _keep_requested(recorder, self._request(number, since))
         record = recorder.record
         unread = number > len(record.incremental_exports)
-        with forgotten_if_bad(recorder, number, unread):
-            found = ready(self.context, self.main.table, record, record.exports[number])
+        with forget_unusable(recorder, number, unread):
+            found = await_export(self.context, self.main.table, record, record.exports[number])
         if unread:
             recorder.keep(
                 incremental_exports=(*record.incremental_exports, found.files), planned=record.planned + found.files
@@ -366,7 +367,7 @@ class CatchingUp:
         until = min(max(earliest, time_of(context.stage, self.main.table)), since + LONGEST)
         token = token_of(record, number, since, until)
         wanted = ExportRequest(self.main.table, token, since=since, until=until)
-        return request_in_time(context, record, wanted)
+        return request_when_available(context, record, wanted)
 
     def _phase(self, job: Job) -> None:
         if all(job.run != known.run for known in self.phases):
@@ -376,7 +377,7 @@ class CatchingUp:
         self.run_phases(self.context, [replace(job, earlier=earlier)], self.follower)
 
 
-def begun_later(record: RunRecord, main: list[Job]) -> list[Job]:
+def begun_catch_up_phases(record: RunRecord, main: list[Job]) -> list[Job]:
     """The phases after the export's that an earlier attempt has begun, whose dead letters are replayed."""
     like = next((job for job in main if job.export is not None), None)
     if like is None:

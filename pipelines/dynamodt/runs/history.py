@@ -209,7 +209,7 @@ def report_of(record: RunRecord) -> RunReport:
     return RunReport(texts=texts_reported(record), accepted=record.accepted_items, **same)
 
 
-def unrecorded(what: str, failed: ServiceError) -> str:
+def unrecorded_notice(what: str, failed: ServiceError) -> str:
     """The notice that the state table has not confirmed the end of a run or undo."""
     return f"the end of {what} could not be recorded; it counts as unfinished until it is continued: {failed}"
 

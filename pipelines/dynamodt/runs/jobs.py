@@ -116,7 +116,7 @@ def retry_job(
     return replace(like, run=run, splits=1, source=source, max_errors=sys.maxsize)
 
 
-def fitted(job: Job, workers: int) -> Job:
+def with_split_groups(job: Job, workers: int) -> Job:
     """The job with split groups for this number of workers.
 
     Each worker gets several: in one process one group computes while others wait for answers, in a fleet no worker is

@@ -74,10 +74,10 @@ def check_journal(
     state: State,
     storage: Storage,
     record: RunRecord,
-    note: Callable[[str], None],
+    notify: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> JournalCheck:
-    """Read the journal of all phases of a run, and compare it with the splits' rows; `note` receives the progress."""
+    """Read the journal of all phases of a run, and compare it with the splits' rows; `notify` receives the progress."""
     found = JournalCheck()
     claims_of = {
         each.run: {claim.split: claim for claim in state.splits(each.run).all(each.splits)} for each in phases(record)
@@ -85,14 +85,14 @@ def check_journal(
     for claims in claims_of.values():
         for claim in claims.values():
             found.due = found.due.plus(due(claim))
-    progress = _Progress(found.due.parts + found.due.notes, note, clock)
+    progress = _Progress(found.due.parts + found.due.notes, notify, clock)
     for run, claims in claims_of.items():
         if any(due(claim).parts for claim in claims.values()):
             _Phase(storage, object_key(record.table, run, JOURNAL), claims, found).check(progress.step)
     return found
 
 
-def refusal(found: JournalCheck, storage: Storage, record: RunRecord) -> Refused | None:
+def journal_refusal(found: JournalCheck, storage: Storage, record: RunRecord) -> Refused | None:
     """The refusal to undo by an incomplete journal; None: it is complete."""
     if found.is_whole:
         return None
@@ -110,7 +110,7 @@ def refusal(found: JournalCheck, storage: Storage, record: RunRecord) -> Refused
     )
 
 
-def lack(found: JournalCheck, storage: Storage, record: RunRecord) -> RunFailed:
+def incomplete_error(found: JournalCheck, storage: Storage, record: RunRecord) -> RunFailed:
     """The error of an undo that was done without some parts of the journal."""
     parts = found.due.parts + found.due.notes
     return RunFailed(
@@ -215,9 +215,9 @@ def _read_ahead(read: Callable[[str], Checked], names: Iterable[str]) -> Iterato
 class _Progress:
     """Reports the number of objects read every few seconds: a large journal takes minutes."""
 
-    def __init__(self, planned: int, note: Callable[[str], None], clock: Callable[[], float]) -> None:
+    def __init__(self, planned: int, notify: Callable[[str], None], clock: Callable[[], float]) -> None:
         self._planned = planned
-        self._note = note
+        self._notify = notify
         self._clock = clock
         self._notified_at = clock()
         self._read = 0
@@ -227,4 +227,4 @@ class _Progress:
         self._read += 1
         if self._clock() - self._notified_at >= _NOTIFY_SECONDS:
             self._notified_at = self._clock()
-            self._note(f"checking the journal: {self._read:,} of {self._planned:,} parts")
+            self._notify(f"checking the journal: {self._read:,} of {self._planned:,} parts")

@@ -127,7 +127,7 @@ class Life(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Sight:
+class _Observation:
     """What a lease showed, since when (by the observer's clock), and whether it has changed before."""
 
     shown: tuple[object, ...]
@@ -140,7 +140,7 @@ class Watch:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._sights: dict[tuple[str, str], _Sight] = {}
+        self._sights: dict[tuple[str, str], _Observation] = {}
         self._silent: dict[tuple[str, str], float] = {}
 
     def poll(self, leases: LeaseRows, table: str) -> tuple[Lease, Life]:
@@ -163,7 +163,7 @@ class Watch:
         before = self._sights.get(key)
         if before is None or before.shown != shown:
             moved = before is not None and before.shown[0] == shown[0]
-            before = self._sights[key] = _Sight(shown, self._clock(), moved)
+            before = self._sights[key] = _Observation(shown, self._clock(), moved)
         here = _seconds_here(lease)
         silent = self._silent[key] = max(asked - before.since, here or 0.0)
         if silent >= lease.ttl:

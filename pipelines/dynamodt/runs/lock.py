@@ -48,7 +48,7 @@ def held_all(
     table: str,
     others: Sequence[str],
     run: str,
-    note: Callable[[str], None],
+    notify: Callable[[str], None],
     lease_replicas: int = 1,
     goal: str = "",
 ) -> Iterator[Held]:
@@ -60,7 +60,7 @@ def held_all(
         for name in sorted({table, *others}):
             owner = "" if name == table else table
             goal_here = goal if name == table else ""
-            taken[name] = stack.enter_context(held(leases, name, run, note, lease_replicas, owner, goal_here))
+            taken[name] = stack.enter_context(held(leases, name, run, notify, lease_replicas, owner, goal_here))
         own = taken.pop(table)
         yield Held(own, tuple((name, lease.token) for name, lease in taken.items()))
 
@@ -70,7 +70,7 @@ def held(
     leases: LeaseRows,
     table: str,
     run: str,
-    note: Callable[[str], None],
+    notify: Callable[[str], None],
     lease_replicas: int = 1,
     owner: str = "",
     goal: str = "",
@@ -81,7 +81,7 @@ def held(
     Raises Busy while a live holder has it. The lease of a process of this host that is gone is taken over at once, that
     of another silent holder after its duration, with a countdown.
     """
-    lease = acquire(leases, table, run, note, lease_replicas=lease_replicas, owner=owner, goal=goal)
+    lease = acquire(leases, table, run, notify, lease_replicas=lease_replicas, owner=owner, goal=goal)
     keeper = _Keeper(leases, lease)
     liveness._kept.add((table, lease.token))
     try:
@@ -97,7 +97,7 @@ def acquire(
     leases: LeaseRows,
     table: str,
     run: str,
-    note: Callable[[str], None],
+    notify: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     lease_replicas: int = 1,
@@ -119,11 +119,11 @@ def acquire(
         if known.is_over:
             mine = new_lease(table, seen.token + 1, run, time.time(), lease_replicas)._replace(owner=owner, goal=goal)
             if leases.take(mine, over=seen):
-                _note_take_over(seen, note)
+                _note_take_over(seen, notify)
                 return mine
         else:
             left = watch.left(leases, seen)
-            note(f"no heartbeat yet from {holder(seen)}: its lease on {table} ends in {left:.0f} s")
+            notify(f"no heartbeat yet from {holder(seen)}: its lease on {table} ends in {left:.0f} s")
             sleep(min(1.0, left))
 
 
@@ -184,9 +184,9 @@ def at_work(seen: Lease, after: str = "") -> Busy:
     )
 
 
-def _note_take_over(seen: Lease, note: Callable[[str], None]) -> None:
+def _note_take_over(seen: Lease, notify: Callable[[str], None]) -> None:
     if seen.run:
-        note(f"took the lease on {seen.table} over from {holder(seen)}, which is gone")
+        notify(f"took the lease on {seen.table} over from {holder(seen)}, which is gone")
 
 
 class _Keeper(threading.Thread):
@@ -231,7 +231,7 @@ def in_turn(
     leases: LeaseRows,
     table: str,
     options: RunOptions,
-    note: Callable[[str], None],
+    notify: Callable[[str], None],
     attempt: Callable[[], Done],
     clock: Clock = Clock(),
 ) -> Done:
@@ -243,7 +243,7 @@ def in_turn(
     patience = seconds("--wait-lock", options.wait_lock)
     if not patience or options.dry_run:
         return attempt()
-    turn = _Turn(leases, table, options.wait_lock, patience, note, clock)
+    turn = _Turn(leases, table, options.wait_lock, patience, notify, clock)
     while True:
         turn.wait()
         try:
@@ -267,7 +267,7 @@ class _Turn:
     table: str
     written: str
     patience: float
-    note: Callable[[str], None]
+    notify: Callable[[str], None]
     clock: Clock
     began: float = field(init=False)
     watch: Watch = field(init=False)
@@ -293,7 +293,7 @@ class _Turn:
             self._report(seen)
             self.pause()
         if self.notified[0]:
-            self.note(f"table {self.table} is free, after {self.waited:.0f} s")
+            self.notify(f"table {self.table} is free, after {self.waited:.0f} s")
             self.notified = ("", 0.0)
 
     def final(self, refused: Refused) -> bool:
@@ -323,4 +323,4 @@ class _Turn:
         if run == seen.run and self.clock.now() - when < _NOTE_SECONDS:
             return
         self.notified = seen.run, self.clock.now()
-        self.note(f"waited {self.waited:.0f} s of {self.written} for table {seen.table}: {holder(seen)} is at work")
+        self.notify(f"waited {self.waited:.0f} s of {self.written} for table {seen.table}: {holder(seen)} is at work")

@@ -28,15 +28,15 @@ from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unpre
 from dynamodt.runs.preflight import note_changed_files, note_other_key, refuse_unsafe, with_writers
 from dynamodt.runs.restored import refuse_other_rows, refuse_restored
 from dynamodt.runs.resume import (
-    accepted,
-    before,
     check_not_undoing,
     check_nothing_half_done,
     check_unfinished,
-    going_on,
+    partly_restored,
     reopened,
+    reopened_record,
+    versions_before,
 )
-from dynamodt.runs.stored_dead_letters import StoredDeadLetters, chosen
+from dynamodt.runs.stored_dead_letters import StoredDeadLetters, chosen_dead_letters
 from dynamodt.script.read import tables as all_tables
 from dynamodt.script.versions import is_reversible, newer_versions
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
@@ -92,8 +92,8 @@ class TableMigration:
         self.applied, runs = state.applied(table), state.runs(table)
         with_rows = options.runner != GLUE
         reopens = reopened(state, table, options.only, self.applied)
-        applied = before(self.applied, reopens)
-        runs = [going_on(reopens) if reopens and one.run == reopens.record.run else one for one in runs]
+        applied = versions_before(self.applied, reopens)
+        runs = [reopened_record(reopens) if reopens and one.run == reopens.record.run else one for one in runs]
         planned = plan_table(stage, folder, table, self.direction, to, applied, runs, with_rows, options.dry_run)
         lease = state.leases.read(table)
         planned = replace(with_writers(stage, planned, options), reopens=reopens, lease_token=lease.token)
@@ -140,7 +140,7 @@ def plan_migration(
     return migration
 
 
-def refused(
+def refused_together(
     stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions
 ) -> list[TableMigration]:
     """The plans of `up` for these tables, if one of them is refused: then none is started. Empty if none is; each table
@@ -232,7 +232,7 @@ def _check_partly_restored(planned: TablePlan, runs: Sequence[RunRecord], option
         for run in here
     )
     if not begun:
-        accepted(here, options)
+        partly_restored(here, options)
 
 
 def table_report(stage: Stage, migration: TableMigration, reports: Sequence[RunReport] = ()) -> TableReport:
@@ -284,7 +284,7 @@ def _refused(stage: Stage, migration: TableMigration) -> tuple[RunReport, ...]:
     return (replace(report, status="refused", error=str(migration.error)),)
 
 
-def noted(reports: list[TableReport], observer: Observer) -> list[TableReport]:
+def with_warnings(reports: list[TableReport], observer: Observer) -> list[TableReport]:
     """The reports, after a warning of each run that has succeeded with dead letters."""
     for report in reports:
         for sentence in tolerated_reported(report.versions):
@@ -317,7 +317,7 @@ def check_retriable(stage: Stage, state: State, record: RunRecord, options: RunO
         raise Refused(what, where=f"table {record.table}", hint=hint, run=run)
     if accepts:
         stored = StoredDeadLetters(state, open_storage(stage.connection, stage.storage), record)
-        chosen(stored, options.accept, record, stored.replaying)
+        chosen_dead_letters(stored, options.accept, record, stored.replaying)
 
 
 def _accepted_before(record: RunRecord) -> str:

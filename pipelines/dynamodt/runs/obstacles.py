@@ -106,7 +106,7 @@ def _writes(planned: TablePlan, versions: Sequence[VersionForecast], table: str)
 def _of_a_written_table(stage: Stage, table: TableSpec, writes: str) -> Iterator[Obstacle]:
     where = f"table {table.name}"
     if not stage.local:
-        yield from _recovery(stage, table)
+        yield from _missing_recovery(stage, table)
     if table.stream:
         yield Obstacle("stream", f"{where}: {writes} is a record of its stream")
     if table.replicas:
@@ -123,7 +123,7 @@ def _of_a_written_table(stage: Stage, table: TableSpec, writes: str) -> Iterator
         yield Obstacle("ttl", f"{where}: {what}")
 
 
-def _recovery(stage: Stage, table: TableSpec) -> Iterator[Obstacle]:
+def _missing_recovery(stage: Stage, table: TableSpec) -> Iterator[Obstacle]:
     """Point-in-time recovery that is off. On a protected stage `up` is refused for it, which `_refusals` lists."""
     try:
         on = has_point_in_time_recovery(stage.connection.of_table(table.name), name_in_requests(table.name))

@@ -251,7 +251,9 @@ def _check_catch_up(script: Script, catch_up: str) -> None:
 # ---------------------------------------------------------------- after a dry run
 
 
-def of_a_rehearsal(stage: Stage, folder: Path, reports: Sequence[TableReport], observer: Observer) -> list[TableReport]:
+def with_untried_notices(
+    stage: Stage, folder: Path, reports: Sequence[TableReport], observer: Observer
+) -> list[TableReport]:
     """The reports of a dry run, with a notice for each table that differs in the real run, since an earlier table
     inserts into it or into its versions' target. The observer is notified, too."""
     inserted: dict[str, tuple[str, int]] = {}  # by the table that receives them, where they come from

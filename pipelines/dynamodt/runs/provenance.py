@@ -51,7 +51,7 @@ def signed(options: RunOptions, folder: Path) -> RunOptions:
     return replace(options, by=options.by or of.by, commit=options.commit or of.commit)
 
 
-def of_a_continued_run(options: RunOptions) -> Provenance:
+def of_continued_run(options: RunOptions) -> Provenance:
     """The provenance of a continued run. A reason to accept dead letters is kept with them, and is not the run's."""
     of = provenance(options)
     return of._replace(reason="") if options.accept or options.accept_all else of

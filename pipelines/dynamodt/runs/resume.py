@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from dynamodt.state.state import State
 
 
-def targets(planned: TablePlan) -> list[str]:
+def target_tables(planned: TablePlan) -> list[str]:
     """The other tables that the plan's steps write to."""
     return sorted({step.target.name for step in planned.steps if step.target})
 
@@ -59,7 +59,7 @@ def check_free(state: State, stage: Stage, planned: TablePlan, options: RunOptio
     a deployed job. A dry run is never refused."""
     if options.dry_run:
         return
-    for table in (planned.table.name, *targets(planned)):
+    for table in (planned.table.name, *target_tables(planned)):
         check_not_leased(state.leases, table)
     check_unfinished(state, stage, planned, options)
 
@@ -202,7 +202,7 @@ def check_not_undoing(records: Iterable[RunRecord]) -> None:
             raise Refused(what, where=f"table {record.table}", hint=why[1], run=record.run)
 
 
-def accepted(records: Iterable[RunRecord], options: RunOptions) -> tuple[str, ...]:
+def partly_restored(records: Iterable[RunRecord], options: RunOptions) -> tuple[str, ...]:
     """The undone runs with items restored in part, which a new run would transform again. Raises Refused for them
     unless `accept_partly_restored` is set, or a later run has accepted them."""
     records = list(records)
@@ -306,12 +306,12 @@ def reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVe
     return Reopened(record, None if record.direction == "up" else reverted_by(state, record))
 
 
-def going_on(reopens: Reopened) -> RunRecord:
+def reopened_record(reopens: Reopened) -> RunRecord:
     """The record of a run that is reopened, as it is from then on: the script of a `down` may be corrected."""
     return replace(reopens.record, status=after(reopens.record.status, "reopen"))
 
 
-def before(applied: Mapping[int, AppliedVersion], reopens: Reopened | None) -> Mapping[int, AppliedVersion]:
+def versions_before(applied: Mapping[int, AppliedVersion], reopens: Reopened | None) -> Mapping[int, AppliedVersion]:
     """The applied versions without the effect of a run that is reopened."""
     if reopens is None:
         return applied

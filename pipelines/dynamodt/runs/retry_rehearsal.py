@@ -21,7 +21,7 @@ from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.history import goal
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.shown import key_line
-from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, chosen
+from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, chosen_dead_letters
 from dynamodt.script.attempt import Attempt, effect
 from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import write_units
@@ -50,12 +50,12 @@ def rehearse_retry(
     assert planned is not None and planned.steps
     storage = open_storage(stage.connection, stage.storage)
     stored = StoredDeadLetters(State(stage.connection, stage.state_table), storage, record)
-    left, accepted = _left(stored, options, record)
+    left, accepted = _outstanding(stored, options, record)
     tried = [one for one in left if one.line["step"] in ("transform", "write") and INSERTED_ROWS not in one.part.name]
     if len(tried) < len(left):
         what = "rows of items(), lines that cannot be read and writes in doubt are not tried"
         observer.notify(f"{counted(len(left) - len(tried), 'dead letter')} of {len(left):,}: {what}")
-    report = _tried(stage, planned, planned.steps[0], record, tried, accepted)
+    report = _replayable(stage, planned, planned.steps[0], record, tried, accepted)
     if report.counts.dead > accepted:
         number = report.counts.dead - accepted
         what = f"{counted(number, 'item')} could still not be transformed: {report.first_dead_letter}"
@@ -63,12 +63,14 @@ def rehearse_retry(
     return table_report(stage, migration, [report])
 
 
-def _left(stored: StoredDeadLetters, options: RunOptions, record: RunRecord) -> tuple[list[StoredDeadLetter], int]:
+def _outstanding(
+    stored: StoredDeadLetters, options: RunOptions, record: RunRecord
+) -> tuple[list[StoredDeadLetter], int]:
     """The dead letters that are neither accepted nor to be, and the number of the others."""
     everything = list(stored)
     parts: dict[str, list[Item] | None] = {}
     if options.accept or options.accept_all:
-        parts = json.loads(chosen(everything, options.accept, record, stored.replaying).content)["parts"]
+        parts = json.loads(chosen_dead_letters(everything, options.accept, record, stored.replaying).content)["parts"]
     keys = {part: None if listed is None else set(map(key_text, listed)) for part, listed in parts.items()}
 
     def stays(one: StoredDeadLetter) -> bool:
@@ -79,7 +81,7 @@ def _left(stored: StoredDeadLetters, options: RunOptions, record: RunRecord) -> 
     return left, len(everything) - len(left)
 
 
-def _tried(
+def _replayable(
     stage: Stage, planned: TablePlan, step: Step, record: RunRecord, tried: list[StoredDeadLetter], accepted: int
 ) -> RunReport:
     table, script = planned.table, step.script

@@ -31,7 +31,7 @@ _GRANTERS = 10  # as many connections as botocore keeps for a client
 
 OnProgress = Callable[[Totals], None]
 Tick = Callable[[], None]
-Note = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 def run(
@@ -176,22 +176,22 @@ def _require_beam(options: RunOptions) -> None:
     require(_BEAM, "beam", f"--runner {options.runner}", " (`--runner glue` runs without it)")
 
 
-def ready(options: RunOptions, note: Note) -> RunOptions:
-    """Prepare the runner, which may take a while and is reported to `note`; returns the options with `workers` set.
+def ready(options: RunOptions, notify: Notify) -> RunOptions:
+    """Prepare the runner, which may take a while and is reported to `notify`; returns the options with `workers` set.
 
     Raises UsageError for software that is missing on this machine, Refused or RunFailed for an unusable Spark.
     """
     _require_beam(options)
     if options.runner == "direct" and not options.beam_args:
         return options
-    return replace(options, workers=_engine(options, note).workers)
+    return replace(options, workers=_engine(options, notify).workers)
 
 
-def _engine(options: RunOptions, note: Note = lambda text: None) -> Any:
+def _engine(options: RunOptions, notify: Notify = lambda text: None) -> Any:
     from dynamodt.pipeline.process import bypass_proxy_for_beam, mute_beam
 
     bypass_proxy_for_beam()
     with mute_beam():
         from dynamodt.pipeline.engine import engine
 
-        return engine(options.runner, options.spark_master, note, options.beam_args)
+        return engine(options.runner, options.spark_master, notify, options.beam_args)

@@ -171,7 +171,7 @@ class Chosen(NamedTuple):
     items: int
 
 
-def chosen(
+def chosen_dead_letters(
     dead_letters: Iterable[StoredDeadLetter], keys: Sequence[str], record: RunRecord, replaying: bool = False
 ) -> Chosen:
     """The dead letters of these keys, or, without any, all that are outstanding and not accepted yet. There are none

@@ -18,9 +18,17 @@ from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, RunContext, Runner, is_governed, run_phases
 from dynamodt.runs.control import find_run
 from dynamodt.runs.dead_letters import samples
-from dynamodt.runs.history import goal, last_change, last_change_of_target, now, report_of, reverted_by, unrecorded
+from dynamodt.runs.history import (
+    goal,
+    last_change,
+    last_change_of_target,
+    now,
+    report_of,
+    reverted_by,
+    unrecorded_notice,
+)
 from dynamodt.runs.jobs import lease_replicas, new_run
-from dynamodt.runs.journal_check import JournalCheck, check_journal, lack, refusal
+from dynamodt.runs.journal_check import JournalCheck, check_journal, incomplete_error, journal_refusal
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.not_restored import (
     NotRestoredCounts,
@@ -52,11 +60,11 @@ def undo(
     """
     state = State(stage.connection, stage.state_table)
     record = find_run(state, tables, run, stage)
-    attempt = partial(_attempt, stage, state, record, options, observer, runner)
+    attempt = partial(_attempt_undo, stage, state, record, options, observer, runner)
     return in_turn(state.leases, record.table, options, observer.notify, attempt)
 
 
-def _attempt(
+def _attempt_undo(
     stage: Stage, state: State, record: RunRecord, options: RunOptions, observer: Observer, runner: Runner
 ) -> UndoReport:
     record = _checked(stage, record, options)
@@ -65,15 +73,15 @@ def _attempt(
     options = runner.ready(options, observer.notify)
     storage = open_storage(stage.connection, stage.storage)
     storage.check()
-    with _holding(state, record, options, observer) as (token, fences, base):
+    with _hold_tables(state, record, options, observer) as (token, fences, base):
         record = find_run(state, [record.table], record.run)  # as it is under the lease
         check_undoable(state, record)
         check_rows(stage, state, storage, record)
         check_begun(stage, state, storage, table)
         found = check_journal(state, storage, record, observer.notify)
-        refused = refusal(found, storage, record)
+        refused = journal_refusal(found, storage, record)
         if refused is not None and not options.partial:
-            return _not_begun(state, record, refused, options.dry_run)
+            return _refused_report(state, record, refused, options.dry_run)
         context = RunContext(stage, state, storage, options, observer, runner, token, fences)
         limit_budget(context, base, table, target)
         number, jobs = undo_jobs(context, record, table, target, base, partly=refused is not None)
@@ -81,7 +89,7 @@ def _attempt(
 
 
 @contextmanager
-def _holding(
+def _hold_tables(
     state: State, record: RunRecord, options: RunOptions, observer: Observer
 ) -> Iterator[tuple[int, tuple[Fence, ...], str]]:
     """Holds the run's table and its target: the lease's token, the other lease, and the prefix of the undo's phase
@@ -181,7 +189,7 @@ def _other_way(record: RunRecord) -> Hint:
     return "finish it (" + suggest(record.direction, table=record.table, to=goal(record)) + "), then: " + way
 
 
-def _not_begun(state: State, record: RunRecord, error: Refused, dry_run: bool) -> UndoReport:
+def _refused_report(state: State, record: RunRecord, error: Refused, dry_run: bool) -> UndoReport:
     """The report of an undo that is refused for an incomplete journal."""
     run = replace(report_of(record), status="refused", counts=Counts(), consumed=Units(), seconds=0.0, error=str(error))
     run = replace(run, dead_letters="", rehearsal=dry_run)
@@ -221,7 +229,7 @@ def undo_jobs(
         jobs = [
             replace(
                 like,
-                run=_under(base, record, undo_run(one.run, number, one.number)),
+                run=_phase_under(base, record, undo_run(one.run, number, one.number)),
                 splits=one.splits,
                 source=JournalSource(one.run, (one.since, one.until), partly),
             )
@@ -232,7 +240,7 @@ def undo_jobs(
         number += 1
 
 
-def _under(base: str, record: RunRecord, run: str) -> str:
+def _phase_under(base: str, record: RunRecord, run: str) -> str:
     """A phase's id below another run's, for a dry run."""
     return f"{base}{run.removeprefix(record.run)}"
 
@@ -334,11 +342,11 @@ class _Undo:
             left = gather_not_restored(context, self.jobs, self._not_restored_name())
             if error is None:
                 self._end(left.partly)
-                error = None if self.journal.is_whole else lack(self.journal, context.storage, record)
+                error = None if self.journal.is_whole else incomplete_error(self.journal, context.storage, record)
         except ServiceError as failed:  # it is reported as far as it is known
             error = error or failed
             if not context.options.dry_run:
-                context.observer.notify(unrecorded(f"the undo of run {record.run}", failed))
+                context.observer.notify(unrecorded_notice(f"the undo of run {record.run}", failed))
         status = self.record.status if not context.options.dry_run else "stopped" if error else "dry-run"
         run = RunReport(
             record.table,

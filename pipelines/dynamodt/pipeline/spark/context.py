@@ -105,7 +105,7 @@ _CLUSTER = re.compile(r"local-cluster\[\s*(?P<executors>\d+)\s*,\s*(?P<cores>\d+
 _started: tuple[str, Any] | None = None  # the master and the context that this process has started by itself
 
 
-def spark_context(master: str, note: Callable[[str], None]) -> Any:
+def spark_context(master: str, notify: Callable[[str], None]) -> Any:
     """The active SparkContext, or one that is started on `master` (empty: this machine's cores), which lives until the
     process ends or another master is asked for. A Spark that was not started here is never stopped.
 
@@ -120,7 +120,7 @@ def spark_context(master: str, note: Callable[[str], None]) -> Any:
     wanted = master or LOCAL
     if _started is None or active is None or _started[0] != wanted:
         stop()
-        _start(kind, wanted, note)
+        _start(kind, wanted, notify)
     assert _started is not None
     return _started[1]
 
@@ -142,11 +142,11 @@ def stop() -> None:
         discard_jars()
 
 
-def _start(kind: Any, master: str, note: Callable[[str], None]) -> None:
+def _start(kind: Any, master: str, notify: Callable[[str], None]) -> None:
     global _started
     check_java()
-    path = jar(note)
-    note(f"starting Spark on {master}")
+    path = jar(notify)
+    notify(f"starting Spark on {master}")
     try:
         context = _launched(kind, settings(master, path))
     except Exception as error:  # whatever Spark and its JVM raise

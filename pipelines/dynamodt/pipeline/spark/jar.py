@@ -48,7 +48,7 @@ def exit_code_of(act: Callable[[], object]) -> int:
     return 0
 
 
-def jar(note: Callable[[str], None] = say, pom: Path = POM, cache: Path | None = None) -> Path:
+def jar(notify: Callable[[str], None] = say, pom: Path = POM, cache: Path | None = None) -> Path:
     """The jar, built first where it is not there yet (about a minute, and half a gigabyte in Maven's own cache).
 
     Raises UsageError when Java or Maven is missing, or a jar that was named (DYNAMODT_SPARK_JAR) is; RunFailed, with
@@ -61,7 +61,7 @@ def jar(note: Callable[[str], None] = say, pom: Path = POM, cache: Path | None =
     if given:
         raise UsageError(f"there is no jar at {path}", where=GIVEN, hint=f"unset {GIVEN}: the jar is built then")
     check_java()  # Maven is Java
-    note("building Beam's Spark runner with Maven (once; a minute or two)")
+    notify("building Beam's Spark runner with Maven (once; a minute or two)")
     _build(pom, path)
     return path
 
