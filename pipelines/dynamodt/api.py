@@ -40,6 +40,7 @@ from dynamodt.runs import prepare as preparing
 from dynamodt.runs import runner as engine
 from dynamodt.runs import show as showing
 from dynamodt.runs import undo as undoing
+from dynamodt.runs.context import Project
 from dynamodt.runs.control import find_run, run_states, version_states, with_younger
 from dynamodt.runs.cost import Spending
 from dynamodt.runs.execute import migrate
@@ -49,7 +50,6 @@ from dynamodt.runs.lock import in_turn
 from dynamodt.runs.migration import (
     TableMigration,
     check_retriable,
-    hold_back,
     plan_migration,
     refused_together,
     table_report,
@@ -59,11 +59,10 @@ from dynamodt.runs.options import GLUE, SAMPLE, Command, Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder, as_watcher
 from dynamodt.runs.preflight import with_untried_notices
 from dynamodt.runs.provenance import signed
-from dynamodt.runs.resume import check_free, not_unfinished
+from dynamodt.runs.resume import not_unfinished
 from dynamodt.runs.retry_rehearsal import rehearse_retry
 from dynamodt.runs.show import RunDetails
 from dynamodt.runs.validation import Validation
-from dynamodt.script.read import read_versions, tables
 from dynamodt.script.versions import statuses
 from dynamodt.state.state import State
 
@@ -92,38 +91,36 @@ def up(
 ) -> list[TableReport]:
     """Migrate tables up to version `to` (default: the latest). All are checked before the first is started: if one is
     refused, none is. Once started, they are independent of each other's errors; those of a dry run always are."""
-    chosen = _chosen(stage, folder, names)
+    project = Project(stage, folder, signed(options, folder), observer)
+    chosen = project.tables(names)
     if options.runner == GLUE:
-        return _on_glue(stage, folder, Command("up", tables=tuple(names), to=to, options=options), chosen, observer)
-    if len(chosen) > 1 and not options.dry_run and (plans := refused_together(stage, folder, chosen, to, options)):
-        return [table_report(stage, plan) for plan in plans]
-    options, spending = signed(options, folder), Spending()
-    found = [migrate(stage, folder, name, "up", to, options, observer, engine, spending) for name in chosen]
-    return with_untried_notices(stage, folder, found, observer) if options.dry_run else with_warnings(found, observer)
+        return _on_glue(project, Command("up", tables=tuple(names), to=to, options=options), chosen)
+    if len(chosen) > 1 and not options.dry_run and (plans := refused_together(project, chosen, to)):
+        return [table_report(project, plan) for plan in plans]
+    spending = Spending()
+    found = [migrate(project, name, "up", to, engine, spending) for name in chosen]
+    return with_untried_notices(project, found) if options.dry_run else with_warnings(found, observer)
 
 
 def down(
     stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions, observer: Observer
 ) -> list[TableReport]:
     """Roll tables back to version `to` (default: by one; 0: to before the first)."""
+    project = Project(stage, folder, signed(options, folder), observer)
     chosen = [stage.names.real(name) for name in names]
     if options.runner == GLUE:
-        return _on_glue(stage, folder, Command("down", tables=tuple(names), to=to, options=options), chosen, observer)
-    options = signed(options, folder)
-    return with_warnings(
-        [migrate(stage, folder, name, "down", to, options, observer, engine) for name in chosen], observer
-    )
+        return _on_glue(project, Command("down", tables=tuple(names), to=to, options=options), chosen)
+    return with_warnings([migrate(project, name, "down", to, engine, Spending()) for name in chosen], observer)
 
 
 def undo(
     stage: Stage, folder: Path, names: Sequence[str], run: str, options: RunOptions, observer: Observer
 ) -> UndoReport:
     """Undo a run of these tables by its journal; see `runs.undo.undo`."""
-    chosen = _chosen(stage, folder, names)
+    project = Project(stage, folder, options, observer)
     if options.runner == GLUE:
-        record = undoing.undoable(stage, chosen, run, options, observer)
-        return on_glue.undo(stage, folder, record, options, as_watcher(observer))
-    return undoing.undo(stage, chosen, run, signed(options, folder), observer, engine)
+        return on_glue.undo(project, undoing.undoable(project, project.tables(names), run))
+    return undoing.undo(replace(project, options=signed(options, folder)), project.tables(names), run, engine)
 
 
 def retry(
@@ -134,22 +131,16 @@ def retry(
     without a dead letter, Refused where nothing is left to retry."""
     if (options.accept or options.accept_all) and not options.reason:
         raise UsageError("what is accepted needs a reason", where="--accept", hint="add it: --reason TEXT")
-    state = State(stage.connection, stage.state_table)
-    record = find_run(state, _chosen(stage, folder, names), run, stage)
-
-    def retriable() -> None:
-        check_retriable(stage, state, find_run(state, [record.table], record.run), options)
-
-    in_turn(state.leases, record.table, options, observer.notify, retriable)
-    options = replace(options, only=record.run)
+    project = Project(stage, folder, signed(options, folder), observer)
+    record = find_run(project, project.tables(names), run)
+    in_turn(project, record.table, lambda: check_retriable(project, find_run(project, [record.table], record.run)))
+    project = replace(project, options=replace(project.options, only=record.run))
     if options.dry_run:
-        return [rehearse_retry(stage, folder, record, options, observer)]
+        return [rehearse_retry(project, record)]
     if options.runner == GLUE:
-        request = Command("retry", tables=(record.table,), run=record.run, options=options)
-        move = plan_migration(stage, folder, record.table, record.direction, goal(record), options, observer)
-        return _in_job(stage, folder, request, [move], observer)
-    to, options = goal(record), signed(options, folder)
-    report = migrate(stage, folder, record.table, record.direction, to, options, observer, engine)
+        request = Command("retry", tables=(record.table,), run=record.run, options=replace(options, only=record.run))
+        return _in_job(project, request, [plan_migration(project, record.table, record.direction, goal(record))])
+    report = migrate(project, record.table, record.direction, goal(record), engine, Spending())
     if report.error is None and not report.versions:
         raise not_unfinished(record.run)
     return with_warnings([report], observer)
@@ -157,18 +148,20 @@ def retry(
 
 def history(stage: Stage, folder: Path, names: Sequence[str]) -> dict[str, list[RunRecord]]:
     """All runs of the tables, the oldest first."""
-    state = State(stage.connection, stage.state_table)
-    return {name: state.runs(name) for name in _chosen(stage, folder, names)}
+    project = Project(stage, folder)
+    return {name: project.state.runs(name) for name in project.tables(names)}
 
 
 def show(stage: Stage, folder: Path, names: Sequence[str], run: str) -> RunDetails:
     """One run of these tables; see `runs.show.details`."""
-    return showing.details(stage, _chosen(stage, folder, names), run)
+    project = Project(stage, folder)
+    return showing.details(project, project.tables(names), run)
 
 
 def keys_to_accept(stage: Stage, folder: Path, names: Sequence[str], run: str) -> Iterator[str]:
     """The keys of a run's dead letters, as `retry` accepts them; see `runs.show.keys_of`."""
-    return showing.keys_of(stage, _chosen(stage, folder, names), run)
+    project = Project(stage, folder)
+    return showing.keys_of(project, project.tables(names), run)
 
 
 def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
@@ -183,10 +176,10 @@ def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
 
 def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus]:
     """Which versions of the tables are applied, pending, running, unfinished, edited or missing."""
-    state = State(stage.connection, stage.state_table)
-    found = [_status(stage, state, folder, name) for name in _chosen(stage, folder, names)]
-    found += [] if names else running.without_files(state, stage, [one.table for one in found])
-    return [with_younger(one, younger(stage, one.table, state.runs(one.table))) for one in found]
+    project = Project(stage, folder)
+    found = [_status(project, name) for name in project.tables(names)]
+    found += [] if names else running.without_files(project, [one.table for one in found])
+    return [with_younger(one, younger(stage, one.table, project.state.runs(one.table))) for one in found]
 
 
 def forecast(
@@ -194,7 +187,8 @@ def forecast(
 ) -> list[TableForecast]:
     """The estimated reads, writes, duration and cost of the tables' pending versions up to `to`, by a random sample of
     that many items, and the obstacles; nothing is written. An error of one table is in its forecast."""
-    return [forecasting.forecast(stage, folder, name, to, options, sample) for name in _chosen(stage, folder, names)]
+    project = Project(stage, folder, options)
+    return [forecasting.forecast(project, name, to, sample) for name in project.tables(names)]
 
 
 def validate(folder: Path, names: Sequence[str] = ()) -> Validation:
@@ -206,19 +200,19 @@ def stamp(
     stage: Stage, folder: Path, name: str, to: int, observer: Observer, options: RunOptions = RunOptions()
 ) -> TakeOver:
     """Record that versions 1 to `to` of a table are applied, with who and why of the options; see `runs.baseline`."""
-    return baseline.stamp(stage, folder, stage.names.real(name), to, observer, signed(options, folder))
+    return baseline.stamp(Project(stage, folder, signed(options, folder), observer), stage.names.real(name), to)
 
 
 def repair(stage: Stage, folder: Path, name: str, to: int | None, observer: Observer, options: RunOptions) -> TakeOver:
     """Accept the edits of a table's applied versions, with who and why of the options; see `runs.baseline`."""
-    return baseline.repair(stage, folder, stage.names.real(name), to, observer, signed(options, folder))
+    return baseline.repair(Project(stage, folder, signed(options, folder), observer), stage.names.real(name), to)
 
 
 def import_history(
     stage: Stage, folder: Path, name: str, observer: Observer, options: RunOptions = RunOptions()
 ) -> TakeOver:
     """Import a table's record of dynamo-data-transform, with who and why of the options; see `runs.baseline`."""
-    return baseline.import_history(stage, folder, stage.names.real(name), observer, signed(options, folder))
+    return baseline.import_history(Project(stage, folder, signed(options, folder), observer), stage.names.real(name))
 
 
 def control_run(stage: Stage, name: str, command: str, limits: Units = Units()) -> Lease:
@@ -228,19 +222,19 @@ def control_run(stage: Stage, name: str, command: str, limits: Units = Units()) 
 
 def runs(stage: Stage, folder: Path, names: Sequence[str]) -> list[RunState]:
     """The runs of the tables with their present status, the newest first."""
-    state = State(stage.connection, stage.state_table)
-    found = [run for name in _chosen(stage, folder, names) for run in run_states(state, name)]
+    project = Project(stage, folder)
+    found = [run for name in project.tables(names) for run in run_states(project.state, name)]
     return sorted(found, key=lambda one: one.record.run, reverse=True)
 
 
 def follow(stage: Stage, folder: Path, names: Sequence[str], watcher: ProgressRecorder) -> list[RunReport]:
     """Follow the active runs of the tables until they end; see `runs.control.follow_runs`."""
-    state = State(stage.connection, stage.state_table)
+    project = Project(stage, folder)
 
     def count_items(name: str) -> int:
         return tables_of_stage.describe(stage.connection, name).item_count
 
-    return running.follow_runs(state, _chosen(stage, folder, names), count_items, watcher)
+    return running.follow_runs(project.state, project.tables(names), count_items, watcher)
 
 
 def prepare(
@@ -248,21 +242,22 @@ def prepare(
 ) -> PreparedRef:
     """Run a version's `prepare` and store its rows, here or in the deployed job. A dry run only counts them. Of the
     options, the runner, the dry run and the limits of reads apply."""
-    table = stage.names.real(name)
-    script = next((s for s in read_versions(folder / "transforms", table, stage.names) if s.sequence == version), None)
+    project, table = Project(stage, folder, options, observer), stage.names.real(name)
+    script = next((one for one in project.versions(table) if one.sequence == version), None)
     if script is None:
         raise UsageError(f"there is no version {version} of {name}", hint=suggest("status", table=name))
     if not script.has_prepare:
         raise UsageError("the version has no prepare function", where=script.path, hint="it needs no prepared data")
     if options.runner == GLUE:
         stage = with_names(stage, folder, (table, *named_in(script, folder)))
-        return on_glue.prepare(stage, folder, script, options, as_watcher(observer))
-    return preparing.prepare(stage, folder, script, observer, options)
+        return on_glue.prepare(replace(project, stage=stage), script)
+    return preparing.prepare(project, script)
 
 
 def unprepared(stage: Stage, folder: Path, name: str, at: int) -> int:
     """The first version of a table above `at` whose prepared data is missing; 0: none."""
-    return planning.unprepared(stage, read_versions(folder / "transforms", stage.names.real(name), stage.names), at)
+    project = Project(stage, folder)
+    return planning.unprepared(project, project.versions(stage.names.real(name)), at)
 
 
 def check(
@@ -274,7 +269,8 @@ def check(
     reading: RunOptions = RunOptions(),
 ) -> list[TableCheck]:
     """Try versions of tables on samples of their items; see `checks.check`. Of `reading`, the limits of reads apply."""
-    return check_tables(stage, folder, _chosen(stage, folder, names), options, reading, observer.notify)
+    project = Project(stage, folder, reading, observer)
+    return check_tables(project, project.tables(names), options)
 
 
 def declare(
@@ -336,38 +332,25 @@ def create(folder: Path, name: str, title: str, dry_run: bool = False) -> list[P
     return scaffold.create(folder / "transforms", name, title, keys_here(folder).get(name, ()), dry_run=dry_run)
 
 
-def _chosen(stage: Stage, folder: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """The real names of these tables, or of all that have a folder. Raises UsageError if there is none."""
-    if found := tuple(map(stage.names.real, names)) or tables(folder / "transforms", stage.names):
-        return found
-    hint = "name the table: --table TABLE; or begin with one: " + suggest("init", table="users")
-    raise UsageError("transforms/ holds no table", hint=hint)
-
-
-def _status(stage: Stage, state: State, folder: Path, name: str) -> TableStatus:
+def _status(project: Project, name: str) -> TableStatus:
     """The status of one table; a fault of its folder is in `error`."""
-    applied = state.applied(name)
+    applied = project.state.applied(name)
     at = max(applied, default=0)
     try:
-        versions = statuses(read_versions(folder / "transforms", name, stage.names), applied)
+        versions = statuses(project.versions(name), applied)
     except ScriptError as error:
         return TableStatus(name, at, (), error)
-    return TableStatus(name, at, version_states(state, name, versions, applied))
+    return TableStatus(name, at, version_states(project.state, name, versions, applied))
 
 
-def _on_glue(
-    stage: Stage, folder: Path, request: Command, tables: Sequence[str], observer: Observer
-) -> list[TableReport]:
+def _on_glue(project: Project, request: Command, tables: Sequence[str]) -> list[TableReport]:
     """Migrates the tables in the deployed job. It is given the tables as they were typed, so that the same command
     finds it again."""
     direction: Direction = "up" if request.command == "up" else "down"
-    on_glue.wait_for_others(stage, folder, tables, request, as_watcher(observer))
-    plans = [plan_migration(stage, folder, name, direction, request.to, request.options, observer) for name in tables]
-    return _in_job(stage, folder, request, plans, observer)
+    on_glue.wait_for_others(project, tables, request)
+    return _in_job(project, request, [plan_migration(project, name, direction, request.to) for name in tables])
 
 
-def _in_job(
-    stage: Stage, folder: Path, request: Command, plans: Sequence[TableMigration], observer: Observer
-) -> list[TableReport]:
-    reports = on_glue.migrate(stage, folder, plans, request, as_watcher(observer), check_free, hold_back)
-    return with_warnings([table_report(stage, plan, reports.get(plan.table, ())) for plan in plans], observer)
+def _in_job(project: Project, request: Command, plans: Sequence[TableMigration]) -> list[TableReport]:
+    reports = on_glue.migrate(project, plans, request)
+    return with_warnings([table_report(project, plan, reports.get(plan.table, ())) for plan in plans], project.observer)

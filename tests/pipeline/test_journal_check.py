@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -23,8 +25,12 @@ def record_of(job: Job) -> RunRecord:
     return RunRecord("things", job.run, 1, "change", "up", "", "succeeded", "now", splits=job.splits, journal=True)
 
 
+def project_of(bench: Bench, notify: Callable[[str], None]) -> Any:
+    return SimpleNamespace(state=bench.state, storage=bench.storage, observer=SimpleNamespace(notify=notify))
+
+
 def found_in(bench: Bench, job: Job) -> JournalCheck:
-    return check_journal(bench.state, bench.storage, record_of(job), lambda text: None)  # type: ignore[arg-type]
+    return check_journal(project_of(bench, lambda text: None), record_of(job))
 
 
 def files(bench: Bench, job: Job) -> list[Path]:
@@ -146,5 +152,5 @@ def test_a_large_journal_tells_how_far_it_is(bench: Bench, job: Job) -> None:
     told: list[str] = []
     moments = iter(range(0, 1000, 20))
     parts = len(files(bench, job))
-    check_journal(bench.state, bench.storage, record_of(job), told.append, lambda: next(moments))  # type: ignore[arg-type]
+    check_journal(project_of(bench, told.append), record_of(job), lambda: next(moments))
     assert told[0] == f"checking the journal: 1 of {parts} parts" and len(told) == parts

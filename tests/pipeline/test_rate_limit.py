@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 from math import inf
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -347,7 +348,8 @@ def test_an_index_that_limits_the_run_is_reported(options: RunOptions, said: boo
     state, notes = FakeState(), list[str]()
     state.leases.take(Lease("things", 1, "run"), over=Lease("things", 0))
     observer = SimpleNamespace(notify=notes.append)
-    context = RunContext(STAGE, state, None, options, observer, None, token=1)  # type: ignore[arg-type]
+    context = RunContext(STAGE, Path(), options, observer, runner=None, token=1)  # type: ignore[arg-type]
+    vars(context)["state"] = state
     limit_budget(context, "run", replace(SPEC, write_units=20, limiting_index="by-email"), None)
     assert ["at most 10 WCU/s" in note and "the index by-email of table things" in note for note in notes] == [
         True
@@ -366,7 +368,8 @@ class Scaled:
         self.state = FakeState()
         self.state.leases.take(Lease("things", 1, "run"), over=Lease("things", 0))
         observer = SimpleNamespace(notify=self.notes.append)
-        self.context = RunContext(STAGE, self.state, None, options, observer, None, token=1)  # type: ignore[arg-type]
+        self.context = RunContext(STAGE, Path(), options, observer, runner=None, token=1)  # type: ignore[arg-type]
+        vars(self.context)["state"] = self.state
         table = replace(SPEC, read_units=capacity.get("rcu", 0), write_units=capacity.get("wcu", 0))
         limit_budget(self.context, "run", table, None)
 

@@ -13,6 +13,7 @@ from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Connection, Stage, StorageSpec
 from dynamodt.runs import migration
+from dynamodt.runs.context import Project
 from dynamodt.runs.migration import TableMigration, hold_back
 from dynamodt.runs.preflight import with_untried_notices
 
@@ -64,11 +65,11 @@ def test_a_dry_run_names_what_a_table_before_would_have_inserted(tmp_path: Path)
         for name, each in pending.items()
     ]
     told: list[str] = []
-    observer: Any = SimpleNamespace(notify=told.append)
-    found = with_untried_notices(STAGE, tmp_path, reports, observer)
+    project = Project(STAGE, tmp_path, observer=SimpleNamespace(notify=told.append))  # type: ignore[arg-type]
+    found = with_untried_notices(project, reports)
     said = {report.table: report.notices for report in found}
     assert [table for table, notices in said.items() if notices] == ["bbb", "ccc"]
     assert "version 2 of table aaa inserts into table ccc" in said["bbb"][0] and "try table ccc again" in said["ccc"][0]
     assert told == [f"warning: {sentence}" for sentence in (*said["bbb"], *said["ccc"])]
-    none = with_untried_notices(STAGE, tmp_path, reports[2:], observer)
+    none = with_untried_notices(project, reports[2:])
     assert [report.notices for report in none] == [(), (), ()]

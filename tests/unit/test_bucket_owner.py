@@ -27,6 +27,7 @@ from dynamodt.model.runs import ExportSource, Script
 from dynamodt.model.tables import Connection, Stage, StorageSpec
 from dynamodt.pipeline.resources import Resources
 from dynamodt.runs import exports
+from dynamodt.runs.context import Project
 from dynamodt.runs.exports import owner_of
 from dynamodt.runs.prepare import PreparationContext
 from dynamodt.state.storage import open_storage, with_owner
@@ -162,7 +163,8 @@ def test_an_emulator_is_asked_for_no_account(here: Connection, sent: Sent, tmp_p
 
 def test_an_authors_client_reads_buckets_of_any_account(here: Connection, sent: Sent, tmp_path: Path) -> None:
     script = Script("users", 1, "v1", "", "", tmp_path.as_posix())
-    PreparationContext(Stage("prod", here, SPEC), tmp_path, script).client("s3").head_bucket(Bucket="countries")
+    project = Project(Stage("prod", here, SPEC), tmp_path)
+    PreparationContext(project, script).client("s3").head_bucket(Bucket="countries")
     assert sent.named == {""}
 
 

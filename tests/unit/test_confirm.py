@@ -26,7 +26,7 @@ DOWN = Request("down", "prod", ("users",))
 def effects(monkeypatch: pytest.MonkeyPatch) -> list[migration.Effect]:
     """What the command will do."""
     found = [migration.Effect(EFFECT, "v2 split", 1)]
-    monkeypatch.setattr(migration, "effects", lambda stage, folder, request: found)
+    monkeypatch.setattr(migration, "effects", lambda project, request: found)
     return found
 
 

@@ -80,9 +80,10 @@ def test_a_table_of_another_account_needs_a_policy_for_its_role(tmp_path: Path, 
     (tmp_path / "dynamodt.toml").write_text(text, encoding="utf-8")
     deployed = DeployedJob.__new__(DeployedJob)
     deployed.stage = replace(AWAY, connection=Connection("us-east-1", table_roles=(("arn:users", "arn:role"),)))
-    deployed.check_roles(tmp_path, ["orders"])
+    deployed.project = SimpleNamespace(folder=tmp_path)  # type: ignore[assignment]
+    deployed.check_roles(["orders"])
     with nullcontext() if policies else pytest.raises(Refused, match="may not assume the role arn:role"):
-        deployed.check_roles(tmp_path, ["arn:users"])
+        deployed.check_roles(["arn:users"])
 
 
 class NoAnswers:
@@ -119,9 +120,9 @@ def test_an_export_that_the_role_may_not_read_is_refused_before_the_job_starts(
         )
     monkeypatch.setattr("dynamodt.deploy.on_glue.may_read", lambda *asked: may)
     deployed = DeployedJob.__new__(DeployedJob)
-    deployed.stage = AWAY
+    deployed.stage, deployed.project = AWAY, SimpleNamespace(folder=tmp_path)  # type: ignore[assignment]
     deployed._glue = SimpleNamespace(role=lambda: "arn:aws:iam::1:role/jobs")  # type: ignore[assignment]
     with pytest.raises(Refused, match="the role of the job") if refused else nullcontext() as caught:
-        deployed.check_export(tmp_path, place)
+        deployed.check_export(place)
     if caught is not None:
         assert caught.value.where == place and "policy_arns" in caught.value.hint

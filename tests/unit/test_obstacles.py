@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,6 @@ from dynamodt.runs import obstacles
 from dynamodt.runs.estimate import Span, VersionEstimate
 from dynamodt.runs.forecast import VersionForecast
 from dynamodt.runs.obstacles import obstacles_of
-from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 from tests.unit.estimated import HALF, read
 
@@ -50,7 +50,7 @@ def found(folder: Any, monkeypatch: pytest.MonkeyPatch, recovery: Any, consumers
     monkeypatch.setattr(obstacles, "consumers", lambda *_: consumers)
     planned = TablePlan(TABLE, "up", (Step(read(folder, HALF), None, None),), 0, ())
     versions = [VersionForecast(1, "change", ESTIMATE)]
-    shown = obstacles_of(STAGE, NoRuns(), planned, RunOptions(), None, versions)  # type: ignore[arg-type]
+    shown = obstacles_of(SimpleNamespace(stage=STAGE, state=NoRuns()), planned, None, versions)  # type: ignore[arg-type]
     assert not any(one.stops for one in shown)
     return [f"{one.kind}: {one.text.removeprefix('table things: ')}" for one in shown]
 

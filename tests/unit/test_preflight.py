@@ -19,6 +19,7 @@ from dynamodt.model.runs import RunRecord, Script
 from dynamodt.model.tables import Connection, IndexKey, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.runs import plan as planner
 from dynamodt.runs import preflight
+from dynamodt.runs.context import Project
 from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
@@ -286,7 +287,7 @@ def test_the_table_of_the_state_is_refused(
     monkeypatch.setattr(planner, "_check_adopted", lambda stage, spec, runs: None)
     stage = replace(STAGE, other_state_tables=("state-of-dev",))
     with pytest.raises(Refused, match=f"{state_table} is a table of dynamodt's own state"):
-        plan_table(stage, tmp_path, name, "up", None, {})
+        plan_table(Project(stage, tmp_path), name, "up", None, {})
 
 
 class Notes(ProgressRecorder):
@@ -323,7 +324,7 @@ def test_a_table_that_is_not_active_is_refused_the_target_too(
         planner, "_check_adopted", lambda stage, spec, runs: None
     )  # asks the state table, of which none is here
     with pytest.raises(Refused, match=status) as caught:
-        plan_table(STAGE, tmp_path, "users", "up", None, {})
+        plan_table(Project(STAGE, tmp_path), "users", "up", None, {})
     assert caught.value.where == f"table {unfit}"
 
 

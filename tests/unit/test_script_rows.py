@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from dynamodt.model.runs import Job, RowsSource, Script
 from dynamodt.model.tables import Connection, Direction, IndexKey, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline.read import row_pages
 from dynamodt.runs import plan
+from dynamodt.runs.context import Project
 from dynamodt.script.apply import check_same_rows, checked_rows, item_rows
 
 TABLE = TableSpec("plans", (KeyAttribute("id", "N"), KeyAttribute("at", "S")))
@@ -63,7 +65,7 @@ def test_rows_that_an_index_refuses_by_now_can_still_be_deleted() -> None:
     rows = replace(rows, text=rows.text + "def transform_down(item):\n    return item\n", has_down=True)
 
     def read(direction: Direction) -> tuple[str, int]:
-        began = plan._step(stage, indexed, rows, direction, True, None).began
+        began = plan._step(Project(stage, Path()), indexed, rows, direction, None).began
         job = Job("run", stage, indexed, rows, direction, 1, source=RowsSource())
         return began["items"], sum(len(page.images) for page in row_pages(job, Claim(0, 1), item_rows(rows)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,7 +72,9 @@ class Elsewhere:
     def attempt(self, attempt: Callable[[], str], wait_lock: str = "10m", dry_run: bool = False) -> str:
         options = RunOptions(wait_lock=wait_lock, dry_run=dry_run)
         clock = Clock(lambda: self.now, self.sleep)
-        return in_turn(self.state.leases, "things", options, self.notes.append, attempt, clock)  # type: ignore[arg-type]
+        observer = SimpleNamespace(notify=self.notes.append)
+        project = SimpleNamespace(state=self.state, options=options, observer=observer)
+        return in_turn(project, "things", attempt, clock)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ The items come from random segments of a scan, an export in S3, or a file.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,24 +20,19 @@ from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError, fil
 from dynamodt.export.datafiles import DataFile, DataReader
 from dynamodt.export.objects import S3Objects
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import Image, Stage, TableSpec
+from dynamodt.model.tables import Image, TableSpec
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
+from dynamodt.runs.context import Project
 from dynamodt.runs.estimate import sampled
 from dynamodt.runs.exports import open_export
 from dynamodt.runs.jobs import just_held
-from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import usable_table
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
-from dynamodt.script.read import read_versions
 from dynamodt.script.samples import read_images, sample_path, sample_text, version_of
 from dynamodt.state import prepared
 from dynamodt.state.runs import unfinished
-from dynamodt.state.state import State
-from dynamodt.state.storage import open_storage
-
-Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -55,24 +50,21 @@ class CheckOptions:
     seconds: float = 10.0
 
 
-def check_table(
-    stage: Stage, folder: Path, name: str, options: CheckOptions, reading: RunOptions, notify: Notify
-) -> TableCheck:
+def check_table(project: Project, name: str, options: CheckOptions) -> TableCheck:
     """One table's versions, checked; nothing is written but the sample with `save`. `name` is the table's real name;
-    `reading` limits the reads.
+    the project's options limit the reads.
 
     Raises ScriptError for files that are not versions, UsageError for a version or file that does not exist,
     ServiceError.
     """
-    scripts = read_versions(folder / "transforms", name, stage.names)
-    table = usable_table(stage, name)
-    state = State(stage.connection, stage.state_table)
+    scripts, state = project.versions(name), project.state
+    table = usable_table(project.stage, name)
     applied, half_done = state.applied(name), [run for run in state.runs(name) if unfinished(run.status)]
     at = max(applied, default=0)
     chosen = _chosen(scripts, at, options.version)
-    sample = _sample(stage, table, options, reading, just_held(state.leases.read(name)))
-    saved = _saved(stage, folder, table, sample, at) if options.save else ""
-    checking = _Checking(stage, table, scripts, options, notify)
+    sample = _sample(project, table, options, just_held(state.leases.read(name)))
+    saved = _saved(project, table, sample, at) if options.save else ""
+    checking = _Checking(project, table, scripts, options)
     with mute_beam(), Elsewhere() as elsewhere:
         versions, notices = checking.versions(chosen, sample, at, elsewhere)
     if half_done and not options.items:
@@ -86,19 +78,12 @@ def check_table(
     )  # fmt: skip
 
 
-def check_tables(
-    stage: Stage,
-    folder: Path,
-    names: Sequence[str],
-    options: CheckOptions,
-    reading: RunOptions,
-    notify: Notify,
-) -> list[TableCheck]:
+def check_tables(project: Project, names: Sequence[str], options: CheckOptions) -> list[TableCheck]:
     """Several tables; the error that ends a table's check is in its result."""
     found: list[TableCheck] = []
     for name in names:
         try:
-            found.append(check_table(stage, folder, name, options, reading, notify))
+            found.append(check_table(project, name, options))
         except DynamodtError as error:
             found.append(TableCheck(name, 0, "", 0, error=error))
     return found
@@ -116,43 +101,43 @@ def _chosen(scripts: Sequence[Script], at: int, version: int | None) -> tuple[Sc
     return found
 
 
-def _sample(stage: Stage, table: TableSpec, options: CheckOptions, reading: RunOptions, consistent: bool) -> Sample:
+def _sample(project: Project, table: TableSpec, options: CheckOptions, consistent: bool) -> Sample:
     if options.items:
         return of_file(Path(options.items), table)
     if options.export:
-        files, objects = open_export(stage, table, options.export)
+        files, objects = open_export(project.stage, table, options.export)
         return of_export(files, objects, table, options.export, options.sample)
-    found = sampled(stage, table, options.sample, reading, consistent)
+    found = sampled(project.stage, table, options.sample, project.options, consistent)
     where = "a scan of the whole table" if found.whole else "random segments of a scan"
     return Sample(list(found.images), where, found.whole, read_units=found.read_units)
 
 
-def _saved(stage: Stage, folder: Path, table: TableSpec, sample: Sample, at: int) -> str:
+def _saved(project: Project, table: TableSpec, sample: Sample, at: int) -> str:
     """Keeps the sample with its values replaced, and returns the file's name. Raises UsageError without items."""
+    names = project.stage.names
     if not sample.images:
         hint = "put items into the table, or name a file of them: --items FILE.jsonl"
-        raise UsageError("there is no item to save", where=f"table {stage.names.shown(table.name)}", hint=hint)
+        raise UsageError("there is no item to save", where=f"table {names.shown(table.name)}", hint=hint)
     replacer = Replacer(sample.images)
-    path = sample_path(folder / "transforms", stage.names.logical(table.name))
+    path = sample_path(project.folder / "transforms", names.logical(table.name))
     version = at if sample.version is None else sample.version
     with file_explained("written", path):
         path.write_text(sample_text(map(replacer.image, sample.images), version), encoding="utf-8")
-    return path.relative_to(folder).as_posix()
+    return path.relative_to(project.folder).as_posix()
 
 
 @dataclass(frozen=True)
 class _Checking:
-    stage: Stage
+    project: Project
     table: TableSpec
     scripts: tuple[Script, ...]
     options: CheckOptions
-    notify: Notify
 
     def versions(
         self, chosen: Sequence[Script], sample: Sample, at: int, elsewhere: Elsewhere
     ) -> tuple[tuple[VersionCheck, ...], list[str]]:
         """The chosen versions, and what limits the check."""
-        notices = [] if sample.images else [_no_items(self.stage.names.shown(self.table.name))]
+        notices = [] if sample.images else [_no_items(self.project.stage.names.shown(self.table.name))]
         first = chosen[0].sequence if chosen else 0
         there = self._version_of(sample, at, first)
         images, derived, why = self._before(first, there, sample.images)
@@ -218,7 +203,7 @@ class _Checking:
             return empty, images
         if quick:
             asked = replace(asked, examples=1)
-        return VersionTrial(asked, elsewhere, self.notify).check(images)
+        return VersionTrial(asked, elsewhere, self.project.observer.notify).check(images)
 
     def _asked(self, script: Script, derived: bool) -> Asked:
         """A version with its tables and its prepared data. Raises Refused for another key than the table's and for an
@@ -229,13 +214,13 @@ class _Checking:
                 where=script.path,
                 hint="check the stage and the folder's name, or correct KEY in the script",
             )
-        target = usable_table(self.stage, script.target_table) if script.target_table else None
+        target = usable_table(self.project.stage, script.target_table) if script.target_table else None
         rows: Mapping[Any, Any] | None = self._prepared(script) if script.has_prepare else {}
         return Asked(script, self.table, target, rows, derived, self.options.variants, self.options.seconds)
 
     def _prepared(self, script: Script) -> Mapping[Any, Any] | None:
         """The version's prepared rows; None where they are missing."""
-        storage = open_storage(self.stage.connection, self.stage.storage)
+        storage = self.project.storage
         try:
             return prepared.load(storage, script, prepared.find(storage, script))
         except Refused:

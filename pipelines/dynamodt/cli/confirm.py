@@ -36,12 +36,13 @@ def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
     if not is_asked(request):
         return request
     if on_terminal(request):
+        from dynamodt.runs.context import Project
         from dynamodt.runs.migration import effects
 
-        where = f"stage {stage.name}"
-        shown = effects(stage, folder, request)
+        project, where = Project(stage, folder, request.options), f"stage {stage.name}"
+        shown = effects(project, request)
         _ask(request, [one.sentence for one in shown], where)
-        if [one.of for one in effects(stage, folder, request)] != [one.of for one in shown]:
+        if [one.of for one in effects(project, request)] != [one.of for one in shown]:
             what = "another command changed the table or its lease before the answer; nothing was done"
             raise Refused(what, where=where, hint="to see the current effects: " + as_typed(request))
         return replace(request, to=shown[0].to) if len(shown) == 1 and request.to is None else request

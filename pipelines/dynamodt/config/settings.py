@@ -201,6 +201,11 @@ def read_settings(file: Path) -> dict[str, StageSettings]:
     return settings_of(text, file)
 
 
+def deploy_settings_of(stage: str, folder: Path) -> DeploySettings:
+    """The `[stages.NAME.deploy]` of a stage in the folder's file."""
+    return read_settings(folder / FILE_NAME).get(stage, StageSettings()).deploy
+
+
 def settings_of(text: str, file: Path) -> dict[str, StageSettings]:
     """The stages of a file's text, as `read_settings`."""
     content = _parse(text, file)

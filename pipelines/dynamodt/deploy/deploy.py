@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dynamodt.config.settings import FILE_NAME, DeploySettings, StageSettings, place, read_settings
+from dynamodt.config.settings import FILE_NAME, DeploySettings, deploy_settings_of, place
 from dynamodt.deploy.deployed import (
     MANAGED_POLICIES,
     PARAMETER,
@@ -101,7 +101,7 @@ def deploy(
     stack = stack_of(stage, sleep)
     tables = {} if state_only else found_tables(stage, folder)
     if not state_only:
-        check_limits(stage, deploy_settings_of(stage, folder), tables)
+        check_limits(stage, deploy_settings_of(stage.name, folder), tables)
     state = at_rest(stack, observer.notify, sleep, partial(check_ours, stage, stack))
     live = _live(stage, stack, state)
     found = find(stage, stack, live, tables)
@@ -111,7 +111,7 @@ def deploy(
             return Deployment(stack.name, "dry-run" if dry_run else "unchanged", (), {})
     given = parameters(stage, folder, found, state_only)
     drift = _drift(stage, folder, stack, found, given, observer.notify)
-    made = {} if state_only else parts(folder, stage, observer.notify, deploy_settings_of(stage, folder))
+    made = {} if state_only else parts(folder, stage, observer.notify, deploy_settings_of(stage.name, folder))
     if state is not None and state.status in _FAILED_AT_FIRST:
         _remove_failed(stack, state, observer.notify, sleep, dry_run)
     changer = _Changer(stage, stack, live, given, observer, sleep)
@@ -264,15 +264,10 @@ class _Changer:
 # ---------------------------------------------------------------- the parameters of the template, without NO_PARTS
 
 
-def deploy_settings_of(stage: Stage, folder: Path) -> DeploySettings:
-    """The stage's `[stages.NAME.deploy]`."""
-    return read_settings(folder / FILE_NAME).get(stage.name, StageSettings()).deploy
-
-
 def parameters(stage: Stage, folder: Path, found: DeployedResources, state_only: bool = False) -> dict[str, str]:
     """The parameters by dynamodt.toml and the account. Raises UsageError for a stack of the application that does not
     exist, and for a value that is longer than a parameter."""
-    settings = deploy_settings_of(stage, folder)
+    settings = deploy_settings_of(stage.name, folder)
     bucket = bucket_of(stage)
     keys = sorted({table.key_arn for table in found.tables.values() if table.key_arn})
     given = {

@@ -8,12 +8,12 @@ started it; the same command follows it again.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dynamodt.config.settings import FILE_NAME, StageSettings, read_settings
+from dynamodt.config.settings import deploy_settings_of
 from dynamodt.deploy.buckets import may_read
 from dynamodt.deploy.deployed import bucket_of, check_storage
 from dynamodt.deploy.glue_runs import (
@@ -44,21 +44,16 @@ from dynamodt.export.request import folder_of, split_url
 from dynamodt.model.reports import RunReport, UndoReport
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Stage
+from dynamodt.runs.context import Project
 from dynamodt.runs.exports import NEW, exports_of
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
+from dynamodt.runs.migration import TableMigration, hold_back, refuse
 from dynamodt.runs.options import Command, RunOptions, command_argv
-from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.runs.pace import ProgressRecorder, as_watcher
 from dynamodt.runs.provenance import as_arguments, caller
+from dynamodt.runs.resume import check_free
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
-from dynamodt.state.state import State
-from dynamodt.state.storage import open_storage, with_owner
-
-if TYPE_CHECKING:
-    from dynamodt.runs.migration import TableMigration
-    from dynamodt.runs.plan import TablePlan
-
-    HoldBack = Callable[[State, Sequence[TableMigration]], bool]
-    CheckFree = Callable[[State, Stage, TablePlan, RunOptions], None]
+from dynamodt.state.storage import with_owner
 
 Reports = dict[str, list[RunReport]]  # by table
 PREPARE = "-prepare"  # the suffix of the second job's name
@@ -72,22 +67,24 @@ class DeployedJob:
     Raises UsageError for a stage that cannot have one, Refused if it is not deployed.
     """
 
-    def __init__(self, stage: Stage, folder: Path, request: Command, watcher: ProgressRecorder) -> None:
+    def __init__(self, project: Project, request: Command) -> None:
+        stage = project.stage
         if stage.embedded:
             option = "--glue" if request.command == "doctor" else "--runner glue"
             hint = f"choose a stage of dynamodt.toml (--stage), or leave {option} out"
             raise UsageError("the embedded stage has no Glue", where=option, hint=hint)
         check_storage(stage)
         self.stage = stage
-        self.state = State(stage.connection, stage.state_table)
+        self.state = project.state
+        self.project = project
         self._deploy = suggest("deploy", stage=stage.name)
-        self._watcher = watcher
+        self._watcher = as_watcher(project.observer)
         self._answers = AnswerRows(self.state.rows)
         name = stage.job_name + (PREPARE if request.command == "prepare" else "")
         self._glue = GlueJob(stage.connection, name)
         self._log_group = self._glue.log_group()
-        self._arguments = _arguments(stage, folder, request)
-        self._caller = caller(folder)
+        self._arguments = _arguments(project, request)
+        self._caller = caller(project.folder)
         self._run = JobRun("", "")
         self._ended: dict[str, list[RunReport]] = {}
 
@@ -117,7 +114,7 @@ class DeployedJob:
             self._watcher.notify(f"{other}; `{self._deploy}` updates the job")
         return answer
 
-    def check_export(self, folder: Path, place: str) -> None:
+    def check_export(self, place: str) -> None:
         """Raises Refused for an export outside of the stage's storage, unless the job's role may read it."""
         if place in ("", NEW):
             return
@@ -127,8 +124,8 @@ class DeployedJob:
             return
         role = self._glue.role()
         allowed = may_read(self.stage.connection, role, bucket, prefix)
-        settings = read_settings(folder / FILE_NAME).get(self.stage.name, StageSettings())
-        if allowed or (allowed is None and settings.deploy.policy_arns):  # which name what is read elsewhere
+        settings = deploy_settings_of(self.stage.name, self.project.folder)
+        if allowed or (allowed is None and settings.policy_arns):  # which name what is read elsewhere
             return
         why = "may not read it" if allowed is False else "is not known to be allowed to read it"
         what = f"the export is outside of the stage's storage, and the role of the job, {role}, {why}"
@@ -138,11 +135,11 @@ class DeployedJob:
         )
         raise Refused(what, where=f"s3://{bucket}/{prefix}", hint=hint + suggest("deploy"))
 
-    def check_roles(self, folder: Path, tables: Sequence[str]) -> None:
+    def check_roles(self, tables: Sequence[str]) -> None:
         """Raises Refused for a table of another account, unless policies are given that may allow the job its role."""
-        settings = read_settings(folder / FILE_NAME).get(self.stage.name, StageSettings())
+        settings = deploy_settings_of(self.stage.name, self.project.folder)
         for table, role in self.stage.connection.table_roles:
-            if table in tables and not settings.deploy.policy_arns:
+            if table in tables and not settings.policy_arns:
                 what = f"the table is in another account, and the job may not assume the role {role}"
                 hint = (
                     "leave --runner glue out; or name a policy that allows sts:AssumeRole on it in policy_arns of "
@@ -217,12 +214,12 @@ class DeployedJob:
         return describe(self.stage.connection, table).item_count
 
 
-def _arguments(stage: Stage, folder: Path, request: Command) -> dict[str, str]:
+def _arguments(project: Project, request: Command) -> dict[str, str]:
     """The job's arguments: the project as it is in the folder now, and the command, without the runner. They contain
     neither credentials nor items."""
-    words = command_argv(replace(request, options=replace(request.options, runner="direct")))
-    project = Assets(stage).put(PROJECT_FILE, project_zip(folder, with_owner(stage)))
-    arguments = {"--stage": stage.name, "--project": project, "--region": stage.connection.region}
+    stage, words = project.stage, command_argv(replace(request, options=replace(request.options, runner="direct")))
+    stored = Assets(stage).put(PROJECT_FILE, project_zip(project.folder, with_owner(stage)))
+    arguments = {"--stage": stage.name, "--project": stored, "--region": stage.connection.region}
     return {**arguments, "--command": shlex.join(words)}
 
 
@@ -237,7 +234,7 @@ def _place_of(stage: Stage, export: str) -> tuple[str, str]:
 
 def examined(folder: Path, watcher: ProgressRecorder, stage: Stage, tables: Sequence[str]) -> list[dict[str, str]]:
     """The checks of `doctor`, as the job's role makes them. Raises what prevents them."""
-    job = DeployedJob(stage, folder, Command("doctor", tables=tuple(tables)), watcher)
+    job = DeployedJob(Project(stage, folder, observer=watcher), Command("doctor", tables=tuple(tables)))
     answer = job.answer(job.at_work(), [])
     if answer is None or "checks" not in answer.document:
         raise job.failure(answer)
@@ -248,60 +245,35 @@ def examined(folder: Path, watcher: ProgressRecorder, stage: Stage, tables: Sequ
 # ---------------------------------------------------------------- up, down and retry
 
 
-def wait_for_others(
-    stage: Stage, folder: Path, tables: Sequence[str], request: Command, watcher: ProgressRecorder
-) -> None:
+def wait_for_others(project: Project, tables: Sequence[str], request: Command) -> None:
     """With `wait_lock`, waits until no other run holds the tables: here, where waiting costs nothing. A job that is
     already running this command is followed instead. Raises Busy on timeout."""
-    leases = State(stage.connection, stage.state_table).leases
-    if not request.options.wait_lock or not any(is_held(leases, table) for table in tables):
+    if not project.options.wait_lock or not any(is_held(project.state.leases, table) for table in tables):
         return
-    if DeployedJob(stage, folder, request, watcher).at_work() is None:
+    if DeployedJob(project, request).at_work() is None:
         for table in tables:
-            in_turn(leases, table, request.options, watcher.notify, lambda: None)
+            in_turn(project, table, lambda: None)
 
 
-def migrate(
-    stage: Stage,
-    folder: Path,
-    moves: Sequence[TableMigration],
-    request: Command,
-    watcher: ProgressRecorder,
-    check_free: CheckFree,
-    hold_back: HoldBack,
-) -> Reports:
-    """Runs `request` in the deployed job; returns the runs of each table, and sets the `error` of each that failed.
-
-    `check_free` raises for a table that the job would refuse, and `hold_back` is `runs.migration`'s. No job is started
-    where no table has a step left.
-    """
+def migrate(project: Project, moves: Sequence[TableMigration], request: Command) -> Reports:
+    """Runs `request` in the deployed job; returns the runs of each table, and sets the `error` of each that failed. No
+    job is started where no table has a step left."""
     if not any(move.has_steps for move in moves):
         return {}
-    job = DeployedJob(stage, folder, request, watcher)
+    job = DeployedJob(project, request)
     found = job.at_work()
     if found is None:
-        _refuse(job.state, stage, moves, request.options, check_free)
+        refuse(project, moves, check_free)
         if request.command == "up" and not request.options.dry_run and hold_back(job.state, moves):
             return {}
         if not any(move.has_steps for move in moves):
             return {}
-        job.check_export(folder, request.options.export)
-        job.check_roles(folder, [move.table for move in moves if move.has_steps])
+        job.check_export(request.options.export)
+        job.check_roles([move.table for move in moves if move.has_steps])
     answer = job.answer(found, [move.table for move in moves])
     if answer is None or "tables" not in answer.document:
         return _without_answer(job, moves, request.options, answer)
     return _with_answer(job, moves, request.options, answer)
-
-
-def _refuse(
-    state: State, stage: Stage, moves: Sequence[TableMigration], options: RunOptions, check_free: CheckFree
-) -> None:
-    for move in moves:
-        if move.planned is not None and move.has_steps:
-            try:
-                check_free(state, stage, move.planned, options)
-            except DynamodtError as error:
-                move.error = error
 
 
 def _with_answer(job: DeployedJob, moves: Sequence[TableMigration], options: RunOptions, answer: JobAnswer) -> Reports:
@@ -361,17 +333,16 @@ def _has_arrived(job: DeployedJob, move: TableMigration, options: RunOptions) ->
 def _in_full(job: DeployedJob, run: RunReport, move: TableMigration, options: RunOptions) -> RunReport:
     """A run's report, with what only the stage's storage holds."""
     scripts, keys = (move.planned.scripts, move.planned.table.key_names) if move.planned else ((), ())
-    storage = open_storage(job.stage.connection, job.stage.storage)
-    return in_full(run, job.state, storage, scripts, keys, options.dry_run)
+    return in_full(run, job.state, job.project.storage, scripts, keys, options.dry_run)
 
 
 # ---------------------------------------------------------------- undo and prepare
 
 
-def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, watcher: ProgressRecorder) -> UndoReport:
+def undo(project: Project, record: RunRecord) -> UndoReport:
     """Undoes a run, which was checked to be undoable, in the deployed job."""
-    request = Command("undo", tables=(record.table,), run=record.run, options=options)
-    job = DeployedJob(stage, folder, request, watcher)
+    options = project.options
+    job = DeployedJob(project, Command("undo", tables=(record.table,), run=record.run, options=options))
     found = job.at_work()
     if found is None and not options.dry_run:
         for table in filter(None, (record.table, record.target)):
@@ -383,14 +354,14 @@ def undo(stage: Stage, folder: Path, record: RunRecord, options: RunOptions, wat
         report = undo_of(answer.document)
     if report.error is not None:
         job.show_log()
-    key_names = describe(stage.connection, record.table).key_names
+    key_names = describe(project.stage.connection, record.table).key_names
     return replace(report, run=replace(report.run, rehearsal=options.dry_run, key_names=key_names))
 
 
-def prepare(stage: Stage, folder: Path, script: Script, options: RunOptions, watcher: ProgressRecorder) -> PreparedRef:
+def prepare(project: Project, script: Script) -> PreparedRef:
     """Runs a version's `prepare` in the second deployed job."""
-    request = Command("prepare", tables=(script.table,), number=script.sequence, options=options)
-    job = DeployedJob(stage, folder, request, watcher)
+    request = Command("prepare", tables=(script.table,), number=script.sequence, options=project.options)
+    job = DeployedJob(project, request)
     answer = job.answer(job.at_work(), [])
     if answer is None or "sha256" not in answer.document:
         raise job.failure(answer)

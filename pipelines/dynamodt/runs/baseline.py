@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.dynamo_data_transform import HISTORY, STATE, TOOL, Past, PastRun, read_record, record_key
@@ -23,17 +22,18 @@ from dynamodt.runs.dead_letters import has_lost_dead_letters
 from dynamodt.runs.history import applied_by, goal, now
 from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import check_not_leased, held
-from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger, younger_reported
 from dynamodt.runs.provenance import Provenance, provenance
 from dynamodt.runs.restored import lacks_rows, note_begun, unknown_run
 from dynamodt.runs.resume import check_not_undoing, check_nothing_half_done
-from dynamodt.script.read import read_versions
 from dynamodt.script.versions import Applied, another_script, is_unedited
 from dynamodt.state.object_keys import keep_text
 from dynamodt.state.runs import PARTLY_UNDONE, TABLE, TAKEN_OVER, after, unfinished
-from dynamodt.state.state import Entry, State
-from dynamodt.state.storage import Storage, open_storage
+from dynamodt.state.state import Entry
+
+if TYPE_CHECKING:
+    from dynamodt.runs.context import Project
+    from dynamodt.state.storage import Storage
 
 
 class _Baseline(NamedTuple):
@@ -50,61 +50,50 @@ class _Baseline(NamedTuple):
 # ---------------------------------------------------------------- the two operations
 
 
-def stamp(stage: Stage, folder: Path, name: str, to: int, observer: Observer, options: RunOptions) -> TakeOver:
+def stamp(project: Project, name: str, to: int) -> TakeOver:
     """Record that versions 1 to `to` of a table are applied, and none above. `to` 0 means that none is.
 
     Raises UsageError for a version that has no file, ServiceError for a table that is not there, Refused while another
     run is active or one is unfinished.
     """
-    scripts = read_versions(folder / "transforms", name, stage.names)
+    scripts = project.versions(name)
     if not 0 <= to <= len(scripts):
         hint = "write its file first: " + suggest("create", "NAME", table=name)
         raise UsageError(f"there is no version {to} of {name}", hint=hint)
-    spec = usable_table(stage, name)
-    run = new_run()
-    return _take_over(stage, spec, scripts, run, observer, options, lambda known: _stamp_entries(known, run, to))
+    spec = usable_table(project.stage, name)
+    return _take_over(project, spec, scripts, lambda known, run: _stamp_entries(known, run, to))
 
 
-def import_history(stage: Stage, folder: Path, name: str, observer: Observer, options: RunOptions) -> TakeOver:
+def import_history(project: Project, name: str) -> TakeOver:
     """Import the table's record of dynamo-data-transform: the applied versions, and the runs that applied them. It may
     be repeated after that tool has run again.
 
     Raises what `stamp` raises, and Refused where there is no such record, or it contradicts the history.
     """
-    scripts = read_versions(folder / "transforms", name, stage.names)
+    scripts, stage = project.versions(name), project.stage
     spec = usable_table(stage, name)
     past = _read_past(stage, spec)
     _check_files(name, stage.names.logical(name), past.versions, scripts)
-    run = new_run()
-    return _take_over(
-        stage, spec, scripts, run, observer, options, lambda known: _import_entries(name, known, run, past)
-    )
+    return _take_over(project, spec, scripts, lambda known, run: _import_entries(name, known, run, past))
 
 
 def _take_over(
-    stage: Stage,
-    spec: TableSpec,
-    scripts: tuple[Script, ...],
-    run: str,
-    observer: Observer,
-    options: RunOptions,
-    entries_of: Callable[[_Baseline], list[Entry]],
+    project: Project, spec: TableSpec, scripts: tuple[Script, ...], entries_of: Callable[[_Baseline, str], list[Entry]]
 ) -> TakeOver:
     """Record the entries under the table's lease; they are computed before it is taken, and again under it."""
-    state, name = State(stage.connection, stage.state_table), spec.name
-    storage = open_storage(stage.connection, stage.storage)
-    behind = _is_state_outdated(stage, state, storage, spec)
+    stage, state, storage, options = project.stage, project.state, project.storage, project.options
+    name, run, behind = spec.name, new_run(), _is_state_outdated(project, spec)
 
     def planned() -> tuple[list[Entry], int, Applied]:
         known = _Baseline(scripts, state.applied(name), state.runs(name), spec, provenance(options), behind)
-        entries = [_with_identity(entry, spec) for entry in entries_of(known)]
+        entries = [_with_identity(entry, spec) for entry in entries_of(known, run)]
         return entries, _version_after(known.applied, entries), known.applied
 
     entries, at, before = planned()
     if entries and not options.dry_run:
-        with held(state.leases, name, run, observer.notify) as lease:
+        with held(state.leases, name, run, project.observer.notify) as lease:
             runs = state.runs(name)
-            gone = runs_on_gone_tables(stage, spec, runs) | _runs_with_lost_data(state, storage, runs, behind)
+            gone = runs_on_gone_tables(stage, spec, runs) | _runs_with_lost_data(project, runs, behind)
             partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
             check_nothing_half_done(state, name, {*gone, *(run.run for run in partly)})
             entries, at, before = planned()
@@ -146,17 +135,18 @@ def _outcomes(scripts: Sequence[Script], before: Applied, entries: Sequence[Entr
     return tuple(VersionOutcome(number, *found[number]) for number in sorted(found))
 
 
-def _runs_with_lost_data(state: State, storage: Storage, runs: Sequence[RunRecord], behind: bool) -> frozenset[str]:
+def _runs_with_lost_data(project: Project, runs: Sequence[RunRecord], behind: bool) -> frozenset[str]:
     """Unfinished runs that cannot continue, since their dead letters are lost, or rows of the state table."""
     left = (run for run in runs if unfinished(run.status))
-    lost = (run for run in left if behind or (run.status in LEFT_EARLY and has_lost_dead_letters(state, storage, run)))
+    lost = (run for run in left if behind or (run.status in LEFT_EARLY and has_lost_dead_letters(project, run)))
     return frozenset(run.run for run in lost)
 
 
-def _is_state_outdated(stage: Stage, state: State, storage: Storage, spec: TableSpec) -> bool:
+def _is_state_outdated(project: Project, spec: TableSpec) -> bool:
     """Whether the state table is older than what its runs have stored."""
+    state = project.state
     left = [run for run in state.runs(spec.name) if unfinished(run.status)]
-    return bool(unknown_run(state, storage, spec)) or any(lacks_rows(stage, state, storage, run) for run in left)
+    return bool(unknown_run(state, project.storage, spec)) or any(lacks_rows(project, run) for run in left)
 
 
 def _with_identity(entry: Entry, spec: TableSpec) -> Entry:
@@ -312,7 +302,7 @@ def _past_run_id(one: PastRun) -> str:
 _Edit = tuple[Script, AppliedVersion]
 
 
-def repair(stage: Stage, folder: Path, name: str, to: int | None, observer: Observer, options: RunOptions) -> TakeOver:
+def repair(project: Project, name: str, to: int | None) -> TakeOver:
     """Accept the edits of the applied versions of a table, up to `to` (None: of all), for the reason of the options:
     their records get the present checksums, and nothing is run.
 
@@ -322,22 +312,20 @@ def repair(stage: Stage, folder: Path, name: str, to: int | None, observer: Obse
     Raises UsageError without a reason and for a version that is not applied, Refused for a file that is another script,
     while a run holds the table, and while one is unfinished.
     """
+    state, options = project.state, project.options
     of = provenance(replace(options, reason=options.reason.strip()))
     if not of.reason:
         raise UsageError("the reason is empty", hint='write why the edit is accepted: --reason "a corrected type"')
-    scripts = read_versions(folder / "transforms", name, stage.names)
-    spec = usable_table(stage, name)
-    state = State(stage.connection, stage.state_table)
+    scripts, spec = project.versions(name), usable_table(project.stage, name)
     edits = _edits(scripts, state.applied(name), name, to)
-    _check_ended(stage, state, spec)
+    _check_ended(project, spec)
     check_not_leased(state.leases, name)
     run, entries = new_run(), [_repair_entry(edit, of) for edit in edits]
     if entries and not options.dry_run:
-        with held(state.leases, name, run, observer.notify) as lease:
-            _check_ended(stage, state, spec)
+        with held(state.leases, name, run, project.observer.notify) as lease:
+            _check_ended(project, spec)
             edits = _edits(scripts, state.applied(name), name, to)
-            storage = open_storage(stage.connection, stage.storage)
-            texts = [keep_text(storage, script) for script, _ in edits]
+            texts = [keep_text(project.storage, script) for script, _ in edits]
             entries = [_repair_entry(edit, of).with_text(text) for edit, text in zip(edits, texts, strict=True)]
             state.record_all(entries, lease.token)
     applied, accepted = state.applied(name), {entry.record.version for entry in entries}
@@ -363,14 +351,14 @@ def _edits(scripts: Sequence[Script], applied: Applied, table: str, to: int | No
     return edits
 
 
-def _check_ended(stage: Stage, state: State, spec: TableSpec) -> None:
+def _check_ended(project: Project, spec: TableSpec) -> None:
     """Raises Refused while a run of the table is unfinished, and for a table that was created again since its last."""
-    runs = state.runs(spec.name)
+    runs = project.state.runs(spec.name)
     last = younger(spec, runs)
     if last is not None:
         hint = "record which versions are applied: " + suggest("stamp", table=spec.name, to="N")
         raise Refused(younger_reported(spec, last), where=f"table {spec.name}", hint=hint)
-    gone = runs_on_gone_tables(stage, spec, runs)
+    gone = runs_on_gone_tables(project.stage, spec, runs)
     here = [run for run in runs if run.run not in gone]
     check_not_undoing(here)
     for run in here:

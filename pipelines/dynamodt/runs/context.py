@@ -1,27 +1,30 @@
-"""What the steps of one run share, and how its phases are run and followed."""
+"""What the operations of a command share, what the steps of one run share, and how its phases are run and followed."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from dynamodt.errors import Aborted, CostReached
+from dynamodt.errors import Aborted, CostReached, UsageError, suggest
 from dynamodt.model.pages import Totals, Units
-from dynamodt.model.runs import ABORT, DeadLetterSource, Fence, Job, Lease, RunProgress
+from dynamodt.model.runs import ABORT, DeadLetterSource, Fence, Job, Lease, RunProgress, Script
 from dynamodt.runs.cost import Meter, Spending
 from dynamodt.runs.jobs import with_split_groups
+from dynamodt.runs.options import Observer, RunOptions
+from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.stored_dead_letters import Accepted
+from dynamodt.script.read import read_versions, tables
 from dynamodt.state.split_rows import SplitTotals, sum_of
+from dynamodt.state.state import State
+from dynamodt.state.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from dynamodt.model.reports import RunReport
     from dynamodt.model.tables import Stage
-    from dynamodt.runs.options import Observer, RunOptions
-    from dynamodt.state.state import State
-    from dynamodt.state.storage import Storage
 
 _LEASE_SECONDS = 1.0
 Tick = Callable[[], None]
@@ -46,21 +49,55 @@ class Runner(Protocol):
     ) -> Totals: ...
 
 
-@dataclass(frozen=True, slots=True)
-class RunContext:
-    """What the steps of one run share. `token` is the lease's; `keep` takes each version's report."""
+@dataclass(frozen=True)
+class Project:
+    """A project on one of its stages: the folder that holds `transforms/`, and how a command works on it. It is made
+    once a command, and every operation takes it."""
 
     stage: Stage
-    state: State
-    storage: Storage
-    options: RunOptions
-    observer: Observer
+    folder: Path
+    options: RunOptions = RunOptions()
+    observer: Observer = field(default_factory=ProgressRecorder)
+
+    @cached_property
+    def state(self) -> State:
+        """The stage's state table."""
+        return State(self.stage.connection, self.stage.state_table)
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The stage's storage. Raises UsageError for a URL without a bucket."""
+        return open_storage(self.stage.connection, self.stage.storage)
+
+    def versions(self, table: str) -> tuple[Script, ...]:
+        """The version files of a table, in their order. Raises ScriptError, UsageError."""
+        return read_versions(self.folder / "transforms", table, self.stage.names)
+
+    def tables(self, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """The real names of these tables, or of all that have a folder. Raises UsageError if there is none."""
+        if found := tuple(map(self.stage.names.real, names)) or tables(self.folder / "transforms", self.stage.names):
+            return found
+        hint = "name the table: --table TABLE; or begin with one: " + suggest("init", table="users")
+        raise UsageError("transforms/ holds no table", hint=hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext(Project):
+    """What the steps of one run share. `token` is the lease's; `keep` takes each version's report."""
+
     runner: Runner
     token: int
     fences: tuple[Fence, ...] = ()  # of the other tables that the run writes to
     keep: Callable[[RunReport], None] = lambda report: None
     spending: Spending = field(default_factory=Spending)  # of all runs of the command
     accepted: Accepted = Accepted({})  # dead letters of the run that a person has accepted
+
+    @classmethod
+    def opened(cls, project: Project, runner: Runner) -> RunContext:
+        """The context of a run that has no lease yet, with its runner and its storage ready for use."""
+        options = runner.ready(project.options, project.observer.notify)
+        project.storage.check()
+        return cls(project.stage, project.folder, options, project.observer, runner=runner, token=0)
 
 
 def is_governed(context: RunContext, job: Job) -> bool:

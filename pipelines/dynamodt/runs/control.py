@@ -31,7 +31,7 @@ from dynamodt.state.split_rows import RunTotals, totals_of
 from dynamodt.state.state import State
 
 if TYPE_CHECKING:
-    from dynamodt.state.state import State
+    from dynamodt.runs.context import Project
 
 
 def runs_at_work(stage: Stage) -> list[Lease]:
@@ -52,14 +52,14 @@ _CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-def find_run(state: State, tables: Sequence[str], run: str, stage: Stage | None = None) -> RunRecord:
-    """The only run of these tables with an id that begins with `run`. Raises UsageError for none or several. With
-    `stage`, the error names a run of a table that one of its logical names meant before."""
-    found = [record for table in tables for record in state.runs(table) if record.run.startswith(run)]
+def find_run(project: Project, tables: Sequence[str], run: str) -> RunRecord:
+    """The only run of these tables with an id that begins with `run`. Raises UsageError for none or several; the
+    error names a run of a table that one of the stage's logical names meant before."""
+    found = [record for table in tables for record in project.state.runs(table) if record.run.startswith(run)]
     exact = [record for record in found if record.run == run]
     if not found:
-        where = f"tables {', '.join(map(stage.names.shown, tables) if stage else tables)}"
-        hint = (_former_table_hint(state, stage, tables, run) if stage else "") or suggest("history")
+        where = f"tables {', '.join(map(project.stage.names.shown, tables))}"
+        hint = _former_table_hint(project, tables, run) or suggest("history")
         raise UsageError(f"there is no run {run}", where=where, hint=hint)
     if len(found) > 1 and not exact:
         some = [f"{record.run} ({record.table} v{record.version} {record.direction})" for record in found[:_SHOWN]]
@@ -68,8 +68,9 @@ def find_run(state: State, tables: Sequence[str], run: str, stage: Stage | None 
     return (exact or found)[0]
 
 
-def _former_table_hint(state: State, stage: Stage, tables: Sequence[str], run: str) -> str:
+def _former_table_hint(project: Project, tables: Sequence[str], run: str) -> str:
     """The hint for a run of a table that a logical name of the stage meant before; empty for any other run."""
+    stage, state = project.stage, project.state
     for logical, meant in state.names(stage).items():
         for table in meant:
             if table in tables or not any(record.run.startswith(run) for record in state.runs(table)):
@@ -99,9 +100,9 @@ def version_states(
     return with_runs(versions, records, lease, alive)
 
 
-def without_files(state: State, stage: Stage, here: Sequence[str]) -> list[TableStatus]:
+def without_files(project: Project, here: Sequence[str]) -> list[TableStatus]:
     """The project's other existing tables with applied versions, which have no version files here."""
-    found = []
+    stage, state, found = project.stage, project.state, list[TableStatus]()
     for table in (meant[-1] for meant in state.names(stage).values() if meant[-1] not in here):
         applied = state.applied(table)
         with suppress(ServiceError):

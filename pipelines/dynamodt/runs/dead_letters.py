@@ -45,7 +45,7 @@ from dynamodt.state.runs import Phase, phases, retry_run
 from dynamodt.state.split_rows import totals_of
 
 if TYPE_CHECKING:
-    from dynamodt.runs.context import RunContext
+    from dynamodt.runs.context import Project, RunContext
     from dynamodt.runs.history import RunRecorder
     from dynamodt.state.state import State
     from dynamodt.state.storage import Storage
@@ -68,11 +68,11 @@ def first_dead_letter(lines: bytes, script_path: str) -> str:
     return f"{key_line(key, key)}: {dead_letter['error']}" + (f" ({place})" if place else "")
 
 
-def has_lost_dead_letters(state: State, storage: Storage, record: RunRecord) -> bool:
+def has_lost_dead_letters(project: Project, record: RunRecord) -> bool:
     """Whether a run has lost dead letters that are to be replayed, or the list of those already replayed."""
-    if totals_of(state, phases(record)).counts.dead <= 0:
+    if totals_of(project.state, phases(record)).counts.dead <= 0:
         return False
-    kept = _StoredCounts(state, storage, record)
+    kept = _StoredCounts(project, record)
     main = [one for one in phases(record) if "/retry" not in one.run]
     return any(kept.lacks(one) or any(map(kept.lacks_of_retry, kept.retries(one))) for one in main)
 
@@ -80,9 +80,9 @@ def has_lost_dead_letters(state: State, storage: Storage, record: RunRecord) -> 
 class _StoredCounts:
     """The stored dead letters of a run's phases, compared with the counted ones."""
 
-    def __init__(self, state: State, storage: Storage, record: RunRecord) -> None:
-        self._state = state
-        self._storage = storage
+    def __init__(self, project: Project, record: RunRecord) -> None:
+        self._state = project.state
+        self._storage = project.storage
         self._record = record
 
     def retries(self, main: Phase) -> list[tuple[Phase, str]]:
@@ -147,7 +147,7 @@ def with_accepted(context: RunContext, recorder: RunRecorder) -> RunContext:
     recorded."""
     options, record = context.options, recorder.record
     if options.accept or options.accept_all:
-        stored = StoredDeadLetters(context.state, context.storage, record)
+        stored = StoredDeadLetters(context, record)
         found = chosen_dead_letters(stored, options.accept, record, stored.replaying)
         context.observer.notify(f"run {record.run}: {_what_is_accepted(found.items, record, stored, context.state)}")
         if found.items:
@@ -254,26 +254,27 @@ def count_dead(dead_letters: bytes, step: str) -> int:
 def without_left(context: RunContext, record: RunRecord, jobs: Sequence[Job]) -> list[Job]:
     """The jobs, each with the dead letters that it leaves alone: those of the version's other direction, and in a dry
     run the accepted ones."""
-    left = _left_by_other_direction(context.state, context.storage, record)
+    left = _left_by_other_direction(context, record)
     accepted = context.accepted.keys(context.storage) if context.options.dry_run else frozenset[str]()
     return [replace(job, untransformed=left, accepted=accepted) for job in jobs]
 
 
-def _left_by_other_direction(state: State, storage: Storage, record: RunRecord) -> tuple[LeftPart, ...]:
+def _left_by_other_direction(context: RunContext, record: RunRecord) -> tuple[LeftPart, ...]:
     """The dead letters of the version's last run, if that was of the other direction and has succeeded: it has not
     transformed their items. Raises Refused if some are lost or have no key."""
-    others = [one for one in state.runs(record.table) if one.version == record.version and one.run != record.run]
+    runs = context.state.runs(record.table)
+    others = [one for one in runs if one.version == record.version and one.run != record.run]
     last = max((one for one in others if one.status in _DECIDING), key=written_order, default=None)
     if last is None or last.direction == record.direction or not last.counts.dead:
         return ()
-    stored = StoredDeadLetters(state, storage, last)
+    stored = StoredDeadLetters(context, last)
     rows = object_key(last.table, last.run + INSERTED_ROWS, "")  # of `items()`: no items of the table
     found = {(part.name, part.only) for part in stored.parts()}
     if sum(1 for _ in stored) < last.counts.dead:
         raise Refused(
             f"dead letters that run {last.run} ({last.direction} of version {last.version}) has left are gone "
             "(deleted, or expired): which items it has not transformed is not known",
-            where=storage.place(object_key(last.table, last.run, DEAD)),
+            where=context.storage.place(object_key(last.table, last.run, DEAD)),
             hint="restore them; or transform the items by hand, and record it: "
             + suggest("stamp", table=last.table, to=record.version - (record.direction == "down")),
             run=last.run,

@@ -7,19 +7,18 @@ it. Every run that was begun has its end recorded, whichever way it ends; only a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from dynamodt.errors import Aborted, Busy, CostReached, DynamodtError, Fenced, ServiceError
 from dynamodt.model.pages import Totals, Units
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import ABORT, Fence, Job, RunRecord
-from dynamodt.model.tables import Direction, Stage
+from dynamodt.model.tables import Direction
 from dynamodt.pipeline.process import signal_name
 from dynamodt.runs.budget import limit_budget
-from dynamodt.runs.context import Follower, RunContext, Runner, aborted, is_governed, run_phases
+from dynamodt.runs.context import Follower, Project, RunContext, Runner, aborted, is_governed, run_phases
 from dynamodt.runs.cost import Spending, foreseen, note_export
 from dynamodt.runs.dead_letters import (
     check_replayable,
@@ -37,7 +36,6 @@ from dynamodt.runs.history import LeftDeadLetters, RunRecorder, completion_error
 from dynamodt.runs.jobs import EXPORT, NONE, chained, jobs, lease_replicas, moves_items, new_run, unchained
 from dynamodt.runs.lock import held_all, in_turn, rehearse
 from dynamodt.runs.migration import TableMigration, table_report
-from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_export, check_moment
 from dynamodt.runs.provenance import of_continued_run
@@ -56,20 +54,10 @@ from dynamodt.runs.resume import (
 )
 from dynamodt.state.object_keys import DEAD_LETTERS_FILE, keep_text, key_of_job
 from dynamodt.state.runs import ITEMS, after, as_it_began, changed_within, differences, unfinished
-from dynamodt.state.state import State
-from dynamodt.state.storage import open_storage
 
 
 def migrate(
-    stage: Stage,
-    folder: Path,
-    table: str,
-    direction: Direction,
-    to: int | None,
-    options: RunOptions,
-    observer: Observer,
-    runner: Runner,
-    spending: Spending | None = None,
+    project: Project, table: str, direction: Direction, to: int | None, runner: Runner, spending: Spending
 ) -> TableReport:
     """Bring one table to version `to` (None: `up` to the latest, `down` by one). Errors of ours are in the report.
     `spending`: what the command's runs on other tables have cost."""
@@ -79,19 +67,17 @@ def migrate(
     def attempt() -> None:
         nonlocal migration
         migration = TableMigration(table, direction)
-        migration.plan(stage, folder, to, options, observer)
+        migration.plan(project, to)
         if migration.has_steps:
-            context = _open_context(stage, options, observer, runner, reports.append)
-            context = replace(context, spending=spending or context.spending)
-            _run(context, migration)
+            _run(replace(RunContext.opened(project, runner), keep=reports.append, spending=spending), migration)
             migration.check_prepared()
 
     try:
-        in_turn(State(stage.connection, stage.state_table).leases, table, options, observer.notify, attempt)
+        in_turn(project, table, attempt)
     except DynamodtError as error:
         migration.error = error
-        migration.compare(stage)
-    return table_report(stage, migration, reports)
+        migration.compare(project.state)
+    return table_report(project, migration, reports)
 
 
 def _run(context: RunContext, migration: TableMigration) -> None:
@@ -105,16 +91,6 @@ def _run(context: RunContext, migration: TableMigration) -> None:
         _run_steps(context, planned, record)
 
 
-def _open_context(
-    stage: Stage, options: RunOptions, observer: Observer, runner: Runner, keep: Callable[[RunReport], None]
-) -> RunContext:
-    """The context of a run that has no lease yet, with its runner and its storage ready for use."""
-    options = runner.ready(options, observer.notify)
-    state, storage = State(stage.connection, stage.state_table), open_storage(stage.connection, stage.storage)
-    storage.check()
-    return RunContext(stage, state, storage, options, observer, runner, token=0, keep=keep)
-
-
 # ---------------------------------------------------------------- lock
 
 
@@ -126,17 +102,17 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
     """
     options, step = context.options, planned.steps[0]
     if options.dry_run:
-        accepts = note_half_done(context.state, planned, context.observer)
+        accepts = note_half_done(context, planned)
         record = replace(fresh_record(planned, step, options), accepted=accepts)
         yield _dry_run_context(context, record.run), record
         return
-    before = unfinished_run(context.state, context.storage, planned, options)
+    before = unfinished_run(context, planned)
     run = before.run if before else new_run()
     leases, table, replicas = context.state.leases, planned.table.name, lease_replicas(options.workers)
     notify, others = context.observer.notify, target_tables(planned)
     with held_all(leases, table, others, run, notify, replicas, planned.goal) as (lease, fences):
         context = replace(context, token=lease.token, fences=fences)
-        check_begun(context.stage, context.state, context.storage, planned.table)
+        check_begun(context, planned.table)
         record = _record(context, planned, "" if before else run)
         if record.run != run:
             _name_run(context, table, record.run)
@@ -149,7 +125,7 @@ def _record(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
     `run` is the id of a new run; if it is empty, one is made.
     """
     state, options = context.state, context.options
-    left = unfinished_run(state, context.storage, planned, options)
+    left = unfinished_run(context, planned)
     check_only(options.only, left)
     if left is not None:
         return _continued(context, planned, left)
@@ -163,14 +139,14 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
     """The record of a continued run. Raises Refused if the options differ from those that it began with."""
     step, observer, state = planned.steps[0], context.observer, context.state
     check_continued(left, context.options)
-    check_rows(context.stage, state, context.storage, left)
+    check_rows(context, left)
     again = "its dead letters are replayed" if planned.reopens else "it continues from its checkpoints"
     observer.notify(f"run {left.run} {'has' if planned.reopens else 'was left'} {left.status}: {again}")
     for one in changed_facts(state, left, step):
         observer.notify(f"{step.script.path}: {one.sentence}: {one.effect}")
     done = 0
     if step.script.content != left.content:
-        done = items_transformed(state, context.stage, step.target or planned.table, left)
+        done = items_transformed(context, step.target or planned.table, left)
         observer.notify(edited(left, step.script, done))
     rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}
     began = {**step.began, **left.began, **rows, **changed_within(step.began)}

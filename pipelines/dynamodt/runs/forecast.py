@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from dynamodt.config.settings import FILE_NAME, DeploySettings, StageSettings, read_settings
+from dynamodt.config.settings import DeploySettings, deploy_settings_of
 from dynamodt.dynamodb.reads import segments
 from dynamodt.errors import DynamodtError, Refused, ScriptError
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import ON_DEMAND, budget
+from dynamodt.runs.context import Project
 from dynamodt.runs.cost import GB, Prices, Work, amount_of, prices_of, usd
 from dynamodt.runs.estimate import Chain, Sample, Span, Stratum, VersionEstimate, sampled
 from dynamodt.runs.jobs import EXPORT
@@ -27,7 +27,6 @@ from dynamodt.runs.obstacles import Obstacle, obstacles_of
 from dynamodt.runs.options import GLUE, RunOptions
 from dynamodt.runs.plan import Step, TablePlan, check_script, pending_steps
 from dynamodt.state import prepared
-from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 
 _PAGE_ITEMS = 500
@@ -104,27 +103,27 @@ def _sum(spans: Iterable[Span | None]) -> Span | None:
     return total
 
 
-def forecast(stage: Stage, folder: Path, name: str, to: int | None, options: RunOptions, sample: int) -> TableForecast:
+def forecast(project: Project, name: str, to: int | None, sample: int) -> TableForecast:
     """The forecast of one table's pending versions up to `to`, by a sample of that many items."""
     try:
-        return _forecast(stage, folder, name, to, options, sample)
+        return _forecast(project, name, to, sample)
     except DynamodtError as error:
         return TableForecast(name, error=error)
 
 
-def _forecast(stage: Stage, folder: Path, name: str, to: int | None, options: RunOptions, number: int) -> TableForecast:
-    uncapped = replace(options, max_usd=0.0, dry_run=False)  # here it is a limit of the estimate
-    migration = plan_migration(stage, folder, name, "up", to, uncapped)
+def _forecast(project: Project, name: str, to: int | None, number: int) -> TableForecast:
+    stage, options = project.stage, replace(project.options, max_usd=0.0, dry_run=False)  # of the estimate alone
+    project = replace(project, options=options)
+    migration = plan_migration(project, name, "up", to, quiet=True)
     if migration.error is not None and not isinstance(migration.error, Refused):
         raise migration.error
-    planned = migration.planned or pending_steps(stage, folder, name, to, migration.applied)
-    state = State(stage.connection, stage.state_table)
+    planned = migration.planned or pending_steps(project, name, to, migration.applied)
     table = planned.table
     sample = sampled(stage, table, number, options) if planned.steps else Sample((), False)
     items = len(sample.images) if sample.whole else table.item_count
     prices = prices_of(stage, [table, *(step.target for step in planned.steps if step.target)])
-    glue = _glue(stage, folder) if options.runner == GLUE else None
-    run = _Forecasting(stage, planned, uncapped, prices if isinstance(prices, Prices) else None, glue)
+    glue = deploy_settings_of(stage.name, project.folder) if options.runner == GLUE else None
+    run = _Forecasting(stage, planned, options, prices if isinstance(prices, Prices) else None, glue)
     versions = run.versions(Stratum(sample.images, float(items), sample.whole), planned.needs_consistent_read, number)
     return TableForecast(
         table=name,
@@ -135,14 +134,10 @@ def _forecast(stage: Stage, folder: Path, name: str, to: int | None, options: Ru
         sample=sample,
         versions=versions,
         rate=run.rate(table),
-        obstacles=obstacles_of(stage, state, planned, uncapped, migration.error, versions),
+        obstacles=obstacles_of(project, planned, migration.error, versions),
         as_of=prices.as_of if isinstance(prices, Prices) else "",
         priceless="" if isinstance(prices, Prices) else prices,
     )
-
-
-def _glue(stage: Stage, folder: Path) -> DeploySettings:
-    return read_settings(folder / FILE_NAME).get(stage.name, StageSettings()).deploy
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from dynamodt.state.runs import phases
 from dynamodt.state.storage import Storage
 
 if TYPE_CHECKING:
-    from dynamodt.state.state import State
+    from dynamodt.runs.context import Project
 
 _READERS = 10  # as many as a client has connections
 _AHEAD = 4 * _READERS
@@ -70,25 +70,17 @@ class JournalCheck:
         return not self.broken and self.whole == self.due
 
 
-def check_journal(
-    state: State,
-    storage: Storage,
-    record: RunRecord,
-    notify: Callable[[str], None],
-    clock: Callable[[], float] = time.monotonic,
-) -> JournalCheck:
-    """Read the journal of all phases of a run, and compare it with the splits' rows; `notify` receives the progress."""
-    found = JournalCheck()
-    claims_of = {
-        each.run: {claim.split: claim for claim in state.splits(each.run).all(each.splits)} for each in phases(record)
-    }
+def check_journal(project: Project, record: RunRecord, clock: Callable[[], float] = time.monotonic) -> JournalCheck:
+    """Read the journal of all phases of a run, and compare it with the splits' rows; the progress is notified."""
+    found, rows = JournalCheck(), project.state.splits
+    claims_of = {each.run: {claim.split: claim for claim in rows(each.run).all(each.splits)} for each in phases(record)}
     for claims in claims_of.values():
         for claim in claims.values():
             found.due = found.due.plus(due(claim))
-    progress = _Progress(found.due.parts + found.due.notes, notify, clock)
+    progress = _Progress(found.due.parts + found.due.notes, project.observer.notify, clock)
     for run, claims in claims_of.items():
         if any(due(claim).parts for claim in claims.values()):
-            _Phase(storage, object_key(record.table, run, JOURNAL), claims, found).check(progress.step)
+            _Phase(project.storage, object_key(record.table, run, JOURNAL), claims, found).check(progress.step)
     return found
 
 

@@ -24,11 +24,11 @@ from dynamodt.model.runs import Fence, Lease
 from dynamodt.runs import liveness
 from dynamodt.runs.liveness import BEAT_SECONDS, SILENT_SECONDS, Life, Process, Watch, holder
 from dynamodt.runs.liveness import is_alive as is_alive
-from dynamodt.runs.options import RunOptions
 from dynamodt.runs.provenance import user
 from dynamodt.script.names import seconds
 
 if TYPE_CHECKING:
+    from dynamodt.runs.context import Project
     from dynamodt.state.lease_rows import LeaseRows
 
 TTL_SECONDS = 30.0
@@ -227,23 +227,17 @@ class Clock:
     sleep: Callable[[float], None] = time.sleep
 
 
-def in_turn(
-    leases: LeaseRows,
-    table: str,
-    options: RunOptions,
-    notify: Callable[[str], None],
-    attempt: Callable[[], Done],
-    clock: Clock = Clock(),
-) -> Done:
+def in_turn(project: Project, table: str, attempt: Callable[[], Done], clock: Clock = Clock()) -> Done:
     """What `attempt` returns, which plans and takes the lease. With `wait_lock` it is called when no run is active on
     the table, and again when another command was faster.
 
     Raises Busy after `wait_lock`, and what the attempt raises. A dry run takes no lease, and waits for none.
     """
-    patience = seconds("--wait-lock", options.wait_lock)
-    if not patience or options.dry_run:
+    written = project.options.wait_lock
+    patience = seconds("--wait-lock", written)
+    if not patience or project.options.dry_run:
         return attempt()
-    turn = _Turn(leases, table, options.wait_lock, patience, notify, clock)
+    turn = _Turn(project.state.leases, table, written, patience, project.observer.notify, clock)
     while True:
         turn.wait()
         try:

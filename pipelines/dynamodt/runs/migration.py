@@ -6,11 +6,10 @@ G2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.errors import Busy, DynamodtError, Refused, ServiceError, UsageError, suggest
 from dynamodt.model.reports import RunReport, TableReport
@@ -22,7 +21,7 @@ from dynamodt.runs.history import Reopened, goal, report_of
 from dynamodt.runs.jobs import just_held
 from dynamodt.runs.liveness import holder
 from dynamodt.runs.lock import is_held
-from dynamodt.runs.options import GLUE, Command, Observer, RunOptions
+from dynamodt.runs.options import Command, RunOptions
 from dynamodt.runs.pace import counted
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
 from dynamodt.runs.preflight import note_changed_files, note_other_key, refuse_unsafe, with_writers
@@ -37,12 +36,14 @@ from dynamodt.runs.resume import (
     versions_before,
 )
 from dynamodt.runs.stored_dead_letters import StoredDeadLetters, chosen_dead_letters
-from dynamodt.script.read import tables as all_tables
-from dynamodt.script.versions import is_reversible, newer_versions
+from dynamodt.script.versions import Applied, is_reversible, newer_versions
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
 from dynamodt.state.split_rows import totals_of
-from dynamodt.state.state import State
-from dynamodt.state.storage import open_storage
+
+if TYPE_CHECKING:
+    from dynamodt.runs.context import Project
+    from dynamodt.runs.options import Observer
+    from dynamodt.state.state import State
 
 
 @dataclass
@@ -73,7 +74,7 @@ class TableMigration:
         """Whether there is anything to run."""
         return self.error is None and self.planned is not None and bool(self.planned.steps)
 
-    def compare(self, stage: Stage) -> None:
+    def compare(self, state: State) -> None:
         """Sets `covered` of a Busy error: whether the other run applies everything that was planned, or has applied it
         since."""
         ours = self.planned.goal if self.planned is not None else ""
@@ -83,36 +84,35 @@ class TableMigration:
         self.error.covered = theirs == ours or int(theirs.partition(" ")[0] or 0) > last
         if not self.error.covered:
             with suppress(ServiceError):
-                self.error.covered = last in State(stage.connection, stage.state_table).applied(self.table)
+                self.error.covered = last in state.applied(self.table)
 
-    def plan(self, stage: Stage, folder: Path, to: int | None, options: RunOptions, observer: Observer | None) -> None:
-        """Plan the way to version `to`, and check it. Raises what prevents it, before anything is started. Without an
-        observer, nothing is notified, and what receives the writes is not looked up."""
-        state, table = State(stage.connection, stage.state_table), self.table
+    def plan(self, project: Project, to: int | None, quiet: bool = False) -> None:
+        """Plan the way to version `to`, and check it. Raises what prevents it, before anything is started. With
+        `quiet`, nothing is notified, and what receives the writes is not looked up."""
+        stage, state, options, table = project.stage, project.state, project.options, self.table
         self.applied, runs = state.applied(table), state.runs(table)
-        with_rows = options.runner != GLUE
         reopens = reopened(state, table, options.only, self.applied)
         applied = versions_before(self.applied, reopens)
         runs = [reopened_record(reopens) if reopens and one.run == reopens.record.run else one for one in runs]
-        planned = plan_table(stage, folder, table, self.direction, to, applied, runs, with_rows, options.dry_run)
+        planned = plan_table(project, table, self.direction, to, applied, runs)
         lease = state.leases.read(table)
         planned = replace(with_writers(stage, planned, options), reopens=reopens, lease_token=lease.token)
         self.planned = planned = replace(planned, needs_consistent_read=just_held(lease))
         self.begins = not runs and not self.applied
         if self.begins:
-            _refuse_renamed(state, stage, table)
+            _refuse_renamed(project, table)
         check_not_undoing(run for run in runs if run.run not in planned.gone)
-        refuse_restored(state, stage, planned, runs, applied)
-        refuse_other_rows(state, stage, planned, runs)
-        if observer is not None:
-            note_other_key(stage, planned, observer)
-            note_changed_files(planned, applied, observer)
+        refuse_restored(project, planned, runs, applied)
+        refuse_other_rows(project, planned, runs)
+        if not quiet:
+            note_other_key(stage, planned, project.observer)
+            note_changed_files(planned, applied, project.observer)
         if self.direction == "up":
-            self.notices = _newer_reported(planned, applied, options, observer)
+            self.notices = _newer_reported(project, planned, applied, quiet)
         if planned.steps:
             refuse_unsafe(stage, planned, options)
             _check_partly_restored(planned, runs, options)
-            self.notices += consumers_reported(stage, planned, runs, observer) if observer is not None else ()
+            self.notices += () if quiet else consumers_reported(stage, planned, runs, project.observer)
         else:
             check_nothing_half_done(state, table, planned.gone)
 
@@ -123,37 +123,33 @@ class TableMigration:
 
 
 def plan_migration(
-    stage: Stage,
-    folder: Path,
-    table: str,
-    direction: Direction,
-    to: int | None,
-    options: RunOptions,
-    observer: Observer | None = None,
+    project: Project, table: str, direction: Direction, to: int | None, quiet: bool = False
 ) -> TableMigration:
     """One table's plan to version `to`, or in `error` what prevents it."""
     migration = TableMigration(table, direction)
     try:
-        migration.plan(stage, folder, to, options, observer)
+        migration.plan(project, to, quiet)
     except DynamodtError as error:
         migration.error = error
     return migration
 
 
-def refused_together(
-    stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions
-) -> list[TableMigration]:
+def refused_together(project: Project, names: Sequence[str], to: int | None) -> list[TableMigration]:
     """The plans of `up` for these tables, if one of them is refused: then none is started. Empty if none is; each table
     is then planned again in its turn."""
-    plans = [plan_migration(stage, folder, name, "up", to, options) for name in names]
-    state = State(stage.connection, stage.state_table)
+    plans = [plan_migration(project, name, "up", to, quiet=True) for name in names]
+    refuse(project, plans, check_unfinished)
+    return plans if hold_back(project.state, plans) else []
+
+
+def refuse(project: Project, plans: Sequence[TableMigration], check: Callable[[Project, TablePlan], None]) -> None:
+    """Set the `error` of each plan with steps for which the check raises one."""
     for plan in plans:
         if plan.planned is not None and plan.has_steps:
             try:
-                check_unfinished(state, stage, plan.planned, options)
+                check(project, plan.planned)
             except DynamodtError as error:
                 plan.error = error
-    return plans if hold_back(state, plans) else []
 
 
 def hold_back(state: State, plans: Sequence[TableMigration]) -> bool:
@@ -177,9 +173,10 @@ def _is_final(state: State, plan: TableMigration) -> bool:
     )
 
 
-def _refuse_renamed(state: State, stage: Stage, table: str) -> None:
+def _refuse_renamed(project: Project, table: str) -> None:
     """Raises Refused for a table without a history, if its logical name meant another table that has one: it may be a
     copy of that one (a restored backup), with versions that would be applied twice."""
+    stage, state = project.stage, project.state
     logical = stage.names.logical(table)
     before = state.real_name(stage, logical)
     if before in ("", table):
@@ -203,9 +200,7 @@ def _renamed(table: str, logical: str, before: str, at: int, left: Sequence[RunR
     )
 
 
-def _newer_reported(
-    planned: TablePlan, applied: Mapping[int, AppliedVersion], options: RunOptions, observer: Observer | None
-) -> tuple[str, ...]:
+def _newer_reported(project: Project, planned: TablePlan, applied: Applied, quiet: bool) -> tuple[str, ...]:
     """A notice of the versions that a newer release has applied, if any: an older release that is deployed again leaves
     them as they are. Raises Refused with `strict`."""
     newer = [f"v{record.version}_{record.name}" for record in newer_versions(planned.scripts, applied)]
@@ -213,13 +208,13 @@ def _newer_reported(
         return ()
     one = len(newer) == 1
     what = f"{', '.join(newer)} {'is' if one else 'are'} applied, and {'has' if one else 'have'} no file here"
-    if options.strict:
+    if project.options.strict:
         hint = "use the release that has the files; or leave out --strict: what is applied stays as it is"
         raise Refused(what, where=f"table {planned.table.name}", hint=hint)
     why = "it is of a newer release, and stays as it is" if one else "they are of a newer release, and stay as they are"
     said = f"table {planned.table.name}: {what}: {why}"
-    if observer is not None:
-        observer.notify(said)
+    if not quiet:
+        project.observer.notify(said)
     return (said,)
 
 
@@ -235,9 +230,9 @@ def _check_partly_restored(planned: TablePlan, runs: Sequence[RunRecord], option
         partly_restored(here, options)
 
 
-def table_report(stage: Stage, migration: TableMigration, reports: Sequence[RunReport] = ()) -> TableReport:
+def table_report(project: Project, migration: TableMigration, reports: Sequence[RunReport] = ()) -> TableReport:
     """A table's report: of its runs, or of the run that it was refused to continue."""
-    reports = reports or _refused(stage, migration)
+    reports = reports or _refused(project.state, migration)
     if migration.planned is None:
         return TableReport(migration.table, migration.direction, tuple(reports), migration.at, migration.error)
     at = migration.planned.at if reports else migration.at
@@ -245,7 +240,7 @@ def table_report(stage: Stage, migration: TableMigration, reports: Sequence[RunR
         if report.status == "succeeded":
             at = report.version if migration.direction == "up" else report.version - 1
     scripts = migration.planned.scripts
-    missing = 0 if migration.error else unprepared(stage, scripts, at)
+    missing = 0 if migration.error else unprepared(project, scripts, at)
     reversible = any(is_reversible(script) for script in scripts if script.sequence == at)
     return TableReport(
         migration.table,
@@ -271,11 +266,10 @@ def tolerated_reported(reports: Sequence[RunReport]) -> tuple[str, ...]:
     )
 
 
-def _refused(stage: Stage, migration: TableMigration) -> tuple[RunReport, ...]:
+def _refused(state: State, migration: TableMigration) -> tuple[RunReport, ...]:
     """The run that the error refuses to continue, with its counts so far."""
     if not isinstance(migration.error, Refused) or not migration.error.run:
         return ()
-    state = State(stage.connection, stage.state_table)
     record = state.run(migration.table, migration.error.run)
     if record is None:
         return ()
@@ -292,10 +286,10 @@ def with_warnings(reports: list[TableReport], observer: Observer) -> list[TableR
     return reports
 
 
-def check_retriable(stage: Stage, state: State, record: RunRecord, options: RunOptions = RunOptions()) -> None:
+def check_retriable(project: Project, record: RunRecord) -> None:
     """Raises Refused for a run without dead letters to replay or to accept, or whose table was recreated; UsageError
     for an accepted key without a dead letter. Under the lease all is checked again."""
-    run, undo = record.run, suggest("undo", record.run)
+    state, options, run, undo = project.state, project.options, record.run, suggest("undo", record.run)
     undos = {
         PARTLY_UNDONE: (f"run {run} is undone in part", "restore what its journal lacks, then: " + undo),
         UNDOING: (f"run {run} is half undone", "finish it first: " + undo),
@@ -307,7 +301,7 @@ def check_retriable(stage: Stage, state: State, record: RunRecord, options: RunO
         what = f"run {run} has ended ({record.status}): nothing of it is left to retry{_accepted_before(record)}"
     if not what:
         again = "a new run begins with: " + suggest(record.direction, table=record.table)
-        check_not_recreated(stage, record, hint=again)
+        check_not_recreated(project.stage, record, hint=again)
         reopened(state, record.table, run, state.applied(record.table))
         repeats = accepts and begun and record.accepted  # of a command that has died after it had accepted them
         if not repeats and totals_of(state, phases(record)).counts.dead <= record.accepted_items:
@@ -316,7 +310,7 @@ def check_retriable(stage: Stage, state: State, record: RunRecord, options: RunO
     if what:
         raise Refused(what, where=f"table {record.table}", hint=hint, run=run)
     if accepts:
-        stored = StoredDeadLetters(state, open_storage(stage.connection, stage.storage), record)
+        stored = StoredDeadLetters(project, record)
         chosen_dead_letters(stored, options.accept, record, stored.replaying)
 
 
@@ -338,21 +332,20 @@ class Effect(NamedTuple):
     to: int | None = None
 
 
-def effects(stage: Stage, folder: Path, command: Command) -> list[Effect]:
+def effects(project: Project, command: Command) -> list[Effect]:
     """What `down`, `undo` or `unlock` will do; empty if it will be refused or has nothing to do. Raises what finding
     the run raises."""
-    tables = [stage.names.real(name) for name in command.tables] or all_tables(folder / "transforms", stage.names)
-    state = State(stage.connection, stage.state_table)
+    stage, tables = project.stage, project.tables(command.tables)
     if command.command == "undo":
-        return [_about_undo(stage, find_run(state, tables, command.run))]
+        return [_about_undo(stage, find_run(project, tables, command.run))]
     if command.command == "unlock":
-        leases = [state.leases.read(table) for table in tables]
+        leases = [project.state.leases.read(table) for table in tables]
         return [_about_unlock(stage, lease) for lease in leases if lease.run]
-    return [one for table in tables for one in _about_down(stage, folder, command, table)]
+    return [one for table in tables for one in _about_down(project, table, command.to)]
 
 
-def _about_down(stage: Stage, folder: Path, command: Command, table: str) -> list[Effect]:
-    migration = plan_migration(stage, folder, table, "down", command.to, command.options)
+def _about_down(project: Project, table: str, goal: int | None) -> list[Effect]:
+    stage, migration = project.stage, plan_migration(project, table, "down", goal, quiet=True)
     planned = migration.planned
     if planned is None or not migration.has_steps:
         return []

@@ -9,14 +9,13 @@ from dynamodt.dynamodb.table import consumers, has_point_in_time_recovery
 from dynamodt.errors import DynamodtError, Hint, ServiceError, as_hint, suggest
 from dynamodt.model.tables import Stage, TableSpec, name_in_requests
 from dynamodt.runs.liveness import holder, is_alive
-from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import TablePlan
 from dynamodt.runs.resume import check_unfinished
 from dynamodt.state.runs import phases, unfinished
 from dynamodt.state.split_rows import totals_of
-from dynamodt.state.state import State
 
 if TYPE_CHECKING:
+    from dynamodt.runs.context import Project
     from dynamodt.runs.forecast import VersionForecast
 
 
@@ -30,29 +29,22 @@ class Obstacle(NamedTuple):
 
 
 def obstacles_of(
-    stage: Stage,
-    state: State,
-    planned: TablePlan,
-    options: RunOptions,
-    error: DynamodtError | None,
-    versions: Sequence[VersionForecast],
+    project: Project, planned: TablePlan, error: DynamodtError | None, versions: Sequence[VersionForecast]
 ) -> tuple[Obstacle, ...]:
     """All obstacles, first those that stop `up`. `error` is the refusal of the plan, if any."""
     found = list(_of_versions(planned, versions))
     if error is None or error.what not in {obstacle.text for obstacle in found}:
-        found = [*_refusals(stage, state, planned, options, error), *found]
+        found = [*_refusals(project, planned, error), *found]
     if planned.steps:
-        found += _of_the_table(stage, state, planned, versions)
+        found += _of_the_table(project, planned, versions)
     unique = {obstacle.text: obstacle for obstacle in found}
     return tuple(sorted(unique.values(), key=lambda obstacle: not obstacle.stops))
 
 
-def _refusals(
-    stage: Stage, state: State, planned: TablePlan, options: RunOptions, error: DynamodtError | None
-) -> Iterator[Obstacle]:
+def _refusals(project: Project, planned: TablePlan, error: DynamodtError | None) -> Iterator[Obstacle]:
     if error is None and planned.steps:
         try:
-            check_unfinished(state, stage, planned, options)
+            check_unfinished(project, planned)
         except DynamodtError as refused:
             error = refused
     if error is not None:
@@ -75,10 +67,8 @@ def _of_versions(planned: TablePlan, versions: Sequence[VersionForecast]) -> Ite
             yield Obstacle("dead letters", what, suggest("up", table=table, dry_run=True) + " names them", stops=True)
 
 
-def _of_the_table(
-    stage: Stage, state: State, planned: TablePlan, versions: Sequence[VersionForecast]
-) -> Iterator[Obstacle]:
-    name = planned.table.name
+def _of_the_table(project: Project, planned: TablePlan, versions: Sequence[VersionForecast]) -> Iterator[Obstacle]:
+    state, name = project.state, planned.table.name
     lease = state.leases.read(name)
     if lease.run and is_alive(lease):
         yield Obstacle("lease", f"another run is at work: {holder(lease)}", suggest("status", follow=True), stops=True)
@@ -90,7 +80,7 @@ def _of_the_table(
             yield Obstacle("unfinished", what, as_hint("`up` of the same version continues it"))
     targets = [step.target for step in planned.steps if step.target]
     for table in {table.name: table for table in (planned.table, *targets)}.values():
-        yield from _of_a_written_table(stage, table, _writes(planned, versions, table.name))
+        yield from _of_a_written_table(project.stage, table, _writes(planned, versions, table.name))
 
 
 def _writes(planned: TablePlan, versions: Sequence[VersionForecast], table: str) -> str:

@@ -8,29 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.clients import NO_TABLE
 from dynamodt.dynamodb.dynamo_data_transform import STATE, TOOL, has_applied_versions, record_key
 from dynamodt.errors import DynamodtError, Refused, ServiceError, suggest
-from dynamodt.model.runs import AppliedVersion, PreparedRef, RunRecord, Script
+from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.history import written_order
 from dynamodt.runs.jobs import moves_items
+from dynamodt.runs.options import GLUE
 from dynamodt.script.apply import checked_rows, table_of_rows
 from dynamodt.script.functions import check
 from dynamodt.script.names import check_no_state_table
-from dynamodt.script.read import read_versions
-from dynamodt.script.versions import plan
+from dynamodt.script.versions import Applied, plan
 from dynamodt.state import prepared
 from dynamodt.state.runs import REPLACED, TABLE, TAKEN_OVER, TARGET, half_rolled_back, started_with, unfinished
-from dynamodt.state.storage import open_storage
 
 if TYPE_CHECKING:
+    from dynamodt.runs.context import Project
     from dynamodt.runs.history import Reopened
 
 
@@ -72,23 +71,15 @@ class TablePlan:
 
 
 def plan_table(
-    stage: Stage,
-    folder: Path,
-    name: str,
-    direction: Direction,
-    to: int | None,
-    applied: Mapping[int, AppliedVersion],
-    runs: Sequence[RunRecord] = (),
-    with_rows: bool = True,
-    dry_run: bool = False,
+    project: Project, name: str, direction: Direction, to: int | None, applied: Applied, runs: Sequence[RunRecord] = ()
 ) -> TablePlan:
-    """The steps of one table. `with_rows`: the rows of `items()` are read, too; a job's data may be elsewhere. A dry
-    run is planned as far as there is prepared data.
+    """The steps of one table. The rows of `items()` are read, too, but for a deployed job, whose data may be elsewhere.
+    A dry run is planned as far as there is prepared data.
 
     Raises what prevents the steps: ScriptError for a file, Refused for the order, an irreversible step or missing
     prepared data, ServiceError for a missing table.
     """
-    files = read_versions(folder / "transforms", name, stage.names)
+    stage, files = project.stage, project.versions(name)
     spec = usable_table(stage, name)
     gone = runs_on_gone_tables(stage, spec, runs)
     here = [run for run in runs if run.run not in gone]
@@ -98,7 +89,7 @@ def plan_table(
         raise _not_repaired_yet(error, here) from error
     if direction == "up" and scripts and not applied:
         _check_adopted(stage, spec, runs)
-    steps, unprepared = _steps(stage, spec, scripts, direction, with_rows, dry_run)
+    steps, unprepared = _steps(project, spec, scripts, direction)
     steps = tuple(replace(step, applied_by=_run_of(step.script, applied)) for step in steps)
     return TablePlan(spec, direction, steps, max(applied, default=0), files, gone=gone, unprepared=unprepared)
 
@@ -112,26 +103,24 @@ def _not_repaired_yet(error: Refused, runs: Sequence[RunRecord]) -> DynamodtErro
     return error.hinted(what + suggest("undo", left.run))
 
 
-def pending_steps(
-    stage: Stage, folder: Path, name: str, to: int | None, applied: Mapping[int, AppliedVersion]
-) -> TablePlan:
+def pending_steps(project: Project, name: str, to: int | None, applied: Applied) -> TablePlan:
     """The plan of `up` as far as the files show it, for a table that is refused: missing prepared data is None. Raises
     ScriptError for a file, ServiceError for a missing table."""
-    files = read_versions(folder / "transforms", name, stage.names)
+    files = project.versions(name)
     pending = [one for one in files if one.sequence not in applied and (to is None or one.sequence <= to)]
-    steps = tuple(Step(script, _found(stage, script), _target(stage, script)) for script in pending)
-    return TablePlan(usable_table(stage, name), "up", steps, max(applied, default=0), files)
+    steps = tuple(Step(script, _found(project, script), _target(project.stage, script)) for script in pending)
+    return TablePlan(usable_table(project.stage, name), "up", steps, max(applied, default=0), files)
 
 
-def _found(stage: Stage, script: Script) -> PreparedRef | None:
+def _found(project: Project, script: Script) -> PreparedRef | None:
     try:
-        return _prepared_of(stage, script, "up")
+        return _prepared_of(project, script, "up")
     except Refused:
         return None
 
 
 def _steps(
-    stage: Stage, spec: TableSpec, scripts: Sequence[Script], direction: Direction, with_rows: bool, dry_run: bool
+    project: Project, spec: TableSpec, scripts: Sequence[Script], direction: Direction
 ) -> tuple[tuple[Step, ...], Refused | None]:
     """The steps of the scripts. A dry run has those before the first version without usable prepared data, and why it
     ends there. A run that lacks prepared data is refused, and so is a dry run that lacks that of its first version."""
@@ -139,16 +128,16 @@ def _steps(
     for script in scripts:
         _check_step(script, direction)
         try:
-            ref = _prepared_of(stage, script, direction)
+            ref = _prepared_of(project, script, direction)
         except Refused as error:
-            if not (dry_run and steps):
+            if not (project.options.dry_run and steps):
                 raise
             return tuple(steps), error
-        steps.append(_step(stage, spec, script, direction, with_rows, ref))
+        steps.append(_step(project, spec, script, direction, ref))
     return tuple(steps), None
 
 
-def _run_of(script: Script, applied: Mapping[int, AppliedVersion]) -> str:
+def _run_of(script: Script, applied: Applied) -> str:
     version = applied.get(script.sequence)
     return version.run if version is not None else ""
 
@@ -160,12 +149,12 @@ def check_script(script: Script) -> None:
         check(script)
 
 
-def unprepared(stage: Stage, scripts: Sequence[Script], at: int) -> int:
+def unprepared(project: Project, scripts: Sequence[Script], at: int) -> int:
     """The first version above `at` whose prepared data is missing; 0: none."""
     for script in scripts:
         if script.sequence > at and script.has_prepare and script.has_up:
             try:
-                prepared.find(open_storage(stage.connection, stage.storage), script)
+                prepared.find(project.storage, script)
             except Refused:
                 return script.sequence
     return 0
@@ -225,21 +214,20 @@ def _check_step(script: Script, direction: Direction) -> None:
     check_script(script)
 
 
-def _step(
-    stage: Stage, table: TableSpec, script: Script, direction: Direction, with_rows: bool, ref: PreparedRef | None
-) -> Step:
-    target = _target(stage, script)
+def _step(project: Project, table: TableSpec, script: Script, direction: Direction, ref: PreparedRef | None) -> Step:
+    target = _target(project.stage, script)
     of_rows = table_of_rows(target or table, direction)
     with labelled(script):
-        rows = "" if not script.has_items else checked_rows(script, of_rows) if with_rows else None
-    return Step(script, ref, target, started_with(table, script, stage.storage.url, ref, target, rows))
+        is_here = project.options.runner != GLUE
+        rows = "" if not script.has_items else checked_rows(script, of_rows) if is_here else None
+    return Step(script, ref, target, started_with(table, script, project.stage.storage.url, ref, target, rows))
 
 
-def _prepared_of(stage: Stage, script: Script, direction: Direction) -> PreparedRef | None:
+def _prepared_of(project: Project, script: Script, direction: Direction) -> PreparedRef | None:
     """The version's prepared data, if it uses any. Raises Refused where it cannot be used."""
     if not (script.has_prepare and moves_items(script, direction)):
         return None
-    return prepared.find(open_storage(stage.connection, stage.storage), script)
+    return prepared.find(project.storage, script)
 
 
 def _target(stage: Stage, script: Script) -> TableSpec | None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
@@ -19,11 +18,11 @@ from dynamodt.runs.cost import check_exports_priced, check_priced
 from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.script.apply import NO_INSERTION
-from dynamodt.script.read import read_versions
 from dynamodt.script.versions import changed_files
 from dynamodt.state.runs import WRITERS, declared_key
 
 if TYPE_CHECKING:
+    from dynamodt.runs.context import Project
     from dynamodt.runs.exports import SourceExport
     from dynamodt.runs.plan import Step, TablePlan
 
@@ -251,21 +250,19 @@ def _check_catch_up(script: Script, catch_up: str) -> None:
 # ---------------------------------------------------------------- after a dry run
 
 
-def with_untried_notices(
-    stage: Stage, folder: Path, reports: Sequence[TableReport], observer: Observer
-) -> list[TableReport]:
+def with_untried_notices(project: Project, reports: Sequence[TableReport]) -> list[TableReport]:
     """The reports of a dry run, with a notice for each table that differs in the real run, since an earlier table
     inserts into it or into its versions' target. The observer is notified, too."""
     inserted: dict[str, tuple[str, int]] = {}  # by the table that receives them, where they come from
     found: list[TableReport] = []
     for report in reports:
         versions = {run.version for run in report.versions}
-        scripts = read_versions(folder / "transforms", report.table, stage.names) if versions else ()
+        scripts = project.versions(report.table) if versions else ()
         targets = {one.target_table: one.sequence for one in scripts if one.target_table and one.sequence in versions}
         met = [name for name in (report.table, *targets) if versions and name in inserted]
         said = tuple(_untried(name, *inserted[name], report.table) for name in met)
         for sentence in said:
-            observer.notify(f"warning: {sentence}")
+            project.observer.notify(f"warning: {sentence}")
         found.append(replace(report, notices=(*report.notices, *said)))
         inserted = {**{name: (report.table, number) for name, number in targets.items()}, **inserted}
     return found

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynamodt.config.names import tables_in_use, with_names
 from dynamodt.dynamodb import table as tables_of_stage
@@ -15,20 +14,19 @@ from dynamodt.dynamodb.reads import WholeScan, projected, read_estimate, segment
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.runs import PreparedRef, Script
-from dynamodt.model.tables import Image, Item, Stage, name_in_requests
+from dynamodt.model.tables import Image, Item, name_in_requests
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.runs.budget import read_limiter
 from dynamodt.runs.history import now
 from dynamodt.runs.jobs import just_held
-from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import check_script
 from dynamodt.script.apply import prepare_rows
 from dynamodt.script.codec import decode
-from dynamodt.script.read import read_versions
 from dynamodt.state import prepared as prepared_data
-from dynamodt.state.state import State
-from dynamodt.state.storage import open_storage
 
+if TYPE_CHECKING:
+    from dynamodt.runs.context import Project
+    from dynamodt.runs.options import Observer
 _NOTIFY_SECONDS = 2.0
 
 
@@ -36,15 +34,14 @@ class PreparationContext:
     """The context of a script's `prepare`: the table's folder, the names of table and stage, the version's number, and
     readers of tables. `close` ends iterators that were not read to the end."""
 
-    def __init__(self, stage: Stage, project: Path, script: Script, options: RunOptions = RunOptions()) -> None:
-        self._stage = stage
+    def __init__(self, project: Project, script: Script) -> None:
         self._project = project
+        self._stage = project.stage
         self._script = script
-        self._options = options
         self._opened: list[Generator[Item, None, None]] = []
-        self.folder = project / "transforms" / stage.names.logical(script.table)
+        self.folder = project.folder / "transforms" / project.stage.names.logical(script.table)
         self.table = script.table
-        self.stage = stage.name
+        self.stage = project.stage.name
         self.version = script.sequence
 
     def client(self, service: str) -> Any:
@@ -70,7 +67,7 @@ class PreparationContext:
         """The table's real name. Raises UsageError for one that the jobs of the stage may not read."""
         if table is None:
             return self._script.table
-        known = tables_in_use(self._project)
+        known = tables_in_use(self._project.folder)
         logical = self._stage.names.logical(table)
         if logical not in known:
             raise UsageError(
@@ -79,7 +76,7 @@ class PreparationContext:
                 hint=f"the tables of this project are {', '.join(known)}; a job may read no other one. For another one "
                 "use context.client('dynamodb'), and give the jobs a policy for it (policy_arns)",
             )
-        return with_names(self._stage, self._project, (logical,)).names.real(logical)
+        return with_names(self._stage, self._project.folder, (logical,)).names.real(logical)
 
     def _scan(
         self, real: str, index: str | None, projection: Sequence[str] | None, where: str
@@ -95,18 +92,17 @@ class PreparationContext:
             units = tables_of_stage.index_capacity(connection, spec, index, where)
             body["IndexName"] = index
         else:
-            lease = State(connection, self._stage.state_table).leases.read(real)
-            body["ConsistentRead"] = just_held(lease)
+            body["ConsistentRead"] = just_held(self._project.state.leases.read(real))
         if projection is not None:
             body |= projected(projection, where)
-        limiter, each = read_limiter(self._stage, units, self._options), read_estimate(spec, body["ConsistentRead"])
+        limiter = read_limiter(self._stage, units, self._project.options)
+        each = read_estimate(spec, body["ConsistentRead"])
         return _decoded(WholeScan(Wire(connection.of_table(real)), body, segments(spec), where, limiter, each).items())
 
     def prepared(self, version: int) -> Mapping[Any, Any]:
         """The prepared rows of an earlier version of the table, read-only. Raises UsageError for a version that is not
         earlier, or has no `prepare`; Refused for one that is not prepared, or that another text has prepared."""
-        names = self._stage.names
-        earlier = read_versions(self._project / "transforms", self._script.table, names)[: self._script.sequence - 1]
+        earlier = self._project.versions(self._script.table)[: self._script.sequence - 1]
         script = next((one for one in earlier if one.sequence == version and one.has_prepare), None)
         if script is None:
             numbers = ", ".join(str(one.sequence) for one in earlier if one.has_prepare)
@@ -114,7 +110,7 @@ class PreparationContext:
             where = f"{self._script.path}: context.prepared"
             what = f"there is no earlier version {version!r} with a prepare function"
             raise UsageError(what, where=where, hint=hint)
-        storage = open_storage(self._stage.connection, self._stage.storage)
+        storage = self._project.storage
         return prepared_data.load(storage, script, prepared_data.find(storage, script))
 
     def close(self) -> None:
@@ -138,15 +134,14 @@ def counted(rows: Iterator[tuple[Any, Any]], observer: Observer) -> Iterator[tup
         yield row
 
 
-def prepare(stage: Stage, folder: Path, script: Script, observer: Observer, options: RunOptions) -> PreparedRef:
+def prepare(project: Project, script: Script) -> PreparedRef:
     """Run the script's `prepare` here and store its rows. A dry run only counts them."""
     check_script(script)
-    storage = open_storage(stage.connection, stage.storage)
-    if not options.dry_run:
-        storage.check()
-    with labelled(script), closing(PreparationContext(stage, folder, script, options)) as context:
-        rows = counted(prepare_rows(script, context), observer)
-        if not options.dry_run:
-            return prepared_data.save(storage, script, rows, now())
+    if not project.options.dry_run:
+        project.storage.check()
+    with labelled(script), closing(PreparationContext(project, script)) as context:
+        rows = counted(prepare_rows(script, context), project.observer)
+        if not project.options.dry_run:
+            return prepared_data.save(project.storage, script, rows, now())
         number = sum(1 for _ in rows)
     return PreparedRef(url="", rows=number, sha256="", script_checksum=script.checksum, created=now())

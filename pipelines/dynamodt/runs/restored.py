@@ -28,16 +28,16 @@ from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import JOURNAL, Claims, begun_key, counts, due, is_note, is_unknown, object_key, part_of
 from dynamodt.state.runs import ITEMS, phases, transformed
 from dynamodt.state.split_rows import totals_of
-from dynamodt.state.storage import open_storage
 
 if TYPE_CHECKING:
+    from dynamodt.runs.context import Project
     from dynamodt.runs.plan import Step, TablePlan
     from dynamodt.state.state import State
     from dynamodt.state.storage import Storage
 
 
 def refuse_restored(
-    state: State, stage: Stage, planned: TablePlan, runs: Sequence[RunRecord], applied: Mapping[int, AppliedVersion]
+    project: Project, planned: TablePlan, runs: Sequence[RunRecord], applied: Mapping[int, AppliedVersion]
 ) -> None:
     """Raises Refused for a table that was created since its last run, if its applied versions are not known, or if it
     was or may have been restored from a moment within a run: some items would be transformed twice."""
@@ -51,8 +51,8 @@ def refuse_restored(
         if run.run not in planned.gone or run.target or run.version not in versions:
             continue
         if run.journal:
-            _check_not_within(stage, state, planned, run)
-        elif has_written(state, run):
+            _check_not_within(project, planned, run)
+        elif has_written(project.state, run):
             raise _without_journal(planned, run)
 
 
@@ -65,15 +65,15 @@ def _unknown(planned: TablePlan, last: RunRecord, at: int) -> Refused:
     )
 
 
-def _check_not_within(stage: Stage, state: State, planned: TablePlan, run: RunRecord) -> None:
+def _check_not_within(project: Project, planned: TablePlan, run: RunRecord) -> None:
     """Raises Refused if an item is as the run has written it, or if the journal is incomplete. The first page of each
     split is enough: a table restored from within the run has the earliest writes."""
-    storage = open_storage(stage.connection, stage.storage)
-    for prefix, claims in _journals(state, run):
+    storage = project.storage
+    for prefix, claims in _journals(project.state, run):
         first, missing = _first_parts(storage.names(prefix), claims)
         if missing:
             raise _journal_missing(planned, run, missing, storage.place(prefix))
-        for change in as_written(stage, planned.table, first):
+        for change in as_written(project, planned.table, first):
             raise _within(planned, run, change.key)
 
 
@@ -143,12 +143,12 @@ def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
 # ---------------------------------------------------------------- a state table that was restored
 
 
-def check_begun(stage: Stage, state: State, storage: Storage, table: TableSpec) -> None:
+def check_begun(project: Project, table: TableSpec) -> None:
     """Raises Refused where the storage shows that a run has begun on this table, and the state table does not: it was
     restored from a moment before, or is another one, and lacks what that run has written. Of the embedded stage, an
     emulator that was killed has the table and the state table of one moment."""
-    run = unknown_run(state, storage, table)
-    if run and not stage.embedded:
+    run = unknown_run(project.state, project.storage, table)
+    if run and not project.stage.embedded:
         raise _older(table.name, f"run {run} has begun on this table since, which the state table does not show")
 
 
@@ -171,19 +171,19 @@ def unknown_run(state: State, storage: Storage, table: TableSpec) -> str:
     return "" if record is not None and record.token >= last["token"] else str(last["run"])
 
 
-def check_rows(stage: Stage, state: State, storage: Storage, record: RunRecord) -> None:
+def check_rows(project: Project, record: RunRecord) -> None:
     """Raises Refused where the journal of a run has pages after those that its rows show."""
-    if lacks_rows(stage, state, storage, record):
+    if lacks_rows(project, record):
         why = f"the journal of run {record.run} has pages after those that the state table shows"
         raise _older(record.table, why, record.run)
 
 
-def lacks_rows(stage: Stage, state: State, storage: Storage, record: RunRecord) -> bool:
+def lacks_rows(project: Project, record: RunRecord) -> bool:
     """Whether the journal of a run has pages after those that its rows show, and its table may have their writes."""
-    if stage.embedded:
+    if project.stage.embedded:
         return False
-    journals = _journals(state, record)
-    return any(is_unknown(name, claims) for prefix, claims in journals for name in storage.names(prefix))
+    journals = _journals(project.state, record)
+    return any(is_unknown(name, claims) for prefix, claims in journals for name in project.storage.names(prefix))
 
 
 def _journals(state: State, run: RunRecord) -> Iterator[tuple[str, Claims]]:
@@ -205,14 +205,14 @@ def _older(table: str, why: str, run: str = "") -> Refused:
 # ---------------------------------------------------------------- rows that a way down would leave
 
 
-def refuse_other_rows(state: State, stage: Stage, planned: TablePlan, runs: Sequence[RunRecord]) -> None:
+def refuse_other_rows(project: Project, planned: TablePlan, runs: Sequence[RunRecord]) -> None:
     """Raises Refused for a `down` whose `items()` no longer gives all rows that the run of `up` has inserted: it
     deletes the rows that it gives, and would leave the others. The order of the rows does not matter."""
     known = {run.run: run for run in runs}
     for step in planned.steps if planned.direction == "down" else ():
         up = known.get(step.applied_by)
         if up is not None and up.began.get(ITEMS, "") != step.began.get(ITEMS, up.began.get(ITEMS, "")):
-            left = _rows_inserted(state, up) - _rows_given(stage, planned.table, step, up)
+            left = _rows_inserted(project.state, up) - _rows_given(project.stage, planned.table, step, up)
             if left > 0:
                 raise _other_rows(planned, step, up, left)
 
@@ -245,23 +245,23 @@ def _other_rows(planned: TablePlan, step: Step, up: RunRecord, left: int) -> Ref
 # ---------------------------------------------------------------- what a run has written so far
 
 
-def items_transformed(state: State, stage: Stage, table: TableSpec, record: RunRecord) -> int:
+def items_transformed(project: Project, table: TableSpec, record: RunRecord) -> int:
     """The number of items that a run has transformed so far, in `table`. Of a page with an intent and without a
     checkpoint, these are the items that are as the intent says; the others will be transformed again."""
     done = 0
-    for claim in claims_of(state, record):
+    for claim in claims_of(project.state, record):
         done += transformed(claim.counts)
         if claim.intent is not None:
-            intended = as_written(stage, table, claim.intent.parts)
+            intended = as_written(project, table, claim.intent.parts)
             done += sum(claim.intent.counts[1:]) - claim.intent.counts.dead + sum(1 for _ in intended)
     return done
 
 
-def as_written(stage: Stage, table: TableSpec, parts: Sequence[str]) -> Iterator[Change]:
+def as_written(project: Project, table: TableSpec, parts: Sequence[str]) -> Iterator[Change]:
     """The changes of these parts whose items are still as written, the last of each key; `table` is the one written to.
     Deleted items are not found. Raises RunFailed for a missing part."""
-    journal = Journal(open_storage(stage.connection, stage.storage), table, "")
-    reads = Reads(shared_wire(stage.connection.of_table(table.name)), table)
+    journal = Journal(project.storage, table, "")
+    reads = Reads(shared_wire(project.stage.connection.of_table(table.name)), table)
     for name in parts:
         changes = {key_text(change.key): change for change in journal.intended(name)}
         keys = {key_text(part.key): part.key for change in changes.values() for part in _written(change)}

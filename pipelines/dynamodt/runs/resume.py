@@ -27,7 +27,7 @@ from dynamodt.runs.jobs import SCAN, new_run
 from dynamodt.runs.journal_check import restore_or_repair
 from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import at_work, check_not_leased
-from dynamodt.runs.options import Observer, RunOptions
+from dynamodt.runs.options import RunOptions
 from dynamodt.runs.provenance import provenance
 from dynamodt.script.versions import changed_files
 from dynamodt.state.object_keys import NOT_RESTORED_FILE, object_key
@@ -41,10 +41,9 @@ from dynamodt.state.runs import (
     may_be_repeated,
     unfinished,
 )
-from dynamodt.state.storage import Storage, open_storage
 
 if TYPE_CHECKING:
-    from dynamodt.model.tables import Stage
+    from dynamodt.runs.context import Project
     from dynamodt.runs.plan import Step, TablePlan
     from dynamodt.state.state import State
 
@@ -54,28 +53,28 @@ def target_tables(planned: TablePlan) -> list[str]:
     return sorted({step.target.name for step in planned.steps if step.target})
 
 
-def check_free(state: State, stage: Stage, planned: TablePlan, options: RunOptions) -> None:
+def check_free(project: Project, planned: TablePlan) -> None:
     """Raises the refusal that a run of the plan would meet now, without taking a lease: for a run that starts later, in
     a deployed job. A dry run is never refused."""
-    if options.dry_run:
+    if project.options.dry_run:
         return
     for table in (planned.table.name, *target_tables(planned)):
-        check_not_leased(state.leases, table)
-    check_unfinished(state, stage, planned, options)
+        check_not_leased(project.state.leases, table)
+    check_unfinished(project, planned)
 
 
-def check_unfinished(state: State, stage: Stage, planned: TablePlan, options: RunOptions) -> None:
+def check_unfinished(project: Project, planned: TablePlan) -> None:
     """Raises Refused where an unfinished run prevents the plan's first step, or would not continue with the options."""
-    left = unfinished_run(state, open_storage(stage.connection, stage.storage), planned, options)
-    check_only(options.only, left)
+    left = unfinished_run(project, planned)
+    check_only(project.options.only, left)
     if left is not None:
-        check_continued(left, options)
+        check_continued(left, project.options)
 
 
-def unfinished_run(state: State, storage: Storage, planned: TablePlan, options: RunOptions) -> RunRecord | None:
+def unfinished_run(project: Project, planned: TablePlan) -> RunRecord | None:
     """The run that the plan's first step continues; None: a new one begins. Raises Refused where neither may be."""
-    left = left_unfinished(state, planned, options.only)
-    return None if left is None else _continuable(state, storage, left, planned.steps[0], options)
+    left = left_unfinished(project.state, planned, project.options.only)
+    return None if left is None else _continuable(project, left, planned.steps[0])
 
 
 def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) -> Refused:
@@ -105,23 +104,23 @@ def check_continued(left: RunRecord, options: RunOptions) -> None:
     check_source(left, options.source, options.export)
 
 
-def _continuable(state: State, storage: Storage, left: RunRecord, step: Step, options: RunOptions) -> RunRecord | None:
+def _continuable(project: Project, left: RunRecord, step: Step) -> RunRecord | None:
     """The run that was left, or None where a new one begins: the first has written nothing, and another export is
     requested or what it began with has changed; or an idempotent script is applied again to all items.
 
     Raises Refused where it has written, and what it began with has changed.
     """
-    found = changed_facts(state, left, step)
-    if not has_written(state, left):
-        new = found or _requests_another_export(left, options) or has_lost_dead_letters(state, storage, left)
+    found = changed_facts(project.state, left, step)
+    if not has_written(project.state, left):
+        new = found or _requests_another_export(left, project.options) or has_lost_dead_letters(project, left)
         return None if new else left
     if not all(one.effect for one in found):
         if left.journal or not step.script.idempotent or not may_be_repeated(found):
             raise _begun_otherwise(left, found, step.script.path)
         return None
-    if has_lost_dead_letters(state, storage, left):
-        if left.journal or options.only:
-            raise lost_dead_letters(left, storage, goal(left))
+    if has_lost_dead_letters(project, left):
+        if left.journal or project.options.only:
+            raise lost_dead_letters(left, project.storage, goal(left))
         return None
     return left
 
@@ -166,13 +165,13 @@ def left_unfinished(state: State, planned: TablePlan, only: str = "") -> RunReco
     return found
 
 
-def note_half_done(state: State, planned: TablePlan, observer: Observer) -> tuple[Acceptance, ...]:
+def note_half_done(project: Project, planned: TablePlan) -> tuple[Acceptance, ...]:
     """Notify that a dry run also transforms the items that an unfinished run has written; returns what is accepted of
     the dead letters of the one that the plan's first step would continue."""
     accepted: tuple[Acceptance, ...] = ()
-    for record in state.runs(planned.table.name):
-        if record.run not in planned.gone and unfinished(record.status) and has_written(state, record):
-            observer.notify(
+    for record in project.state.runs(planned.table.name):
+        if record.run not in planned.gone and unfinished(record.status) and has_written(project.state, record):
+            project.observer.notify(
                 f"run {record.run} is unfinished: the dry run also transforms the items that it has written"
             )
             if (record.version, record.direction) == (planned.steps[0].script.sequence, planned.direction):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.reads import Reads
@@ -15,7 +14,7 @@ from dynamodt.errors import DeadLetters
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import RunReport, TableReport, counted
 from dynamodt.model.runs import INSERTED_ROWS, RunRecord
-from dynamodt.model.tables import STATE_TABLE, Item, Stage
+from dynamodt.model.tables import STATE_TABLE, Item
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.history import goal
@@ -28,39 +27,34 @@ from dynamodt.script.diff import write_units
 from dynamodt.script.load import error_text
 from dynamodt.script.rehearse import Rehearsal
 from dynamodt.state import prepared
-from dynamodt.state.state import State
-from dynamodt.state.storage import open_storage
 
 if TYPE_CHECKING:
-    from dynamodt.runs.options import Observer, RunOptions
+    from dynamodt.runs.context import Project
+    from dynamodt.runs.options import RunOptions
     from dynamodt.runs.plan import Step, TablePlan
 
 _SAMPLES = 3
 
 
-def rehearse_retry(
-    stage: Stage, folder: Path, record: RunRecord, options: RunOptions, observer: Observer
-) -> TableReport:
+def rehearse_retry(project: Project, record: RunRecord) -> TableReport:
     """Apply the dead letters that the retry would replay to the current items, in memory, without those that the
     options accept. Rows of `items()`, unreadable lines and writes in doubt are not tried. Raises what prevents the
     retry."""
     migration = TableMigration(record.table, record.direction)
-    migration.plan(stage, folder, goal(record), options, observer)
+    migration.plan(project, goal(record))
     planned = migration.planned
     assert planned is not None and planned.steps
-    storage = open_storage(stage.connection, stage.storage)
-    stored = StoredDeadLetters(State(stage.connection, stage.state_table), storage, record)
-    left, accepted = _outstanding(stored, options, record)
+    left, accepted = _outstanding(StoredDeadLetters(project, record), project.options, record)
     tried = [one for one in left if one.line["step"] in ("transform", "write") and INSERTED_ROWS not in one.part.name]
     if len(tried) < len(left):
         what = "rows of items(), lines that cannot be read and writes in doubt are not tried"
-        observer.notify(f"{counted(len(left) - len(tried), 'dead letter')} of {len(left):,}: {what}")
-    report = _replayable(stage, planned, planned.steps[0], record, tried, accepted)
+        project.observer.notify(f"{counted(len(left) - len(tried), 'dead letter')} of {len(left):,}: {what}")
+    report = _replayable(project, planned, planned.steps[0], record, tried, accepted)
     if report.counts.dead > accepted:
         number = report.counts.dead - accepted
         what = f"{counted(number, 'item')} could still not be transformed: {report.first_dead_letter}"
         migration.error = DeadLetters(what, where=f"run {record.run}", hint="fix the script or the data, and try again")
-    return table_report(stage, migration, [report])
+    return table_report(project, migration, [report])
 
 
 def _outstanding(
@@ -82,14 +76,13 @@ def _outstanding(
 
 
 def _replayable(
-    stage: Stage, planned: TablePlan, step: Step, record: RunRecord, tried: list[StoredDeadLetter], accepted: int
+    project: Project, planned: TablePlan, step: Step, record: RunRecord, tried: list[StoredDeadLetter], accepted: int
 ) -> RunReport:
     table, script = planned.table, step.script
-    with closing(Wire(stage.connection.of_table(table.name))) as wire:
+    with closing(Wire(project.stage.connection.of_table(table.name))) as wire:
         there = Reads(wire, table).items([one.key for one in tried])
     images = [there.items[text] for one in tried if (text := key_text(one.key)) in there.items]
-    storage = open_storage(stage.connection, stage.storage)
-    rows = prepared.load(storage, script, step.prepared) if step.prepared else {}
+    rows = prepared.load(project.storage, script, step.prepared) if step.prepared else {}
     request = Statements(table, script.guard, InsertedRows(STATE_TABLE, record.run)).write
     rehearsal = Rehearsal(
         script, table, planned.direction, prepared=rows, target=step.target, run=record.run, request=request

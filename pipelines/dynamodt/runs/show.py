@@ -21,11 +21,10 @@ from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetter
 from dynamodt.script.keys import key_typed
 from dynamodt.state.runs import Phase, phases, undo_phases
 from dynamodt.state.split_rows import sum_of
-from dynamodt.state.state import State
-from dynamodt.state.storage import open_storage
 
 if TYPE_CHECKING:
-    from dynamodt.model.tables import Stage
+    from dynamodt.runs.context import Project
+    from dynamodt.state.state import State
 
 MOST_KEYS, MOST_GROUPS = 100, 50
 _OTHERS = "other errors"
@@ -96,17 +95,17 @@ class RunDetails:
         return sum_of(phase.totals for phase in self.phases if "undo" not in phase.name)
 
 
-def details(stage: Stage, tables: Sequence[str], run: str) -> RunDetails:
+def details(project: Project, tables: Sequence[str], run: str) -> RunDetails:
     """All that is known of a run of these tables. Raises UsageError for a run that does not exist, Refused where its
     list of accepted dead letters is lost, ServiceError."""
-    state, storage = State(stage.connection, stage.state_table), open_storage(stage.connection, stage.storage)
-    record = find_run(state, tables, run, stage)
+    state = project.state
+    record = find_run(project, tables, run)
     seen = next((one for one in run_states(state, record.table) if one.record.run == record.run), None)
     record = seen.record if seen is not None else record
     status, counts = (seen.status, seen.counts) if seen is not None else (record.status, record.counts)
     holder = seen.holder if seen is not None else None
     budget = Units(rcu=holder.rcu, wcu=holder.wcu) if holder is not None else record.budget
-    groups = grouped(StoredDeadLetters(state, storage, record)) if counts.dead else ()
+    groups = grouped(StoredDeadLetters(project, record)) if counts.dead else ()
     stored = sum(group.items for group in groups)
     final = _final(state, record) if groups else ""
     return RunDetails(record, status, counts, tuple(_begun(state, record)), groups, stored, holder, budget, final)
@@ -120,10 +119,9 @@ def _final(state: State, record: RunRecord) -> str:
     return ""
 
 
-def keys_of(stage: Stage, tables: Sequence[str], run: str) -> Iterator[str]:
+def keys_of(project: Project, tables: Sequence[str], run: str) -> Iterator[str]:
     """The keys of all dead letters that are neither replayed nor accepted, as `retry --accept` takes them."""
-    state, storage = State(stage.connection, stage.state_table), open_storage(stage.connection, stage.storage)
-    dead_letters = StoredDeadLetters(state, storage, find_run(state, tables, run, stage))
+    dead_letters = StoredDeadLetters(project, find_run(project, tables, run))
     return (key_typed(dead_letter.key) for dead_letter in dead_letters if not dead_letter.accepted)
 
 

@@ -20,7 +20,7 @@ from dynamodt.state.runs import Phase, phases, retry_run, unfinished
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Image
-    from dynamodt.state.state import State
+    from dynamodt.runs.context import Project
     from dynamodt.state.storage import Storage
 
 Pairs = tuple[tuple[str, str], ...]  # parts and keys (`key_text`)
@@ -115,11 +115,11 @@ class Replayed:
 class StoredDeadLetters:
     """The outstanding dead letters of a run, by its record; one part at a time is in memory."""
 
-    def __init__(self, state: State, storage: Storage, record: RunRecord) -> None:
-        self._state = state
-        self._storage = storage
+    def __init__(self, project: Project, record: RunRecord) -> None:
+        self._state = project.state
+        self._storage = project.storage
         self._record = record
-        self.accepted = accepted_of(storage, record)
+        self.accepted = accepted_of(self._storage, record)
 
     def __iter__(self) -> Iterator[StoredDeadLetter]:
         for part in self.parts():

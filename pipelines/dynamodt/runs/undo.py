@@ -12,10 +12,10 @@ from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.errors import DeadLetters, DynamodtError, Fenced, Hint, Refused, RunFailed, ServiceError, suggest
 from dynamodt.model.pages import Counts, Totals, Units
 from dynamodt.model.reports import RunReport, UndoReport
-from dynamodt.model.runs import Fence, Job, JournalSource, RunRecord, Script
+from dynamodt.model.runs import Job, JournalSource, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import limit_budget
-from dynamodt.runs.context import Follower, RunContext, Runner, is_governed, run_phases
+from dynamodt.runs.context import Follower, Project, RunContext, Runner, is_governed, run_phases
 from dynamodt.runs.control import find_run
 from dynamodt.runs.dead_letters import samples
 from dynamodt.runs.history import (
@@ -38,7 +38,6 @@ from dynamodt.runs.not_restored import (
     once_each,
     with_passes,
 )
-from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import check_not_recreated, usable_table
 from dynamodt.runs.preflight import check_tables
 from dynamodt.runs.provenance import provenance
@@ -47,81 +46,66 @@ from dynamodt.state.object_keys import NOT_RESTORED_FILE, key_of_job
 from dynamodt.state.runs import UNDOING, after, phases, stints, undo_run, unfinished
 from dynamodt.state.split_rows import totals_of
 from dynamodt.state.state import State
-from dynamodt.state.storage import open_storage
 
 
-def undo(
-    stage: Stage, tables: Sequence[str], run: str, options: RunOptions, observer: Observer, runner: Runner
-) -> UndoReport:
+def undo(project: Project, tables: Sequence[str], run: str, runner: Runner) -> UndoReport:
     """Undo a run of one of the tables, or continue its undo.
 
     Raises UsageError for a run that does not exist, Refused for one that cannot be undone now, and KeyboardInterrupt.
     An error that ended it early is in the report.
     """
-    state = State(stage.connection, stage.state_table)
-    record = find_run(state, tables, run, stage)
-    attempt = partial(_attempt_undo, stage, state, record, options, observer, runner)
-    return in_turn(state.leases, record.table, options, observer.notify, attempt)
+    record = find_run(project, tables, run)
+    return in_turn(project, record.table, partial(_attempt_undo, project, record, runner))
 
 
-def _attempt_undo(
-    stage: Stage, state: State, record: RunRecord, options: RunOptions, observer: Observer, runner: Runner
-) -> UndoReport:
-    record = _checked(stage, record, options)
-    table = tables_of_stage.describe(stage.connection, record.table)
-    target = tables_of_stage.describe(stage.connection, record.target) if record.target else None
-    options = runner.ready(options, observer.notify)
-    storage = open_storage(stage.connection, stage.storage)
-    storage.check()
-    with _hold_tables(state, record, options, observer) as (token, fences, base):
-        record = find_run(state, [record.table], record.run)  # as it is under the lease
-        check_undoable(state, record)
-        check_rows(stage, state, storage, record)
-        check_begun(stage, state, storage, table)
-        found = check_journal(state, storage, record, observer.notify)
-        refused = journal_refusal(found, storage, record)
-        if refused is not None and not options.partial:
-            return _refused_report(state, record, refused, options.dry_run)
-        context = RunContext(stage, state, storage, options, observer, runner, token, fences)
+def _attempt_undo(project: Project, record: RunRecord, runner: Runner) -> UndoReport:
+    record = _checked(project, record)
+    table = tables_of_stage.describe(project.stage.connection, record.table)
+    target = tables_of_stage.describe(project.stage.connection, record.target) if record.target else None
+    context = RunContext.opened(project, runner)
+    with _hold_tables(context, record) as (context, base):
+        record = find_run(context, [record.table], record.run)  # as it is under the lease
+        check_undoable(context.state, record)
+        check_rows(context, record)
+        check_begun(context, table)
+        found = check_journal(context, record)
+        refused = journal_refusal(found, context.storage, record)
+        if refused is not None and not context.options.partial:
+            return _refused_report(context, record, refused)
         limit_budget(context, base, table, target)
         number, jobs = undo_jobs(context, record, table, target, base, partly=refused is not None)
         return _Undo(context, record, table, jobs, number, found).run()
 
 
 @contextmanager
-def _hold_tables(
-    state: State, record: RunRecord, options: RunOptions, observer: Observer
-) -> Iterator[tuple[int, tuple[Fence, ...], str]]:
-    """Holds the run's table and its target: the lease's token, the other lease, and the prefix of the undo's phase
-    ids."""
-    if options.dry_run:
+def _hold_tables(context: RunContext, record: RunRecord) -> Iterator[tuple[RunContext, str]]:
+    """Holds the run's table and its target: the context with their leases, and the prefix of the undo's phase ids."""
+    leases, replicas = context.state.leases, lease_replicas(context.options.workers)
+    if context.options.dry_run:
         run = new_run()
-        yield rehearse(state.leases, run, lease_replicas(options.workers)), (), run
+        yield replace(context, token=rehearse(leases, run, replicas)), run
         return
     others = [record.target] if record.target else []
-    workers = lease_replicas(options.workers)
-    with held_all(state.leases, record.table, others, record.run, observer.notify, workers) as (lease, fences):
-        yield lease.token, fences, record.run
+    with held_all(leases, record.table, others, record.run, context.observer.notify, replicas) as (lease, fences):
+        yield replace(context, token=lease.token, fences=fences), record.run
 
 
 # ---------------------------------------------------------------- checks
 
 
-def undoable(stage: Stage, tables: Sequence[str], run: str, options: RunOptions, observer: Observer) -> RunRecord:
+def undoable(project: Project, tables: Sequence[str], run: str) -> RunRecord:
     """The run that the id means, if it can be undone now, or after `wait_lock`. Raises UsageError, or Refused."""
-    state = State(stage.connection, stage.state_table)
-    record = find_run(state, tables, run, stage)
-    return in_turn(state.leases, record.table, options, observer.notify, partial(_checked, stage, record, options))
+    record = find_run(project, tables, run)
+    return in_turn(project, record.table, partial(_checked, project, record))
 
 
-def _checked(stage: Stage, record: RunRecord, options: RunOptions) -> RunRecord:
+def _checked(project: Project, record: RunRecord) -> RunRecord:
     """The run as it is now. Raises Refused when it cannot be undone."""
-    state = State(stage.connection, stage.state_table)
-    record = find_run(state, [record.table], record.run)
-    check_undoable(state, record)
+    stage, record = project.stage, find_run(project, [record.table], record.run)
+    check_undoable(project.state, record)
     check_not_recreated(stage, record)
     check_same_storage(stage, record)
-    check_tables(stage, [usable_table(stage, record.target or record.table)], options)
+    check_tables(stage, [usable_table(stage, record.target or record.table)], project.options)
     return record
 
 
@@ -189,11 +173,11 @@ def _other_way(record: RunRecord) -> Hint:
     return "finish it (" + suggest(record.direction, table=record.table, to=goal(record)) + "), then: " + way
 
 
-def _refused_report(state: State, record: RunRecord, error: Refused, dry_run: bool) -> UndoReport:
+def _refused_report(project: Project, record: RunRecord, error: Refused) -> UndoReport:
     """The report of an undo that is refused for an incomplete journal."""
     run = replace(report_of(record), status="refused", counts=Counts(), consumed=Units(), seconds=0.0, error=str(error))
-    run = replace(run, dead_letters="", rehearsal=dry_run)
-    return UndoReport(run, max(state.applied(record.table), default=0), error=error)
+    run = replace(run, dead_letters="", rehearsal=project.options.dry_run)
+    return UndoReport(run, max(project.state.applied(record.table), default=0), error=error)
 
 
 # ---------------------------------------------------------------- phases
