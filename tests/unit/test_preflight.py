@@ -37,6 +37,19 @@ def plan(script: Script = SCRIPT, target: str = "") -> TablePlan:
     return TablePlan(TableSpec("users", KEY), "up", (step,), 1, (script, script))
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "told"), [("a", "b", True), ("a", "a", False), ("a", "", False), ("", "b", False)]
+)
+def test_a_way_down_with_other_prepared_data_is_notified(was: str, now: str, told: bool) -> None:
+    step = replace(plan().steps[0], applied_by="run", began={"prepared": now})
+    up = RunRecord("users", "run", 2, "split_name", "up", "", "succeeded", "then", began={"prepared": was})
+    notes: list[str] = []
+    observer: Any = SimpleNamespace(notify=notes.append)
+    preflight.note_other_prepared(replace(plan(), direction="down", steps=(step,)), [up], observer)
+    preflight.note_other_prepared(replace(plan(), steps=(step,)), [up], observer)
+    assert ["version 2 of users has other rows" in note for note in notes] == [True] * told
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The tables that the service was asked for; all but `bare` ones can be brought back."""

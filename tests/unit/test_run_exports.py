@@ -17,7 +17,7 @@ from dynamodt.model.runs import ExportSource, RunRecord, Script
 from dynamodt.model.tables import Connection, KeyAttribute, StorageSpec, TableSpec
 from dynamodt.model.tables import Stage as StageSpec
 from dynamodt.runs import exports
-from dynamodt.runs.exports import CatchingUp, SourceExport, source_export, token_of
+from dynamodt.runs.exports import CatchingUp, SourceExport, read_again, source_export, token_of
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.preflight import check_moment
 
@@ -87,6 +87,22 @@ def test_the_owner_of_a_named_bucket_is_looked_up_once_by_a_run(monkeypatch: pyt
     for _ in range(2):
         source_export(context, TABLE, recorder)  # type: ignore[arg-type]
     assert read == ["123456789012"] * 2 and owners == [""]
+
+
+def test_another_export_in_the_place_of_a_run_s_is_refused_once_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cursors of a run are lines of the files of one export."""
+    there = SourceExport(ExportSource("b", "x", "arn"), 3, 1, None, "arn:one")
+    monkeypatch.setattr(exports, "await_export", lambda *_: there)
+    context = SimpleNamespace(stage=AWAY, options=RunOptions())
+    recorder = Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "", exports=("s3://theirs/x",)))
+    for _ in range(2):
+        assert source_export(context, TABLE, recorder).arn == "arn:one"  # type: ignore[arg-type]
+    there = replace(there, arn="arn:two")
+    for read in (lambda: source_export(context, TABLE, recorder), lambda: read_again(context, TABLE, recorder.record)):  # type: ignore[arg-type]
+        with pytest.raises(Refused, match="began with the export arn:one, and arn:two is there now") as caught:
+            read()
+        assert "dynamodt undo run" in caught.value.hint
+    assert recorder.record.exports == ("s3://theirs/x",)
 
 
 def test_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

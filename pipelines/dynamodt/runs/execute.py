@@ -269,7 +269,7 @@ def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRe
     except Fenced:
         raise
     except (DynamodtError, KeyboardInterrupt, SystemExit) as error:
-        _record_end(context, recorder, error, Totals())
+        _record_end(context, recorder, error, Totals(recorder.record.counts, recorder.record.consumed))
         context.keep(recorder.report())
         raise
 

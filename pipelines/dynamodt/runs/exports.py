@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.clients import account_id, client
 from dynamodt.dynamodb.reads import segments
-from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError
+from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError, suggest
 from dynamodt.export.datafiles import DataFile, Manifest, check_same_table, check_there, data_files, read_manifest
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import (
@@ -36,10 +36,10 @@ from dynamodt.export.request import (
     whole_second,
 )
 from dynamodt.export.stand_in import stand_in_exports
-from dynamodt.model.runs import ABORT, FINAL_SCAN, ExportSource, Job, RunRecord, ScanSource
+from dynamodt.model.runs import ABORT, ExportSource, Job, RunRecord
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.history import RunRecorder, changed_since
-from dynamodt.runs.jobs import NONE, SCAN, WINDOWS
+from dynamodt.runs.jobs import NONE, SCAN, WINDOWS, final_scan_job, incremental_job
 from dynamodt.runs.pace import elapsed
 from dynamodt.state.runs import incremental_run
 from dynamodt.state.storage import is_owned_by, with_owner
@@ -57,12 +57,13 @@ _MOST_ASKED, _ASKED_AGAIN = 30, timedelta(minutes=1)  # for one moment: the late
 
 @dataclass(frozen=True, slots=True)
 class SourceExport:
-    """A finished export of the table: its location, its numbers of data files and items, and its moment or end."""
+    """A finished export of the table: its location, its numbers of data files and items, its moment or end, its ARN."""
 
     source: ExportSource
     files: int
     items: int
     until: datetime | None
+    arn: str = ""
 
 
 def source_export(context: RunContext, table: TableSpec, recorder: RunRecorder) -> SourceExport:
@@ -84,7 +85,7 @@ def source_export(context: RunContext, table: TableSpec, recorder: RunRecorder) 
         found = _full(context, table, recorder.record)
         if context.options.export not in ("", NEW) and not recorder.record.splits:
             _check_recent(context.state, recorder.record, found)
-    recorder.keep(splits=found.files)
+    recorder.keep(splits=found.files, began={**recorder.record.began, _EXPORT: found.arn})
     final_scan = context.options.catch_up == SCAN and not context.options.dry_run
     return replace(found, source=replace(found.source, final_scan=final_scan))
 
@@ -129,6 +130,10 @@ def _full(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExp
     if found.source.incremental:
         hint = "name a full export, or let one be requested: --export new"
         raise UsageError("is an incremental export: it holds only what changed", where=export, hint=hint)
+    if record.splits and (known := record.began.get(_EXPORT, found.arn)) != found.arn:
+        what = f"run {record.run} began with the export {known}, and {found.arn} is there now"
+        hint = "put that one back, and type the same command again; or undo the run: " + suggest("undo", record.run)
+        raise Refused(what, where=export, hint=hint, run=record.run)
     return found
 
 
@@ -237,7 +242,8 @@ def _source_export(stage: Stage, table: TableIdentity, bucket: str, owner: str, 
     files = data_files(objects, manifest)
     check_there(objects, files)
     source = ExportSource(bucket, folder.key, table.arn, owner, incremental=manifest.kind == "incremental")
-    return SourceExport(source, len(files), manifest.items, manifest.until if source.incremental else manifest.at)
+    until = manifest.until if source.incremental else manifest.at
+    return SourceExport(source, len(files), manifest.items, until, manifest.arn)
 
 
 def open_export(stage: Stage, table: TableSpec, place: str) -> tuple[tuple[DataFile, ...], S3Objects]:
@@ -270,7 +276,7 @@ def _objects(stage: Stage, bucket: str, owner: str) -> S3Objects:
     return S3Objects(client(stage.connection, "s3", owner=owner), bucket, stage.storage.kms_key)
 
 
-_OWNER = "owner of the bucket {}"
+_OWNER, _EXPORT = "owner of the bucket {}", "export"
 
 
 def _owner_fact(context: RunContext, place: str) -> dict[str, str]:
@@ -323,7 +329,7 @@ class CatchingUp:
         if not record.final_scan:
             splits = segments(self.main.table, self.context.options.workers)
             self.recorder.keep(final_scan=splits, planned=record.planned + splits)
-        self._phase(_final_scan_job(self.main, self.recorder.record))
+        self._phase(final_scan_job(self.main, self.recorder.record))
 
     def _incremental_exports(self) -> None:
         """Ends with the first incremental export that brings no change."""
@@ -386,15 +392,4 @@ def begun_catch_up_phases(record: RunRecord, main: list[Job]) -> list[Job]:
         replace(like, run=incremental_run(record.run, number), splits=units)
         for number, units in enumerate(record.incremental_exports, 1)
     ]
-    return [*incremental_exports, *([_final_scan_job(like, record)] if record.final_scan else [])]
-
-
-def _final_scan_job(main: Job, record: RunRecord) -> Job:
-    return replace(main, run=record.run + FINAL_SCAN, source=ScanSource(), splits=record.final_scan)
-
-
-def incremental_job(main: Job, number: int, export: SourceExport) -> Job:
-    """The phase of an incremental export. Without IDEMPOTENT it transforms only items created in its time span: the
-    others were in the full export, and are done."""
-    source = replace(export.source, created_only=not main.script.idempotent)
-    return replace(main, run=incremental_run(main.base_run, number), splits=export.files, source=source)
+    return [*incremental_exports, *([final_scan_job(like, record)] if record.final_scan else [])]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.model.runs import (
     EARLIER_ROWS,
+    FINAL_SCAN,
     INSERTED_ROWS,
     DeadLetterSource,
     EarlierRows,
@@ -24,9 +25,10 @@ from dynamodt.model.runs import (
     Script,
 )
 from dynamodt.model.tables import Direction, Stage
-from dynamodt.state.runs import ITEMS, retry_run
+from dynamodt.state.runs import ITEMS, incremental_run, retry_run
 
 if TYPE_CHECKING:
+    from dynamodt.runs.exports import SourceExport
     from dynamodt.runs.options import RunOptions
     from dynamodt.runs.plan import Step, TablePlan
 
@@ -114,6 +116,18 @@ def retry_job(
     run = retry_run(like.run, number)
     source = DeadLetterSource(dead_letters, like.origin, confirmed, left_out)
     return replace(like, run=run, splits=1, source=source, max_errors=sys.maxsize)
+
+
+def final_scan_job(main: Job, record: RunRecord) -> Job:
+    """The phase that scans the table after its export."""
+    return replace(main, run=record.run + FINAL_SCAN, source=ScanSource(), splits=record.final_scan)
+
+
+def incremental_job(main: Job, number: int, export: SourceExport) -> Job:
+    """The phase of an incremental export. Without IDEMPOTENT it transforms only items created in its time span: the
+    others were in the full export, and are done."""
+    source = replace(export.source, created_only=not main.script.idempotent)
+    return replace(main, run=incremental_run(main.base_run, number), splits=export.files, source=source)
 
 
 def with_split_groups(job: Job, workers: int) -> Job:

@@ -24,7 +24,7 @@ from dynamodt.runs.lock import is_held
 from dynamodt.runs.options import Command, RunOptions
 from dynamodt.runs.pace import counted
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
-from dynamodt.runs.preflight import note_changed_files, note_other_key, refuse_unsafe, with_writers
+from dynamodt.runs.preflight import note_changed_files, note_other_key, note_other_prepared, refuse_unsafe, with_writers
 from dynamodt.runs.restored import refuse_other_rows, refuse_restored
 from dynamodt.runs.resume import (
     check_not_undoing,
@@ -107,6 +107,7 @@ class TableMigration:
         if not quiet:
             note_other_key(stage, planned, project.observer)
             note_changed_files(planned, applied, project.observer)
+            note_other_prepared(planned, runs, project.observer)
         if self.direction == "up":
             self.notices = _newer_reported(project, planned, applied, quiet)
         if planned.steps:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dynamodt.dynamodb.table import has_point_in_time_recovery
 from dynamodt.errors import Refused, ServiceError
 from dynamodt.model.reports import TableReport
-from dynamodt.model.runs import AppliedVersion, Script
+from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Connection, Stage, TableSpec, is_elsewhere, name_in_requests
 from dynamodt.runs.cost import check_exports_priced, check_priced
 from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
@@ -119,6 +119,18 @@ def note_changed_files(planned: TablePlan, applied: Mapping[int, AppliedVersion]
             f"transforms/{name} has changed since {which} of {planned.table.name} {'were' if several else 'was'} "
             "applied: what is applied stays as it is, and `down` uses the file as it is now"
         )
+
+
+def note_other_prepared(planned: TablePlan, runs: Sequence[RunRecord], observer: Observer) -> None:
+    """Notify of a `down` whose prepared data has other rows than those that the run of `up` was given."""
+    known = {run.run: run.began.get("prepared", "") for run in runs}
+    for step in planned.steps if planned.direction == "down" else ():
+        was, now = known.get(step.applied_by, ""), step.began.get("prepared", "")
+        if was and now and was != now:
+            observer.notify(
+                f"the prepared data of version {step.script.sequence} of {planned.table.name} has other rows than when "
+                "the version was applied: `down` uses the present ones"
+            )
 
 
 def _check_key(planned: TablePlan, step: Step) -> None:
