@@ -20,14 +20,17 @@ from dynamodt.pipeline import read
 class Chain:
     """Stands for a pipeline and for each of its collections: `Create`, then `ParDo`s one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: int | None = None) -> None:
+        """`only`: the number of the one element that is made."""
+        self._only = only
         self._elements: list[Any] = []
         self._steps: list[beam.DoFn] = []
 
     def __or__(self, labelled: Any) -> Chain:
         transform = getattr(labelled, "transform", labelled)
         if isinstance(transform, beam.Create):
-            self._elements = list(transform.values)
+            made = list(transform.values)
+            self._elements = made if self._only is None else [made[self._only]]
         elif isinstance(transform, beam.ParDo):
             self._steps.append(transform.fn)
         elif not isinstance(transform, beam.Reshuffle):
@@ -62,9 +65,9 @@ class Chain:
                 self._push(made, number + 1)
 
 
-def run_inline(rate_queue: Callable[..., None], *arguments: Any) -> None:
+def run_inline(rate_queue: Callable[..., None], *arguments: Any, only: int | None = None) -> None:
     """Run a flow that takes the pipeline first: `run_inline(migrate, job, resources)`."""
-    chain = Chain()
+    chain = Chain(only)
     rate_queue(chain, *arguments)
     chain.run()
 

@@ -1,4 +1,4 @@
-"""The exports of a scene of `tests/protocol_world.py`, each in one file."""
+"""The exports of a scene of `tests/protocol_world.py`, each in one file for a split."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ class Described:
         return {"Table": {"TableArn": ARN, "TableId": "i-1"}}
 
 
-def exported(table: FakeDynamoDB, objects: FakeObjects, now: float = _NOW, since: Export | None = None) -> Export:
+def exported(
+    table: FakeDynamoDB, objects: FakeObjects, now: float = _NOW, since: Export | None = None, files: int = 1
+) -> Export:
     """A full export of a table, or the changes since one."""
     moment = since and (since.at or since.until)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stand_in, "ExportWriter", partial(ExportWriter, files=1))
+        patch.setattr(stand_in, "ExportWriter", partial(ExportWriter, files=files))
         exports = stand_in.StandInExports(Described(), table, objects, "bucket", "p", lambda: now)
         return exports.request(ExportRequest(SPEC, f"token {now}", since=moment))
 

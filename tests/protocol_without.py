@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dynamodt.dynamodb.statements import Statements
+from dynamodt.model.runs import Job
 from dynamodt.pipeline import conflicts, earlier, undo
 from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.intents import IntentLog
@@ -70,6 +71,11 @@ def absence_of_rows(patch: pytest.MonkeyPatch) -> None:
         put(self, request)
 
     patch.setattr(FakeDynamoDB, "_put", over)
+
+
+def insertions_that_are_met(patch: pytest.MonkeyPatch) -> None:
+    """An item that the run has moved here is taken for the one that was exported."""
+    patch.setattr(Job, "meets_insertions", False)
 
 
 def rows_read_last(patch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,9 @@ owner before them may have died for good (`dead`: after so many steps). `app` is
 message meet a fault, `wire` delivers what is late, `U` takes the run back when the owners have stopped, and `V` goes on
 with that, wherever U has died. Of a fault in an undo's messages, A runs alone, and U's have arrived when V begins.
 
+Where the run has two splits, `A` and `A2` have one each, at the same time, and B takes both over; the undo has a pass
+over what waits in one split for a key that the other one frees.
+
 Where a phase follows (`then`), A runs alone, `R` replays its dead letters or reads a window once A has ended, and U
 takes both back. The application takes the key that A needs, so that A is refused, and frees it again (`takes`); for a
 window it deletes the item, too, and creates it again as it was (`again`).
@@ -21,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,9 @@ from dynamodt.errors import Fenced
 from dynamodt.model.runs import ExportSource, Job, JournalSource, Lease, ScanSource, Script
 from dynamodt.model.tables import Connection, Item, Stage, StorageSpec
 from dynamodt.pipeline.migrate import migrate, undo
+from dynamodt.pipeline.ownership import split_groups
 from dynamodt.runs.jobs import retry_job
+from dynamodt.runs.not_restored import next_pass
 from dynamodt.script.codec import decode, encode, key_text
 from dynamodt.script.read import read_script
 from dynamodt.state.object_keys import DEAD, key_of_job
@@ -92,6 +97,7 @@ class Scene:
     undo: str = ""  # "once"; "crash": it dies anywhere, and another goes on
     then: str = ""  # "retry" or "window": a later phase of the run
     export: bool = True
+    splits: int = 1  # of two, the item at the key 0 is in the one that A takes, that at 1 in the other one
 
     @property
     def meets_faults_in_undo(self) -> bool:
@@ -106,6 +112,7 @@ class Scene:
             self.then,
             f"undo-{self.undo}" * bool(self.undo),
             "scan" * (not self.export),
+            "two-splits" * (self.splits > 1),
         ]
         return "-".join(word for word in words if word)
 
@@ -257,10 +264,10 @@ class SteppedResources(FakeResources):
 
     def clock(self) -> float:
         """Only waiting takes time."""
-        return float(self.world.slept.get(self.token, 0.0))
+        return float(self.world.slept.get(acting(), 0.0))
 
     def sleep(self, seconds: float) -> None:
-        self.world.slept[self.token] = self.clock() + seconds
+        self.world.slept[acting()] = self.clock() + seconds
 
 
 class World:
@@ -279,10 +286,12 @@ class World:
         self.made: set[int] = set()  # the keys that there were then
         self.undo_begun = self.undoing = False
         self.shown = ""  # what the windows show of item 0: its deletion once A has ended, then its creation
-        self.slept: dict[int, float] = {}  # by each attempt
+        self.slept: dict[str, float] = {}  # by each actor
         self.finished: set[str] = set()
         stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
-        self.job = Job("run", stage, SPEC, script, "up", splits=1, page_items=scene.page, read_ahead=1, max_errors=9)
+        self.job = Job(
+            "run", stage, SPEC, script, "up", scene.splits, page_items=scene.page, read_ahead=1, max_errors=9
+        )
         target = replace(SPEC, name="others") if script.target_table else None
         self.job = replace(self.job, source=source or ScanSource(), target=target)
         self.later: Job | None = None
@@ -302,6 +311,8 @@ class World:
 
     def actors(self) -> dict[str, Callable[[], None]]:
         actors: dict[str, Callable[[], None]] = {"A": lambda: self._own("A", migrate, self.job, 1)}
+        if self.scene.splits > 1:
+            actors |= {name: partial(self._own_group, name, number) for number, name in enumerate(("A2", "A"))}
         if self.scene.then:
             actors["R"] = self._follow
         elif not self.scene.meets_faults_in_undo:
@@ -330,9 +341,11 @@ class World:
             return "A" in self.finished  # with a dead letter: an item that vanished is not looked up (G3)
         if name == "R":
             return "A" in self.finished and (self.scene.then == "retry" or self.shown == "created")
-        if name == "A" and self.scene.gone:
+        if name in ("A", "A2") and self.scene.gone:
             return "B" not in started
-        return {"B": "A" in started, "V": False, "net": not self.scene.meets_faults_in_undo}.get(name, True)
+        if name == "B":
+            return bool({"A", "A2"} & started)
+        return {"V": False, "net": not self.scene.meets_faults_in_undo}.get(name, True)
 
     def _follow(self) -> None:
         """The phase after A's: the dead letters that there are by now, or a window in which all items were created."""
@@ -350,8 +363,19 @@ class World:
         self.undoing = self.undo_begun = True
         for job in (self.later, self.job):
             if job is not None:
-                self._own(name, undo, replace(job, run=f"{job.run}/undo1", source=JournalSource(job.run)), token)
+                back = replace(job, run=f"{job.run}/undo1", source=JournalSource(job.run))
+                self._own(name, undo, back, token)
+                if job.splits > 1:
+                    self._own(name, undo, next_pass(back, 1), token)
         self.undoing = False
+
+    def _own_group(self, name: str, number: int) -> None:
+        """One of the two splits, by a worker of the first attempt."""
+        job = replace(self.job, split_groups=2)
+        only = split_groups(job).index((number,))
+        with suppress(Fenced):
+            run_inline(migrate, replace(job, attempt=1), SteppedResources("", world=self, token=1), only=only)
+            self.finished.add(name)
 
     def _own(self, name: str, rate_queue: Callable[..., None], job: Job, token: int) -> None:
         with suppress(Fenced):
@@ -381,8 +405,12 @@ class World:
         step()
         now = self.dynamodb.get({"id": 0})
         act, live = self.scene.act, decode(now) if now is not None else None
+        moved_here = live is not None and live["note"] == "old 1"
+        live = None if moved_here else live
         self.made = {int(decode(image)["id"]) for image in self.dynamodb.items.values()}
         self.acted = "gone" if live is None else "after" if live["n"] >= 1000 else "before"
+        if moved_here:
+            return
         if act == "delete":
             self.dynamodb.delete({"id": 0})
         elif act == "create" and live is None:

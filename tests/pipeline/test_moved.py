@@ -17,7 +17,7 @@ from dynamodt.script.codec import decode
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
 from tests.pipeline.exporter import Exporter, by_id
-from tests.pipeline.undoing import left, undone, undone_again
+from tests.pipeline.undoing import left, retried, undone, undone_again
 
 MakeBench = Callable[..., Bench]
 PAGES = TableSpec("things", (KeyAttribute("pk", "S"), KeyAttribute("sk", "N")))
@@ -80,6 +80,38 @@ def test_a_move_that_was_done_is_not_done_again_to_what_came_after_it(make_bench
     bench.leave(job, writes)
     assert bench.execute(replace(job, attempt=2)) == Counts(read=3, changed=3)
     assert texts(bench) == AFTER
+
+
+EXACT = "from decimal import Decimal\nfrom dynamodt import Put\n\ndef transform_up(item):\n    return "
+ELSEWHERE = "Decimal('1.00E+2') * item['id']"
+
+
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        ("{**item, 'id': item['id'] * Decimal('1.0'), 'n': 2}", {1: 2, 2: 2}),
+        (f"{{**item, 'id': {ELSEWHERE}, 'n': 2}}", {100: 2, 200: 2}),
+        (f"[{{**item, 'id': Decimal(f\"{{item['id']}}.0\"), 'n': 2}}, Put({{'id': {ELSEWHERE}, 'n': 7}})]", None),
+    ],
+    ids=["update", "move", "fan-out"],
+)
+def test_a_key_is_a_number_however_it_is_written(bench: Bench, text: str, after: dict[int, int] | None) -> None:
+    """`1.0` is the key 1, and `1.00E+2` the key 100: after a death, in a retry of what was refused, and in an undo."""
+    exporter = Exporter(bench)
+    bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 1})
+    job = replace(exporter.job(exporter.export(), EXACT + text), max_errors=9, writers=1)
+    bench.dynamodb.put({"id": 200, "n": 0})
+    bench.leave(job, 1)
+    job = replace(job, attempt=2)
+    moved = "1.00E+2" in text
+    assert bench.execute(job) == Counts(read=2, changed=2 - moved, dead=moved)
+    bench.dynamodb.delete({"id": 200})
+    again, counts = retried(bench, job)
+    assert counts == Counts(changed=moved, dead=-moved) and by_id(bench) == (after or {1: 2, 2: 2, 100: 7, 200: 7})
+    assert {image["id"]["N"] for image in bench.dynamodb.items.values()} <= {"1", "2", "100", "200"}
+    for number, one in enumerate((again, job), 8):
+        undone(bench, replace(one, attempt=number))
+    assert by_id(bench) == {1: 1, 2: 1}
 
 
 def test_what_cannot_go_back_stays_where_it_was_moved(make_bench: MakeBench) -> None:

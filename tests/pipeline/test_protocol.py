@@ -37,6 +37,7 @@ QUICK = [
     S(("fan",)),
     S(("delete",), undo="once", export=False),
     S(("move",), fault="late", undo="crash"),
+    S(("delete", "freed"), gone=True, splits=2),
 ]
 EXPORTED = ("move", "fan", "lone")  # a scan would meet what they insert
 THOROUGH = [
@@ -152,6 +153,7 @@ NEEDED = [
         S(("move",), act="takes", fault="twice", then="retry", undo="once"),
         "lost by the undo",
     ),
+    (protocol_without.insertions_that_are_met, S(("delete", "freed"), gone=True, splits=2), "lost"),
     (protocol_without.rows_read_last, S(("move",)), "counted as what it is not"),
     (protocol_without.token_of_intents, S(("update",), undo="once", export=False), "neither restored nor reported"),
     (
@@ -170,11 +172,11 @@ class Suspended(SplitOwnership):
 
 
 @lru_cache
-def exported_items(kinds: int) -> tuple[FakeObjects, ExportSource]:
-    """An export of the items of a scene, in one file."""
+def exported_items(kinds: int, splits: int) -> tuple[FakeObjects, ExportSource]:
+    """An export of the items of a scene, a file for each split."""
     table, objects = FakeDynamoDB(SPEC), FakeObjects()
     table.put(*items_of(Scene(("update",) * kinds)))
-    return objects, ExportSource("bucket", folder_of(exported(table, objects)).key, ARN)
+    return objects, ExportSource("bucket", folder_of(exported(table, objects, files=splits)).key, ARN)
 
 
 @pytest.fixture
@@ -191,7 +193,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 
 def explored(folder: Path, scene: Scene) -> Explored:
     script = script_of(folder, scene)
-    objects, source = exported_items(len(scene.kinds)) if scene.export else (None, None)
+    objects, source = exported_items(len(scene.kinds), scene.splits) if scene.export else (None, None)
     return explore(lambda: World(scene, script, objects, source))
 
 

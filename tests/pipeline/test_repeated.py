@@ -24,7 +24,7 @@ from dynamodt.state.object_keys import DEAD, key_of_job
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
 from tests.pipeline.exporter import Exporter, by_id
-from tests.pipeline.undoing import left, undone
+from tests.pipeline.undoing import left, retried, undone
 
 FAN = """
 from dynamodt import Put
@@ -86,17 +86,6 @@ def dead_job(bench: Bench, text: str, taken: int = 101) -> tuple[Job, Any, Expor
     return job, full, exporter
 
 
-def retried(bench: Bench, job: Job, number: int = 1, since: tuple[str, ...] = ()) -> tuple[Job, Counts]:
-    """The dead letters of a phase, replayed as `dynamodt retry` does."""
-    source = replace(job, run=since[-1]) if since else job
-    again = retry_job(job, number, tuple(bench.storage.names(key_of_job(source, DEAD))))
-    again = replace(again, attempt=job.attempt + number, earlier=(job.run, *since))
-    bench.state.lease(again)
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        migrate(pipeline, again, bench.resources)
-    return again, bench.state.splits(again.run).totals(1).counts
-
-
 @pytest.mark.parametrize(("text", "beside"), [(FAN, {101: 7}), (FAN_ELSEWHERE, {101: 7})], ids=["same", "elsewhere"])
 def test_a_retry_leaves_what_a_refused_fan_out_has_written_after_all(
     bench: Bench, network: Network, text: str, beside: dict[int, int]
@@ -134,8 +123,15 @@ def test_what_is_repeated_while_a_retry_writes_is_not_transformed_again(bench: B
     assert by_id(bench) == {1: 2, 101: 7} and counts.dead == -1
 
 
-def test_an_item_that_was_changed_after_a_repeated_fan_out_is_in_doubt(bench: Bench, network: Network) -> None:
-    """It may be the item of then, changed by the application, or another one of its key. An operator decides."""
+@pytest.mark.parametrize(
+    ("text", "beside"), [("", {}), (FAN.replace("100", "200"), {201: 7})], ids=["same", "corrected"]
+)
+def test_an_item_that_was_changed_after_a_repeated_fan_out_is_in_doubt(
+    bench: Bench, network: Network, text: str, beside: dict[int, int]
+) -> None:
+    """It may be the item of then, changed by the application, or another one of its key. An operator decides, and is
+    told of what was inserted: a script that was corrected in between inserts an item of another key, and the undo takes
+    both back."""
     job, _, _ = dead_job(bench, FAN)
     bench.dynamodb.delete({"id": 101})
     network.repeat()
@@ -143,9 +139,15 @@ def test_an_item_that_was_changed_after_a_repeated_fan_out_is_in_doubt(bench: Be
     again, counts = retried(bench, job)
     assert (by_id(bench), counts) == ({1: 5, 101: 7}, Counts())
     (name,) = bench.storage.names(key_of_job(again, DEAD))
-    assert name.endswith("-doubt.jsonl") and json.loads(bench.storage.read(name) or b"")["step"] == "doubt"
-    _, counts = retried(bench, job, 2, (again.run,))  # --in-doubt again
-    assert by_id(bench) == {1: 10, 101: 7}
+    said = json.loads(bench.storage.read(name) or b"")
+    assert name.endswith("-doubt.jsonl") and said["step"] == "doubt"
+    assert "an item of the key id = '101'" in said["error"]
+    corrected = replace(job, script=bench.script(text or FAN))
+    last, counts = retried(bench, corrected, 2, (again.run,))  # --in-doubt again
+    assert by_id(bench) == {1: 10, 101: 7, **beside}
+    for number, one in enumerate((last, again, job), 7):
+        undone(bench, replace(one, attempt=number))
+    assert by_id(bench) == {1: 5} and left(bench, job)[1].attributes == ("n",)
 
 
 @pytest.mark.parametrize("text", [FAN, FAN_ELSEWHERE], ids=["same", "elsewhere"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from dynamodt.model.tables import Change, Image, Item, Update
 from dynamodt.pipeline.intents import IntentLog
 from dynamodt.pipeline.restoration import DELETED, UNCONFIRMED
 from dynamodt.pipeline.undo import records_of
+from dynamodt.runs.jobs import new_run
 from dynamodt.script.apply import Apply
 from dynamodt.script.codec import decode
 from dynamodt.state.journal import Journal, Note
@@ -123,6 +125,22 @@ def test_a_stamp_goes_with_what_it_marks(bench: Bench) -> None:
     bench.execute(job)
     undone(bench, job)
     assert bench.items() == before
+
+
+@pytest.mark.parametrize("edited", [new_run(), "nonsense", 5, None])
+def test_a_stamp_that_the_application_has_edited_is_no_evidence(bench: Bench, edited: Any) -> None:
+    """The answer to the write is lost, and the stamp is another one when it is sent again: the item is in doubt, and is
+    not transformed twice. The undo restores what is as it was written, and reports the stamp."""
+    bench.dynamodb.put({"id": 1, "n": 1})
+    bench.dynamodb.faults.append("reset")
+    requests = iter((lambda: None, lambda: bench.dynamodb.put({"id": 1, "n": 2, "twice": True, "by": edited})))
+    bench.dynamodb.before_write = lambda _: next(requests)()
+    job = bench.job('STAMP = "by"\n' + DOUBLE, splits=1, max_errors=9)
+    assert bench.execute(job) == Counts(read=1, dead=1) and '"step":"doubt"' in bench.dead_letters()[0]
+    bench.dynamodb.before_write = None
+    undone(bench, job)
+    assert bench.items() == [{"id": 1, "n": 1, "by": edited}]
+    assert left(bench, job)[1].attributes == ("by",) and set(left(bench, job)[1].restored) == {"n", "twice"}
 
 
 def test_own_items_are_taken_away_where_they_are_unchanged(bench: Bench) -> None:

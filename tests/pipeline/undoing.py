@@ -1,4 +1,4 @@
-"""Undoes a job on the fakes, and reads what it left."""
+"""Undoes a job on the fakes, and reads what it left; replays its dead letters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
-from dynamodt.pipeline.migrate import undo
+from dynamodt.pipeline.migrate import migrate, undo
+from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.not_restored import next_pass
-from dynamodt.state.object_keys import NOT_RESTORED, key_of_job
+from dynamodt.state.object_keys import DEAD, NOT_RESTORED, key_of_job
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
 
@@ -50,6 +51,17 @@ def undone_again(bench: Bench, job: Job) -> Counts:
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         undo(pipeline, back, bench.resources)
     return bench.state.splits(back.run).totals(back.splits).counts
+
+
+def retried(bench: Bench, job: Job, number: int = 1, since: tuple[str, ...] = ()) -> tuple[Job, Counts]:
+    """The dead letters of a phase, replayed as `dynamodt retry` does."""
+    source = replace(job, run=since[-1]) if since else job
+    again = retry_job(job, number, tuple(bench.storage.names(key_of_job(source, DEAD))))
+    again = replace(again, attempt=job.attempt + number, earlier=(job.run, *since))
+    bench.state.lease(again)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        migrate(pipeline, again, bench.resources)
+    return again, bench.state.splits(again.run).totals(1).counts
 
 
 def left(bench: Bench, job: Job, number: int = 1) -> dict[int, NotRestored]:

@@ -93,9 +93,10 @@ def test_what_is_there_shows(doubt: Change, items: list[Item], rows: dict[str, I
         ({"id": 1, "n": 10}, "unclear"),
         ({"id": 1, "n": 5}, "unwritten"),
         ({"id": 1, "n": 5, "by": "older"}, "unwritten"),
+        *(({"id": 1, "n": 7, "by": edited}, "unclear") for edited in ("another", 7, None, ["run"])),
     ],
 )
-def test_a_stamp_that_is_missing_shows_nothing_by_itself(item: Item, found: str) -> None:
+def test_a_stamp_that_is_missing_or_edited_shows_nothing_by_itself(item: Item, found: str) -> None:
     assert evidence_of(update(by="run"), current([item]), stamp="by") == found
 
 

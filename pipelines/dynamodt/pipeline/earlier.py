@@ -26,7 +26,7 @@ from dynamodt.pipeline.conflicts import Current, Evidence, evidence_of, has_own_
 from dynamodt.pipeline.outcomes import asked_again, dead_letters
 from dynamodt.script.attempt import ChangeOf
 from dynamodt.script.codec import key_text
-from dynamodt.script.diff import carries, key_of, parts_of, transaction_digest
+from dynamodt.script.diff import carries, key_of, key_shown, parts_of, transaction_digest
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import DEAD, JOURNAL, comes_before_intent, is_note, object_key, part_of, split_prefix
 
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from dynamodt.state.storage import Storage
 
 _MAY_BE_WRITTEN = "the run may have written this item before, as a dead letter's, and it was changed since"
+_INSERTED = "the run has written this item before, as a dead letter's, with {}; it was changed since, or is another one"
 _HINT = "look at the item: it may or may not be transformed; `retry --in-doubt again` transforms it"
+_HINT_INSERTED = f"{_HINT}, and leaves what was inserted: only an undo takes that back"
 Rows = dict[str, "InsertedRow"]
 
 
@@ -80,9 +82,10 @@ class EarlierWrites:
         change = change_of(image)
         if change is None or "unclear" not in shows or key_text(key_of(self._job.table, image)) in self._again:
             return change
-        if _is_one_of(change, [one.change for one, shown in zip(sent, shows, strict=True) if shown == "unclear"]):
+        unclear = [one.change for one, shown in zip(sent, shows, strict=True) if shown == "unclear"]
+        if _is_one_of(change, unclear):
             return change  # its row refuses it
-        raise WrittenOrNot(_MAY_BE_WRITTEN, hint=_HINT)
+        raise _in_doubt(unclear)
 
     def _shown(self, sent: SentChange, image: Image, rows: Rows) -> Evidence:
         current = Current({key_text(sent.change.key): image}, {}, rows, phase=sent.phase)
@@ -118,6 +121,15 @@ def _of_transaction(made: Atomic, image: Image, current: Current) -> Evidence:
         return "unwritten"
     updates = [part for part in made.parts if isinstance(part, Update)]
     return "written" if updates and all(carries(update, image) for update in updates) else "unclear"
+
+
+def _in_doubt(unclear: Sequence[Change]) -> WrittenOrNot:
+    """A transaction without evidence of its absence was written (`_of_transaction`): the script may have been corrected
+    since, and put another item under another key."""
+    if inserted := inserts_of(unclear):
+        keys = " and ".join(f"an item of the key {key_shown(part.key)}" for part in inserted)
+        return WrittenOrNot(_INSERTED.format(keys), hint=_HINT_INSERTED)
+    return WrittenOrNot(_MAY_BE_WRITTEN, hint=_HINT)
 
 
 def _is_one_of(change: Change, sent: Sequence[Change]) -> bool:

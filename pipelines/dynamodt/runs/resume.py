@@ -272,11 +272,17 @@ def edited(left: RunRecord, script: Script, done: int) -> str:
     files = [f"transforms/{name}" for name in changed_files(left.files, script.file_checksums)]
     which = ", ".join([script.path] * (script.checksum != left.checksum) + files)
     items = "1 item was" if done == 1 else f"{done:,} items were"
+    again = "" if left.journal or not script.idempotent else _APPLIED_AGAIN
     return (
         f"{which} {'were' if ',' in which else 'was'} edited since: {items} transformed by an earlier text and will "
         f"not be again; the rest will be by this one ({script.content[:12]}, before {left.content[:12]}); dynamodt "
-        "history keeps all texts"
+        f"history keeps all texts{again}"
     )
+
+
+_APPLIED_AGAIN = (
+    ". The page at which each worker died is applied again: what the earlier text has put there under other keys stays"
+)
 
 
 # ---------------------------------------------------------------- a run that has succeeded with dead letters

@@ -309,8 +309,9 @@ def value_bytes(value: AttributeValue) -> int:
 
 
 def normal(raw: str) -> Decimal:
-    """A number without trailing zeros, with all its 38 digits (Python's default context rounds at 28)."""
-    return Decimal(raw).normalize(_EXACT)
+    """A number without trailing zeros, with all its 38 digits (Python's default context rounds at 28). 0 and -0 are
+    equal."""
+    return Decimal(raw).normalize(_EXACT) or Decimal(0)
 
 
 def as_stored(value: AttributeValue) -> AttributeValue:
@@ -385,15 +386,11 @@ def _list_text(raw: list[Any]) -> str:
     return f"[{','.join(map(_canonical, raw))}]"
 
 
-def _number_text(raw: str) -> str:
-    return str(normal(raw) or 0)  # 0 and -0 are equal
-
-
 _CANONICAL: dict[str, Callable[[Any], str]] = {
     "M": _map_text,
     "L": _list_text,
-    "N": _number_text,
-    "NS": lambda raw: repr(sorted(map(_number_text, raw))),
+    "N": lambda raw: str(normal(raw)),
+    "NS": lambda raw: repr(sorted(str(normal(number)) for number in raw)),
     "SS": lambda raw: repr(sorted(raw)),
     "BS": lambda raw: repr(sorted(raw)),
 }

@@ -67,8 +67,7 @@ class SplitRows:
     def _take(self, claimed: Claim, attempt: int, row: Item, claimant: str) -> bool:
         """Only if the row is as it was read: a live owner may have written since, and work would resume before what it
         has written."""
-        token, journal, periods = claimed.fencing_token, claimed.journal, claimed.periods
-        taken = attributes(Claim, fencing_token=token, journal=journal, periods=periods)
+        taken = attributes(Claim, fencing_token=claimed.fencing_token, periods=claimed.periods)
         taken |= {"attempt": attempt, "claimant": claimant, "intended": 0}
         taken |= {} if row else {"page": 0, "schema": SCHEMA, **attributes(Claim, intent=None)}
         condition = f"{_OURS} AND page = :page AND intent = :intent" if row else "attribute_not_exists(fencing_token)"
