@@ -15,7 +15,6 @@ from dynamodt.model.tables import Change, Image, Item, Update
 from dynamodt.pipeline.intents import IntentLog
 from dynamodt.pipeline.restoration import DELETED, UNCONFIRMED
 from dynamodt.pipeline.undo import records_of
-from dynamodt.runs.jobs import new_run
 from dynamodt.script.apply import Apply
 from dynamodt.script.codec import decode
 from dynamodt.state.journal import Journal, Note
@@ -127,7 +126,7 @@ def test_a_stamp_goes_with_what_it_marks(bench: Bench) -> None:
     assert bench.items() == before
 
 
-@pytest.mark.parametrize("edited", [new_run(), "nonsense", 5, None])
+@pytest.mark.parametrize("edited", ["20200101T000000.000000Z-0a1b2c", "nonsense", 5, None])
 def test_a_stamp_that_the_application_has_edited_is_no_evidence(bench: Bench, edited: Any) -> None:
     """The answer to the write is lost, and the stamp is another one when it is sent again: the item is in doubt, and is
     not transformed twice. The undo restores what is as it was written, and reports the stamp."""
