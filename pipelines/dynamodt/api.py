@@ -30,7 +30,7 @@ from dynamodt.errors import ScriptError, ServiceError, UsageError, suggest
 from dynamodt.local import stage as local
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport
-from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState
+from dynamodt.model.runs import Job, Lease, PreparedRef, RunRecord, RunState
 from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs import baseline, validation
 from dynamodt.runs import control as running
@@ -53,6 +53,7 @@ from dynamodt.runs.migration import (
     plan_migration,
     refused_together,
     table_report,
+    with_refusals,
     with_warnings,
 )
 from dynamodt.runs.options import GLUE, SAMPLE, Command, Observer, RunOptions
@@ -97,9 +98,11 @@ def up(
         return _on_glue(project, Command("up", tables=tuple(names), to=to, options=options), chosen)
     if len(chosen) > 1 and not options.dry_run and (plans := refused_together(project, chosen, to)):
         return [table_report(project, plan) for plan in plans]
-    spending = Spending()
-    found = [migrate(project, name, "up", to, engine, spending) for name in chosen]
-    return with_untried_notices(project, found) if options.dry_run else with_warnings(found, observer)
+    spending, rehearsed = Spending(), list[Job]()
+    found = [migrate(project, name, "up", to, engine, spending, rehearsed) for name in chosen]
+    if not options.dry_run:
+        return with_warnings(found, observer)
+    return with_refusals(project, with_untried_notices(project, found), to)
 
 
 def down(
@@ -110,7 +113,8 @@ def down(
     chosen = [stage.names.real(name) for name in names]
     if options.runner == GLUE:
         return _on_glue(project, Command("down", tables=tuple(names), to=to, options=options), chosen)
-    return with_warnings([migrate(project, name, "down", to, engine, Spending()) for name in chosen], observer)
+    found = [migrate(project, name, "down", to, engine, Spending()) for name in chosen]
+    return with_refusals(project, found, to) if options.dry_run else with_warnings(found, observer)
 
 
 def undo(
@@ -136,7 +140,7 @@ def retry(
     in_turn(project, record.table, lambda: check_retriable(project, find_run(project, [record.table], record.run)))
     project = replace(project, options=replace(project.options, only=record.run))
     if options.dry_run:
-        return [rehearse_retry(project, record)]
+        return with_refusals(project, [rehearse_retry(project, record)], goal(record))
     if options.runner == GLUE:
         request = Command("retry", tables=(record.table,), run=record.run, options=replace(options, only=record.run))
         return _in_job(project, request, [plan_migration(project, record.table, record.direction, goal(record))])

@@ -41,6 +41,12 @@ VERSIONS = (
 )
 
 
+ITEMS = """
+def items():
+    for n in range(30): yield {"id": n, "n": n}
+"""
+
+
 def counts(report: TableReport) -> list[Counts]:
     return [version.counts for version in report.versions]
 
@@ -87,6 +93,19 @@ def test_a_refused_move_costs_what_it_costs_the_run(bench: Bench, make_table: Ma
 
 
 @one_judge_is_quick
+def test_what_the_command_itself_would_be_refused_is_foretold(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    bench.script(table, ITEMS + "def transform_down(item): return item", 1)
+    bench.up(table)
+    bench.script(table, "def transform_up(item): return {**item, 'v': 1 / item['n']}", 2)
+    (left,) = bench.up(table)
+    assert left.error is not None and left.versions[0].counts.changed
+    (foreseen,) = bench.down(table, dry_run=True)
+    (refused,) = bench.down(table)
+    assert foreseen.error is None and str(foreseen.refusal) == str(refused.error) and "left half done" in str(refused)
+
+
+@one_judge_is_quick
 def test_the_way_down_is_rehearsed_as_a_whole(bench: Bench, table: str) -> None:
     bench.tables.put(table, {"id": 5, "n": 5, "rate": 3}, {"id": 40, "n": 40, "rate": 3})
     bench.prepare(table, 4)
@@ -97,6 +116,44 @@ def test_the_way_down_is_rehearsed_as_a_whole(bench: Bench, table: str) -> None:
     (report,) = bench.down(table, to=1)
     assert report.error is None
     assert [one.changed for one in counts(foreseen)] == [one.changed for one in counts(report)] == [28, 28, 28]
+
+
+@one_judge_is_quick
+def test_a_table_meets_what_the_tables_before_it_would_insert(bench: Bench, make_table: MakeTable) -> None:
+    """By way of a table in between, by `items()`, onto a taken key, and twice onto one key; a table that has failed
+    leaves a notice."""
+    first, second, third = (make_table(id="N") for _ in range(3))
+    into = "TARGET_TABLE = {!r}\ndef transform_up(item): return {{**item, 'id': item['id'] {}}}"
+    bench.script(first, ITEMS, 1)
+    bench.script(first, "def transform_up(item): return {**item, 'v': item['n'] + 1}", 2)
+    bench.script(first, into.format(second, "+ 100"), 3)
+    bench.script(second, f"TARGET_TABLE = {third!r}\n{ITEMS.replace('range(30)', 'range(4)')}", 1)
+    bench.script(second, "def transform_up(item): return {**item, 'w': item['v'] * 2} if item['n'] % 7 else 1 / 0", 2)
+    bench.script(second, into.format(third, "// 2"), 3)
+    bench.script(third, "def transform_up(item): return {**item, 'x': item.get('w', 0) // (item['id'] - 3)}", 1)
+    bench.tables.put(first, {"id": 40, "n": 40})
+    bench.tables.put(second, {"id": 102, "n": 0, "v": 0}, {"id": 6, "n": 1, "v": 1})
+    foreseen = bench.up(first, second, third, dry_run=True, max_errors=100)
+    assert not any(bench.history(table) for table in (first, second, third))
+    found = bench.up(first, second, third, max_errors=100)
+    assert list(map(counts, foreseen)) == list(map(counts, found))
+    assert [one.read for one in counts(found[1])] == [4, 32, 32] and counts(found[2])[0].dead == 1
+    assert not any(report.notices for report in foreseen)
+    last = foreseen[2].versions[0]
+    assert last.cost is not None and last.cost.rcu < last.consumed.rcu  # a run does not read the other tables
+
+
+def test_a_table_that_has_failed_leaves_a_notice_on_the_one_that_it_inserts_into(
+    bench: Bench, make_table: MakeTable
+) -> None:
+    first, second = make_table(id="N"), make_table(id="N")
+    bench.script(first, f"TARGET_TABLE = {second!r}\ndef transform_up(item): return 1 / 0", 1)
+    bench.script(second, ITEMS + "def transform_up(item): return item", 1)
+    bench.tables.put(first, {"id": 1})
+    failed, tried = bench.up(first, second, dry_run=True)
+    assert failed.error and not failed.notices and tried.error is None
+    (notice,) = tried.notices
+    assert notice.startswith(f"version 1 of table {second} met nothing of what version 1 of table {first} inserts")
 
 
 def test_what_is_prepared_too_late_ends_it_where_the_run_is_refused(bench: Bench, table: str) -> None:

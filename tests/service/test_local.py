@@ -526,6 +526,11 @@ def test_an_emulator_under_a_run_is_not_ended(folder: Path, end: Callable[[Path]
         end(folder)
     assert caught.value.where == "table users" and "dynamodt abort --table users" in caught.value.hint
     assert local.status(folder).running
+    state = State(stage.connection, "another-state-table")  # which an invalid file does not name
+    state.ensure()
+    (folder / "dynamodt.toml").write_text("being = [edited")
+    with held(state.leases, "users", "r2", print), pytest.raises(Refused, match="r2"):
+        end(folder)
     end(folder)
     assert not local.status(folder).running
 

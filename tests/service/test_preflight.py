@@ -67,6 +67,8 @@ def test_a_protected_table_is_written_with_recovery_only(protected: Bench, endpo
     error = refused(protected, table, TOUCH)
     assert error.where == f"table {table}" and f"update-continuous-backups --table-name {table}" in error.hint
     assert protected.succeeded_dry(table, TOUCH).counts.changed == 2
+    (foreseen,) = protected.up(table, dry_run=True)
+    assert str(foreseen.refusal) == str(error)
     turn_on(endpoint, table)
     assert protected.run(table, TOUCH).changed == 2
 

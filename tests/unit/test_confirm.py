@@ -90,6 +90,8 @@ def test_without_a_terminal_a_protected_stage_needs_yes(given: Request) -> None:
     assert caught.value.exit_code == 3 and caught.value.where == "stage prod"
     assert "--yes" in str(caught.value.hint) and given.command in str(caught.value.hint)
     confirm_change(replace(given, yes=True), STAGE, HERE)
+    dry = replace(given, options=RunOptions(dry_run=True))  # it suggests the command, which would be refused without it
+    assert confirm_change(dry, STAGE, HERE).yes and not confirm_change(dry, replace(STAGE, protected=False), HERE).yes
     confirm_change(given, replace(STAGE, protected=False), HERE)
 
 

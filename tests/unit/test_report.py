@@ -158,6 +158,21 @@ def test_the_cost_as_json() -> None:
     }
 
 
+def test_a_dry_run_suggests_no_command_that_would_be_refused() -> None:
+    refusal = Refused("recovery is off", where="table users", hint="turn it on")
+    dry = TableReport("users", "up", (replace(RUN, status="dry-run", rehearsal=True),), refusal=refusal)
+    request = replace(UP, options=RunOptions(dry_run=True))
+    text = shown(lambda console: report.print_migrations(console, request, STAGE, [dry]))
+    assert "without --dry-run would be refused" in text and "users: recovery is off\n  turn it on" in text
+    assert "write it" not in text and "next  dynamodt status" in text
+    (document,) = json_output.tables_document([dry])["tables"]
+    assert document["refusal"]["exit_code"] == 3 and "error" not in document
+
+
+def test_the_counts_of_the_run_that_is_in_the_way_are_shown_as_its_own() -> None:
+    assert f"users v2 split_name  up  is unfinished (run {RUN.run})" in summary(replace(RUN, status="refused"))
+
+
 def test_a_dry_run_that_failed_has_written_nothing_either() -> None:
     text = summary(replace(RUN, status="failed", rehearsal=True), request=replace(UP, options=RunOptions(dry_run=True)))
     assert "dry run, failed: nothing was written" in text and "consumed" not in text

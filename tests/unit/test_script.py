@@ -146,6 +146,7 @@ def test_a_file_elsewhere_keeps_its_path(tmp_path: Path) -> None:
         ("sequence = 2\nasync def transform_up(item): ...\n", ":2", "transform_up is async", "without async"),
         (UP + "def transfrom_down(item): ...\n", ":4", "transfrom_down is not a function", "transform_down?"),
         (UP + "def transformDown(item): ...\n", ":4", "transformDown is not a function", "transform_down?"),
+        ("transformationNumber = 2\n" + UP.partition("\n")[2], ":1", "transformationNumber is not", "sequence = 2"),
         ("sequence = 2\ndef transformUp(item): ...\n", ":2", "transformUp is not a function", "transform_up?"),
         ("sequence = 2\ndef TransformUp(item): ...\n", ":2", "the name is that of a class", "def transform_up(item)"),
         (UP + "async def TransformDown(item): ...\n", ":4", "the name is that of a class", "class TransformDown"),

@@ -125,7 +125,8 @@ def _undo(api: Any, stage: Stage, request: Request, folder: Path, recorder: Prog
     found = api.undo(stage, folder, request.tables, request.run, request.options, recorder)
     error = None if found.error is None else with_way_on(request, found.error)
     errors = () if error is None else (reported(request, error, stage.names),)
-    found = replace(found, error=errors[0] if errors else None)
+    refusal = found.refusal and reported(request, found.refusal, stage.names)
+    found = replace(found, error=errors[0] if errors else None, refusal=refusal)
     document = json_output.undo_document(found)
     return CommandResult(document, lambda console: report.print_undo(console, request, stage, found), errors)
 
@@ -267,7 +268,7 @@ def _local(request: Request, folder: Path, recorder: ProgressRecorder) -> Comman
         document: json_output.Document = {"variables": variables}
         return CommandResult(document, lambda console: short_reports.print_variables(console, variables))
     if request.command == "local stop":
-        local.stop(folder)
+        local.stop(folder, recorder.notify)
     elif request.command == "local reset":
         from dynamodt.config.stage import embedded_stage
 
@@ -382,7 +383,8 @@ def _with_reported_error(request: Request, table: TableReport, names: TableNames
         error = next((unsuccessful(run, names) for run in ended), None)
     if error is not None and table.versions:
         error = with_way_on(request, error)
-    return replace(table, error=None if error is None else reported(request, error, names))
+    refusal = table.refusal and reported(request, table.refusal, names)
+    return replace(table, error=None if error is None else reported(request, error, names), refusal=refusal)
 
 
 def _render_migrations(request: Request, stage: Stage | None, tables: Sequence[TableReport], console: Console) -> None:

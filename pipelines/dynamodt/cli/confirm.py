@@ -29,12 +29,16 @@ def on_terminal(request: Request) -> bool:
     return not request.json and sys.stdin.isatty() and sys.stdout.isatty()
 
 
+def _is_suggested(request: Request) -> bool:
+    return request.command in CONFIRMED and request.options.dry_run and not on_terminal(request)
+
+
 def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
     """The command as it was confirmed: a `down` goes to the version that was shown. A terminal shows the effects and
     asks; without one, only a protected stage needs `--yes`. Raises Refused for the answer no, for a missing `--yes`,
     and if the effects have changed before the answer."""
-    if not is_asked(request):
-        return request
+    if not is_asked(request):  # what a dry run suggests is typed where it was: without a terminal, it needs the answer
+        return replace(request, yes=True) if stage.protected and _is_suggested(request) else request
     if on_terminal(request):
         from dynamodt.runs.context import Project
         from dynamodt.runs.migration import effects

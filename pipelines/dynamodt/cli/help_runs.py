@@ -31,10 +31,11 @@ Arguments after `--` are passed to Beam unchanged.
            "counts": {"read", "changed", "unchanged", "superseded", "vanished", "dead"},
            "consumed": {"rcu", "wcu"}, "seconds"}]}]}
   status: succeeded, failed, stopped, paused (by --max-usd), dry-run (wcu is then an estimate) or refused (another run
-  must be finished first).
+  must be finished first: the version is that run's, and so are the counts).
   A table or version that failed has an "error". A version with dead letters has "dead_letters", the location of their
   file, and "accepted", the number of accepted ones. A table's "notices" are sentences about the consumers of its
   writes, the dead letters of succeeded runs, and the versions that a newer release has applied.
+  "refusal", after a dry run: the error with which the command itself would be refused now.
   "not_started": true, if the table was not started because another table of the command is refused.
   With --catch-up none, "uncovered_since" is the time of the export. If the script was edited while the run was
   unfinished, "scripts": [{"checksum", "items"}] lists each text and the number of items that it has transformed.

@@ -81,7 +81,8 @@ def undo_document(report: UndoReport) -> Document:
         "missing_parts": report.missing,
         "at": report.at,
     }
-    return document if report.error is None else {**document, "error": error_document(report.error)}
+    ends = {"refusal": report.refusal, "error": report.error}
+    return document | {name: error_document(error) for name, error in ends.items() if error is not None}
 
 
 def history_document(history: Mapping[str, Sequence[RunRecord]], younger: Mapping[str, str] = {}) -> Document:
@@ -178,6 +179,8 @@ def _table(report: TableReport) -> Document:
     }
     if report.notices:
         document["notices"] = list(report.notices)
+    if report.refusal:
+        document["refusal"] = error_document(report.refusal)
     if report.held_back:
         document["not_started"] = True
     return document if report.error is None else {**document, "error": error_document(report.error)}

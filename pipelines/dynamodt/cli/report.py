@@ -15,6 +15,7 @@ from rich.text import Text
 from dynamodt import without
 from dynamodt.cli.request import NextStep, Request, Step, after_undo, steps_of, written_steps
 from dynamodt.config.stage import LOCAL, embedded_file
+from dynamodt.errors import DynamodtError
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import Cost, RunReport, TableReport, UndoReport
 from dynamodt.model.tables import WORK_FOLDER, Item, Stage
@@ -94,6 +95,7 @@ def print_migrations(console: Console, request: Request, stage: Stage | None, re
         if sum(run.rehearsal for run in report.versions) > 1:
             show(console, Text(_REHEARSED_APART, "dim"))
             console.print()
+        _print_refusal(console, report.refusal)
     around = [one for one in reports if one.versions or (one.error is None and not one.held_back)]  # others did nothing
     if stage is not None and around:
         show(console, _places(stage, [report.table for report in around]))
@@ -102,6 +104,13 @@ def print_migrations(console: Console, request: Request, stage: Stage | None, re
         show(console, steps_text(steps, console.width))
         if any(report.error is not None for report in reports):
             console.print()
+
+
+def _print_refusal(console: Console, refusal: BaseException | None) -> None:
+    if isinstance(refusal, DynamodtError):
+        show(console, Text("now, the command without --dry-run would be refused:", "yellow"))
+        show(console, Text(f"  {refusal}"), Text(f"  {refusal.hint}"))
+        console.print()
 
 
 def print_undo(console: Console, request: Request, stage: Stage, undo: UndoReport) -> None:
@@ -114,9 +123,10 @@ def print_undo(console: Console, request: Request, stage: Stage, undo: UndoRepor
     show(console, *(Text("  ").append(line) for line in [*_restored(run), *_not_restored(undo, stage), _cost(run)]))
     show(console, *_examples(run, _key_names(run, stage), console.width))
     console.print()
+    _print_refusal(console, undo.refusal)
     show(console, _places(stage, [run.table]))
     console.print()
-    if undo.error is None:
+    if undo.error is None and undo.refusal is None:
         show(console, steps_text(after_undo(request, undo, stage.names), console.width))
 
 
@@ -140,7 +150,10 @@ def _print_run(console: Console, run: RunReport, stage: Stage | None) -> None:
 
 
 def _outcome(run: RunReport) -> str:
-    """The status; of a dry run, also that nothing was written."""
+    """The status; of a dry run, also that nothing was written. A run that is refused is another one than the command
+    would begin, and its counts are its own."""
+    if run.status == "refused":
+        return f"is unfinished (run {run.run}), and has come to:"
     how = "" if run.status == "dry-run" else f", {run.status}"
     return f"dry run{how}: nothing was written" if run.rehearsal else run.outcome
 
@@ -303,7 +316,7 @@ _MOST_STEPS = 8
 def merged_steps(request: Request, reports: Sequence[TableReport]) -> list[NextStep]:
     """The same for several tables, each command once."""
     merged: list[Step] = []
-    for command, why in (step for report in reports for step in steps_of(request, report)):
+    for command, why in (step for report in reports for step in _steps(request, report)):
         found = next((n for n, (one, w) in enumerate(merged) if w == why and _differ_in_tables(one, command)), None)
         if found is None:
             merged.append((command, why))
@@ -313,6 +326,12 @@ def merged_steps(request: Request, reports: Sequence[TableReport]) -> list[NextS
     if len(reports) > 1:
         merged = sorted(merged, key=lambda step: step[0].command == "status")
     return written_steps(request, merged[:_MOST_STEPS])
+
+
+def _steps(request: Request, report: TableReport) -> list[Step]:
+    """The steps of one table: those that would be refused are left out."""
+    steps = steps_of(request, report)
+    return [step for step in steps if step[0].command == "status"] if report.refusal is not None else steps
 
 
 def _differ_in_tables(one: Command, other: Command) -> bool:

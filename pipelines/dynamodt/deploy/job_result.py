@@ -17,7 +17,7 @@ from dynamodt.deploy.packages import build
 from dynamodt.errors import CostReached, DeadLetters, DynamodtError, Refused, RunFailed, UsageError, suggest
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import Cost, NotRestored, RunReport, UndoReport
-from dynamodt.model.runs import EARLIER_ROWS, INSERTED_ROWS, MAX_USD, PreparedRef, Script
+from dynamodt.model.runs import EARLIER_PHASE, INSERTED_ROWS, MAX_USD, PreparedRef, Script
 from dynamodt.runs.dead_letters import first_dead_letter, samples_under
 from dynamodt.state.object_keys import DEAD_LETTERS_FILE, SAMPLES, object_key
 from dynamodt.state.runs import phases
@@ -111,7 +111,7 @@ def in_full(
     ids = (
         [one.run for one in phases(record)]
         if record
-        else [run.run + phase for phase in ("", EARLIER_ROWS, INSERTED_ROWS)]
+        else [run.run + phase for phase in ("", f"{EARLIER_PHASE}1", INSERTED_ROWS)]
     )
     path = next((script.path for script in scripts if script.sequence == run.version), "")
     dead_letters = storage.read(object_key(run.table, run.run, DEAD_LETTERS_FILE)) if run.dead_letters else None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from dynamodt.config.settings import FILE_NAME
 from dynamodt.config.stage import EMBEDDED_URL, LOCAL, embedded_stage
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.network import Tolerated
@@ -118,8 +119,9 @@ def status(folder: Path) -> LocalStatus:
     return LocalStatus(True, emulator.url(record.port), record.pid, data, record.since)
 
 
-def stop(folder: Path) -> bool:
-    """Ends the emulator and waits until its tables are saved. False if it was not running.
+def stop(folder: Path, notify: Notify = lambda _: None) -> bool:
+    """Ends the emulator and waits until its tables are saved. False if it was not running. An invalid dynamodt.toml
+    does not prevent it, and is notified.
 
     Raises Refused while a run is active on its tables, or if they cannot be saved; ServiceError if it has not ended
     after two minutes (it is left running, since killing it could lose data), or could not save its tables.
@@ -128,7 +130,7 @@ def stop(folder: Path) -> bool:
     if not data.exists():
         return False
     with _alone(data):
-        return _end(folder, data)
+        return _end(folder, data, notify)
 
 
 def reset(folder: Path) -> None:
@@ -232,9 +234,9 @@ def _out_of_reach(data: Path, reason: str) -> ServiceError:
 # ---------------------------------------------------------------- its end
 
 
-def _end(folder: Path, data: Path) -> bool:
+def _end(folder: Path, data: Path, notify: Notify = lambda _: None) -> bool:
     """Ends the emulator, if it runs, once its data is saved."""
-    record = _to_end(folder, data)
+    record = _to_end(folder, data, notify)
     if record is not None:
         _refuse_to_lose(data, record)
         record.process.terminate()
@@ -243,7 +245,7 @@ def _end(folder: Path, data: Path) -> bool:
     return record is not None
 
 
-def _to_end(folder: Path, data: Path) -> Record | None:
+def _to_end(folder: Path, data: Path, notify: Notify = lambda _: None) -> Record | None:
     """The emulator, if it runs and can be ended."""
     if not emulator.is_held(data):
         return None
@@ -251,20 +253,22 @@ def _to_end(folder: Path, data: Path) -> Record | None:
     if record is None or not record.process.alive:
         raise _out_of_reach(data, "has no process on this system")
     if emulator.identity(record) is not None:
-        _refuse_under_a_run(folder, record)
+        _refuse_under_a_run(folder, record, notify)
     return record
 
 
-def _refuse_under_a_run(folder: Path, record: Record) -> None:
+def _refuse_under_a_run(folder: Path, record: Record, notify: Notify) -> None:
     """Raises Refused while a run is active: it would fail after a minute of retries, or lose its tables."""
     from dynamodt.runs.control import runs_at_work  # late: `local status` needs nothing of it
 
     try:
-        stage = embedded_stage(folder)
-    except UsageError:  # dynamodt.toml is being edited: it is not needed to end the emulator
-        stage = embedded_stage(folder, by_file=False)
+        stage, known = embedded_stage(folder), True
+    except UsageError as error:  # dynamodt.toml is being edited: it is not needed to end the emulator
+        stage, known = embedded_stage(folder, by_file=False), False
+        region = stage.connection.region
+        notify(f"{FILE_NAME} is invalid: runs are looked for in each state table of region {region} ({error.what})")
     reach = replace(stage.connection, endpoint_url=emulator.url(record.port))
-    for lease in runs_at_work(replace(stage, connection=reach)):
+    for lease in runs_at_work(replace(stage, connection=reach), known):
         raise Refused(
             f"a run is active on the local stage: {lease.run} (process {lease.pid})",
             where=f"table {lease.table}",

@@ -86,6 +86,7 @@ class TableReport:
     reversible: bool = True  # the version that it is at has a way down
     notices: tuple[str, ...] = ()  # what receives the writes of its versions; applied versions of a newer release
     held_back: bool = False  # it was not started, since another table of the command is refused
+    refusal: BaseException | None = None  # of a dry run: what the command itself would be refused for
 
 
 class NotRestored(NamedTuple):
@@ -111,6 +112,7 @@ class UndoReport:
     error: BaseException | None = None
     partly: int = 0  # of these, the items that are restored in part
     missing: int = 0  # parts of the journal that could not be used
+    refusal: BaseException | None = None  # of a dry run: what the undo itself would be refused for
 
     @property
     def fully(self) -> int:

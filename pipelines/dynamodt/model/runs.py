@@ -241,15 +241,16 @@ class JournalSource:
 
 
 @dataclass(frozen=True, slots=True)
-class EarlierRows:
-    """Of a dry run: the rows that the phases before it add by `items()`, one split for each of these phases; the other
-    items were read from `origin`."""
+class EarlierPhase:
+    """Of a dry run: what a phase before it, `before[phase]`, inserts: rows of `items()`, or the items of another table,
+    which it and those after it bring to this one. The other items were read from `origin`."""
 
+    phase: int
     origin: Origin = ScanSource()
 
 
 Origin = ScanSource | ExportSource | RowsSource | JournalSource
-Source = Origin | DeadLetterSource | EarlierRows
+Source = Origin | DeadLetterSource | EarlierPhase
 LeftPart = tuple[str, tuple[str, ...] | None]  # a part of dead letters, and which of its keys; None: all
 Fence = tuple[str, int]  # another table that a run writes to, and its lease's token
 
@@ -291,7 +292,7 @@ class Job:
     @property
     def origin(self) -> Origin:
         """What the items are first read from: the source, or of dead letters what they were read from."""
-        return self.source.origin if isinstance(self.source, DeadLetterSource | EarlierRows) else self.source
+        return self.source.origin if isinstance(self.source, DeadLetterSource | EarlierPhase) else self.source
 
     @property
     def export(self) -> ExportSource | None:
@@ -334,10 +335,9 @@ class Job:
         return in_window or self.replays or self.run.partition("/retry")[0].endswith(FINAL_SCAN)
 
     @property
-    def rows_before(self) -> tuple[int, ...]:
-        """Of a dry run: the phases before it that add rows of `items()` to its table, by their place in `before`."""
-        adds = (job.inserts_rows and job.direction == "up" and job.target is None for job in self.before)
-        return tuple(number for number, added in enumerate(adds) if added)
+    def written_table(self) -> TableSpec:
+        """The table that it writes to: the target, or its own."""
+        return self.target or self.table
 
     @property
     def lease(self) -> str:
@@ -351,7 +351,7 @@ class Job:
 
 
 INSERTED_ROWS = "/items"
-EARLIER_ROWS = "/earlier-rows"
+EARLIER_PHASE = "/earlier"  # and a number from 1
 INCREMENTAL = "/incremental"
 FINAL_SCAN = "/final-scan"
 ABORT = "abort"  # `Lease.stop` of a run that was ended by a command

@@ -143,7 +143,7 @@ def _is_one_of(change: Change, sent: Sequence[Change]) -> bool:
 def changes_sent_by(storage: Storage, job: Job, run: str) -> Iterator[SentChange]:
     """What a phase has sent for items that were dead letters: everything, if it has replayed them; otherwise the
     changes of those that it has left as dead letters itself, all of which had no effect as far as it knew."""
-    journal = Journal(storage, job.target or job.table, object_key(job.table.name, run, JOURNAL))
+    journal = Journal(storage, job.written_table, object_key(job.table.name, run, JOURNAL))
     if "/retry" in run:
         names = list(storage.names(object_key(job.table.name, run, JOURNAL)))
         void = {key_text(key) for name in names if is_note(name) for key in journal.read_note(name).void}

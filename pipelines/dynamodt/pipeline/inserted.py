@@ -86,8 +86,8 @@ def lookups(
 
 
 def inserted_items(wire: Wire, job: Job, sleep: Callable[[float], None] = time.sleep) -> InsertedItems:
-    """The items that the job's run has inserted, or the run that it takes back."""
-    return InsertedItems(wire, rows_of(job), (job.target or job.table).name, sleep)
+    """What the job's run has inserted, or the one that it takes back."""
+    return InsertedItems(wire, rows_of(job), job.written_table.name, sleep)
 
 
 def rows_of(job: Job) -> InsertedRows:

@@ -27,18 +27,9 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from dynamodt.model.pages import AppliedPage, JournalPage, Page, WrittenPage
-from dynamodt.model.runs import (
-    DeadLetterSource,
-    EarlierRows,
-    ExportSource,
-    Job,
-    JournalSource,
-    RowsSource,
-    ScanSource,
-    Source,
-)
+from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, JournalSource, RowsSource, ScanSource, Source
 from dynamodt.pipeline.engine import own_processes
-from dynamodt.pipeline.ownership import ReadPages, split_groups
+from dynamodt.pipeline.ownership import ReadPages, reading, split_groups
 from dynamodt.pipeline.read import ReadEarlierRows, ReadExport, ReadRows, ReplayDeadLetters, ScanSegments
 from dynamodt.pipeline.record import RecordProgress
 from dynamodt.pipeline.rehearse import RehearseVersion
@@ -55,7 +46,6 @@ _READERS: dict[type[Source], type[ReadPages]] = {
     ExportSource: ReadExport,
     RowsSource: ReadRows,
     DeadLetterSource: ReplayDeadLetters,
-    EarlierRows: ReadEarlierRows,
 }
 
 
@@ -65,7 +55,7 @@ def migrate(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
         pipeline
         | "Split groups" >> beam.Create(split_groups(job), reshuffle=False)
         | "Spread" >> beam.Reshuffle()
-        | "Read items" >> beam.ParDo(_READERS[type(job.source)](job, resources)).with_output_types(Page)
+        | "Read items" >> beam.ParDo(_reader(job, resources)).with_output_types(Page)
     )
     if job.dry_run:
         written = pages | "Rehearse version" >> beam.ParDo(RehearseVersion(job, resources)).with_output_types(
@@ -78,6 +68,13 @@ def migrate(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
             | "Write patches" >> beam.ParDo(WritePatches(job, resources)).with_output_types(WrittenPage)
         )
     written | "Record progress" >> beam.ParDo(RecordProgress(job, resources))
+
+
+def _reader(job: Job, resources: Resources) -> ReadPages:
+    source = reading(job)
+    of_another_version = source is not job and source.inserts_rows
+    reader = ReadEarlierRows if of_another_version else _READERS[type(source.source)]
+    return reader(source, resources)
 
 
 def undo(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import count, islice
 from random import Random
@@ -23,7 +24,7 @@ import apache_beam as beam
 
 from dynamodt.errors import Fenced
 from dynamodt.model.pages import Claim, Intent, JournalPage, Page
-from dynamodt.model.runs import Job
+from dynamodt.model.runs import EarlierPhase, Job
 from dynamodt.model.tables import Cursor
 from dynamodt.pipeline.process import reduce_collections
 from dynamodt.pipeline.signals import Interrupted, Poller, Signal, context_of, report_errors
@@ -46,6 +47,17 @@ class PendingPage(Protocol):
 
 
 Fetch = Callable[[Claim, int, Cursor | None], PendingPage]  # the page of a split with this number, from a cursor on
+
+
+_HOW = ("run", "attempt", "splits", "split_groups", "page_items", "in_turn", "read_ahead", "shards", "governed")
+
+
+def reading(job: Job) -> Job:
+    """The job as it reads: as another phase, where its source is one before it."""
+    if not isinstance(job.source, EarlierPhase):
+        return job
+    one: Job = replace(job.before[job.source.phase], **{name: getattr(job, name) for name in _HOW})
+    return replace(one, before=(), accepted=frozenset())
 
 
 def split_groups(job: Job) -> list[SplitGroup]:

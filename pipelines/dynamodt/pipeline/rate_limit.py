@@ -134,7 +134,7 @@ class WorkerRateLimiter:
         self._beat = 0
         self._reported = Throttles()
         self._awaited = 0
-        target = job.target or job.table
+        target = job.written_table
         self.reads = RateLimitedQueue(TokenBucket(rate, clock), 1.0, self._tick, sleep, wait_or_stop)
         self.writes = RateLimitedQueue(TokenBucket(rate, clock), 1.0 + target.indexes, self._tick, sleep, wait_or_stop)
 

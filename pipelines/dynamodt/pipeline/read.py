@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +70,7 @@ class ReadRows(ReadPages):
         assert isinstance(source, RowsSource)
         for claim in claims:
             if source.checksum and (claim.page or claim.intent):
-                table = table_of_rows(job.target or job.table, job.direction)
+                table = table_of_rows(job.written_table, job.direction)
                 check_same_rows(job.script, table, source.checksum)
             yield from map(self._inserted_only, row_pages(job, claim, item_rows(job.script)))
 
@@ -83,13 +82,11 @@ class ReadRows(ReadPages):
 
 
 class ReadEarlierRows(ReadPages):
-    """In a dry run: the rows that the phases before it add by `items()`, as their scripts return them."""
+    """Of a dry run: the rows that a phase before it adds by `items()`, as its script gives them."""
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
-        job = self._job
         for claim in claims:
-            adds = replace(job.before[job.rows_before[claim.split]], page_items=job.page_items)
-            yield from row_pages(adds, claim, item_rows(adds.script))
+            yield from row_pages(self._job, claim, item_rows(self._job.script))
 
 
 class ReplayDeadLetters(ReadPages):
@@ -115,7 +112,7 @@ class ReplayDeadLetters(ReadPages):
 
 def inserted_only(job: Job, page: Page, inserted: InsertedItems) -> Page:
     """The page without rows that the run to take back did not insert: their items were there before."""
-    table = job.target or job.table
+    table = job.written_table
     rows = inserted.of([key_of(table, image) for image in page.images])
     images = [image for image in page.images if key_text(key_of(table, image)) in rows]
     return page._replace(images=images, not_inserted=len(page.images) - len(images))
@@ -177,7 +174,7 @@ def row_pages(job: Job, claim: Claim, rows: Iterable[dict[str, Any]]) -> Iterato
     def page(number: int, images: list[Image], last: bool) -> Page:
         return Page(claim, number, images, last=last)
 
-    table = table_of_rows(job.target or job.table, job.direction)
+    table = table_of_rows(job.written_table, job.direction)
     return resumed_pages(job, claim, rows, partial(row_image, job.script, table), page)
 
 

@@ -1,16 +1,16 @@
 """RehearseVersion: pages of a dry run to pages of outcomes, without a write.
 
 A version meets the items as the versions before it leave them. So a dry run of several applies the earlier phases
-(`Job.before`) to each page in memory, in their order, and counts the outcomes of its own phase on the result. The items
-that an earlier phase inserts, moves or deletes are there, elsewhere or gone; one that it fails on stays as it is. Rows
-that earlier versions add by `items()` are read after the table, by a phase of their own (`EarlierRows`).
+(`Job.before`) to each page in memory, in their order, and counts what its own phase makes of the result: an item that
+an earlier phase inserts, moves or deletes is there, elsewhere or gone, and one that it fails on stays as it is. Rows
+that earlier versions add by `items()` are read after the table, by a phase of their own (`EarlierPhase`), and so is
+another table of the same command, where its versions insert into this one (`TARGET_TABLE`).
 
-Whether the key of an insertion is taken is looked up: in the table, whose item is taken through the earlier phases, and
-among what this process remembers of its own insertions, those of the earlier versions' dry runs included
+Whether the key of an insertion is taken is looked up: in the table, whose item is taken through the earlier phases,
+and among what this process remembers of its own insertions, those of the earlier versions' dry runs included
 (`pipeline.taken_keys`). Not seen are two insertions of one key in different processes, or too far apart, and a
 collision with an item that is at its key since an earlier phase could not move it. A phase that moves an item away and
-another one to its key is rehearsed in the order of the pages, which a run may not keep. What is inserted into another
-table is not seen by this table's later versions.
+another one to its key is rehearsed in the order of the pages, which a run may not keep.
 
 Memory is bounded by a page and what the phases make of it, the remembered keys, and the rows of `items()`.
 """
@@ -28,11 +28,12 @@ import apache_beam as beam
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.model.pages import AppliedPage, Counts, DeadLetter, Page, Units, WrittenPage
-from dynamodt.model.runs import INSERTED_ROWS, EarlierRows, Job
-from dynamodt.model.tables import Change, Image, Insert, Remove, TableSpec
+from dynamodt.model.runs import INSERTED_ROWS, EarlierPhase, Job
+from dynamodt.model.tables import Change, Image, Insert, Remove
 from dynamodt.pipeline.conflicts import inserts_of
 from dynamodt.pipeline.inserted import inserted_items, statements
 from dynamodt.pipeline.outcomes import MOST_SAMPLES, UNREADABLE, WriteResult, dead_letter, store, without_write, written
+from dynamodt.pipeline.ownership import reading
 from dynamodt.pipeline.process import without_output
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.signals import context_of, forget_others, report_errors
@@ -81,29 +82,32 @@ class RehearseVersion(beam.DoFn):
     def process(self, page: Page) -> Iterator[WrittenPage]:
         with report_errors(self._leases, self._job):
             with without_output():
-                page = page._replace(images=self._arrived(page))
+                page = self._arrived(page)
             outcomes = self._phases[-1].outcomes(page.images)
             store(self._storage, self._job, page, "transform", self._dead(outcomes, "transform"))
             store(self._storage, self._job, page, UNREADABLE, page.unreadable)
             rcu = sum(phase.read_units() for phase in self._phases)
             yield _written(page, outcomes, self._dead(outcomes, "write"), rcu)
 
-    def _arrived(self, page: Page) -> list[Image]:
-        """The page's items as the earlier phases leave them. Rows of `items()` meet no other phase of their version."""
-        images, earlier = page.images, self._phases[:-1]
-        if self._job.inserts_rows:
-            return images
-        if isinstance(self._job.source, EarlierRows):
-            adds = self._job.rows_before[page.claim.split]
-            added = (outcome.change for outcome in earlier[adds].outcomes(images))
-            images, earlier = [row.item for row in added if isinstance(row, Insert)], earlier[adds + 1 :]
+    def _arrived(self, page: Page) -> Page:
+        """The page with what the earlier phases leave of its items in the job's table. Rows of `items()` meet no other
+        phase of their version. What cannot be read of another table is a dead letter of that one."""
+        job, earlier = self._job, self._phases[:-1]
+        if job.inserts_rows:
+            return page
+        there = {reading(job).table.name: page.images}
+        if isinstance(job.source, EarlierPhase):
+            page = page._replace(unreadable=())
+            if reading(job).inserts_rows:
+                there = earlier[job.source.phase].added(page.images)
+                earlier = earlier[job.source.phase + 1 :]
         for phase in earlier:
-            images = phase.after(images)
-        return images
+            phase.pass_on(there)
+        return page._replace(images=there.get(job.table.name, []))
 
     def _dead(self, outcomes: Sequence[Outcome], step: str) -> list[DeadLetter]:
         job = self._job
-        table = (job.target or job.table) if job.inserts_rows else job.table
+        table = job.written_table if job.inserts_rows else job.table
         return [
             dead_letter(key_of(table, one.image), one.image, one.step, one.error)
             for one in outcomes
@@ -150,13 +154,9 @@ class _Phase:
         self._wire = wire
         self._write = statements(replace(self._job, dry_run=False)).write
         reads = rate_limiter_of(job, self._resources).reads
-        self._reads = Reads(wire, self._written_table, rate_queue=reads, sleep=self._resources.sleep)
+        self._reads = Reads(wire, self._job.written_table, rate_queue=reads, sleep=self._resources.sleep)
         rows = INSERTED_ROWS if self._job.inserts_rows else ""
         self._memory = context_of(self._job).remembered.setdefault(rows, RecentKeys())
-
-    @property
-    def _written_table(self) -> TableSpec:
-        return self._job.target or self._job.table
 
     def outcomes(self, images: Sequence[Image]) -> list[Outcome]:
         """What the phase makes of each image."""
@@ -169,14 +169,14 @@ class _Phase:
 
     def _change_of(self, image: Image) -> Change | None:
         """Raises AcceptedError for the item of a dead letter that is accepted: no run would try it again."""
-        table = self._written_table if self._job.inserts_rows else self._job.table
+        table = self._job.written_table if self._job.inserts_rows else self._job.table
         if self._job.accepted and key_text(key_of(table, image)) in self._job.accepted:
             raise AcceptedError
         return self.version.change_of(image)
 
     def _removals(self, rows: Sequence[Image]) -> list[Outcome]:
         """Rows of `items()` are deleted while they are unchanged."""
-        table = self._written_table
+        table = self._job.written_table
         wanted = [Insert(table.name, key_of(table, row), row) for row in rows]
         there = self._placed(wanted)
 
@@ -188,16 +188,24 @@ class _Phase:
 
         return [removal(row) for row in wanted]
 
-    def after(self, images: list[Image]) -> list[Image]:
-        """The table's items that the phase leaves of these."""
+    def added(self, rows: Sequence[Image]) -> dict[str, list[Image]]:
+        """What the phase inserts of these rows of `items()`, by table."""
+        changes = (outcome.change for outcome in self.outcomes(rows))
+        return {self._job.written_table.name: [row.item for row in changes if isinstance(row, Insert)]}
+
+    def pass_on(self, there: dict[str, list[Image]]) -> None:
+        """Bring items, by table, from before the phase to after it."""
         if self._job.inserts_rows:
-            return images if self._job.direction == "up" else self._without_rows(images)
-        left: list[Image] = []
-        for outcome in self.outcomes(images):
+            table = self._job.written_table.name
+            if self._job.direction == "down" and there.get(table):
+                there[table] = self._without_rows(there[table])
+            return
+        images = there.pop(self._job.table.name, [])
+        for outcome in self.outcomes(images) if images else ():
             stays, inserts = effect(outcome.image, outcome.change)
-            left += [] if stays is None else [stays]
-            left += [part.item for part in inserts if part.table == self._job.table.name]
-        return left
+            for table, item in ((self._job.table.name, stays), *((part.table, part.item) for part in inserts)):
+                if item is not None:
+                    there.setdefault(table, []).append(item)
 
     # ------------------------------------------------------------ which keys are taken
 
@@ -228,13 +236,13 @@ class _Phase:
             found |= {text: image for text, image in stay.items() if image is not None}
             for text in [text for text, image in stay.items() if image is None]:
                 del found[text]
-        if name == self._written_table.name:
+        if name == self._job.written_table.name:
             self._fill(found, wanted)
 
     def _fill(self, found: dict[str, Image], wanted: Mapping[str, Insert]) -> None:
         """The same for the rows that the phase inserts or deletes."""
         if self._job.inserts_rows and self._job.direction == "down":
-            left = {key_text(key_of(self._written_table, one)) for one in self._without_rows(list(found.values()))}
+            left = {key_text(key_of(self._job.written_table, one)) for one in self._without_rows(list(found.values()))}
             for text in found.keys() - left:
                 del found[text]
             return
@@ -255,7 +263,7 @@ class _Phase:
 
     def _without_rows(self, images: list[Image]) -> list[Image]:
         """The images without the rows of `items()` that the run to take back has inserted and that are unchanged."""
-        table = self._written_table
+        table = self._job.written_table
         texts = [key_text(key_of(table, image)) if image else "" for image in images]
         pairs = list(zip(texts, images, strict=True))
         equal = {
@@ -270,7 +278,7 @@ class _Phase:
     def _rows(self) -> dict[str, _Row]:
         """The rows that the phase inserts or deletes, by `key_text`; whole items of the first ones."""
         job, found = self._job, dict[str, _Row]()
-        table = table_of_rows(self._written_table, job.direction)
+        table = table_of_rows(self._job.written_table, job.direction)
         for row in item_rows(job.script):
             image = row_image(job.script, table, row)
             kept = image if len(found) < _MOST_ROWS else _UNKNOWN

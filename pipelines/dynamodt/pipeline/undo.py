@@ -200,7 +200,7 @@ class RestoreItems(beam.DoFn):
 
     def setup(self) -> None:
         job, resources = self._job, self._resources
-        self._table = job.target or job.table
+        self._table = job.written_table
         self._leases = resources.state().leases
         self._signal = Signal(self._leases, job, resources.clock, resources.sleep)
         self._storage = resources.storage()

@@ -127,7 +127,7 @@ class Version:
 
     def _inserted_item(self, image: Image) -> Change | None:
         """A row of `items()`: inserted if absent on the way up, deleted if unchanged on the way down."""
-        table = self._job.target or self._job.table
+        table = self._job.written_table
         if self._job.direction == "down":
             return Remove(key_of(table, image), image)
         return Insert(table.name, key_of(table, image), image)

@@ -55,7 +55,7 @@ class WritePatches(beam.DoFn):
         with report_errors(self._leases, job):
             self._wire = self._resources.wire(job.writers)
         self._journal = (
-            Journal(self._resources.storage(), job.target or job.table, journal_prefix(job)) if job.journals else None
+            Journal(self._resources.storage(), job.written_table, journal_prefix(job)) if job.journals else None
         )
         inserted = inserted_items(self._wire, job, self._resources.sleep)
         self._earlier = EarlierWrites(job, self._resources.storage(), inserted)
@@ -64,7 +64,7 @@ class WritePatches(beam.DoFn):
     def _page_writing(self, job: Job) -> PageWriter:
         rate_limiter = rate_limiter_of(job, self._resources)
         return PageWriter(
-            Writes(self._wire, (job.target or job.table).name, uncounted=job.stage.state_table),
+            Writes(self._wire, job.written_table.name, uncounted=job.stage.state_table),
             lookups(self._wire, job, rate_limiter.reads, self._resources.sleep),
             statements(job),
             None if job.inserts_rows else self._change_of,

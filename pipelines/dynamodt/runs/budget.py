@@ -173,9 +173,9 @@ def watch_capacity(context: RunContext, job: Job) -> CapacityWatch | None:
         return None
 
     def read() -> Units:
-        tables = {table.name: table for table in (job.table, job.target or job.table)}
+        tables = {table.name: table for table in (job.table, job.written_table)}
         now = {name: capacity(context.stage.connection, name) for name in tables}
-        source, target = now[job.table.name], now[(job.target or job.table).name]
+        source, target = now[job.table.name], now[job.written_table.name]
         return Units(source.read, target.write)
 
     return CapacityWatch(job, context, read)

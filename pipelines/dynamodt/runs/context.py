@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -89,6 +89,7 @@ class RunContext(Project):
     token: int
     fences: tuple[Fence, ...] = ()  # of the other tables that the run writes to
     keep: Callable[[RunReport], None] = lambda report: None
+    rehearsed: list[Job] = field(default_factory=list)  # by a dry run: the phases of the whole command so far
     spending: Spending = field(default_factory=Spending)  # of all runs of the command
     accepted: Accepted = Accepted({})  # dead letters of the run that a person has accepted
 
@@ -182,6 +183,10 @@ class Follower:
     def complete(self, job: Job) -> bool:
         """Whether all splits of a phase are done."""
         return self._totals[job.run].done == job.splits
+
+    def read_units(self, phases: Iterable[Job]) -> float:
+        """What phases have consumed of the read capacity."""
+        return sum(self._totals[job.run].units.rcu for job in phases)
 
     def changed(self, job: Job) -> int:
         """The number of items that a phase has changed."""

@@ -28,19 +28,19 @@ from dynamodt.script.versions import statuses
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.runs import AT_WORK, phases, run_progress, with_runs
 from dynamodt.state.split_rows import RunTotals, totals_of
-from dynamodt.state.state import State
+from dynamodt.state.state import State, may_be_state
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
 
 
-def runs_at_work(stage: Stage) -> list[Lease]:
-    """The leases of live runs; none where the stage has no state table. Raises ServiceError."""
+def runs_at_work(stage: Stage, known: bool = True) -> list[Lease]:
+    """The leases of live runs; none where the stage has no state table. Where that is not `known`, they are looked for
+    in each table that could be one. Raises ServiceError."""
     tables = list_tables(stage.connection)
-    if stage.state_table not in tables:
-        return []
-    leases = State(stage.connection, stage.state_table).leases
-    answers = [leases.begin_read(name) for name in tables if name != stage.state_table]
+    states = [name for name in tables if (name == stage.state_table if known else may_be_state(stage.connection, name))]
+    leases = {name: State(stage.connection, name).leases for name in states}
+    answers = [leases[state].begin_read(name) for state in states for name in tables if name != state]
     return [lease for lease in (answer() for answer in answers) if is_alive(lease)]
 
 

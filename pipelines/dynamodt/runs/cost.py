@@ -186,7 +186,7 @@ def prices_of(stage: Stage, tables: Sequence[TableSpec]) -> Prices | str:
 
 
 def _written(job: Job) -> TableSpec:
-    return job.target or job.table
+    return job.written_table
 
 
 def _journal_puts(state: State, phases: Sequence[Job], changed: int) -> int:
@@ -326,7 +326,7 @@ class Meter:
         self._totals = totals
         if self._limit:
             self._job = jobs[0]
-            self._prices = known_prices(self._job.stage, (self._job.table, self._job.target or self._job.table))
+            self._prices = known_prices(self._job.stage, (self._job.table, self._job.written_table))
 
     def record(self) -> None:
         """Count what the run has consumed so far."""

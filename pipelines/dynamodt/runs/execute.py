@@ -7,7 +7,7 @@ it. Every run that was begun has its end recorded, whichever way it ends; only a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -57,10 +57,17 @@ from dynamodt.state.runs import ITEMS, after, as_it_began, changed_within, diffe
 
 
 def migrate(
-    project: Project, table: str, direction: Direction, to: int | None, runner: Runner, spending: Spending
+    project: Project,
+    table: str,
+    direction: Direction,
+    to: int | None,
+    runner: Runner,
+    spending: Spending,
+    rehearsed: list[Job] | None = None,
 ) -> TableReport:
     """Bring one table to version `to` (None: `up` to the latest, `down` by one). Errors of ours are in the report.
-    `spending`: what the command's runs on other tables have cost."""
+    `spending`: what the command's runs on other tables have cost; `rehearsed`: the phases of its dry runs, which gets
+    those of this table."""
     reports: list[RunReport] = []
     migration = TableMigration(table, direction)
 
@@ -69,7 +76,8 @@ def migrate(
         migration = TableMigration(table, direction)
         migration.plan(project, to)
         if migration.has_steps:
-            _run(replace(RunContext.opened(project, runner), keep=reports.append, spending=spending), migration)
+            context = replace(RunContext.opened(project, runner), keep=reports.append, spending=spending)
+            _run(context if rehearsed is None else replace(context, rehearsed=rehearsed), migration)
             migration.check_prepared()
 
     try:
@@ -189,7 +197,6 @@ def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> No
     state, options, table = context.state, context.options, planned.table.name
     limit_budget(context, record.run, planned.table, planned.steps[0].target)
     consistent = planned.needs_consistent_read or context.token > planned.lease_token + 1  # held since it was planned
-    rehearsed: list[Job] = []
     for step in planned.steps:
         if step is not planned.steps[0]:
             consistent, record = True, fresh_record(planned, step, options)
@@ -200,14 +207,11 @@ def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> No
                 raise aborted(record.run)
             else:
                 _name_run(context, table, record.run)
-        rehearsed += _run_step(context, replace(planned, needs_consistent_read=consistent), step, record, rehearsed)
+        _run_step(context, replace(planned, needs_consistent_read=consistent), step, record)
 
 
-def _run_step(
-    context: RunContext, planned: TablePlan, step: Step, record: RunRecord, rehearsed: Sequence[Job]
-) -> list[Job]:
-    """Run one version, or continue it. Raises what ended it, after that was recorded. `rehearsed` are the phases of the
-    dry run so far; returns those phases and its own."""
+def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRecord) -> None:
+    """Run one version, or continue it. Raises what ended it, after it was recorded."""
     step = replace(step, script=as_it_began(step.script, record.began))
     recorder = RunRecorder(context.state, planned.table, record, context.token, context.options.dry_run, context.fences)
     recorder.reopen(planned.reopens)
@@ -215,7 +219,7 @@ def _run_step(
     found = _source(context, planned, step, recorder)
     note_export(context.spending, context.options, context.stage, planned.table, recorder.record)
     main, again = _phases(context, planned, step, recorder, found)
-    main = chained(main, rehearsed) if context.options.dry_run else main
+    main = chained(main, context.rehearsed) if context.options.dry_run else main
     phases = [*again, *main]
     later = 0 if record.tolerated else sum(recorder.record.incremental_exports) + recorder.record.final_scan
     recorder.record = replace(
@@ -235,7 +239,7 @@ def _run_step(
         if found is not None and not record.tolerated and all(map(follower.complete, phases)):
             export = next(job for job in main if job.export is not None)
             CatchingUp(context, recorder, found, export, phases, follower, run_phases).run()
-    return unchained(main) if context.options.dry_run else []
+    context.rehearsed.extend(unchained(main) if context.options.dry_run else ())
 
 
 def _phases(
@@ -327,7 +331,10 @@ def _end(
         first_dead_letter=first_dead_letter(dead_letters, phases[0].script.path),
         uncovered=uncovered,
     )
-    report = _with_cost(context, report, phases, totals)
+    own = [job for job in phases if not isinstance(job.source, EarlierPhase)]  # it reads no other table in a run
+    report = _with_cost(
+        context, report, own, totals._replace(units=totals.units._replace(rcu=follower.read_units(own)))
+    )
     context.observer.run_ended(report)
     context.keep(report)
     return error

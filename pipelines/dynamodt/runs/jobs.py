@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dynamodt.model.runs import (
-    EARLIER_ROWS,
+    EARLIER_PHASE,
     FINAL_SCAN,
     INSERTED_ROWS,
     DeadLetterSource,
-    EarlierRows,
+    EarlierPhase,
     ExportSource,
     Job,
     Lease,
@@ -86,22 +86,45 @@ def jobs(
 
 def chained(phases: Sequence[Job], before: Sequence[Job]) -> list[Job]:
     """The phases of a dry run, each with those before it, which it applies in memory; `before` are those of earlier
-    versions. Rows that earlier versions add are read by a phase of their own, after that of the table."""
+    versions, and of the tables before this one. What they bring to the table (rows of `items()`, items of another
+    table) is read by phases of its own, after that of the table."""
     found: list[Job] = []
-    done = list(before)
+    written = {one.written_table.name for one in before if one.target}  # what is inserted there is remembered
+    done = [before[number] for number in _leading_to(before, written | {phase.table.name for phase in phases})]
     for phase in phases:
         job = replace(phase, before=tuple(done))
-        found.append(job)
-        if job.rows_before and not job.inserts_rows:
-            rows = EarlierRows(job.origin)
-            found.append(replace(job, run=job.run + EARLIER_ROWS, splits=len(job.rows_before), source=rows))
+        found += [job, *([] if job.inserts_rows else _arrivals(job))]
         done.append(phase)
+    return found
+
+
+def _leading_to(before: Sequence[Job], tables: set[str]) -> list[int]:
+    """The numbers of the phases whose results come to one of the tables, be it by way of others."""
+    found: list[int] = []
+    for number, job in reversed(list(enumerate(before))):
+        if job.written_table.name in tables:
+            tables = tables if job.inserts_rows else tables | {job.table.name}
+            found.insert(0, number)
+    return found
+
+
+def _arrivals(job: Job) -> list[Job]:
+    """The phases that read what those before the job bring to its table."""
+    found: list[Job] = []
+    tables = {job.table.name}
+    for number in _leading_to(job.before, tables):
+        one = job.before[number]
+        adds = one.direction == "up" if one.inserts_rows else one.table.name not in tables
+        if adds:
+            run = f"{job.run}{EARLIER_PHASE}{len(found) + 1}"
+            found.append(replace(job, run=run, splits=one.splits, source=EarlierPhase(number, job.origin)))
+        tables = tables if one.inserts_rows else tables | {one.table.name}
     return found
 
 
 def unchained(phases: Iterable[Job]) -> list[Job]:
     """The phases that `chained` was given."""
-    return [replace(job, before=()) for job in phases if not isinstance(job.source, EarlierRows)]
+    return [replace(job, before=()) for job in phases if not isinstance(job.source, EarlierPhase)]
 
 
 def retry_job(

@@ -143,6 +143,16 @@ def refused_together(project: Project, names: Sequence[str], to: int | None) -> 
     return plans if hold_back(project.state, plans) else []
 
 
+def with_refusals(project: Project, reports: Sequence[TableReport], to: int | None) -> list[TableReport]:
+    """The reports of a dry run, each that has succeeded with what the command itself would be refused for now."""
+    real = replace(project, options=replace(project.options, dry_run=False))
+    tried = [report for report in reports if report.error is None and report.versions]
+    plans = [plan_migration(real, report.table, report.direction, to, quiet=True) for report in tried]
+    refuse(real, plans, check_unfinished)
+    errors = {plan.table: plan.error for plan in plans if isinstance(plan.error, Refused)}
+    return [replace(report, refusal=errors.get(report.table)) for report in reports]
+
+
 def refuse(project: Project, plans: Sequence[TableMigration], check: Callable[[Project, TablePlan], None]) -> None:
     """Set the `error` of each plan with steps for which the check raises one."""
     for plan in plans:

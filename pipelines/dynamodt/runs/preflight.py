@@ -263,25 +263,27 @@ def _check_catch_up(script: Script, catch_up: str) -> None:
 
 
 def with_untried_notices(project: Project, reports: Sequence[TableReport]) -> list[TableReport]:
-    """The reports of a dry run, with a notice for each table that differs in the real run, since an earlier table
-    inserts into it or into its versions' target. The observer is notified, too."""
-    inserted: dict[str, tuple[str, int]] = {}  # by the table that receives them, where they come from
+    """The reports of a dry run, with a notice for each table that was tried without the insertions of an earlier
+    table's version, since that version's own dry run has not succeeded. The observer is notified, too."""
+    lacking: dict[str, list[tuple[str, int]]] = {}  # by the table that receives them, what inserts
     found: list[TableReport] = []
     for report in reports:
-        versions = {run.version for run in report.versions}
-        scripts = project.versions(report.table) if versions else ()
-        targets = {one.target_table: one.sequence for one in scripts if one.target_table and one.sequence in versions}
-        met = [name for name in (report.table, *targets) if versions and name in inserted]
-        said = tuple(_untried(name, *inserted[name], report.table) for name in met)
+        wrong = {run.version for run in report.versions if run.status != "dry-run"}
+        scripts = project.versions(report.table) if wrong else ()
+        said = tuple(_untried(report, *each) for each in lacking.get(report.table, ()) if report.versions)
         for sentence in said:
             project.observer.notify(f"warning: {sentence}")
         found.append(replace(report, notices=(*report.notices, *said)))
-        inserted = {**{name: (report.table, number) for name, number in targets.items()}, **inserted}
+        for one in scripts:
+            if one.target_table and one.sequence in wrong:
+                lacking.setdefault(one.target_table, []).append((report.table, one.sequence))
     return found
 
 
-def _untried(table: str, source: str, version: int, tried: str) -> str:
+def _untried(report: TableReport, source: str, version: int) -> str:
+    numbers = [run.version for run in report.versions]
+    tried = f"version{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} of table {report.table}"
     return (
-        f"table {tried}: what version {version} of table {source} inserts into table {table} is not there in a dry "
-        f"run, and is not tried; run table {source} first, then try table {tried} again"
+        f"{tried} met nothing of what version {version} of table {source} inserts into it: that version's dry run has "
+        f"not succeeded; mend it, then try both tables again"
     )

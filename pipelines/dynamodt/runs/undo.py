@@ -74,7 +74,16 @@ def _attempt_undo(project: Project, record: RunRecord, runner: Runner) -> UndoRe
             return _refused_report(context, record, refused)
         limit_budget(context, base, table, target)
         number, jobs = undo_jobs(context, record, table, target, base, partly=refused is not None)
-        return _Undo(context, record, table, jobs, number, found).run()
+        undo = _Undo(context, record, table, jobs, number, found).run()
+        return replace(undo, refusal=_refusal(stage, target or table, options)) if options.dry_run else undo
+
+
+def _refusal(stage: Stage, table: TableSpec, options: RunOptions) -> Refused | None:
+    try:
+        check_tables(stage, [table], replace(options, dry_run=False))
+    except Refused as error:
+        return error
+    return None
 
 
 @contextmanager

@@ -266,8 +266,15 @@ def _title(tree: ast.Module) -> str:
     return lines[0].strip() if lines else ""
 
 
+_NUMBERS = {"transformationNumber", "transformation_number"}  # as in dynamo-data-transform
+
+
 def _sequence_errors(bound: dict[str, ast.stmt], number: int, path: Path, where: str) -> Iterator[ScriptError]:
     if "sequence" not in bound:
+        for name in bound.keys() & _NUMBERS:
+            place = f"{where}:{bound[name].lineno}"
+            yield ScriptError(f"{name} is not a version's number", where=place, hint=f"Write: sequence = {number}")
+            return
         yield ScriptError("has no sequence", where=where, hint=f"Add the line: sequence = {number}")
         return
     line = f"{where}:{bound['sequence'].lineno}"
@@ -301,7 +308,8 @@ def _entry_point_errors(bound: dict[str, ast.stmt], where: str) -> Iterator[Scri
             yield ScriptError(
                 f"{name} is async", where=f"{where}:{bound[name].lineno}", hint=f"Write: def {name}, without async."
             )
-    if not {"transform_up", "TransformUp", "items"} & bound.keys():
+    meant = {_meant(name, statement) for name, statement in bound.items()}
+    if not {"transform_up", "TransformUp", "items"} & (bound.keys() | meant):
         yield ScriptError(
             "has neither transform_up nor items",
             where=where,

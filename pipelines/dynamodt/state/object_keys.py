@@ -71,7 +71,9 @@ def retry_file(number: int) -> str:
 # ---------------------------------------------------------------- whose an object is
 
 _RUN = r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{6}"  # `runs.jobs.new_run`
-_PHASES = r"(?:/(?:items|earlier-rows|final-scan|(?:incremental|retry|undo)[0-9]+(?:\.[0-9]+)?))*"  # `state.runs`
+_PHASES = (
+    r"(?:/(?:items|earlier-rows|final-scan|(?:earlier|incremental|retry|undo)[0-9]+(?:\.[0-9]+)?))*"  # `state.runs`
+)
 _PAGE = r"[0-9]+-[0-9]+-[0-9]+-[a-z0-9-]+"
 _OF_A_RUN = re.compile(
     rf"runs/([^/]+)/({_RUN}){_PHASES}/(?:journal/{_PAGE}\.json\.zst|(?:dead|not-restored)/{_PAGE}\.jsonl"

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dynamodt.dynamodb.clients import client, explained, service_error
 from dynamodt.dynamodb.network import Tolerated
 from dynamodt.dynamodb.reads import Answered, Retried
-from dynamodt.dynamodb.table import NO_RESOURCE, create_table
+from dynamodt.dynamodb.table import NO_RESOURCE, create_table, describe
 from dynamodt.dynamodb.wire import Refusal, shared_wire
 from dynamodt.errors import DynamodtError, Fenced, Refused, suggest
 from dynamodt.model.runs import AppliedVersion, Fence, RunRecord
@@ -212,6 +212,11 @@ def _is_earlier(stored: RunRecord | None, record: RunRecord) -> bool:
     """Whether the row has an earlier write of the record's own run, whose response was lost for good: only the holder
     of the lease writes a record. An end is never written over."""
     return stored is not None and stored.revision == record.revision and stored.status == "running"
+
+
+def may_be_state(connection: Connection, table: str) -> bool:
+    """Whether a table has the key of a state table."""
+    return describe(connection, table).key == _KEY
 
 
 def _name_key(stage: Stage, logical: str) -> RowKey:
