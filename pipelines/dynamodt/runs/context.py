@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dynamodt.errors import Aborted, CostReached, UsageError, suggest
 from dynamodt.model.pages import Totals, Units
-from dynamodt.model.runs import ABORT, DeadLetterSource, Fence, Job, Lease, RunProgress, Script
+from dynamodt.model.runs import ABORT, DeadLetterSource, EarlierPhase, Fence, Job, Lease, RunProgress, Script
 from dynamodt.runs.cost import Meter, Spending
 from dynamodt.runs.jobs import with_split_groups
 from dynamodt.runs.options import Observer, RunOptions
@@ -184,9 +184,11 @@ class Follower:
         """Whether all splits of a phase are done."""
         return self._totals[job.run].done == job.splits
 
-    def read_units(self, phases: Iterable[Job]) -> float:
-        """What phases have consumed of the read capacity."""
-        return sum(self._totals[job.run].units.rcu for job in phases)
+    @property
+    def totals_of_a_run(self) -> Totals:
+        """The totals without the read units of phases that only a dry run has."""
+        apart = sum(self._totals[job.run].units.rcu for job in self.phases if isinstance(job.source, EarlierPhase))
+        return self.totals._replace(units=self.totals.units._replace(rcu=self.totals.units.rcu - apart))
 
     def changed(self, job: Job) -> int:
         """The number of items that a phase has changed."""

@@ -331,10 +331,7 @@ def _end(
         first_dead_letter=first_dead_letter(dead_letters, phases[0].script.path),
         uncovered=uncovered,
     )
-    own = [job for job in phases if not isinstance(job.source, EarlierPhase)]  # it reads no other table in a run
-    report = _with_cost(
-        context, report, own, totals._replace(units=totals.units._replace(rcu=follower.read_units(own)))
-    )
+    report = _with_cost(context, report, phases, follower.totals_of_a_run)
     context.observer.run_ended(report)
     context.keep(report)
     return error

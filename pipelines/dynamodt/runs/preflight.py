@@ -45,6 +45,15 @@ def check_tables(stage: Stage, tables: Sequence[TableSpec], options: RunOptions)
     check_recovery(stage, [table.name for table in tables], options)
 
 
+def refusal_of(project: Project, table: TableSpec) -> Refused | None:
+    """The refusal that a command would meet at a table without its dry run."""
+    try:
+        check_tables(project.stage, [table], replace(project.options, dry_run=False))
+    except Refused as error:
+        return error
+    return None
+
+
 def check_step(planned: TablePlan, step: Step, options: RunOptions) -> None:
     """Raises Refused for a version that does not fit the table and the options, as far as its file shows it."""
     _check_key(planned, step)

@@ -39,7 +39,7 @@ from dynamodt.runs.not_restored import (
     with_passes,
 )
 from dynamodt.runs.plan import check_not_recreated, usable_table
-from dynamodt.runs.preflight import check_tables
+from dynamodt.runs.preflight import check_tables, refusal_of
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.restored import check_begun, check_rows, note_begun
 from dynamodt.state.object_keys import NOT_RESTORED_FILE, key_of_job
@@ -75,15 +75,7 @@ def _attempt_undo(project: Project, record: RunRecord, runner: Runner) -> UndoRe
         limit_budget(context, base, table, target)
         number, jobs = undo_jobs(context, record, table, target, base, partly=refused is not None)
         undo = _Undo(context, record, table, jobs, number, found).run()
-        return replace(undo, refusal=_refusal(stage, target or table, options)) if options.dry_run else undo
-
-
-def _refusal(stage: Stage, table: TableSpec, options: RunOptions) -> Refused | None:
-    try:
-        check_tables(stage, [table], replace(options, dry_run=False))
-    except Refused as error:
-        return error
-    return None
+        return replace(undo, refusal=refusal_of(project, target or table)) if context.options.dry_run else undo
 
 
 @contextmanager
