@@ -8,7 +8,7 @@ import pytest
 
 from dynamodt.dynamodb.statements import Statements
 from dynamodt.model.runs import Job
-from dynamodt.pipeline import conflicts, earlier, undo
+from dynamodt.pipeline import conflicts, earlier_phases, undo
 from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.intents import IntentLog
 from dynamodt.pipeline.request_pipeline import Pending
@@ -111,7 +111,7 @@ def rows_of_refused_transactions(patch: pytest.MonkeyPatch) -> None:
 
 def rows_of_earlier_transactions(patch: pytest.MonkeyPatch) -> None:
     """A page's note of void keys decides instead."""
-    patch.setattr(earlier, "has_own_row", lambda transaction, current: False)
+    patch.setattr(earlier_phases, "has_own_row", lambda transaction, current: False)
 
 
 def rows_in_undo(patch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dynamodt.deploy import deployed
+from dynamodt.deploy import resources
 from dynamodt.deploy.buckets import OwnObjects, delete_bucket, delete_objects
 from dynamodt.deploy.glue_runs import GlueJob, JobRun
 from dynamodt.dynamodb.clients import client
@@ -33,7 +33,7 @@ def role_tables(account: Account) -> list[str]:
 
 
 def lose_bucket(account: Account) -> None:
-    delete_objects(account.stage.connection, OwnObjects(*deployed.bucket_of(account.stage)), print)
+    delete_objects(account.stage.connection, OwnObjects(*resources.bucket_of(account.stage)), print)
     delete_bucket(account.stage.connection, account.bucket)
 
 
@@ -64,7 +64,7 @@ def test_a_state_table_of_which_there_is_a_backup_is_not_made_anew(
 ) -> None:
     account.deploy()
     account.client("dynamodb").delete_table(TableName=account.state_table)
-    monkeypatch.setattr(deployed, "latest_backup", lambda *_: "arn:aws:dynamodb:::backup/1")
+    monkeypatch.setattr(resources, "latest_backup", lambda *_: "arn:aws:dynamodb:::backup/1")
     with pytest.raises(Refused, match="with the history") as caught:
         account.deploy()
     assert "restore-table-from-backup" in caught.value.hint and "arn:aws:dynamodb:::backup/1" in caught.value.hint
@@ -223,8 +223,8 @@ def test_a_bucket_in_another_region_is_an_error_at_once(account: Account) -> Non
 def test_too_many_tables_are_told_before_cloudformation_is_called(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dynamodt.deploy.deployed.ROLE_POLICIES", 100)
-    monkeypatch.setattr("dynamodt.deploy.deployed.MANAGED_POLICY", 100)
+    monkeypatch.setattr("dynamodt.deploy.resources.ROLE_POLICIES", 100)
+    monkeypatch.setattr("dynamodt.deploy.resources.MANAGED_POLICY", 100)
     monkeypatch.setattr("dynamodt.deploy.stacks.Stack.state", asked)
     with pytest.raises(UsageError, match="IAM takes 100"):
         account.deploy()

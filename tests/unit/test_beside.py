@@ -16,7 +16,7 @@ import pytest
 from dynamodt import load_script
 from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
-from dynamodt.script import beside
+from dynamodt.script import used_files
 from dynamodt.script.apply import item_rows
 from dynamodt.script.functions import Transform, check
 from dynamodt.script.load import load
@@ -254,8 +254,8 @@ def test_one_that_no_script_imports_disturbs_nobody(tmp_path: Path) -> None:
 def test_too_large_and_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, size: int, what: str
 ) -> None:
-    monkeypatch.setattr(beside, "MOST_BYTES", 10)
-    monkeypatch.setattr(beside, "MOST_FILES", 2)
+    monkeypatch.setattr(used_files, "MOST_BYTES", 10)
+    monkeypatch.setattr(used_files, "MOST_FILES", 2)
     head = f"{UP}HERE = print(__file__)\ndef transform_up(item): ...\n"
     data = {f"users/{number}.csv": "x" * size for number in range(files)}
     error = fault(tmp_path, {"users/v1_a.py": head, **data})
@@ -292,8 +292,8 @@ def test_a_folder_is_listed_once_for_all_versions(tmp_path: Path, monkeypatch: p
     versions = {f"users/v{n}_a.py": f"import names\nsequence = {n}\ndef transform_up(item): ...\n" for n in range(1, 9)}
     transforms = project(tmp_path, {**versions, "users/names.py": ""}) / "transforms"
     listed: list[Path] = []
-    entries = beside.entries
-    monkeypatch.setattr(beside, "entries", lambda path, planned=(): listed.append(path) or entries(path, planned))
+    entries = used_files.entries
+    monkeypatch.setattr(used_files, "entries", lambda path, planned=(): listed.append(path) or entries(path, planned))
     assert all(used(one) == ["users/names.py"] for one in read_versions(transforms, "users"))
     assert len(listed) == len(set(listed)) <= 3
 

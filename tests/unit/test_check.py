@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dynamodt.checks import elsewhere as another
+from dynamodt.checks import other_process as another
 from dynamodt.checks import subject, variants
 from dynamodt.checks.check import of_file
-from dynamodt.checks.elsewhere import Elsewhere
 from dynamodt.checks.examples import Replacer, shrunk
 from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
+from dynamodt.checks.other_process import Elsewhere
 from dynamodt.checks.version import Asked, VersionTrial
 from dynamodt.cli import check_report
 from dynamodt.cli.request import Request

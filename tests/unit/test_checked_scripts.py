@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.checks.elsewhere import Elsewhere
 from dynamodt.checks.findings import VersionCheck
+from dynamodt.checks.other_process import Elsewhere
 from dynamodt.checks.version import Asked, VersionTrial
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.script.functions import frozen

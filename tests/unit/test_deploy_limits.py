@@ -11,7 +11,7 @@ import pytest
 
 from dynamodt.config.settings import DeploySettings
 from dynamodt.deploy.deploy import EVENT_PATTERN, RULE_NAME, check_limits, check_parameters
-from dynamodt.deploy.deployed import (
+from dynamodt.deploy.resources import (
     INLINE_TABLES,
     MANAGED_POLICIES,
     MANAGED_POLICY,
@@ -142,7 +142,7 @@ def test_a_hundred_tables_are_named_once_each_within_what_iam_takes(
 
 
 def test_the_policies_are_used_as_far_as_they_reach() -> None:
-    """An action that is granted anew moves the constants in deployed.py."""
+    """An action that is granted anew moves the constants in resources.py."""
     tables = places(300)
     groups = grouped(stage(), DeploySettings(), dict(list(tables.items())[:200]), {})
     given = given_for(stage(), {}, groups)

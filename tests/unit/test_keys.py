@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamodt.model.tables import Image
-from dynamodt.runs.shown import inert, printable
+from dynamodt.runs.display import inert, printable
 from dynamodt.script.codec import key_text
 from dynamodt.script.keys import key_meant, key_typed, shape_of
 

@@ -16,10 +16,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from dynamodt.dynamodb import answers, clients, http
-from dynamodt.dynamodb.answers import mentioning
+from dynamodt.dynamodb import clients, http, unresponsive
 from dynamodt.dynamodb.clients import client, explained, resolved
 from dynamodt.dynamodb.reads import Retried
+from dynamodt.dynamodb.unresponsive import mentioning
 from dynamodt.dynamodb.wire import InDoubt, Refusal, Unsent, Wire
 from dynamodt.errors import ServiceError
 from dynamodt.model.tables import Connection
@@ -249,7 +249,7 @@ def test_a_lost_connection_is_tried_again_for_longer_and_is_no_throttle() -> Non
 
 
 def test_a_silent_endpoint_is_mentioned_and_then_reported(bare: pytest.MonkeyPatch) -> None:
-    bare.setattr(answers, "MENTION_SECONDS", 0.01)
+    bare.setattr(unresponsive, "MENTION_SECONDS", 0.01)
     mentioned = threading.Event()
     notes: list[str] = []
 
@@ -320,11 +320,11 @@ class Moments:
 def outages(bare: pytest.MonkeyPatch) -> tuple[Moments, list[str]]:
     """The clock of the outages, and what is mentioned about them. Nothing waits between tries."""
     clock, notes = Moments(), list[str]()
-    bare.setattr(answers.outages, "_clock", clock)
-    bare.setattr(answers, "_listeners", [notes.append])
+    bare.setattr(unresponsive.outages, "_clock", clock)
+    bare.setattr(unresponsive, "_listeners", [notes.append])
     # of this module alone: threads that other tests have left sleep, too
     waiting = SimpleNamespace(sleep=lambda seconds: setattr(clock, "now", clock.now + seconds + 0.1))
-    bare.setattr(answers, "time", waiting)
+    bare.setattr(unresponsive, "time", waiting)
     return clock, notes
 
 
@@ -335,13 +335,13 @@ def test_a_lost_connection_is_mentioned_while_it_is_tried_again(outages: tuple[M
     with canned() as endpoint:
         connection, url = to(f"http://127.0.0.1:{endpoint.port}"), f"http://127.0.0.1:{endpoint.port}"
         way(connection)
-        answers.outages.failed(url, "reset")
+        unresponsive.outages.failed(url, "reset")
         way(connection)
         assert notes == []
-        answers.outages.failed(url, f"{url} refuses connections")
-        clock.now += answers.LOST_SECONDS
-        answers.outages.failed(url, f"{url} refuses connections")
-        answers.outages.failed(url, f"{url} refuses connections")
+        unresponsive.outages.failed(url, f"{url} refuses connections")
+        clock.now += unresponsive.LOST_SECONDS
+        unresponsive.outages.failed(url, f"{url} refuses connections")
+        unresponsive.outages.failed(url, f"{url} refuses connections")
         assert notes == [f"{url} refuses connections: it is tried again for about a minute"]
         way(connection)
     assert notes[1:] == [f"{url} answers again"]
@@ -356,14 +356,14 @@ def test_a_call_outlasts_an_interruption_and_ends_after_a_minute_of_it(outages: 
         patient, hasty = client(connection, "dynamodb"), client(connection, "dynamodb", attempts=0)
         patient.list_tables()
         patient.close()
-    for dynamodb, least in ((hasty, 0.0), (patient, answers.LASTING_SECONDS)):
+    for dynamodb, least in ((hasty, 0.0), (patient, unresponsive.LASTING_SECONDS)):
         with pytest.raises(ServiceError, match="refuses connections"), explained("ListTables", "here"):
             dynamodb.list_tables()
-        assert least <= clock.now < least + answers.LASTING_SECONDS
+        assert least <= clock.now < least + unresponsive.LASTING_SECONDS
     before = clock.now
     with pytest.raises(ServiceError, match="refuses connections"), explained("ListTables", "here"):
         patient.list_tables()
-    assert clock.now < before + answers.LASTING_SECONDS and len(notes) == 1
+    assert clock.now < before + unresponsive.LASTING_SECONDS and len(notes) == 1
 
 
 def test_silence_of_a_host_that_has_answered_is_mentioned(outages: tuple[Moments, list[str]]) -> None:

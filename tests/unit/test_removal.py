@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from dynamodt.deploy.buckets import OwnObjects
-from dynamodt.deploy.deployed import DeployedBucket
 from dynamodt.deploy.removal import Evidence, FoundBucket, FoundKey, FoundTable, Neighbour, Origin, plan
+from dynamodt.deploy.resources import DeployedBucket
 
 MADE, TAGGED, FOUND = Origin("prod", True), Origin("prod", False), Origin("", False)
 UNTAGGED, SHOPS, RETAGGED = Origin("", True), Origin("shop", False), Origin("shop", True)

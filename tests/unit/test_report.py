@@ -25,9 +25,9 @@ from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, VersionStatus
 from dynamodt.model.runs import Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
 from dynamodt.model.tables import Connection, TableNames
+from dynamodt.runs.display import DiffLine, clip, item_diff, key_line, printable, value_text
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
-from dynamodt.runs.shown import DiffLine, clip, item_diff, key_line, printable, value_text
 from tests.fake_operations import AFTER, BEFORE, STAGE
 
 RUN = RunReport(

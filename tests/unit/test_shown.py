@@ -18,7 +18,7 @@ from dynamodt.cli.json_output import print_line
 from dynamodt.cli.progress import BarDisplay, LineDisplay, timed_lines
 from dynamodt.errors import RunFailed
 from dynamodt.model.reports import RunReport
-from dynamodt.runs.shown import inert, json_line, printable
+from dynamodt.runs.display import inert, json_line, printable
 
 TITLE, CLEAR, BLINK = "\x1b]0;owned\x07", "\x1b[2J", "\x1b[5m"
 EVIL = f"a{TITLE}{CLEAR}{BLINK}\x9b2J\x7f\b\r::add-mask::x\u202e\u2066\u2028\x85[bold red]markup[/]\ud800 \U000e0001"

@@ -9,8 +9,8 @@ import pytest
 
 from dynamodt.cli.job import DEAD_LETTERS
 from dynamodt.deploy.deploy import NO_PARTS, parameters
-from dynamodt.deploy.deployed import DeployedResources
 from dynamodt.deploy.packages import template
+from dynamodt.deploy.resources import DeployedResources
 from dynamodt.dynamodb.clients import BUCKET_TAG, STAGE_TAG
 from dynamodt.dynamodb.table import TablePlace
 from dynamodt.model.tables import Connection, Stage, StorageSpec

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dynamodt.checks.elsewhere import Elsewhere
 from dynamodt.checks.examples import Replacer
 from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
+from dynamodt.checks.other_process import Elsewhere
 from dynamodt.checks.subject import HangError, Watch, applied_to_all
 from dynamodt.checks.version import Asked, VersionTrial
 from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError, file_explained, suggest

@@ -10,9 +10,9 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from dynamodt.checks.elsewhere import Elsewhere, Side
 from dynamodt.checks.examples import Judge, Met, Replacer, shrunk
 from dynamodt.checks.findings import Fault, Finding, Level, VersionCheck
+from dynamodt.checks.other_process import Elsewhere, Side
 from dynamodt.checks.properties import Trial, agree, by_chance, collisions, effect_of
 from dynamodt.checks.subject import HangError, Observed, Outcome, Watch, rows_of
 from dynamodt.errors import ScriptError
@@ -35,7 +35,7 @@ _HERE_ALONE: Final = (
     "use no random value, no hash() of a text (zlib.crc32 is stable), no list of a set without sorted(), no name of "
     "the machine, and no local time (datetime.fromtimestamp(seconds, tz=UTC) is the same everywhere)"
 )
-_CAUSES: Final = (  # in the order of `elsewhere.Asked.alike`
+_CAUSES: Final = (  # in the order of `other_process.Asked.alike`
     ("it depends on the time, or its zone", "take the time out of it, or let prepare(context) give one moment to all"),
     (_BEFORE, "keep nothing between items: no counter, no cache of results"),
     ("it depends on the order of attributes", "DynamoDB keeps no order of an item's or a map's attributes: sort names"),

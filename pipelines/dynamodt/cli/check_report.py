@@ -17,9 +17,9 @@ from dynamodt.cli.request import NextStep, Request, as_typed, rehearsed
 from dynamodt.errors import DynamodtError
 from dynamodt.model.reports import picked
 from dynamodt.model.tables import Image, TableNames
+from dynamodt.runs.display import clip, key_line, printable, value_text
 from dynamodt.runs.options import Command
 from dynamodt.runs.pace import counted
-from dynamodt.runs.shown import clip, key_line, printable, value_text
 from dynamodt.script.codec import decode
 
 if TYPE_CHECKING:

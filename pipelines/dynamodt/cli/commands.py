@@ -46,7 +46,7 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
         _require_transforms(folder)
     if request.command in (PLAN, *MIGRATIONS, *OF_A_RUN):
         _check_runner(request.options, runs=request.command != PLAN)
-    from dynamodt.dynamodb.answers import mentioning
+    from dynamodt.dynamodb.unresponsive import mentioning
 
     with mentioning(recorder.notify):
         result = _executed(request, folder, recorder)

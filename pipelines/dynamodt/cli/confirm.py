@@ -12,8 +12,8 @@ from dynamodt.cli.request import Request, as_typed
 from dynamodt.config.stage import LOCAL
 from dynamodt.errors import Refused, UsageError
 from dynamodt.model.tables import WORK_FOLDER, Stage
+from dynamodt.runs.display import printable
 from dynamodt.runs.options import CONFIRMED
-from dynamodt.runs.shown import printable
 
 if TYPE_CHECKING:
     from dynamodt.deploy.destroy import Removal

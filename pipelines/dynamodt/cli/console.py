@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from dynamodt.cli.request import program
 from dynamodt.errors import DynamodtError
-from dynamodt.runs.shown import InertStream, json_line, printable
+from dynamodt.runs.display import InertStream, json_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -168,7 +168,7 @@ def stdout_kept_clean() -> Iterator[None]:
 
 
 def _console(stream: TextIO) -> Console:
-    """A console that escapes control characters in all text: see `runs.shown`."""
+    """A console that escapes control characters in all text: see `runs.display`."""
     from rich.console import Console
 
     class Escaping(Console):

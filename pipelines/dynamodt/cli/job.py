@@ -25,9 +25,9 @@ from dynamodt.deploy.job_result import dead_letters_in, of_this_release
 from dynamodt.dynamodb.network import REGION_VARIABLES
 from dynamodt.errors import Busy, DynamodtError, UsageError, suggest
 from dynamodt.model.tables import StorageSpec
+from dynamodt.runs.display import inert, printable
 from dynamodt.runs.options import CONFIRMED, GLUE, MIGRATIONS, OF_A_RUN
 from dynamodt.runs.provenance import BY, COMMIT
-from dynamodt.runs.shown import inert, printable
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage

@@ -24,9 +24,9 @@ from dynamodt.model.reports import (
 )
 from dynamodt.model.runs import MAX_USD, Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
 from dynamodt.model.tables import TableNames
+from dynamodt.runs.display import json_line
 from dynamodt.runs.history import now
 from dynamodt.runs.pace import Current, ProgressRecorder, Speed
-from dynamodt.runs.shown import json_line
 from dynamodt.state.runs import texts_reported
 
 if TYPE_CHECKING:

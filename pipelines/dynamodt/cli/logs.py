@@ -15,8 +15,8 @@ from dynamodt.model.reports import RunReport
 from dynamodt.model.runs import RunProgress
 from dynamodt.model.tables import Direction, TableNames
 from dynamodt.pipeline.author_output import Line
+from dynamodt.runs.display import inert, json_line, printable
 from dynamodt.runs.pace import ProgressRecorder
-from dynamodt.runs.shown import inert, json_line, printable
 
 JSON, TEXT = "json", "text"
 

@@ -14,11 +14,11 @@ from dynamodt.cli.request import NextStep, Request, program, rehearsed, with_sta
 from dynamodt.model.reports import picked
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.cost import usd
+from dynamodt.runs.display import printable
 from dynamodt.runs.estimate import Span, VersionEstimate
 from dynamodt.runs.forecast import TableForecast, VersionForecast
 from dynamodt.runs.obstacles import Obstacle
 from dynamodt.runs.pace import counted
-from dynamodt.runs.shown import printable
 
 Document = dict[str, Any]
 

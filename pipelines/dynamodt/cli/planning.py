@@ -16,8 +16,8 @@ from dynamodt.errors import DynamodtError, Hint, suggest
 from dynamodt.model.reports import TableStatus, TakeOver, VersionOutcome, VersionStatus, picked
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import TableNames
+from dynamodt.runs.display import printable
 from dynamodt.runs.pace import counted
-from dynamodt.runs.shown import printable
 
 if TYPE_CHECKING:
     from dynamodt.model.runs import Script

@@ -20,8 +20,8 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.reports import Cost, RunReport, TableReport, UndoReport
 from dynamodt.model.tables import WORK_FOLDER, Item, Stage
 from dynamodt.runs.cost import GB
+from dynamodt.runs.display import clip, item_diff, key_line, printable
 from dynamodt.runs.options import Command, takes_several_tables
-from dynamodt.runs.shown import clip, item_diff, key_line, printable
 from dynamodt.script.codec import decode
 
 _CENT = 0.01

@@ -23,10 +23,10 @@ from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import LEFT_EARLY, counted, outcome, picked
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Stage
+from dynamodt.runs.display import inert, printable
 from dynamodt.runs.history import goal
 from dynamodt.runs.options import Command, RunOptions
 from dynamodt.runs.show import ErrorGroup, Example, PhaseShown, RunDetails
-from dynamodt.runs.shown import inert, printable
 from dynamodt.state.runs import texts_reported
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from dynamodt.config.stage import LOCAL
 from dynamodt.model.reports import TableStatus, VersionStatus, counted, outcome
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
 from dynamodt.model.tables import TableNames
+from dynamodt.runs.display import clip, printable
 from dynamodt.runs.options import Command, command_argv
-from dynamodt.runs.shown import clip, printable
 from dynamodt.state.runs import AT_WORK, ENDED, texts_reported
 
 if TYPE_CHECKING:

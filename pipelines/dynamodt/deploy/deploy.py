@@ -14,7 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from dynamodt.config.settings import FILE_NAME, DeploySettings, deploy_settings_of, place
-from dynamodt.deploy.deployed import (
+from dynamodt.deploy.glue_runs import refuse_jobs_at_work
+from dynamodt.deploy.packages import Assets, Parts, parts, places, template, uploaded
+from dynamodt.deploy.resources import (
     MANAGED_POLICIES,
     PARAMETER,
     SPLIT,
@@ -31,8 +33,6 @@ from dynamodt.deploy.deployed import (
     grouped,
     stack_of,
 )
-from dynamodt.deploy.glue_runs import refuse_jobs_at_work
-from dynamodt.deploy.packages import Assets, Parts, parts, places, template, uploaded
 from dynamodt.deploy.stacks import (
     OWN_CHANGE_SET,
     UNMADE,
@@ -94,7 +94,7 @@ def deploy(
     """Creates or updates the stage's stack. A dry run uploads nothing, and returns what would change. `state_only`: the
     bucket, the state table and the key, for runs that need no job; a later deployment adds the rest.
 
-    Recreates what was deleted by hand (`deployed`). Raises UsageError for a stage or settings that cannot be deployed,
+    Recreates what was deleted by hand (`resources`). Raises UsageError for a stage or settings that cannot be deployed,
     Refused for a stack of another project, one that must be repaired first, or one with jobs where only the state is
     asked for; RunFailed with the events that failed, ServiceError.
     """

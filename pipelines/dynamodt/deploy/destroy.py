@@ -28,9 +28,9 @@ from dynamodt.deploy.buckets import (
     shared_files,
     tables_with_files,
 )
-from dynamodt.deploy.deployed import bucket_of, check_ours, check_tables, stack_of, tables_here
 from dynamodt.deploy.glue_runs import refuse_jobs_at_work
 from dynamodt.deploy.removal import SHOWN, Evidence, FoundBucket, FoundKey, FoundTable, Origin, Plan, neighbours, plan
+from dynamodt.deploy.resources import bucket_of, check_ours, check_tables, stack_of, tables_here
 from dynamodt.deploy.stacks import OWN_CHANGE_SET, UNMADE, Sleep, Stack, StackState, at_rest
 from dynamodt.deploy.stacks import removed as delete_stack
 from dynamodt.dynamodb.table import delete_table, list_tables, place_of, stage_of

@@ -15,7 +15,6 @@ from typing import Any
 
 from dynamodt.config.settings import deploy_settings_of
 from dynamodt.deploy.buckets import may_read
-from dynamodt.deploy.deployed import bucket_of, check_storage
 from dynamodt.deploy.glue_runs import (
     STOPPING,
     SUCCEEDED,
@@ -38,6 +37,7 @@ from dynamodt.deploy.job_result import (
     undo_of,
 )
 from dynamodt.deploy.packages import PROJECT_FILE, Assets, project_zip
+from dynamodt.deploy.resources import bucket_of, check_storage
 from dynamodt.dynamodb.table import describe
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ServiceError, UsageError, suggest
 from dynamodt.export.request import folder_of, split_url

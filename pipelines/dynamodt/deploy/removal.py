@@ -15,7 +15,7 @@ from typing import NamedTuple
 from dynamodt.config.settings import FILE_NAME, read_settings
 from dynamodt.config.stage import LOCAL, load_stage
 from dynamodt.deploy.buckets import OwnObjects
-from dynamodt.deploy.deployed import DeployedBucket, bucket_at
+from dynamodt.deploy.resources import DeployedBucket, bucket_at
 from dynamodt.deploy.stacks import StackState, all_stacks
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import Stage

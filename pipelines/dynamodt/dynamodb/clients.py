@@ -30,7 +30,6 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
-from dynamodt.dynamodb.answers import FirstAnswers, retried_longer
 from dynamodt.dynamodb.network import (
     CONNECT_SECONDS,
     READ_SECONDS,
@@ -42,6 +41,7 @@ from dynamodt.dynamodb.network import (
     shown,
     url_of_requests,
 )
+from dynamodt.dynamodb.unresponsive import FirstAnswers, retried_longer
 from dynamodt.errors import NO_SPACE, ServiceError, suggest
 
 if TYPE_CHECKING:

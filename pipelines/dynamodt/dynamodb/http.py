@@ -28,8 +28,8 @@ from urllib.parse import quote, urlsplit
 
 from urllib3.util import wait_for_read
 
-from dynamodt.dynamodb.answers import MENTION_SECONDS, outages
 from dynamodt.dynamodb.network import READ_SECONDS, Connector, Route, Unreachable, shown
+from dynamodt.dynamodb.unresponsive import MENTION_SECONDS, outages
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials

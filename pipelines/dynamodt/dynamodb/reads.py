@@ -15,8 +15,8 @@ from functools import partial
 from math import inf
 from typing import Any, NamedTuple, Protocol
 
-from dynamodt.dynamodb.answers import FIRST_TRIES
 from dynamodt.dynamodb.clients import service_error
+from dynamodt.dynamodb.unresponsive import FIRST_TRIES
 from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Unsent, Wire
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.tables import Image, TableSpec, name_in_requests

@@ -11,7 +11,7 @@ from dynamodt.errors import WrittenOrNot
 from dynamodt.model.pages import AppliedPage, DeadLetter, Page
 from dynamodt.model.runs import DeadLetterSource, Job
 from dynamodt.model.tables import Change
-from dynamodt.pipeline.earlier import EarlierWrites
+from dynamodt.pipeline.earlier_phases import EarlierWrites
 from dynamodt.pipeline.inserted import inserted_items
 from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store
 from dynamodt.pipeline.signals import report_errors

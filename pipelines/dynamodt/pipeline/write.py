@@ -15,7 +15,7 @@ from dynamodt.dynamodb.batch import Writes
 from dynamodt.model.pages import AppliedPage, Totals, WrittenPage
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Change, Image
-from dynamodt.pipeline.earlier import EarlierWrites
+from dynamodt.pipeline.earlier_phases import EarlierWrites
 from dynamodt.pipeline.inserted import inserted_items, lookups, statements
 from dynamodt.pipeline.intents import IntentLog, Running
 from dynamodt.pipeline.outcomes import without_write, written

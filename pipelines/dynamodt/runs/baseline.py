@@ -24,7 +24,7 @@ from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import check_not_leased, held
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger, younger_reported
 from dynamodt.runs.provenance import Provenance, provenance
-from dynamodt.runs.restored import lacks_rows, note_begun, unknown_run
+from dynamodt.runs.restored_tables import lacks_rows, note_begun, unknown_run
 from dynamodt.runs.resume import check_not_undoing, check_nothing_half_done
 from dynamodt.script.versions import Applied, another_script, is_unedited
 from dynamodt.state.object_keys import keep_text

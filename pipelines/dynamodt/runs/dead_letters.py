@@ -17,10 +17,10 @@ from dynamodt.model.pages import Acceptance, Claim
 from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, Job, LeftPart, RunRecord
 from dynamodt.model.tables import Item
+from dynamodt.runs.display import key_line
 from dynamodt.runs.history import doubts_hint, now, written_order
 from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.provenance import provenance
-from dynamodt.runs.shown import key_line
 from dynamodt.runs.stored_dead_letters import (
     Part,
     Replayed,

@@ -39,7 +39,7 @@ from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_export, check_moment
 from dynamodt.runs.provenance import of_continued_run
-from dynamodt.runs.restored import check_begun, check_rows, items_transformed, note_begun
+from dynamodt.runs.restored_tables import check_begun, check_rows, items_transformed, note_begun
 from dynamodt.runs.resume import (
     changed_facts,
     check_continued,

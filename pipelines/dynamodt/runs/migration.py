@@ -25,7 +25,7 @@ from dynamodt.runs.options import Command, RunOptions
 from dynamodt.runs.pace import counted
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
 from dynamodt.runs.preflight import note_changed_files, note_other_key, note_other_prepared, refuse_unsafe, with_writers
-from dynamodt.runs.restored import refuse_other_rows, refuse_restored
+from dynamodt.runs.restored_tables import refuse_other_rows, refuse_restored
 from dynamodt.runs.resume import (
     check_not_undoing,
     check_nothing_half_done,

@@ -17,9 +17,9 @@ from dynamodt.model.runs import INSERTED_ROWS, RunRecord
 from dynamodt.model.tables import STATE_TABLE, Item
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
+from dynamodt.runs.display import key_line
 from dynamodt.runs.history import goal
 from dynamodt.runs.migration import TableMigration, table_report
-from dynamodt.runs.shown import key_line
 from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, chosen_dead_letters
 from dynamodt.script.attempt import Attempt, effect
 from dynamodt.script.codec import decode, key_text

@@ -41,7 +41,7 @@ from dynamodt.runs.not_restored import (
 from dynamodt.runs.plan import check_not_recreated, usable_table
 from dynamodt.runs.preflight import check_tables, refusal_of
 from dynamodt.runs.provenance import provenance
-from dynamodt.runs.restored import check_begun, check_rows, note_begun
+from dynamodt.runs.restored_tables import check_begun, check_rows, note_begun
 from dynamodt.state.object_keys import NOT_RESTORED_FILE, key_of_job
 from dynamodt.state.runs import UNDOING, after, phases, stints, undo_run, unfinished
 from dynamodt.state.split_rows import totals_of

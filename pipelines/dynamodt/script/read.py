@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple
 from dynamodt.errors import ScriptError, UsageError, suggest
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import KEY_TYPES, KeyAttribute, TableNames
-from dynamodt.script.beside import Folder, file_checksum, used_files, uses
 from dynamodt.script.load import bindings, parse
 from dynamodt.script.names import (
     is_script_file,
@@ -27,6 +26,7 @@ from dynamodt.script.names import (
     version_files,
 )
 from dynamodt.script.syntax import checksum_of, syntax_checksum
+from dynamodt.script.used_files import Folder, file_checksum, used_files, uses
 
 
 def part_checksum(

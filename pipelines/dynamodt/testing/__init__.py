@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamodt.model.tables import Direction, Item
 from dynamodt.script.codec import decode, encode
-from dynamodt.testing.rehearsed import rehearsed, subject
+from dynamodt.testing.rehearsal import rehearsed, subject
 
 if TYPE_CHECKING:
     from dynamodt.testing.embedded import EmbeddedTable as EmbeddedTable

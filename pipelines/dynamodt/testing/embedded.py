@@ -22,7 +22,7 @@ from dynamodt.model.tables import Direction, Item, KeyAttribute, Stage, StorageS
 from dynamodt.runs.options import RunOptions
 from dynamodt.script.codec import decode, encode
 from dynamodt.state.state import State
-from dynamodt.testing.rehearsed import given_key
+from dynamodt.testing.rehearsal import given_key
 
 _BUCKET = "dynamodt-tests"
 

@@ -37,7 +37,7 @@ from dynamodt.script.load import error_text, shown
 from dynamodt.script.read import read_versions, tables
 from dynamodt.script.samples import read_images, sample_path, version_of
 from dynamodt.state.prepared import storable
-from dynamodt.testing.rehearsed import Rehearsed, Subject, rehearsed, subject
+from dynamodt.testing.rehearsal import Rehearsed, Subject, rehearsed, subject
 
 _SHOWN = 3  # failures of a test
 

@@ -5,7 +5,8 @@ A script that is loaded after `shift` gets a clock that is more than a year off,
 of the day, so that a result that depends on the clock differs.
 
 A worker of a run is another process than the one that read the item first, so a result must not depend on any of these.
-`python -m dynamodt.checks.elsewhere` is that process; it reads requests from stdin and answers on stdout, both pickled.
+`python -m dynamodt.checks.other_process` is that process; it reads requests from stdin and answers on stdout, both
+pickled.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def _started() -> subprocess.Popen[bytes]:
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     path = os.pathsep.join([package, *map(os.path.abspath, filter(None, given))])
     return subprocess.Popen(
-        [sys.executable, "-m", "dynamodt.checks.elsewhere"],
+        [sys.executable, "-m", "dynamodt.checks.other_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
