@@ -1,6 +1,6 @@
 """Runs the flow of a job in the caller's thread, without a Beam runner: the same steps in the same order each time.
 
-The real transforms are composed as Beam composes them. Each lane is a bundle; each element goes through all steps
+The real transforms are composed as Beam composes them. Each split group is a bundle; each element passes all steps
 before the next one is made, as in a fused bundle.
 """
 

@@ -26,11 +26,11 @@ def claims_condition(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(split_rows, "write_once", write)
 
 
-def announcement(patch: pytest.MonkeyPatch) -> None:
+def recorded_intents(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(IntentLog, "record_intent", lambda self, changes: None)
 
 
-def announcement_of_fresh_changes(patch: pytest.MonkeyPatch) -> None:
+def intents_of_new_changes(patch: pytest.MonkeyPatch) -> None:
     record_intent = IntentLog.record_intent
 
     def first(self: IntentLog, changes: Any) -> None:

@@ -230,7 +230,7 @@ def test_a_run_that_died_goes_on_in_the_middle_of_a_file(
 
 
 def in_the_middle(bench: Bench, folder: ExportFolder, job: Job) -> None:
-    """Some page was announced and not checkpointed, and its cursor is a line within its file."""
+    """Some page had an intent and no checkpoint, and its cursor is a line within its file."""
     items = [int(entry["itemCount"]) for entry in listed(bench.objects, folder)]
     claims = bench.state.splits(job.run).all(FILES)
     intended = [(claim.split, claim.intent.cursor) for claim in claims if claim.intent is not None]

@@ -116,7 +116,7 @@ def test_faults_lose_nothing_and_do_nothing_twice(
 
 
 class FullPartition:
-    """The partition of a lane's last unit: its items are refused for as long as there are others to do."""
+    """The partition of a split group's last unit: its items are refused for as long as there are others to do."""
 
     def __init__(self, bench: Bench, job: Job, count: int) -> None:
         ((*_, self.split),) = split_groups(job)
@@ -141,7 +141,7 @@ class FullPartition:
 
 
 def test_a_lane_goes_on_with_other_partitions_while_one_is_full(bench: Bench) -> None:
-    """A lane that waited for it would give its page up."""
+    """A split group that waited for it would give its page up."""
     job = bench.job(DOUBLE, split_groups=1)
     full = FullPartition(bench, job, bench.dynamodb.page)
     bench.dynamodb.put(*full.items, *full.others)
@@ -151,7 +151,7 @@ def test_a_lane_goes_on_with_other_partitions_while_one_is_full(bench: Bench) ->
 
 
 def test_a_page_that_rests_stays_announced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though the page before it, which had nothing to announce, is recorded meanwhile."""
+    """Though the page before it, which had nothing to record, is recorded meanwhile."""
     monkeypatch.setattr(record, "_FLUSH_SECONDS", 60.0)
     job = bench.job(DOUBLE, split_groups=1)
     full = FullPartition(bench, job, 2 * bench.dynamodb.page)
@@ -172,7 +172,7 @@ def test_a_page_that_rests_stays_announced(bench: Bench, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("failed", [False, True])
 def test_pages_that_rest_are_ended_with_their_lane_unless_the_run_has_failed(bench: Bench, failed: bool) -> None:
-    """When another lane has failed the run's end waits for nobody who is not at work: what is announced stays so."""
+    """When another split group has failed the run's end waits for nobody who is not at work: its intent stays."""
     job = bench.job(DOUBLE, splits=1)
     bench.state.lease(job)
     bench.dynamodb.put({"id": 1, "n": 1})
@@ -317,7 +317,7 @@ def test_a_row_that_was_there_before_the_version_stays_on_the_way_down(bench: Be
 
 
 def test_own_items_are_taken_back_by_whoever_goes_on(bench: Bench) -> None:
-    """Their owner before had announced that, and died."""
+    """Their owner before had recorded that intent, and died."""
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
     up = bench.job(script, source=RowsSource(), splits=1)
     bench.execute(up)

@@ -299,7 +299,7 @@ def test_a_worker_is_fenced_by_the_loss_of_any_of_its_tables(state: FakeState, c
     assert found is not None and "runs --table others" in found.hint
     with pytest.raises(Fenced), report_errors(state.leases, mine):
         raise Fenced("a worker has noticed")
-    assert context_of(mine).stopped, "all of its lanes end, not one unit"
+    assert context_of(mine).stopped, "all of its split groups end, not one split"
     assert state.leases.read("things").stop == ""
 
 
@@ -491,7 +491,7 @@ def test_a_workers_error_keeps_its_kind(state: FakeState) -> None:
 
 
 def test_a_lane_of_a_stopped_run_claims_and_reads_nothing(bench: Bench) -> None:
-    """A worker has several lanes: each of them would claim its units and read a page of each."""
+    """A worker has several split groups: each of them would claim its units and read a page of each."""
     bench.dynamodb.put(*({"id": number, "n": 1} for number in range(10)))
     mine = bench.job('def transform_up(item):\n    return {**item, "n": 2}', split_groups=3)
     bench.state.lease(mine)

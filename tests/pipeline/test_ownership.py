@@ -43,7 +43,7 @@ def test_one_that_the_runner_gave_to_another_worker_of_the_same_attempt_may_not(
     ownership.begin(Page(claim, 1, []))
     ownership.intend(claim, intent(1))
     rows.claim(0, 1)
-    ownership.check_owner()  # it has looked just now, by its announcement
+    ownership.check_owner()  # it has looked just now, by its intent
     clock.now += POLL_SECONDS
     with pytest.raises(Fenced, match="split 0"):
         ownership.check_owner()

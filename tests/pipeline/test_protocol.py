@@ -75,7 +75,7 @@ THOROUGH = [
     S(("update",), undo="crash", export=False),
     S(("move",), undo="crash"),
     S(("update",), act="add", dead=3, export=False),  # after the claim
-    S(("update",), act="note", dead=6, export=False),  # after the announcement
+    S(("update",), act="note", dead=6, export=False),  # after the intent
     S(("update", "update"), page=2, act="add", dead=7, export=False),  # between two statements
     S(("move",), dead=7),
     S(("update",), act="same", export=False),
@@ -106,8 +106,8 @@ THOROUGH = [
 ]
 NEEDED = [
     (protocol_without.claims_condition, S(("update",), export=False), "transformed twice"),
-    (protocol_without.announcement, S(("update",), export=False), "transformed twice"),
-    (protocol_without.announcement_of_fresh_changes, S(("update",), act="add", export=False), "transformed twice"),
+    (protocol_without.recorded_intents, S(("update",), export=False), "transformed twice"),
+    (protocol_without.intents_of_new_changes, S(("update",), act="add", export=False), "transformed twice"),
     (protocol_without.recognition, S(("update",), export=False), "transformed twice"),
     (protocol_without.refusal_to_guess, S(("update",), act="add", export=False), "transformed twice"),
     (protocol_without.guard_of_updates, S(("update",), act="add", export=False), "a live write is lost"),

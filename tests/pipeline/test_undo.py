@@ -365,7 +365,7 @@ class Parts:
 
 @pytest.mark.parametrize(("epochs", "kept"), [((), 2), ((1,), 1), ((2,), 0), ((1, 2), 0)])
 def test_a_note_speaks_of_what_was_announced_until_it_was_written(epochs: tuple[int, ...], kept: int) -> None:
-    """The first owner's change lost, as it has noted; the second, which took the page over, has announced another."""
+    """The first owner's change lost, as it has noted; the second, which took the page over, recorded another intent."""
     reads = {part_name("j/", 0, 1, fencing_token, fencing_token - 1): fencing_token for fencing_token in (1, 2)}
     parts = Parts(reads, tuple(note_name("j/", 0, 1, fencing_token) for fencing_token in epochs))
     found = records_of(parts.page(), parts, parts)

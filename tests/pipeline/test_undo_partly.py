@@ -33,7 +33,7 @@ def test_pages_that_are_whole_are_taken_back(bench: Bench) -> None:
 
 
 def test_a_page_that_lacks_one_of_its_parts_is_left_alone(bench: Bench) -> None:
-    """The item was changed afresh after the application's write: by the first part alone, that would be taken back."""
+    """The item was changed again after the application's write: by the first part alone, that would be taken back."""
     bench.dynamodb.put(*numbers(5))
     job = bench.job(DOUBLE, splits=1)
     bench.dynamodb.before_write = once(lambda table: table.put({"id": 1, "n": 10, "twice": False}))

@@ -327,7 +327,7 @@ def transform_up(item):
 def test_an_item_that_the_application_had_put_first_is_one_for_the_windows(
     bench: Bench, bucket: Bucket, make_table: MakeTable
 ) -> None:
-    """The script's own was announced, and refused."""
+    """The script's own was recorded, and refused."""
     table = make_table(id="N")
     bench.tables.put(table, *numbered(1))
     made = bucket.export(table, "some")

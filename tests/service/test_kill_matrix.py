@@ -157,7 +157,7 @@ class Matrix:
         for number in self.dice.sample(range(ITEMS), 12):
             if not self.plan.acts(number) or number in self.deleted:
                 continue
-            # An item that was announced as deleted, and is gone, counts as the run's deletion.
+            # An item that has an intent to be deleted, and is gone, counts as the run's deletion.
             if self.plan.ends(number) and self.dice.random() < 0.4:
                 self.deleted.update([number] if self._act(number, "delete") else [])
             elif self._act(number, "note"):

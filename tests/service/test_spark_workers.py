@@ -1,4 +1,4 @@
-"""The workers of a real Spark: how Python comes to work on them, what is told when it does not, and two at one lane."""
+"""The workers of a real Spark: how Python comes to work on them, the report when it does not, and two at one group."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_jar_does_not_say_when_it_was_built() -> None:
         assert [b"20" in archive.read(name) for name in names] == [False]
 
 
-# ---------------------------------------------------------------- two at one lane
+# ---------------------------------------------------------------- two at one split group
 
 MEETING = """
 FIRST, SECOND = Path("{folder}/first"), Path("{folder}/second")
@@ -120,12 +120,12 @@ def test_two_tasks_on_one_lane_do_nothing_twice(
     bench: Bench, make_table: MakeTable, options: dict[str, Any], pairs: list[Both]
 ) -> None:
     """As by speculation, of which no real copy can be had here: Spark starts one on another host only. So the whole job
-    is handed to Spark twice: when a core is free, the second one's tasks find a lane of the first one at work."""
+    is handed to Spark twice: when a core is free, the second one's tasks find one of the first at work."""
     table = make_table(id="N")
     bench.tables.put(table, *({"id": number, "n": 0} for number in range(200)))
     bench.script(table, HOLD + MEETING.format(folder=bench.folder))
     (report,) = bench.up(table, **options)
-    assert pairs and (bench.folder / "second").exists(), f"no lane was in two hands: {report.error!r}"
+    assert pairs and (bench.folder / "second").exists(), f"no split group was in two hands: {report.error!r}"
     assert {item["n"] for item in bench.tables.items(table)} <= {0, 1}
     if report.error is not None:  # one of the two was refused four times
         assert "unit" in str(report.error), report.error

@@ -205,7 +205,7 @@ def test_a_file_that_the_formula_uses_counts_as_its_text(bench: Bench, table: st
 def test_the_texts_of_a_run_that_was_killed_are_told_to_the_item(
     bench: Bench, endpoint: Endpoint, table: str, moment: str, count: int
 ) -> None:
-    """Of a page that was announced, what was written is the first text's, and what was not is the second's."""
+    """Of a page with an intent, what was written is the first text's, and what was not is the second's."""
     bench = replace(bench, stage=replace(bench.stage, state_table=f"state-{table}"))
     operations.State(bench.stage.connection, bench.stage.state_table).ensure()
     bench.script(table, double())

@@ -99,13 +99,13 @@ class Fleet:
         loop.spawn(self.control, self._run)
 
     def start(self, split_group: tuple[int, ...], after: float = 0.0) -> Worker:
-        """A worker for a lane. Its task begins `after` so many seconds."""
-        worker = Worker(self.loop, self._rate_queue, f"worker-{len(self.workers)}", split_group, self._next_lane)
+        """A worker for a split group. Its task begins `after` so many seconds."""
+        worker = Worker(self.loop, self._rate_queue, f"worker-{len(self.workers)}", split_group, self._next_group)
         self.workers.append(worker)
         self.loop.spawn(worker.process, worker.work, after=after)
         return worker
 
-    def _next_lane(self) -> tuple[int, ...] | None:
+    def _next_group(self) -> tuple[int, ...] | None:
         return self._lanes.popleft() if self._lanes else None
 
     def _run(self) -> None:
@@ -133,7 +133,7 @@ class Fleet:
         self.totals = run_progress.totals
 
     def intended(self) -> int:
-        """The changes of pages that are announced and not counted yet, which an abort leaves to the next attempt."""
+        """The changes of pages that have an intent and are not counted yet, which an abort leaves to the next one."""
         units = self.state.splits(self.job.run).all(self.plan.units)  # type: ignore[attr-defined]
         return sum(claim.intent.records for claim in units if claim.intent is not None)
 

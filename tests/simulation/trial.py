@@ -37,7 +37,7 @@ class Figures:
     slower_after: float  # until every worker keeps to its part of a quarter of the budget
     slower_busiest_10_s: float  # from then on
     aborted_after: float  # until the last worker has ended; its last page was read while the rate was higher
-    begun_after_abort: int  # units: of a worker that has heard by one copy of the lease, and asks another one next
+    begun_after_abort: int  # units: of a worker that has read one copy of the lease, and asks another one next
     state_requests: int
     state_partition_writes: float  # of 1,000
     state_partition_reads: float  # of 3,000
@@ -202,9 +202,9 @@ def problems(figures: Figures) -> list[str]:
         <= figures.intended,
         "the dead workers' part is lost": figures.share_taken_up_after <= 30.0,
         "a dead worker's unit is not taken up": 0.0 < figures.units_taken_up_after <= 30.0,
-        "a lower rate is not heard": figures.slower_after <= 10.0,
-        "a pause is not heard": figures.paused_after <= 6.0,
-        "an aborted run begins new lanes": figures.begun_after_abort <= figures.workers // 10,
-        "an abort is not heard": figures.aborted_after <= 5.0 + _SLOWER * 4.0,
+        "a lower rate is not applied": figures.slower_after <= 10.0,
+        "a pause is not applied": figures.paused_after <= 6.0,
+        "an aborted run begins new split groups": figures.begun_after_abort <= figures.workers // 10,
+        "an abort is not applied": figures.aborted_after <= 5.0 + _SLOWER * 4.0,
     }
     return [broken for broken, kept in promises.items() if not kept]

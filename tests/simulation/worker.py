@@ -92,7 +92,7 @@ class _Fused(PipelineVisitor):  # type: ignore[misc]
 
 
 class Worker:
-    """One process with one lane at a time; `next_lane` gives the one after it, if there is another."""
+    """One process with one split group at a time; `next_group` gives the one after it, if there is another."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Worker:
         rate_queue: RateLimitedQueue,
         name: str,
         split_group: SplitGroup,
-        next_lane: Callable[[], SplitGroup | None],
+        next_group: Callable[[], SplitGroup | None],
     ) -> None:
         self.process = Process(name)
         self.split_group: SplitGroup | None = split_group
@@ -108,7 +108,7 @@ class Worker:
         self.begun_at = self.paged_at = self.ended_at = -1.0  # when it began, recorded its first page, ended
         self._loop = loop
         self._rate_queue = rate_queue
-        self._next_lane = next_lane
+        self._next_group = next_group
 
     @property
     def rate(self) -> float:
@@ -130,7 +130,7 @@ class Worker:
             for number, stage in enumerate(stages):
                 for result in stage.finish_bundle() or ():
                     self._push(stages[number + 1 :], result.value)
-            self.split_group = self._next_lane()
+            self.split_group = self._next_group()
         self.ended, self.ended_at = True, self._loop.now
 
     def _push(self, stages: Sequence[beam.DoFn], element: Any) -> None:

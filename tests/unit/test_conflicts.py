@@ -160,7 +160,7 @@ def test_an_item_that_the_run_has_put_there_is_not_the_source(refused: Change) -
     assert judge_refusal(refused, [], current([], rows, meets=True), known=encode(READ)) == Resolved("vanished")
 
 
-# ---------------------------------------------------------------- which announced changes are tries of one
+# ---------------------------------------------------------------- which recorded changes are tries of one
 
 
 def test_an_item_s_changes_belong_together_whatever_they_became() -> None:

@@ -35,7 +35,7 @@ def intent(*parts: str) -> Intent:
     return Intent(parts, None, False, Counts(), 0.0, part_of(parts[0]).page)
 
 
-# The first owner got to page 2, and left page 3 announced; the second found that, and got to page 5.
+# The first owner got to page 2, and left the intent of page 3; the second found that, and got to page 5.
 TAKEN_OVER = Claim(0, 2, page=5, periods=(OwnershipPeriod(1, 0), OwnershipPeriod(2, 2, (part(3, 1),))))
 
 
@@ -43,12 +43,12 @@ TAKEN_OVER = Claim(0, 2, page=5, periods=(OwnershipPeriod(1, 0), OwnershipPeriod
     ("name", "counts"),
     [
         (part(2, 1), True),
-        (part(3, 1), True),  # found announced
-        (part(3, 1, 1), False),  # stored, and never announced
+        (part(3, 1), True),  # found in an intent
+        (part(3, 1, 1), False),  # stored, and of no intent
         (part(3, 2), True),
         (part(4, 1), False),  # by the first one, after it was fenced
         (part(4, 2), True),
-        (part(6, 2), False),  # of a page without a checkpoint, not announced
+        (part(6, 2), False),  # of a page without a checkpoint, of no intent
         (part(2, 2), False),
     ],
 )
@@ -76,7 +76,7 @@ def test_what_was_found_announced_counts_even_if_its_page_is_read_again() -> Non
         (dead_letter(2, 1), True),
         (dead_letter(3, 1), True),  # counted by the intent that the second one took over, and stored by nobody else
         (dead_letter(3, 1, "unreadable"), True),
-        (dead_letter(3, 1, "write"), False),  # the second one has settled the page
+        (dead_letter(3, 1, "write"), False),  # the second one has completed the page
         (dead_letter(3, 2, "write"), True),
         (dead_letter(4, 1), False),
         (dead_letter(5, 2, "doubt"), True),

@@ -12,7 +12,7 @@ from dynamodt.pipeline.request_pipeline import MOST, PageScheduler, Wait
 
 
 class SplitGroup:
-    """A lane's time, and what happened in it: (when, unit, what)."""
+    """A split group's time, and what happened in it: (when, unit, what)."""
 
     def __init__(self) -> None:
         self.now = self.paused_until = 0.0
@@ -78,7 +78,7 @@ def test_who_has_rested_goes_on_before_a_new_page_begins(split_group: SplitGroup
 
 
 def test_a_unit_s_next_page_begins_after_the_one_before(split_group: SplitGroup) -> None:
-    """Whose row announces one page, and is checkpointed page by page."""
+    """A row with the intent of one page, and is checkpointed page by page."""
     split_group.write(1, 5.0, 5.0)
     assert split_group.write(1, number=2) == [1, 1]
     assert split_group.told == [
@@ -107,7 +107,7 @@ def test_no_page_goes_on_while_the_run_is_paused(split_group: SplitGroup) -> Non
 
 
 def test_a_long_rest_is_not_in_the_way_of_a_word() -> None:
-    """Whatever is said ends the lane while its pages rest, and they are not gone on with."""
+    """Whatever is said ends the split group while its pages rest, and they are not gone on with."""
     naps: list[float] = []
 
     def wait_or_stop() -> None:
@@ -123,4 +123,4 @@ def test_a_long_rest_is_not_in_the_way_of_a_word() -> None:
 
 
 class Stopped(Exception):
-    """A word that ends the lane."""
+    """A word that ends the split group."""

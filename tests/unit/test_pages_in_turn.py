@@ -1,4 +1,4 @@
-"""The pages of a lane: how many units it has begun, how many pages it holds, and in which order they come."""
+"""The pages of a split group: how many units it has begun, how many pages it holds, and in which order they come."""
 
 from __future__ import annotations
 

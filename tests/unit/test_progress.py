@@ -44,7 +44,7 @@ def test_the_images_of_a_page_are_let_go_before_its_row_is_written() -> None:
 
 
 def test_a_late_checkpoint_leaves_the_next_page_s_announcement_alone() -> None:
-    """Page 1 had nothing to announce and is recorded a second later, when page 2 is being written."""
+    """Page 1 had nothing to record and is recorded a second later, when page 2 is being written."""
     job, state = type("Job", (), {"max_errors": 0})(), FakeState()
     units = state.splits("run")
     claim = units.claim(0, 1)

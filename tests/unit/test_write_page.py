@@ -55,7 +55,7 @@ guards: st.SearchStrategy[Guard] = st.sampled_from(["item", "changed"])
 
 
 def settle(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item") -> tuple[WriteResult, int]:
-    """All items of the table transformed as read, then settled; the second is how many changes that were."""
+    """All items of the table transformed as read, then written; the second is how many changes that were."""
     changes = [found for image in list(fake.items.values()) if (found := apply(image)) is not None]
     write_result = page_writer(fake, apply, guard).write(changes)
     assert sum(write_result.counts) == len(changes), "a change was counted twice, or not at all"

@@ -1,4 +1,4 @@
-"""What becomes of a page that its owner has announced, and left."""
+"""What becomes of a page whose intent its owner has recorded, and left."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def beside(image: Image) -> Change | None:
 
 
 def not_restored_at(apply: Apply, sent: int) -> tuple[FakeDynamoDB, list[Change]]:
-    """A table of twenty items, the changes that were announced for them, and so many of those written."""
+    """A table of twenty items, the changes that were recorded for them, and so many of those written."""
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(20))
     changes = [found for image in list(fake.items.values()) if (found := apply(image))]
@@ -106,7 +106,7 @@ def test_items_are_put_beside_others_once_whenever_their_author_died(sent: int, 
 
 
 def test_what_is_gone_before_anything_is_sent_is_counted_by_whoever_goes_on() -> None:
-    """The first look at a deletion comes after the announcement: else a dead process would be the only one to know."""
+    """The first look at a deletion comes after the intent: else a dead process would be the only one to know."""
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(3))
     changes = [found for image in list(fake.items.values()) if (found := moved(image))]
@@ -125,7 +125,7 @@ def test_what_is_gone_before_anything_is_sent_is_counted_by_whoever_goes_on() ->
 
 @pytest.mark.parametrize("sent", [0, 2, 3])
 def test_a_version_s_own_rows_are_taken_back_whenever_that_was_left(sent: int) -> None:
-    """Nobody can be asked afresh what to do with them. What somebody has written to one makes it his."""
+    """Nobody can be asked again what to do with them. What somebody has written to one makes it his."""
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(4))
     removes = removals(fake)
@@ -163,8 +163,8 @@ def test_a_row_that_was_inserted_before_is_the_run_s_whatever_became_of_it(act: 
 
 
 def test_what_is_left_of_a_transaction_still_says_what_it_was_made_of() -> None:
-    """Two were to be put beside an item, of which one was there: the other is announced by itself, and is no item's
-    second count for who finds both announcements."""
+    """Two were to be put beside an item, of which one was there: the other is recorded by itself, and is no item's
+    second count for who finds both intents."""
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 1, "n": 1}, {"id": 2, "n": "another"})
     source = next(iter(fake.items.values()))
