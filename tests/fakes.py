@@ -23,8 +23,8 @@ from dynamodt.model.runs import Job, Lease
 from dynamodt.model.tables import Image, Item, TableSpec
 from dynamodt.script.codec import encode, key_text, same
 from dynamodt.state.lease_rows import LeaseRows, WorkerRows
-from dynamodt.state.rows import ConditionFailed as RowConditionFailed
-from dynamodt.state.rows import RowKey
+from dynamodt.state.row_codec import ConditionFailed as RowConditionFailed
+from dynamodt.state.row_codec import RowKey
 from dynamodt.state.split_rows import SplitRows
 
 _TOKEN = re.compile(r'\s*("(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'|[A-Za-z]+|[=,?{}:])')

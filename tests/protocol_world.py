@@ -42,7 +42,7 @@ from dynamodt.runs.not_restored import next_pass
 from dynamodt.script.codec import decode, encode, key_text
 from dynamodt.script.read import read_script
 from dynamodt.state.object_keys import DEAD, key_of_job
-from dynamodt.state.rows import RowKey
+from dynamodt.state.row_codec import RowKey
 from tests.explorer import Actor, acting, observed, step
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeDynamoDB, FakeResources, FakeRows, FakeState

@@ -12,7 +12,7 @@ import orjson
 from dynamodt.dynamodb.wire import InDoubt
 from dynamodt.model.tables import Item
 from dynamodt.script.codec import decode
-from dynamodt.state.rows import RowKey
+from dynamodt.state.row_codec import RowKey
 from tests.fakes import FakeDynamoDB, FakeResources, FakeRows
 
 READS = ("Scan", "BatchGetItem", "GetItem", "Query")

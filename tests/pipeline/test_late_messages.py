@@ -16,7 +16,7 @@ from dynamodt.model.pages import Counts, Intent, Totals, Units
 from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Item
 from dynamodt.state.lease_rows import Grant, LeaseRows, Report
-from dynamodt.state.rows import ConditionFailed, RowKey
+from dynamodt.state.row_codec import ConditionFailed, RowKey
 from tests.fakes import FakeRows, FakeState
 from tests.pipeline.conftest import Bench
 

@@ -24,7 +24,7 @@ from dynamodt.runs.liveness import BEAT_SECONDS, Life, Process, Watch, observed_
 from dynamodt.runs.lock import TTL_SECONDS, acquire, held, held_all, new_lease
 from dynamodt.script.codec import encode
 from dynamodt.state.lease_rows import Report
-from dynamodt.state.rows import RowKey
+from dynamodt.state.row_codec import RowKey
 from tests.fakes import FakeState
 from tests.pipeline.conftest import Bench
 

@@ -15,9 +15,10 @@ from dynamodt.model.pages import Counts, Intent, Totals, Units
 from dynamodt.model.runs import Lease, Script
 from dynamodt.model.tables import Item
 from dynamodt.runs.history import applied_by, first_record
-from dynamodt.state.lease_rows import Grant, Report
-from dynamodt.state.rows import ConditionFailed, RowKey, Rows
-from dynamodt.state.state import QuickRows, State
+from dynamodt.state.lease_rows import Grant, LeaseRows, Report
+from dynamodt.state.row_codec import ConditionFailed, RowKey
+from dynamodt.state.rows import Rows
+from dynamodt.state.state import State
 from tests.service.bench import Bench
 
 
@@ -44,14 +45,13 @@ class LostRows(AnswersLost, Rows):
     pass
 
 
-class LostQuickRows(AnswersLost, QuickRows):
-    pass
-
-
-@pytest.fixture(params=[LostRows, LostQuickRows])
-def state(bench: Bench, request: pytest.FixtureRequest) -> State:
-    State(bench.stage.connection, bench.stage.state_table).ensure()
-    return State(bench.stage.connection, bench.stage.state_table, request.param)
+@pytest.fixture
+def state(bench: Bench) -> State:
+    made = State(bench.stage.connection, bench.stage.state_table)
+    made.ensure()
+    made.rows = LostRows(bench.stage.connection, bench.stage.state_table)
+    made.leases = LeaseRows(made.rows)
+    return made
 
 
 def test_rows_of_a_run_and_its_lease(state: State) -> None:

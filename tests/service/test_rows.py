@@ -1,4 +1,4 @@
-"""The calls on one row of the state table, by botocore as commands make them and by the wire as workers do: alike."""
+"""The calls on the rows of the state table."""
 
 from __future__ import annotations
 
@@ -8,23 +8,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
+from dynamodt.dynamodb.wire import Refusal
 from dynamodt.errors import ServiceError
 from dynamodt.rate import Backoff
 from dynamodt.state import rows
-from dynamodt.state.rows import ConditionFailed, Rows
-from dynamodt.state.state import QuickRows, State
+from dynamodt.state.row_codec import ConditionFailed
+from dynamodt.state.rows import Rows
+from dynamodt.state.state import State
 from tests.service.bench import Bench
 from tests.service.proxy import Proxy
 
 KEY = ("RUN#1#7", "SPLIT")
-
-
-@pytest.fixture(params=[Rows, QuickRows])
-def kind(request: pytest.FixtureRequest) -> type[Rows]:
-    found: type[Rows] = request.param
-    return found
 
 
 @pytest.fixture
@@ -33,8 +28,8 @@ def table(bench: Bench) -> str:
     return bench.stage.state_table
 
 
-def test_a_row_is_written_and_read(bench: Bench, table: str, kind: type[Rows]) -> None:
-    made = kind(bench.stage.connection, table)
+def test_a_row_is_written_and_read(bench: Bench, table: str) -> None:
+    made = Rows(bench.stage.connection, table)
     assert made.get(KEY) is None
     made.put(KEY, {"fencing_token": 1, "cursor": "é"})
     assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 1, "cursor": "é"}
@@ -45,27 +40,27 @@ def test_a_row_is_written_and_read(bench: Bench, table: str, kind: type[Rows]) -
     assert made.update(("new", "row"), {"n": 1}) == {"pk": "new", "sk": "row", "n": 1}
 
 
-def test_a_row_that_is_not_as_required_stays_as_it_is(bench: Bench, table: str, kind: type[Rows]) -> None:
-    made = kind(bench.stage.connection, table)
+def test_a_row_that_is_not_as_required_stays_as_it_is(bench: Bench, table: str) -> None:
+    made = Rows(bench.stage.connection, table)
     made.put(KEY, {"fencing_token": 2})
     with pytest.raises(ConditionFailed):
         made.update(KEY, {"fencing_token": 3}, "fencing_token = :fencing_token", fencing_token=1)
     assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 2}
 
 
-def test_a_table_that_is_not_there(bench: Bench, table: str, kind: type[Rows]) -> None:
-    made = kind(bench.stage.connection, "nowhere")
+def test_a_table_that_is_not_there(bench: Bench, table: str) -> None:
+    made = Rows(bench.stage.connection, "nowhere")
     with pytest.raises(ServiceError, match="does not exist") as caught:
         made.update(KEY, {"fencing_token": 1})
     assert caught.value.where == "state table nowhere"
 
 
 @pytest.mark.parametrize("fault", ["throttled", "exceeded", "500", "503", "reset", "lost", "truncated", "cut"])
-def test_a_worker_s_call_is_sent_again_until_it_is_answered(
+def test_a_call_is_sent_again_until_it_is_answered(
     bench: Bench, table: str, proxy: Proxy, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Backoff, "delay", lambda self, attempt, random: 0.002)
-    made = QuickRows(replace(bench.stage.connection, endpoint_url=proxy.url), table)
+    made = Rows(replace(bench.stage.connection, endpoint_url=proxy.url), table)
     made.put(KEY, {"fencing_token": 1})
     proxy.faults["UpdateItem"] += [fault, fault]
     assert made.update(KEY, {"page": 2}, "fencing_token = :fencing_token", fencing_token=1)["page"] == 2
@@ -73,19 +68,27 @@ def test_a_worker_s_call_is_sent_again_until_it_is_answered(
     assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 1, "page": 2}
 
 
-def test_a_worker_gives_up_in_the_end(bench: Bench, table: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_gives_up_in_the_end(bench: Bench, table: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Backoff, "delay", lambda self, attempt, random: 0.0)
     proxy.always["GetItem"] = "throttled"
-    with pytest.raises(ServiceError, match="gave up after 12 tries"):
-        QuickRows(replace(bench.stage.connection, endpoint_url=proxy.url), table).get(KEY)
+    with pytest.raises(ServiceError, match="gave up after 24 tries"):
+        Rows(replace(bench.stage.connection, endpoint_url=proxy.url), table).get(KEY)
 
 
-def test_workers_share_one_wire_in_a_process(bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_wire_is_shared_in_a_process(bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "client", None)  # none is made: a service's model takes long to read
-    one, other = (QuickRows(bench.stage.connection, table) for _ in range(2))
+    one, other = (Rows(bench.stage.connection, table) for _ in range(2))
     one.put(KEY, {"fencing_token": 1})
     assert other.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 1}
     assert one._calls._wire is other._calls._wire
+
+
+def test_rows_of_several_pages_are_read(bench: Bench, table: str) -> None:
+    """A page ends at 1 MB."""
+    made, text = Rows(bench.stage.connection, table), "x" * 300_000
+    for number in range(5):
+        made.put(("TABLE#long", f"RUN#{number}"), {"text": text})
+    assert [row["sk"] for row in made.query("TABLE#long", "RUN#")] == [f"RUN#{number}" for number in range(5)]
 
 
 def test_a_transaction_that_meets_a_sign_of_life_is_tried_again(
@@ -93,17 +96,16 @@ def test_a_transaction_that_meets_a_sign_of_life_is_tried_again(
 ) -> None:
     """No emulator cancels one for that: the refusals are DynamoDB's words, the rest is real."""
     made = Rows(bench.stage.connection, table)
-    transact, tokens, waits = made.dynamodb.transact_write_items, [], []
+    call, tokens, waits = made._calls.call, [], []
     refusals = ["[TransactionConflict, None]"] * 2
 
-    def refusing(**request: Any) -> Any:
+    def refusing(operation: str, request: dict[str, Any]) -> Any:
         tokens.append(request["ClientRequestToken"])
         if refusals:
-            error = {"Code": "TransactionCanceledException", "Message": f"reasons {refusals.pop()}"}
-            raise ClientError({"Error": error}, "TransactWriteItems")
-        return transact(**request)
+            raise Refusal("TransactionCanceledException", f"reasons {refusals.pop()}", {})
+        return call(operation, request)
 
-    monkeypatch.setattr(made.dynamodb, "transact_write_items", refusing)
+    monkeypatch.setattr(made._calls, "call", refusing)
     monkeypatch.setattr(rows, "time", SimpleNamespace(sleep=waits.append))
     item = {"pk": {"S": "one"}, "sk": {"S": "row"}}
     made.transact([{"Put": {"TableName": table, "Item": item}}])

@@ -22,7 +22,7 @@ from dynamodt.errors import ServiceError
 from dynamodt.model.tables import Image, Item
 from dynamodt.rate import Backoff
 from dynamodt.state.lease_rows import LeaseRows
-from dynamodt.state.rows import RowKey
+from dynamodt.state.row_codec import RowKey
 from tests.fakes import FakeRows, FakeState, Parsed
 from tests.simulation.loop import Loop, Pool
 

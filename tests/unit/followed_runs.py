@@ -9,7 +9,7 @@ from dynamodt.model.runs import Lease, RunRecord
 from dynamodt.runs.control import LOOK_SECONDS, follow_runs
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.lease_rows import LeaseRows
-from dynamodt.state.rows import to_row
+from dynamodt.state.row_codec import to_row
 from dynamodt.state.state import State
 from tests.fakes import FakeRows
 

@@ -16,13 +16,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from dynamodt.dynamodb import clients, http, unresponsive
+from dynamodt.dynamodb import clients, http, unresponsive, wire
 from dynamodt.dynamodb.clients import client, explained, resolved
-from dynamodt.dynamodb.reads import Retried
 from dynamodt.dynamodb.unresponsive import mentioning
-from dynamodt.dynamodb.wire import InDoubt, Refusal, Unsent, Wire
+from dynamodt.dynamodb.wire import InDoubt, Refusal, Retried, Unsent, Wire
 from dynamodt.errors import ServiceError
 from dynamodt.model.tables import Connection
+from dynamodt.rate import Backoff
 from tests.networks import CA, canned, listening, proxy
 from tests.waiting import HANG_SECONDS, until
 
@@ -41,7 +41,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 def _forget() -> None:
     """Sessions and clients are kept for a connection, whatever its environment was."""
-    for kept in (clients.session, clients.client, clients._boto3_session):
+    for kept in (clients.session, clients.client, clients._boto3_session, clients.resolved, wire.shared_wire):
         kept.cache_clear()
 
 
@@ -364,6 +364,32 @@ def test_a_call_outlasts_an_interruption_and_ends_after_a_minute_of_it(outages: 
     with pytest.raises(ServiceError, match="refuses connections"), explained("ListTables", "here"):
         patient.list_tables()
     assert clock.now < before + unresponsive.LASTING_SECONDS and len(notes) == 1
+
+
+def test_a_call_that_is_lost_each_time_ends_though_its_host_answers_others(
+    outages: tuple[Moments, list[str]], bare: pytest.MonkeyPatch
+) -> None:
+    bare.setattr(unresponsive.outages, "lasted", lambda url: 0.0)
+    with canned() as endpoint:
+        dynamodb = client(to(f"http://127.0.0.1:{endpoint.port}"), "dynamodb")
+        dynamodb.list_tables()
+        dynamodb.close()
+    with pytest.raises(ServiceError, match="refuses connections"), explained("ListTables", "here"):
+        dynamodb.list_tables()
+
+
+def test_a_call_over_the_wire_ends_after_a_minute_without_its_host(outages: tuple[Moments, list[str]]) -> None:
+    clock, _ = outages
+    with canned() as endpoint:
+        lost = Wire(to(f"http://127.0.0.1:{endpoint.port}"))
+        lost.call("ListTables", {})
+        lost.close()
+    calls = Retried(lost, "here", backoff=Backoff(attempts=1000), sleep=unresponsive.time.sleep)
+    for least in (unresponsive.LASTING_SECONDS, 0.0):  # the minute is that of the host, not of the call
+        before = clock.now
+        with pytest.raises(ServiceError, match="refuses connections"):
+            calls.call("ListTables", {})
+        assert least <= clock.now - before < least + unresponsive.LASTING_SECONDS
 
 
 def test_silence_of_a_host_that_has_answered_is_mentioned(outages: tuple[Moments, list[str]]) -> None:

@@ -11,7 +11,7 @@ from dynamodt.model.pages import Claim, Contention, Counts, Intent, JournalCount
 from dynamodt.model.runs import AppliedVersion, Lease, PreparedRef, RunRecord, ScriptText
 from dynamodt.script.codec import decode, encode
 from dynamodt.state.lease_rows import Grant, JobAnswer, Report, Throttles
-from dynamodt.state.rows import SCHEMA, from_row, to_row
+from dynamodt.state.row_codec import SCHEMA, from_row, to_row
 
 KEY: dict[str, Any] = {"id": {"S": "é"}, "n": {"N": "12345678901234567890123456789012345678"}}
 RECORD = RunRecord(

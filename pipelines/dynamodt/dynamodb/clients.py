@@ -199,6 +199,7 @@ class Resolved(NamedTuple):
     credentials: Any
 
 
+@lru_cache(maxsize=8)
 def resolved(connection: Connection) -> Resolved:
     """The endpoint of DynamoDB as its client finds it for each request (by account id, FIPS, dual-stack, the profile's
     services), with proxy and CAs. Sends no request to DynamoDB; credentials may be renewed.

@@ -157,6 +157,11 @@ class Exchanges:
     def connected(self) -> bool:
         return self._url in self._reached
 
+    @property
+    def lost_seconds(self) -> float:
+        """For how long the host has not answered; 0 if it has."""
+        return outages.lasted(self._place)
+
     def begin(self, headers: dict[str, str], body: bytes) -> Callable[[], Response]:
         """Sends a request; the function that it returns waits for the response. It raises Unreachable (nothing was
         sent) or one of BROKEN (the request may have been carried out)."""

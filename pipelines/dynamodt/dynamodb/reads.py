@@ -1,11 +1,7 @@
-"""Reads of one table: scan pages, items by key, and whole tables or indexes, with retries.
-
-`Retried` retries calls that may safely be carried out twice.
-"""
+"""Reads of one table: scan pages, items by key, and whole tables or indexes, with retries."""
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from collections import deque
@@ -16,8 +12,7 @@ from math import inf
 from typing import Any, NamedTuple, Protocol
 
 from dynamodt.dynamodb.clients import service_error
-from dynamodt.dynamodb.unresponsive import FIRST_TRIES
-from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Unsent, Wire
+from dynamodt.dynamodb.wire import THROTTLED, Answered, Refusal, Retried, Wire
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.tables import Image, TableSpec, name_in_requests
 from dynamodt.rate import REQUEST_SECONDS, Backoff
@@ -27,68 +22,6 @@ from dynamodt.script.diff import key_of
 MAX_KEYS = 100  # of one BatchGetItem
 _PATHS = 'name attributes, or paths within them: projection=["id", "address.city", "tags[0]"]'
 _PIECE = re.compile(r"([^.\[\]]+)((?:\[\d+\])*)")
-
-
-class Answered(NamedTuple):
-    """A response, and the number of refusals for the call's rate before it."""
-
-    answer: dict[str, Any]
-    throttles: int
-
-
-_THROTTLED = "the table is throttled: raise its capacity, or run again later"
-_FAILING = "the service fails: run again later"
-
-
-class Retried:
-    """Calls of one table, retried with back-off after throttles, lost connections, resets and 5xx until `backoff` is
-    exhausted (ServiceError at `where`, with the reason); where there was no connection yet, three times. Other refusals
-    are raised as they are. `throttled` is called for each throttle."""
-
-    def __init__(
-        self,
-        wire: Wire,
-        where: str,
-        *,
-        backoff: Backoff = Backoff(),
-        sleep: Callable[[float], None] = time.sleep,
-        throttled: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._wire = wire
-        self._where = where
-        self._backoff = backoff
-        self._sleep = sleep
-        self._throttled = throttled
-
-    def call(self, operation: str, body: dict[str, Any]) -> Answered:
-        """One call. Raises Refusal, or ServiceError when all tries fail."""
-        return self.begin(operation, body)()
-
-    def begin(self, operation: str, body: dict[str, Any]) -> Callable[[], Answered]:
-        """Sends `call`; the function that it returns waits for the response."""
-        return partial(self._answered, operation, body, self._wire.begin(operation, body))
-
-    def _answered(self, operation: str, body: dict[str, Any], answer: Callable[[], dict[str, Any]]) -> Answered:
-        attempt, throttles = 1, 0
-        while True:
-            try:
-                return Answered(answer(), throttles)
-            except Throttled as error:
-                throttles += 1
-                self._throttled()
-                attempt = self.wait(attempt, str(error), _THROTTLED)
-            except Unsent as error:
-                attempt = self.wait(attempt, str(error), error.hint, last=error.first and attempt >= FIRST_TRIES)
-            except InDoubt as error:
-                attempt = self.wait(attempt, str(error), error.hint or _FAILING)
-            answer = self._wire.begin(operation, body)
-
-    def wait(self, attempt: int, why: str, hint: str, last: bool = False) -> int:
-        """Waits after the failed try of this number; returns the next one's. Raises ServiceError after the last."""
-        if last or self._backoff.exhausted(attempt):
-            raise ServiceError(f"gave up after {attempt} tries: {why}", where=self._where, hint=hint)
-        self._sleep(self._backoff.delay(attempt, random.random))
-        return attempt + 1
 
 
 _ASSUMED_BYTES = 1024.0  # an item's size, if DescribeTable gives none
@@ -281,7 +214,7 @@ class Reads:
                 found.update((key_text(key_of(self._table, image)), image) for image in images)
                 if unprocessed:  # the answer's 16 MB are full, or the table is throttled
                     attempt = 1 if len(unprocessed) < len(left) else attempt
-                    attempt = self._calls.wait(attempt, "BatchGetItem leaves keys unprocessed", _THROTTLED)
+                    attempt = self._calls.wait(attempt, "BatchGetItem leaves keys unprocessed", THROTTLED)
                 left = unprocessed
         return Found(found, total)
 

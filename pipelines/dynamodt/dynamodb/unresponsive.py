@@ -87,6 +87,7 @@ def _is_final(error: BaseException, attempts: int, first: bool) -> bool:
 _LOST = (ConnectionError, HTTPClientError)
 _LONGEST_PAUSE = 10.0  # seconds: shorter than the thirty that a lease lasts
 LASTING_SECONDS = 60.0
+_MOST_TRIES = 24  # of a call that is lost again and again, while its host answers others
 
 
 def retried_longer(attempts: int, caught_exception: Any, request_dict: Any, **_: Any) -> float | None:
@@ -94,7 +95,7 @@ def retried_longer(attempts: int, caught_exception: Any, request_dict: Any, **_:
     until its host has been lost for a minute. botocore's own tries are over within a second, and an interruption of
     two would end a run. A host that has never answered, or is silent, is given up by `FirstAnswers`."""
     lost = isinstance(caught_exception, _LOST) and not isinstance(caught_exception, ReadTimeoutError | SSLError)
-    if not lost or outages.lasted(_host(request_dict["url"])) >= LASTING_SECONDS:
+    if not lost or attempts >= _MOST_TRIES or outages.lasted(_host(request_dict["url"])) >= LASTING_SECONDS:
         return None
     time.sleep(random.uniform(0.0, min(_LONGEST_PAUSE, 2.0 ** (attempts - 2))))
     return 0.0  # seconds for which botocore sleeps

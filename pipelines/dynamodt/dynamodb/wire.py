@@ -2,8 +2,9 @@
 
 botocore finds the credentials, the endpoint, the proxy and the trusted CAs (`clients.resolved`). Its serializer and
 parser, which cost more than everything else together (docs/adr/002), are not used, nor its signer and HTTP client,
-which came next (docs/adr/016). Nothing is retried here: a call returns the service's response, or raises one of the
-errors below, which show whether the request may have taken effect::
+which came next (docs/adr/016). `Wire` retries nothing: a call returns the service's response, or raises one of the
+errors below, which show whether the request may have taken effect. `Retried` retries calls that may be carried out
+twice::
 
     no connection                                       Unsent      nothing was sent
     expired credentials, renewed since it was signed    Unsent      the next request is signed with new ones
@@ -17,6 +18,8 @@ The codes are those of AWS's "Error handling with DynamoDB" and of BatchStatemen
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -26,7 +29,9 @@ import orjson
 from dynamodt.dynamodb.clients import is_expired, resolved
 from dynamodt.dynamodb.http import BROKEN, Exchanges, Response, Signer
 from dynamodt.dynamodb.network import READ_SECONDS, Unreachable, interruption, reason, silence
+from dynamodt.dynamodb.unresponsive import FIRST_TRIES, LASTING_SECONDS
 from dynamodt.errors import ServiceError
+from dynamodt.rate import Backoff
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -83,21 +88,25 @@ class Throttled(Exception):
 
 class Unsent(Exception):
     """The request had no effect, for another reason than its rate: there was no connection, or its credentials were
-    renewed while it was on its way. `hint` is the next step if that lasts; `first`: no connection was made before."""
+    renewed while it was on its way. `hint` is the next step if that lasts; `first`: no connection was made before;
+    `lasted`: for so many seconds the host has not answered."""
 
-    def __init__(self, what: str, hint: str, first: bool = False) -> None:
+    def __init__(self, what: str, hint: str, first: bool = False, lasted: float = 0.0) -> None:
         super().__init__(what)
         self.hint = hint
         self.first = first
+        self.lasted = lasted
 
 
 class InDoubt(Exception):
     """The request may or may not have taken effect: a time-out, a reset, a truncated response, or a 5xx. `hint` is the
-    next step if that lasts; empty for a response of the service."""
+    next step if that lasts; empty for a response of the service. `lasted`: for so many seconds the host has not
+    answered."""
 
-    def __init__(self, what: str, hint: str = "") -> None:
+    def __init__(self, what: str, hint: str = "", lasted: float = 0.0) -> None:
         super().__init__(what)
         self.hint = hint
+        self.lasted = lasted
 
 
 class Refusal(Exception):
@@ -153,7 +162,8 @@ class Wire:
         try:
             status, data = response()
         except Unreachable as error:
-            raise Unsent(str(error), error.reason.hint, first=not self._exchanges.connected) from error
+            first, lasted = not self._exchanges.connected, self._exchanges.lost_seconds
+            raise Unsent(str(error), error.reason.hint, first, lasted) from error
         except BROKEN as error:
             raise self._unanswered(operation, error) from error
         if status == 200:
@@ -166,7 +176,7 @@ class Wire:
     def _unanswered(self, operation: str, error: Exception) -> InDoubt:
         silent = isinstance(error, TimeoutError)
         found = silence(self._url, READ_SECONDS) if silent else interruption(self._url, error)
-        return InDoubt(f"{operation}: {found.what}", found.hint)
+        return InDoubt(f"{operation}: {found.what}", found.hint, self._exchanges.lost_seconds)
 
     def _renewed(self, secret: ReadOnlyCredentials) -> bool:
         """Whether the credentials are others by now than those that a request was signed with."""
@@ -181,6 +191,70 @@ class Wire:
 def shared_wire(connection: Connection) -> Wire:
     """One for all threads of this process: for the state table."""
     return Wire(connection)
+
+
+class Answered(NamedTuple):
+    """A response, and the number of refusals for the call's rate before it."""
+
+    answer: dict[str, Any]
+    throttles: int
+
+
+THROTTLED = "the table is throttled: raise its capacity, or run again later"
+_FAILING = "the service fails: run again later"
+
+
+class Retried:
+    """Calls of one table, retried with back-off after throttles, lost connections, resets and 5xx until `backoff` is
+    exhausted or the host has been lost for a minute (ServiceError at `where`, with the reason); where there was no
+    connection yet, three times. Other refusals are raised as they are. `throttled` is called for each throttle."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        where: str,
+        *,
+        backoff: Backoff = Backoff(),
+        sleep: Callable[[float], None] = time.sleep,
+        throttled: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._wire = wire
+        self._where = where
+        self._backoff = backoff
+        self._sleep = sleep
+        self._throttled = throttled
+
+    def call(self, operation: str, body: dict[str, Any]) -> Answered:
+        """One call. Raises Refusal, or ServiceError when all tries fail."""
+        return self.begin(operation, body)()
+
+    def begin(self, operation: str, body: dict[str, Any]) -> Callable[[], Answered]:
+        """Sends `call`; the function that it returns waits for the response."""
+        return partial(self._answered, operation, body, self._wire.begin(operation, body))
+
+    def _answered(self, operation: str, body: dict[str, Any], answer: Callable[[], dict[str, Any]]) -> Answered:
+        attempt, throttles = 1, 0
+        while True:
+            try:
+                return Answered(answer(), throttles)
+            except Throttled as error:
+                throttles += 1
+                self._throttled()
+                attempt = self.wait(attempt, str(error), THROTTLED)
+            except Unsent as error:
+                last = error.lasted >= LASTING_SECONDS or (error.first and attempt >= FIRST_TRIES)
+                attempt = self.wait(attempt, str(error), error.hint, last)
+            except InDoubt as error:
+                last = error.lasted >= LASTING_SECONDS
+                attempt = self.wait(attempt, str(error), error.hint or _FAILING, last)
+            answer = self._wire.begin(operation, body)
+
+    def wait(self, attempt: int, why: str, hint: str, last: bool = False) -> int:
+        """Waits after the failed try of this number; returns the next one's. Raises ServiceError after the last."""
+        if last or self._backoff.exhausted(attempt):
+            raise ServiceError(f"gave up after {attempt} tries: {why}", where=self._where, hint=hint)
+        self._sleep(self._backoff.delay(attempt, random.random))
+        return attempt + 1
 
 
 def _headers(operation: str) -> dict[str, str]:

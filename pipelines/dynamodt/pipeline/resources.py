@@ -11,7 +11,7 @@ from dynamodt.export.objects import S3Objects
 from dynamodt.model.runs import ExportSource
 from dynamodt.model.tables import Stage
 from dynamodt.pipeline.author_output import Origin
-from dynamodt.state.state import QuickRows, State
+from dynamodt.state.state import State
 from dynamodt.state.storage import Storage, open_storage
 
 
@@ -30,7 +30,7 @@ class Resources:
 
     def state(self) -> State:
         """The state table."""
-        return State(self.stage.connection, self.stage.state_table, QuickRows)
+        return State(self.stage.connection, self.stage.state_table)
 
     def storage(self) -> Storage:
         """Prepared data, dead letters, samples."""

@@ -24,14 +24,17 @@ import json
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from dynamodt.errors import Fenced, ServiceError
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Item
-from dynamodt.state.rows import ConditionFailed, RowKey, Rows, from_row, to_row, write_once
+from dynamodt.state.row_codec import ConditionFailed, RowKey, from_row, to_row, write_once
+
+if TYPE_CHECKING:
+    from dynamodt.state.rows import Rows
 
 _OURS = "lease_token = :token"
 _AS_READ = f"{_OURS} AND revision = :revision"

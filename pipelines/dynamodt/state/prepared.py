@@ -23,7 +23,7 @@ from dynamodt.model.runs import PreparedRef, Script
 from dynamodt.script.codec import decode_value, encode_value
 from dynamodt.script.functions import frozen
 from dynamodt.state.object_keys import folder_of
-from dynamodt.state.rows import from_row, to_row
+from dynamodt.state.row_codec import from_row, to_row
 
 if TYPE_CHECKING:
     from dynamodt.state.storage import Storage

@@ -1,64 +1,33 @@
-"""Rows of the state table: reads, writes under a condition, and one codec for what they store.
+"""Rows of the state table: reads, and writes under a condition (`row_codec` says what they hold).
 
-`Rows` uses botocore; `state.QuickRows` is the same over the wire, for a worker's calls of every page. Reads are
-strongly consistent.
-
-The codec turns a NamedTuple or dataclass into the attributes of a row, and back. Text, whole numbers and booleans are
-attributes of their own; other numbers are text, so that no digit is lost; a value with parts is JSON, a NamedTuple
-within it a list of its fields. An attribute that a row lacks takes its field's default, and one that no field has is
-ignored: a release that adds a field with a default reads older rows, and an older release reads newer ones. A change
-beyond that raises `SCHEMA`, and then an older release refuses the row.
+Calls go over the wire: a worker makes them for every page, and a command makes forty for a run. Reads are strongly
+consistent.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from itertools import count
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from dynamodt.dynamodb.clients import client, explained
-from dynamodt.errors import Refused
-from dynamodt.model import tables
+from dynamodt.dynamodb.clients import client, service_error
+from dynamodt.dynamodb.wire import Answered, Refusal, Retried, shared_wire
 from dynamodt.model.tables import Image, Item
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode
+from dynamodt.state.row_codec import ConditionFailed, RowKey
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection
 
 
 _BATCH = 100
-_BACKOFF = Backoff()
+_PATIENT = Backoff(cap=10.0, attempts=24)  # pauses shorter than a lease lasts, and more than a minute of them
 _PASSING = ("TransactionConflict", "TransactionInProgress", "ThrottlingError", "ProvisionedThroughputExceeded")
-_METHODS = {"GetItem": "get_item", "PutItem": "put_item", "UpdateItem": "update_item"}  # of botocore's client
-RowKey = tuple[str, str]  # pk, sk
-
-
-class ConditionFailed(Exception):
-    """A row did not meet its writer's condition."""
-
-
-def write_once(rows: Rows, key: RowKey, row: Item, condition: str, **values: Any) -> Item:
-    """`Rows.update` for a row whose writes are numbered: `row` holds this write's number, and `condition` holds only
-    until it is written. Returns the row after it.
-
-    A request may be carried out twice, or long after it was sent, by the endpoint or by a client that retries after a
-    lost response. A late request finds a higher number and is refused. A retry that its own first request refuses has
-    succeeded: the row then shows its number and content. Raises ConditionFailed for any other refusal.
-    """
-    try:
-        return rows.update(key, row, condition, **values)
-    except ConditionFailed:
-        found = rows.get(key) or {}
-        if any(name not in found or found[name] != value for name, value in row.items()):
-            raise
-        return found
 
 
 class Rows:
@@ -69,9 +38,13 @@ class Rows:
         self.table = table
         self.where = f"state table {table}"
 
+    @cached_property
+    def _calls(self) -> Retried:
+        return Retried(shared_wire(self._connection), self.where, backoff=_PATIENT)
+
     @property
     def dynamodb(self) -> Any:
-        """The client for calls about several rows."""
+        """The client for calls about the table."""
         return client(self._connection, "dynamodb")
 
     def get(self, key: RowKey) -> Item | None:
@@ -111,30 +84,20 @@ class Rows:
         }
         return decode(self._call("UpdateItem", body)["Attributes"])
 
-    def _begin(self, operation: str, body: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-        """A call whose response is awaited later. With botocore the call itself is made then."""
-        return partial(self._call, operation, body)
-
-    def _call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
-        """A call about one row. Raises ConditionFailed."""
-        with explained(operation, self.where):
-            try:
-                answer: dict[str, Any] = getattr(self.dynamodb, _METHODS[operation])(**body)
-            except self.dynamodb.exceptions.ConditionalCheckFailedException as error:
-                raise ConditionFailed(str(body["Key"])) from error
-        return answer
-
     def query(self, pk: str, prefix: str) -> Iterator[Item]:
         """The rows of a partition whose sort keys begin with `prefix`, in order."""
-        pages = self.dynamodb.get_paginator("query").paginate(
-            TableName=self.table,
-            KeyConditionExpression="pk = :pk AND begins_with(sk, :sk)",
-            ExpressionAttributeValues=encode({":pk": pk, ":sk": prefix}),
-            ConsistentRead=True,
-        )
-        with explained("Query", self.where):
-            for page in pages:
-                yield from map(decode, page["Items"])
+        body = {
+            "TableName": self.table,
+            "KeyConditionExpression": "pk = :pk AND begins_with(sk, :sk)",
+            "ExpressionAttributeValues": encode({":pk": pk, ":sk": prefix}),
+            "ConsistentRead": True,
+        }
+        while True:
+            page = self._call("Query", body)
+            yield from map(decode, page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return
+            body["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     def get_all(self, keys: list[RowKey]) -> Iterator[Item]:
         """The rows of these keys that exist, in any order."""
@@ -142,121 +105,45 @@ class Rows:
             chunk = [_key(key) for key in keys[start : start + _BATCH]]
             left: dict[str, Any] = {self.table: {"Keys": chunk, "ConsistentRead": True}}
             while left:
-                with explained("BatchGetItem", self.where):
-                    answer = self.dynamodb.batch_get_item(RequestItems=left)
+                answer = self._call("BatchGetItem", {"RequestItems": left})
                 yield from map(decode, answer["Responses"].get(self.table, ()))
                 left = answer.get("UnprocessedKeys") or {}
 
     def transact(self, actions: list[dict[str, Any]]) -> None:
         """Carries out all of the actions or none. Raises ConditionFailed.
 
-        A transaction that meets another write of one of its rows, such as a sign of life, is cancelled; it is retried
-        here, which botocore leaves to its caller."""
-        from botocore.exceptions import ClientError
-
+        A transaction that meets another write of one of its rows, such as a sign of life, is cancelled, and sent again.
+        """
         request = {"TransactItems": actions, "ClientRequestToken": uuid4().hex}  # one, for all tries
-        with explained("TransactWriteItems", self.where):
-            for tries in count(1):
-                try:
-                    self.dynamodb.transact_write_items(**request)
-                    return
-                except ClientError as error:
-                    if "ConditionalCheckFailed" in str(error):
-                        raise ConditionFailed(str(error)) from error
-                    if _BACKOFF.exhausted(tries) or not any(reason in str(error) for reason in _PASSING):
-                        raise
-                time.sleep(_BACKOFF.delay(tries, random.random))
+        for tries in count(1):
+            try:
+                self._calls.call("TransactWriteItems", request)
+                return
+            except Refusal as refusal:
+                passes = any(reason in refusal.message for reason in _PASSING)
+                if "ConditionalCheckFailed" in refusal.message or not passes or _PATIENT.exhausted(tries):
+                    raise self._error("TransactWriteItems", refusal) from refusal
+            time.sleep(_PATIENT.delay(tries, random.random))
+
+    def _call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._begin(operation, body)()
+
+    def _begin(self, operation: str, body: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+        """Sends a call that may be carried out twice; the function that it returns waits for the response. Raises
+        ConditionFailed."""
+        return partial(self._answer, operation, self._calls.begin(operation, body))
+
+    def _answer(self, operation: str, answered: Callable[[], Answered]) -> dict[str, Any]:
+        try:
+            return answered().answer
+        except Refusal as refusal:
+            raise self._error(operation, refusal) from refusal
+
+    def _error(self, operation: str, refusal: Refusal) -> Exception:
+        if "ConditionalCheckFailed" in f"{refusal.code} {refusal.message}":
+            return ConditionFailed(str(refusal))
+        return service_error(operation, self.where, refusal.code, refusal.message)
 
 
 def _key(key: RowKey) -> Image:
     return encode({"pk": key[0], "sk": key[1]})
-
-
-SCHEMA: Final = 1  # of every row that `to_row` makes
-_SCALARS: Final = (str, int, bool, float)
-_ATTRIBUTES: Final = {"token": "lease_token", "number": "granted"}  # where DynamoDB reserves the field's name
-Stored = TypeVar("Stored")
-
-
-class _Field(NamedTuple):
-    """A field of a stored type: its attribute, and how a value becomes that attribute and comes back."""
-
-    attribute: str
-    store: Callable[[Any], Any]
-    build: Callable[[Any], Any]
-
-
-_known: dict[Any, dict[str, _Field]] = {}  # the fields of each stored type, in their order
-
-
-def to_row(value: Any) -> dict[str, Any]:
-    """All fields of a NamedTuple or dataclass as attributes, with the version of the schema."""
-    kind = type(value)
-    return {"schema": SCHEMA, **attributes(kind, **{name: getattr(value, name) for name in _fields(kind)})}
-
-
-def attributes(kind: type, **values: Any) -> dict[str, Any]:
-    """Some fields of a `kind`, as attributes of its row: `attributes(Claim, page=3, counts=Counts(read=9))` is
-    `{"page": 3, "counts": "[9, 0, 0, 0, 0, 0]"}`."""
-    fields = _fields(kind)
-    return {fields[name].attribute: fields[name].store(value) for name, value in values.items()}
-
-
-def from_row(kind: type[Stored], row: Mapping[str, Any], where: str) -> Stored:
-    """The `kind` whose attributes a row has. Raises Refused, at `where`, for a row that a newer release has written."""
-    check_schema(row, where)
-    return kind(**{name: build(row[stored]) for name, (stored, _, build) in _fields(kind).items() if stored in row})
-
-
-def check_schema(row: Mapping[str, Any], where: str) -> None:
-    """Raises Refused for a row of a newer schema than this release reads; one without a version is of the first."""
-    version = int(row.get("schema", 1))
-    if version > SCHEMA:
-        named = f" (row {row['pk']}, {row['sk']})" if "pk" in row else ""
-        raise Refused(
-            f"was written by a newer dynamodt: its schema has version {version}, and this one reads up to {SCHEMA}",
-            where=f"{where}{named}",
-            hint="install the release that wrote it, or a newer one: pip install --upgrade dynamodt",
-        )
-
-
-def _fields(kind: Any) -> dict[str, _Field]:
-    if kind not in _known:
-        _known[kind] = {name: _field(name, hint) for name, hint in _hints(kind).items()}
-    return _known[kind]
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    """The type of each field; names that `kind`'s module imports for annotations alone are those of `model.tables`."""
-    return get_type_hints(kind, localns=vars(tables))
-
-
-def _field(name: str, hint: Any) -> _Field:
-    """How a field is stored and read, by its type: a float as its shortest exact text, since DynamoDB's numbers are
-    decimal; text, int and bool as they are; anything with parts as JSON."""
-    attribute, build = _ATTRIBUTES.get(name, name), _builder(hint)
-    if hint is float:
-        return _Field(attribute, lambda value: repr(float(value)), build)
-    if hint in _SCALARS or get_origin(hint) is Literal:
-        return _Field(attribute, _unchanged, build)
-    return _Field(attribute, json.dumps, lambda text: build(json.loads(text)))
-
-
-def _builder(hint: Any) -> Callable[[Any], Any]:
-    """What gives a value of JSON its type. Of a union of several types, it stays as JSON has it."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        kinds = [kind for kind in arguments if kind is not NoneType]
-        inner = _builder(kinds[0]) if len(kinds) == 1 else _unchanged
-        return lambda value: None if value is None else inner(value)
-    if origin is tuple:
-        member = _builder(arguments[0]) if arguments[-1] is Ellipsis else _unchanged
-        return lambda value: tuple(map(member, value))
-    if hasattr(hint, "_fields"):  # a NamedTuple: fields that are missing at its end take their defaults
-        builders = [_builder(inner) for inner in _hints(hint).values()]
-        return lambda value: hint(*[build(one) for build, one in zip(builders, value, strict=False)])
-    return hint if hint in _SCALARS else _unchanged
-
-
-def _unchanged(value: Any) -> Any:
-    return value

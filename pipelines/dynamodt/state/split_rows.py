@@ -28,10 +28,11 @@ from dynamodt.errors import Fenced
 from dynamodt.model.pages import Claim, Intent, OwnershipPeriod, Totals
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Cursor, Item
-from dynamodt.state.rows import SCHEMA, ConditionFailed, RowKey, Rows, attributes, from_row, write_once
+from dynamodt.state.row_codec import SCHEMA, ConditionFailed, RowKey, attributes, from_row, write_once
 from dynamodt.state.runs import UNDOING, Phase, phases, undo_phases
 
 if TYPE_CHECKING:
+    from dynamodt.state.rows import Rows
     from dynamodt.state.state import State
 
 

@@ -16,28 +16,26 @@ JOB#jr_1a2b...            ANSWER               the result of a job in AWS (`leas
 STORAGE#s3://...          NAME#prod#users      the table that a logical name meant at its first run (docs/adr/038)
 ========================  ===================  =======================================================
 
-`rows` says how a value is stored in a row. A worker's calls of every page go over the wire (`QuickRows`, docs/adr/019).
+`row_codec` says how a value is stored in a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dynamodt.dynamodb.clients import client, explained, service_error
+from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.network import Tolerated
-from dynamodt.dynamodb.reads import Answered, Retried
 from dynamodt.dynamodb.table import NO_RESOURCE, create_table, describe
-from dynamodt.dynamodb.wire import Refusal, shared_wire
 from dynamodt.errors import DynamodtError, Fenced, Refused, suggest
 from dynamodt.model.runs import AppliedVersion, Fence, RunRecord
 from dynamodt.model.tables import KeyAttribute
 from dynamodt.script.codec import decode, encode
 from dynamodt.state.lease_rows import LeaseRows, WorkerRows
 from dynamodt.state.object_keys import RUN_ID
-from dynamodt.state.rows import ConditionFailed, RowKey, Rows, from_row, to_row
+from dynamodt.state.row_codec import ConditionFailed, RowKey, from_row, to_row
+from dynamodt.state.rows import Rows
 from dynamodt.state.split_rows import SplitRows
 
 if TYPE_CHECKING:
@@ -68,8 +66,8 @@ class Entry(NamedTuple):
 class State:
     """The state table of one stage. Every method raises ServiceError when the table cannot be used."""
 
-    def __init__(self, connection: Connection, table: str, rows: type[Rows] = Rows) -> None:
-        self.rows = rows(connection, table)
+    def __init__(self, connection: Connection, table: str) -> None:
+        self.rows = Rows(connection, table)
         self.leases = LeaseRows(self.rows)
 
     def splits(self, run: str) -> SplitRows:
@@ -256,25 +254,3 @@ def contents_of(connection: Connection, state_table: str) -> StateContents:
     runs = {found[0] for row in rows if (found := RUN_ID.search(f"{row['pk']} {row['sk']}"))}
     exports = {arn.rpartition("/")[2] for row in rows for arn in row.get("requested", ())}
     return StateContents(frozenset(tables), frozenset(runs), frozenset(exports))
-
-
-class QuickRows(Rows):
-    """The table as a worker uses it for every page: calls about one row go over the wire (docs/adr/019)."""
-
-    def __init__(self, connection: Connection, table: str) -> None:
-        super().__init__(connection, table)
-        self._calls = Retried(shared_wire(connection), self.where)
-
-    def _call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
-        return self._begin(operation, body)()
-
-    def _begin(self, operation: str, body: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-        return partial(self._answer, operation, body, self._calls.begin(operation, body))
-
-    def _answer(self, operation: str, body: dict[str, Any], answered: Callable[[], Answered]) -> dict[str, Any]:
-        try:
-            return answered().answer
-        except Refusal as refusal:
-            if refusal.code == "ConditionalCheckFailedException":
-                raise ConditionFailed(str(body["Key"])) from refusal
-            raise service_error(operation, self.where, refusal.code, refusal.message) from refusal
