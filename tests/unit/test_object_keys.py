@@ -8,6 +8,7 @@ from dynamodt.model.pages import Claim, Counts, Intent, JournalCount, OwnershipP
 from dynamodt.state.object_keys import (
     DEAD_LETTERS_FILE,
     attempt_of,
+    begun_key,
     committed_notes,
     committed_parts,
     due,
@@ -117,6 +118,11 @@ def test_the_objects_of_a_table_that_is_named_by_its_arn_are_in_one_folder() -> 
     name = object_key(arn, run, DEAD_LETTERS_FILE)
     assert name.count("/") == 3 and table_and_run(name) == (arn, run)
     assert table_of(folder_of(arn)) == arn and folder_of("users") == table_of("users") == "users"
+
+
+def test_tables_of_one_name_have_a_last_run_each() -> None:
+    names = {begun_key("users", identity) for identity in ("here", "in another region")}
+    assert len(names) == 2 and {table_and_run(name) for name in names} == {("users", "")}
 
 
 def test_names_tell_their_unit_page_and_epoch() -> None:

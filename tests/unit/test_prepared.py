@@ -77,6 +77,15 @@ def test_rows_of_every_type_come_back(rows: dict[Any, Any], tmp_path_factory: py
     assert all(typed(back[key]) == typed(rows[key]) for key in rows)
 
 
+def test_rows_of_a_table_of_this_name_in_another_region_are_refused(storage: FolderStorage) -> None:
+    """Stages may share a storage."""
+    ref = save(storage, SCRIPT, [("rate", 2)], "now", "eu-west-1")
+    assert find(storage, SCRIPT, "eu-west-1") == find(storage, SCRIPT) == ref
+    with pytest.raises(Refused, match="in eu-west-1, and the stage is in us-east-1") as caught:
+        find(storage, SCRIPT, "us-east-1")
+    assert COMMAND in caught.value.hint
+
+
 def test_what_is_found_is_what_was_saved(storage: FolderStorage) -> None:
     ref = saved(storage, ("AT", "Austria"), ("CH", {"names": ["Schweiz", "Suisse"]}))
     assert find(storage, SCRIPT) == ref

@@ -222,7 +222,7 @@ class _Checking:
         """The version's prepared rows; None where they are missing."""
         storage = self.project.storage
         try:
-            return prepared.load(storage, script, prepared.find(storage, script))
+            return prepared.load(storage, script, prepared.find(storage, script, self.project.stage.connection.region))
         except Refused:
             return None
 

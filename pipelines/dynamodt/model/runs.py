@@ -86,6 +86,7 @@ class PreparedRef:
     created: str
     prepare_checksum: str = ""
     content: str = ""  # checksum over the rows in any order
+    region: str = ""  # of the stage
 
 
 @dataclass(frozen=True, slots=True)

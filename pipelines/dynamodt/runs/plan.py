@@ -154,7 +154,7 @@ def unprepared(project: Project, scripts: Sequence[Script], at: int) -> int:
     for script in scripts:
         if script.sequence > at and script.has_prepare and script.has_up:
             try:
-                prepared.find(project.storage, script)
+                prepared.find(project.storage, script, project.stage.connection.region)
             except Refused:
                 return script.sequence
     return 0
@@ -227,7 +227,7 @@ def _prepared_of(project: Project, script: Script, direction: Direction) -> Prep
     """The version's prepared data, if it uses any. Raises Refused where it cannot be used."""
     if not (script.has_prepare and moves_items(script, direction)):
         return None
-    return prepared.find(project.storage, script)
+    return prepared.find(project.storage, script, project.stage.connection.region)
 
 
 def _target(stage: Stage, script: Script) -> TableSpec | None:

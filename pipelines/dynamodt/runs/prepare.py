@@ -111,7 +111,7 @@ class PreparationContext:
             what = f"there is no earlier version {version!r} with a prepare function"
             raise UsageError(what, where=where, hint=hint)
         storage = self._project.storage
-        return prepared_data.load(storage, script, prepared_data.find(storage, script))
+        return prepared_data.load(storage, script, prepared_data.find(storage, script, self._stage.connection.region))
 
     def close(self) -> None:
         """Ends the iterators that `prepare` has not read to their ends."""
@@ -142,6 +142,6 @@ def prepare(project: Project, script: Script) -> PreparedRef:
     with labelled(script), closing(PreparationContext(project, script)) as context:
         rows = counted(prepare_rows(script, context), project.observer)
         if not project.options.dry_run:
-            return prepared_data.save(project.storage, script, rows, now())
+            return prepared_data.save(project.storage, script, rows, now(), project.stage.connection.region)
         number = sum(1 for _ in rows)
     return PreparedRef(url="", rows=number, sha256="", script_checksum=script.checksum, created=now())

@@ -156,16 +156,16 @@ def note_begun(storage: Storage, table: TableSpec, record: RunRecord) -> None:
     """Store that this run is the last one of the table, with the lease under which it is recorded; before it writes an
     item. A dry run is not recorded."""
     if record.token:
-        begun = {"run": record.run, "token": record.token, "table": table.identity}
-        storage.write(begun_key(table.name), orjson.dumps(begun))
+        begun = {"run": record.run, "token": record.token}
+        storage.write(begun_key(table.name, table.identity), orjson.dumps(begun))
 
 
 def unknown_run(state: State, storage: Storage, table: TableSpec) -> str:
     """The last run that has begun on the table, if the state table has no record of it under that lease or a later one;
     empty if it has, or if that run was on an earlier table of this name. The lease's own token shows nothing: a command
     that is refused raises it, too."""
-    last = orjson.loads(storage.read(begun_key(table.name)) or b"{}")
-    if not table.identity or last.get("table") != table.identity:
+    last = orjson.loads(storage.read(begun_key(table.name, table.identity)) or b"{}") if table.identity else {}
+    if not last:
         return ""
     record = state.run(table.name, last["run"])
     return "" if record is not None and record.token >= last["token"] else str(last["run"])

@@ -7,6 +7,7 @@ committed.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
@@ -80,14 +81,15 @@ _OF_A_RUN = re.compile(
     r"|samples/[0-9]+-[0-9]+\.json|(?:retries|accepted)/[0-9]+\.json|(?:dead-letters|not-restored)\.jsonl)"
 )
 _OF_PREPARE = re.compile(r"prepared/([^/]+)/v[0-9]+\.(?:parquet|json)")
-_OF_A_TABLE = re.compile(r"runs/([^/]+)/last-begun\.json")
+_OF_A_TABLE = re.compile(r"runs/([^/]+)/last-begun-[0-9a-f]{16}\.json")
 _OF_A_TEXT = re.compile(r"scripts/([^/]+)/v[0-9]+-[0-9a-f]{16}\.py")
 RUN_ID = re.compile(_RUN)
 
 
-def begun_key(table: str) -> str:
-    """The object with the last lease under which a run of a table has begun (docs/adr/082)."""
-    return f"runs/{folder_of(table)}/last-begun.json"
+def begun_key(table: str, identity: str) -> str:
+    """The object with the last run that has begun on a table (docs/adr/088). Tables of one name, in other regions or
+    of other times, have objects of their own."""
+    return f"runs/{folder_of(table)}/last-begun-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
 
 
 def text_key(table: str, version: int, checksum: str) -> str:

@@ -33,7 +33,9 @@ _ROW_GROUP = 10_000
 _CHUNK = 1 << 20
 
 
-def save(storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], created: str) -> PreparedRef:
+def save(
+    storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], created: str, region: str = ""
+) -> PreparedRef:
     """Streams rows to storage and describes them. The manifest is written last: it marks the data as complete.
 
     Memory is bounded by the keys and one row group. Raises ScriptError for a row that cannot be stored, for two equal
@@ -51,15 +53,16 @@ def save(storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], crea
             created=created,
             prepare_checksum=script.prepare_checksum,
             content=content.text,
+            region=region,
         )
     manifest = {**to_row(ref), "table": script.table, "version": script.sequence}
     storage.write(_manifest_name(script), orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
     return ref
 
 
-def find(storage: Storage, script: Script) -> PreparedRef:
-    """The prepared data of a version. Raises Refused when it is missing, belongs to another version, or was made by
-    another text of the version's `prepare`."""
+def find(storage: Storage, script: Script, region: str = "") -> PreparedRef:
+    """The prepared data of a version. Raises Refused when it is missing, belongs to another version or to the table of
+    this name in another region, or was made by another text of the version's `prepare`."""
     hint = suggest("prepare", table=script.table, version=script.sequence)
     raw = storage.read(_manifest_name(script))
     if raw is None:
@@ -74,6 +77,10 @@ def find(storage: Storage, script: Script) -> PreparedRef:
         raise Refused("the prepared data's manifest cannot be read", where=where, hint=hint) from error
     if owner != (script.table, script.sequence):
         what = f"the prepared data belongs to version {owner[1]} of {owner[0]}"
+        raise Refused(what, where=ref.url, hint=hint)
+    if region and ref.region not in ("", region):
+        what = f"the prepared data is of {script.table} in {ref.region}, and the stage is in {region}"
+        hint += "; stages with tables of one name in two regions need a storage each"
         raise Refused(what, where=ref.url, hint=hint)
     if ref.prepare_checksum != script.prepare_checksum:
         what = f"the prepared data was made by another text of {script.path}'s prepare, or of what prepare uses there"
