@@ -330,6 +330,20 @@ def test_a_recreated_table_is_begun_anew(bench: Bench, table: str, make_table: M
         undone(bench, table, run)
 
 
+def test_a_table_that_was_recreated_with_another_key_is_begun_anew(bench: Bench, table: str) -> None:
+    half_done(bench, table)
+    bench.tables.client.delete_table(TableName=table)
+    bench.tables.client.create_table(
+        TableName=table,
+        KeySchema=[{"AttributeName": "sk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "sk", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    bench.tables.put(table, {"sk": "1", "id": 1, "n": 1})
+    bench.script(table, double())
+    assert bench.up(table)[0].error is None and numbers(bench, table) == [2]
+
+
 def test_a_table_restored_from_within_a_run_is_refused(bench: Bench, table: str, make_table: MakeTable) -> None:
     run = half_done(bench, table)
     backup = bench.tables.items(table)

@@ -26,7 +26,7 @@ from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of, parts_of
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import JOURNAL, Claims, begun_key, counts, due, is_note, is_unknown, object_key, part_of
-from dynamodt.state.runs import ITEMS, phases, transformed
+from dynamodt.state.runs import ITEMS, declared_key, phases, transformed
 from dynamodt.state.split_rows import totals_of
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def refuse_restored(
     for run in runs:
         if run.run not in planned.gone or run.target or run.version not in versions:
             continue
+        if run.began.get("key") not in (None, declared_key(planned.table.key)):
+            continue  # a backup has the key of its table
         if run.journal:
             _check_not_within(project, planned, run)
         elif has_written(project.state, run):
