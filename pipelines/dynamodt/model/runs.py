@@ -30,8 +30,7 @@ def content_of(checksum: str, files: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A version file, read but not executed. It carries its text and the files that it uses, so that any worker can
-    load it."""
+    """A version file, read but not executed. Its text and the files that it uses are here: any worker can load it."""
 
     table: str
     sequence: int
