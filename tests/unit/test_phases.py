@@ -53,6 +53,13 @@ def test_a_version_shows_its_open_run() -> None:
     assert states(replace(RECORD, status="succeeded")) == ["applied", "pending"]
 
 
+def test_an_unfinished_run_of_a_newer_release_is_not_hidden() -> None:
+    newer = replace(RECORD, version=3, status="failed")
+    assert states(newer) == ["applied", "pending"]  # it has changed nothing
+    assert states(replace(newer, counts=Counts(5, 5))) == ["applied", "pending", "unfinished"]
+    assert states(replace(newer, status="running")) == ["applied", "pending", "unfinished"]
+
+
 def test_a_way_down_that_changed_nothing_is_as_if_it_had_never_been() -> None:
     down = replace(RECORD, version=1, direction="down", status="failed")
     assert states(down) == ["applied", "pending"]

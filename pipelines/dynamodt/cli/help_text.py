@@ -63,7 +63,8 @@ Examples:
     "status": """Show what is applied, pending, running, unfinished, edited or missing.
 
 "running": a run is in progress; "unfinished": a run stopped early, and the same command continues it; "edited": the
-file changed after it was applied; "missing": a newer release has applied it, and there is no file here.
+file changed after it was applied; "missing": a newer release has applied it, and there is no file here. An unfinished
+version of a newer release is shown, too.
 The command only reads, with or without --dry-run. Without --table, it shows all tables that have a folder.
 
 --check is for a build: the exit code is 1 if any version is pending, running, unfinished, edited or missing.

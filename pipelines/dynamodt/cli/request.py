@@ -80,14 +80,14 @@ def check(request: Request) -> None:
         value = option.value(request)
         if request.command in option.needed and value in (option.default, ()):
             name = option.names[0] if option.names else option.metavar
-            raise UsageError(f"`{request.command}` needs {name}", hint=_example(request.command))
+            raise UsageError(f"`{request.command}` needs {name}", hint=_example(request))
         if option.choices and value and value not in option.choices:
             hint = f"use one of: {', '.join(option.choices)}; " + suggest(request.command, help=True)
             raise UsageError(f"{option.names[0]} cannot be {value!r}", hint=hint)
     if not takes_several_tables(request.command) and len(request.tables) > 1:
-        raise UsageError(f"`{request.command}` takes one --table", hint=_example(request.command))
+        raise UsageError(f"`{request.command}` takes one --table", hint=_example(request))
     if request.command == "throttle" and not any(request.limits):
-        raise UsageError("`throttle` needs --wcu or --rcu, above 0", hint=_example("throttle"))
+        raise UsageError("`throttle` needs --wcu or --rcu, above 0", hint=_example(request))
     _check_exclusive(request)
     _check_options(request, request.options)
     _check_accepting(request.options)
@@ -101,12 +101,13 @@ def _check_accepting(options: RunOptions) -> None:
         raise UsageError(f"--accept{'' if options.accept else '-all'} needs --reason", hint="say why: --reason TEXT")
 
 
-def _example(command: str) -> Hint:
-    if command in (*OF_A_RUN, SHOW):
+def _example(request: Request) -> Hint:
+    if request.command in (*OF_A_RUN, SHOW):
         return suggest("history") + " shows the ids of runs"
-    from dynamodt.config import names
+    from dynamodt.config.names import example
 
-    return suggest(command, *_ARGUMENTS.get(command, ()), table=names.example(), **_EXAMPLES.get(command, {}))
+    more = {"table": (*request.tables, example())[0], **_EXAMPLES.get(request.command, {})}
+    return suggest(request.command, *_ARGUMENTS.get(request.command, ()), **more)
 
 
 _EXCLUSIVE = (("check", "follow"), ("items", "export"), ("json", "markdown"))

@@ -252,13 +252,14 @@ def _version_line(
         held = f": {printable(version.held)}" if version.held else ""
         run = f"{version.run.direction}, run {version.run.run}{held}"
         return [line, Text(f"       {run}", "dim"), *changed] if narrow else [line.append(run, "dim"), *changed]
-    return [line, *changed, *_left_lines(version.run, stage, table_names.logical(version.run.table), edited)]
+    hindered = "the edit is reverted" if edited else "" if version.path else "its file is back (a newer release has it)"
+    return [line, *changed, *_left_lines(version.run, stage, table_names.logical(version.run.table), hindered)]
 
 
-def _left_lines(run: RunRecord, stage: str, table: str, edited: bool) -> list[Text]:
-    """An unfinished run, and the command that continues it, once no applied version is `edited`."""
+def _left_lines(run: RunRecord, stage: str, table: str, hindered: str) -> list[Text]:
+    """An unfinished run, and the command that continues it, once what has `hindered` it is over."""
     undone = run.status in ("undoing", "partly-undone")
-    first = "once the edit is reverted, " if edited and run.direction == "up" and not undone else ""
+    first = f"once {hindered}, " if hindered and run.direction == "up" and not undone else ""
     command = Command("undo", stage, run=run.run) if undone else continuing(run, stage, table)
     onward = with_needs(f"{first}`{as_typed(command)}` continues it", command_argv(command), stage)
     shown = [(f"run {run.run} {LEFT.get(run.status, run.status)}", "dim"), (onward, "dim")]

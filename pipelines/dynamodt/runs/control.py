@@ -113,7 +113,8 @@ def without_files(project: Project, here: Sequence[str]) -> list[TableStatus]:
 
 def with_younger(found: TableStatus, younger: str) -> TableStatus:
     """A table that was recreated has no run to continue."""
-    versions = tuple(map(_without_run, found.versions)) if younger else found.versions
+    filed = (version for version in found.versions if version.path or version.when)
+    versions = tuple(map(_without_run, filed)) if younger else found.versions
     return replace(found, younger=younger, versions=versions)
 
 

@@ -206,9 +206,17 @@ def run_progress(record: RunRecord, lease: Lease, alive: bool) -> str:
 def with_runs(
     versions: Sequence[VersionStatus], records: Iterable[RunRecord], lease: Lease, alive: bool
 ) -> tuple[VersionStatus, ...]:
-    """The versions of a table, those marked whose run is at work or unfinished."""
+    """The versions of a table, those marked whose run is at work or unfinished. A version without a file, of a newer
+    release, is added if its run is at work or has changed items: the table is half done."""
     open_runs = {record.version: record for record in records if _is_open(record)}
-    return tuple(_with_run(version, open_runs.get(version.version), lease, alive) for version in versions)
+    known = {version.version for version in versions}
+    others = [
+        VersionStatus(number, record.name, "pending")
+        for number, record in open_runs.items()
+        if number not in known and (record.status in AT_WORK or record.counts.changed)
+    ]
+    found = sorted((*versions, *others), key=lambda version: version.version)
+    return tuple(_with_run(version, open_runs.get(version.version), lease, alive) for version in found)
 
 
 def _is_open(record: RunRecord) -> bool:
