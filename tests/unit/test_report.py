@@ -459,7 +459,7 @@ def test_status_tells_what_was_left_half_done_and_what_to_do() -> None:
     left = RunRecord("users", "01RUN", 2, "b", "up", "", "failed", "2025-06-01T10:00:00Z", dead_letters="s3://b/x")
     versions = (
         VersionStatus(1, "a", "applied"),
-        VersionStatus(2, "b", "unfinished", run=left),
+        VersionStatus(2, "b", "unfinished", "v2_b.py", run=left),
         VersionStatus(3, "c", "pending"),
     )
     text = shown(lambda console: short_reports.print_status(console, [TableStatus("users", 1, versions)]))
@@ -483,7 +483,10 @@ def test_every_command_of_status_and_history_works_in_a_service_without_dynamodt
     needs = "(this needs [stages.dev] in dynamodt.toml, with"
     left = RunRecord("users", "01RUN", 2, "b", "up", "", "failed", "2025-06-01T10:00:00Z")
     runs = [replace(left, status=status) for status in ("failed", "undoing", "partly-undone")]
-    statuses = [TableStatus("users", 1, (VersionStatus(2, "b", "unfinished", run=run),), younger="new") for run in runs]
+    statuses = [
+        TableStatus("users", 1, (VersionStatus(2, "b", "unfinished", "v2_b.py", run=run),), younger="new")
+        for run in runs
+    ]
     text = shown(lambda console: short_reports.print_status(console, statuses, "dev"))
     assert "`sls dynamodt up --table users --stage dev` continues it\n" in text
     assert text.count(f"`dynamodt undo --stage dev 01RUN` continues it {needs}") == 2

@@ -72,6 +72,7 @@ _EXAMPLES: dict[str, dict[str, str | int]] = {
     "repair": {"reason": "WHY"},
     "throttle": {"wcu": 200},
 }
+_EXCLUSIVE = (("check", "follow"), ("items", "export"), ("json", "markdown"))
 
 
 def check(request: Request) -> None:
@@ -88,7 +89,9 @@ def check(request: Request) -> None:
         raise UsageError(f"`{request.command}` takes one --table", hint=_example(request))
     if request.command == "throttle" and not any(request.limits):
         raise UsageError("`throttle` needs --wcu or --rcu, above 0", hint=_example(request))
-    _check_exclusive(request)
+    for one, other in _EXCLUSIVE:
+        if getattr(request, one) and getattr(request, other):
+            raise UsageError(f"--{one} and --{other} exclude each other", hint="leave one of them out")
     _check_options(request, request.options)
     _check_accepting(request.options)
 
@@ -108,15 +111,6 @@ def _example(request: Request) -> Hint:
 
     more = {"table": (*request.tables, example())[0], **_EXAMPLES.get(request.command, {})}
     return suggest(request.command, *_ARGUMENTS.get(request.command, ()), **more)
-
-
-_EXCLUSIVE = (("check", "follow"), ("items", "export"), ("json", "markdown"))
-
-
-def _check_exclusive(request: Request) -> None:
-    for one, other in _EXCLUSIVE:
-        if getattr(request, one) and getattr(request, other):
-            raise UsageError(f"--{one} and --{other} exclude each other", hint="leave one of them out")
 
 
 def _check_options(request: Request, options: RunOptions) -> None:
@@ -368,8 +362,8 @@ def _onward(request: Request, report: TableReport) -> list[Step]:
     steps: list[Step] = [(onward, "continue it")] if goes_on else []
     steps += [(_shown(request, left), "its dead letters, by error")] if left.dead_letters else []
     steps += [(_of_run(request, "retry", left), "after a fix: replay its dead letters")] if left.dead_letters else []
-    undoable = left.journal and left.counts.changed
-    return steps + ([(_of_run(request, "undo", left), "take its changes back")] if undoable else [])
+    undone = [(_of_run(request, "undo", left), "take its changes back")]
+    return steps + (undone if left.journal and left.counts.changed else [])
 
 
 def _way_back(plain: Request, report: TableReport) -> list[Step]:
