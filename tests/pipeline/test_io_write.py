@@ -326,7 +326,10 @@ def test_rows_are_items(things: FakeDynamoDB) -> None:
     [
         ({"mode": "upsert"}, "mode is 'upsert'; give one of 'put', 'put_if_absent', 'patch', 'delete'"),
         ({"guard": "all"}, "guard is 'all'"),
-        ({"guard": "changed"}, "guard is 'changed', and mode 'put' has none"),
+        ({"guard": "all", "mode": "patch"}, "guard is 'all'; give one of 'item', 'changed', None"),
+        ({"guard": "changed"}, "guard is 'changed', and mode 'put' compares nothing: .*leave guard out"),
+        ({"guard": "item", "mode": "delete"}, "guard is 'item', and mode 'delete'"),
+        ({"guard": None, "mode": "put_if_absent"}, "guard is None, and mode 'put_if_absent'"),
         ({"max_wcu": 0}, "max_wcu is 0"),
         ({"table": "a b"}, "is not the name or the ARN"),
         ({"region": ""}, "region is ''"),

@@ -121,24 +121,24 @@ def test_the_example_of_the_document_runs(
 
 
 def test_a_filter_has_decimals_which_yaml_has_not() -> None:
-    from dynamodt.io.beam_yaml import read_from_dynamodb
+    from dynamodt.io.beam_yaml import ReadFromDynamoDB
 
     schema = {"type": "object", "properties": {"id": {"type": "integer"}}}
-    reader = read_from_dynamodb("things", schema, filter="n > :n", filter_values={":n": 1.5})
+    reader = ReadFromDynamoDB("things", schema=schema, filter="n > :n", filter_values={":n": 1.5})
     assert dict(reader._options.filter)["ExpressionAttributeValues"] == {":n": {"N": "1.5"}}
 
 
 def test_a_yaml_pipeline_has_no_pairs() -> None:
-    from dynamodt.io.beam_yaml import Write
+    from dynamodt.io.beam_yaml import WriteToDynamoDB
 
     with pytest.raises(UsageError, match="patch in a pipeline of Python"):
-        Write("things", mode="patch")
+        WriteToDynamoDB("things", mode="patch")
 
 
 def test_what_is_no_schema_is_named() -> None:
-    from dynamodt.io.beam_yaml import read_from_dynamodb
+    from dynamodt.io.beam_yaml import ReadFromDynamoDB
 
-    wrong: list[Any] = [{}, {"type": "object"}, {"type": "object", "properties": {"id": "string"}}]
+    wrong: list[Any] = [{}, {"type": "object"}, {"type": "object", "properties": {"id": "string"}}, None]
     for schema in wrong:
         with pytest.raises(UsageError, match=r"not a JSON schema of an object.*properties: \{id"):
-            read_from_dynamodb("things", schema)
+            ReadFromDynamoDB("things", schema=schema)

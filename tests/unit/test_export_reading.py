@@ -34,7 +34,7 @@ from dynamodt.export.objects import Damaged, lines, unzipped
 from dynamodt.export.request import ExportFolder, TableIdentity, find, split_url
 from dynamodt.model.tables import Atomic, Change, Insert, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.script.diff import parts_of
-from dynamodt.state.journal import BadLine, Journal, change_of, item_of
+from dynamodt.state.journal import Journal, UnreadableLine, change_of, item_of
 from dynamodt.state.storage import FolderStorage
 from tests.fake_objects import FakeObjects
 
@@ -295,7 +295,7 @@ def test_a_bad_line_is_handed_out_with_its_place(line: bytes, why: str) -> None:
     (chunk,) = DataReader(objects, PRODUCTS).items(file)
     assert len(chunk.records) == 3 and chunk.cursor == 4
     (bad,) = chunk.bad
-    assert bad[:2] == BadLine(f"s3://bucket/{file.key}", 3, "")[:2] and why in bad.why
+    assert bad[:2] == UnreadableLine(f"s3://bucket/{file.key}", 3, "")[:2] and why in bad.why
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from dynamodt.io.positions import LineTracker, PageTracker, Position, SegmentPar
 from dynamodt.io.read import PageMetrics, pages
 from dynamodt.io.requests import Segment
 from dynamodt.model.tables import Image, KeyAttribute, TableSpec
-from dynamodt.state.journal import BadLine
+from dynamodt.state.journal import UnreadableLine
 from tests.fakes import FakeDynamoDB, numbers
 
 pytestmark = pytest.mark.unit
@@ -96,7 +96,7 @@ def test_only_a_checkpoint_splits_and_unread_pages_are_reported() -> None:
     assert tracker.check_done() and tracker.try_split(0) is None
 
 
-CHUNKS = [Chunk([1, 3], [BadLine("f", 2, "no")], 3, False), Chunk([4], [BadLine("f", 5, "no")], 5, False)]
+CHUNKS = [Chunk([1, 3], [UnreadableLine("f", 2, "no")], 3, False), Chunk([4], [UnreadableLine("f", 5, "no")], 5, False)]
 CHUNKS.append(Chunk([6, 7, 8], [], 8, True))
 
 
@@ -123,7 +123,7 @@ def _from(start: int) -> Iterator[Chunk[Any]]:
     """The lines after some, in chunks of at most three."""
     for begin in range(start, 8, 3):
         some = range(begin + 1, min(begin + 3, 8) + 1)
-        bad = [BadLine("f", line, "no") for line in some if line in (2, 5)]
+        bad = [UnreadableLine("f", line, "no") for line in some if line in (2, 5)]
         yield Chunk([line for line in some if line not in (2, 5)], bad, some[-1], some[-1] == 8)
 
 

@@ -37,7 +37,7 @@ from dynamodt.export.request import (
     table_of,
 )
 from dynamodt.model.tables import Image, TableSpec
-from dynamodt.state.journal import BadLine, ChangedItem, change_of, item_of, key_fault
+from dynamodt.state.journal import ChangedItem, UnreadableLine, change_of, item_of, key_fault
 
 _HEADS = 10  # concurrent requests: a client's connections
 _HEADS_AHEAD = 1000
@@ -51,7 +51,7 @@ class Chunk(NamedTuple, Generic[Record]):
     a number of lines. Exactly one chunk of a file is the `last`; it may be empty."""
 
     records: list[Record]
-    bad: list[BadLine]
+    bad: list[UnreadableLine]
     cursor: int
     last: bool
     bytes: int = 0  # of the lines, as text
@@ -101,7 +101,7 @@ class DataReader:
                 try:
                     record = parse(line)
                 except ValueError as error:
-                    chunk.bad.append(BadLine(place, number, str(error)))
+                    chunk.bad.append(UnreadableLine(place, number, str(error)))
                 else:
                     self._check_key(key(record), place, number)
                     chunk.records.append(record)

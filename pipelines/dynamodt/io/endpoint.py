@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+import apache_beam as beam
 from apache_beam.pvalue import PBegin
 
 from dynamodt.dynamodb.clients import AGAIN, CONTINUES, client, region_of
@@ -106,6 +107,21 @@ def in_full() -> Iterator[None]:
             raise
         hint = error.hint.replace(CONTINUES, _AGAIN).replace(AGAIN, _AGAIN)
         raise type(error)("; ".join(filter(None, (str(error), hint))), hint=hint) from error
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Connector(beam.PTransform):
+    """A transform that uses an `Endpoint`, whose fields are its arguments. A subclass adds its own arguments as fields,
+    and checks them in `__post_init__`."""
+
+    region: str | None = None
+    endpoint_url: str | None = None
+    profile: str | None = None
+
+    def __post_init__(self) -> None:
+        beam.PTransform.__init__(self)
+        self._where = type(self).__name__
+        self._endpoint = Endpoint(self.region, self.endpoint_url, self.profile)
 
 
 def check_begin(given: Any, transform: Any) -> None:

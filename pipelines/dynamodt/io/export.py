@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, get_args
 
@@ -22,14 +23,14 @@ from apache_beam.transforms.core import RestrictionProvider
 from dynamodt.errors import Refused, UsageError
 from dynamodt.export.datafiles import Chunk, DataFile, DataReader, Manifest, data_files, read_manifest
 from dynamodt.export.request import FAILED, check_arn, described, failure, find, folder_of, split_url
-from dynamodt.io.endpoint import Endpoint, check_begin, in_full, no_such_output
+from dynamodt.io.endpoint import Connector, Endpoint, check_begin, in_full, no_such_output
 from dynamodt.io.metrics import METRICS
 from dynamodt.io.positions import FileLines
 from dynamodt.io.read import ItemForm
 from dynamodt.io.rows import Schema
 from dynamodt.model.tables import Image, Item, TableSpec
 from dynamodt.pipeline.process import reduce_collections
-from dynamodt.state.journal import BadLine, ChangedItem
+from dynamodt.state.journal import ChangedItem, UnreadableLine
 
 View: TypeAlias = Literal["new", "new_and_old"]
 _UNREADABLE, _ITEMS = "unreadable", "items"
@@ -45,14 +46,6 @@ class ExportChange(NamedTuple):
     key: Item
     new: Item | None
     old: Item | None
-
-
-class UnreadableLine(NamedTuple):
-    """A malformed line of a data file: its place, and the reason. Its text may hold an item's data, and is left out."""
-
-    file: str
-    line: int
-    why: str
 
 
 class ExportItems(NamedTuple):
@@ -75,48 +68,42 @@ class ExportFile(NamedTuple):
     file: DataFile
 
 
-class ReadAllFromDynamoDBExport(beam.PTransform):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ReadAllFromDynamoDBExport(Connector):
     """The items of the exports of a PCollection: places in S3 and ARNs. Otherwise as `ReadFromDynamoDBExport`."""
 
+    view: View = "new"
+    raw: bool = False
+    schema: Any = None
+
     @in_full()
-    def __init__(
-        self,
-        *,
-        view: View = "new",
-        raw: bool = False,
-        schema: Any = None,
-        region: str | None = None,
-        endpoint_url: str | None = None,
-        profile: str | None = None,
-    ) -> None:
-        super().__init__()
-        where = type(self).__name__
-        if view not in get_args(View):
-            raise UsageError(f"view is {view!r}", where=where, hint='give "new" or "new_and_old"')
-        if schema is not None and (raw or view != "new"):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.view not in get_args(View):
+            raise UsageError(f"view is {self.view!r}", where=self._where, hint='give "new" or "new_and_old"')
+        if self.schema is not None and (self.raw or self.view != "new"):
             hint = "leave schema out; the images of a change are dicts"
-            raise UsageError('a schema is for view="new" without raw', where=where, hint=hint)
-        self._view: View = view
-        self._form = ItemForm(raw, None if schema is None else Schema(schema))
-        self._endpoint = Endpoint(region, endpoint_url, profile)
+            raise UsageError('a schema is for view="new" without raw', where=self._where, hint=hint)
+        self._form = ItemForm(self.raw, None if self.schema is None else Schema(self.schema))
 
     def expand(self, pcoll: Any) -> ExportItems:
-        element = self._form.element_type if self._view == "new" else ExportChange
+        element = self._form.element_type if self.view == "new" else ExportChange
         read = (
             pcoll
-            | "List files" >> beam.ParDo(_ListFiles(self._endpoint, self._view)).with_output_types(ExportFile)
+            | "List files" >> beam.ParDo(_ListFiles(self._endpoint, self.view)).with_output_types(ExportFile)
             | "Spread" >> beam.Reshuffle()
             | "Read lines"
-            >> beam.ParDo(_ReadFiles(self._endpoint, self._view, self._form)).with_outputs(_UNREADABLE, main=_ITEMS)
+            >> beam.ParDo(_ReadFiles(self._endpoint, self.view, self._form)).with_outputs(_UNREADABLE, main=_ITEMS)
         )
         read[_ITEMS].element_type, read[_UNREADABLE].element_type = element, UnreadableLine
         return ExportItems(read[_ITEMS], read[_UNREADABLE])
 
     def display_data(self) -> dict[str, Any]:
-        shown = {**self._endpoint.shown(), "view": self._view}
+        shown = {**self._endpoint.shown(), "view": self.view}
         return {name: value for name, value in shown.items() if value is not None}
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ReadFromDynamoDBExport(ReadAllFromDynamoDBExport):
     """The items of a full or an incremental export in S3, in two outputs: `items`, and `unreadable` lines.
 
@@ -142,31 +129,23 @@ class ReadFromDynamoDBExport(ReadAllFromDynamoDBExport):
     Refused for an export that is unfinished, in Ion, or without what `view` needs, and RunFailed for a damaged one.
     """
 
+    export: str = field(kw_only=False)
+
     @in_full()
-    def __init__(
-        self,
-        export: str,
-        *,
-        view: View = "new",
-        raw: bool = False,
-        schema: Any = None,
-        region: str | None = None,
-        endpoint_url: str | None = None,
-        profile: str | None = None,
-    ) -> None:
-        super().__init__(view=view, raw=raw, schema=schema, region=region, endpoint_url=endpoint_url, profile=profile)
-        self._export = _checked(export, type(self).__name__)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_export(self.export, self._where)
 
     @in_full()
     def expand(self, pbegin: Any) -> ExportItems:
         check_begin(pbegin, self)
-        return super().expand(pbegin | "Export" >> beam.Create([self._export], reshuffle=False))
+        return super().expand(pbegin | "Export" >> beam.Create([self.export], reshuffle=False))
 
     def display_data(self) -> dict[str, Any]:
-        return {"export": self._export, **super().display_data()}
+        return {"export": self.export, **super().display_data()}
 
 
-def _checked(export: Any, where: str) -> str:
+def _check_export(export: Any, where: str) -> str:
     """Raises UsageError for what is neither a place in S3 nor an export's ARN."""
     if not isinstance(export, str) or not export.startswith(("s3://", "arn:")):
         raise UsageError(f"{export!r} names no export", where=where, hint=_FORMS)
@@ -186,7 +165,7 @@ class _ListFiles(beam.DoFn):
 
     def process(self, element: Any) -> Iterator[ExportFile]:
         with in_full():
-            export = _checked(element, "ReadAllFromDynamoDBExport")
+            export = _check_export(element, "ReadAllFromDynamoDBExport")
             at, manifest, files = self._found(export)
             if self._view != "new":
                 _check_has_old(manifest, export)
@@ -271,12 +250,12 @@ def _change(made: Callable[[Image], Item], change: ChangedItem) -> ExportChange:
     return ExportChange(made(change.key), None if new is None else made(new), None if old is None else made(old))
 
 
-def _told(bad: BadLine) -> beam.pvalue.TaggedOutput:
+def _told(bad: UnreadableLine) -> beam.pvalue.TaggedOutput:
     _LOG.warning("%s, line %s is unreadable: %s", bad.file, bad.line, bad.why)
-    return beam.pvalue.TaggedOutput(_UNREADABLE, UnreadableLine(*bad))
+    return beam.pvalue.TaggedOutput(_UNREADABLE, bad)
 
 
-def until(chunk: Chunk[Any], start: int, end: int) -> tuple[list[Any], list[BadLine]]:
+def until(chunk: Chunk[Any], start: int, end: int) -> tuple[list[Any], list[UnreadableLine]]:
     """The records and the unreadable lines of a chunk that begins after line `start`, up to the line `end`."""
     if end >= chunk.cursor:
         return chunk.records, chunk.bad

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -22,7 +23,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from dynamodt.dynamodb.reads import ScanPage, Scans, projected
 from dynamodt.errors import ItemError, UsageError
 from dynamodt.io.budget import Budget
-from dynamodt.io.endpoint import Endpoint, check_begin, check_flag, check_table, in_full
+from dynamodt.io.endpoint import Connector, Endpoint, check_begin, check_flag, check_table, in_full
 from dynamodt.io.metrics import PageMetrics
 from dynamodt.io.positions import Position, SegmentPart, SegmentParts
 from dynamodt.io.requests import ReadOptions, ReadRequest, Segment, check_index, check_segments, filter_parameters
@@ -35,51 +36,47 @@ if TYPE_CHECKING:
     from boto3.dynamodb.conditions import ConditionBase
 
 
-class ReadAllFromDynamoDB(beam.PTransform):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ReadAllFromDynamoDB(Connector):
     """The items of the tables of a PCollection: names, ARNs, `ReadRequest`s, or rows with the fields of one.
 
     Otherwise as `ReadFromDynamoDB`, whose arguments it has.
     """
 
+    segments: int | None = None
+    projection: Sequence[str] | None = None
+    filter: ConditionBase | str | None = None
+    filter_names: Mapping[str, str] | None = None
+    filter_values: Mapping[str, Any] | None = None
+    index: str | None = None
+    consistent: bool = False
+    max_rcu: float | None = None
+    processes: int | None = None
+    raw: bool = False
+    schema: Any = None
+
     @in_full()
-    def __init__(
-        self,
-        *,
-        segments: int | None = None,
-        projection: Sequence[str] | None = None,
-        filter: ConditionBase | str | None = None,
-        filter_names: Mapping[str, str] | None = None,
-        filter_values: Mapping[str, Any] | None = None,
-        index: str | None = None,
-        consistent: bool = False,
-        max_rcu: float | None = None,
-        processes: int | None = None,
-        raw: bool = False,
-        schema: Any = None,
-        region: str | None = None,
-        endpoint_url: str | None = None,
-        profile: str | None = None,
-    ) -> None:
-        super().__init__()
-        where = self._where = type(self).__name__
-        if projection is not None:
-            projected(projection, where)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = self._where
+        if self.projection is not None:
+            projected(self.projection, where)
         self._options = ReadOptions(
-            Endpoint(region, endpoint_url, profile),
-            check_segments(segments, where),
-            None if projection is None else tuple(projection),
-            filter_parameters(filter, filter_names, filter_values, where),
-            check_index(index, where),
-            check_flag("consistent", consistent, where),
+            self._endpoint,
+            check_segments(self.segments, where),
+            None if self.projection is None else tuple(self.projection),
+            filter_parameters(self.filter, self.filter_names, self.filter_values, where),
+            check_index(self.index, where),
+            check_flag("consistent", self.consistent, where),
         )
-        if check_flag("raw", raw, where) and schema is not None:
+        if check_flag("raw", self.raw, where) and self.schema is not None:
             raise UsageError("raw and schema exclude each other", where=where, hint="leave one of them out")
-        self._form = ItemForm(raw, None if schema is None else Schema(schema))
-        self._budget = Budget.of("max_rcu", max_rcu, processes, where)
+        self._form = ItemForm(self.raw, None if self.schema is None else Schema(self.schema))
+        self._budget = Budget.of("max_rcu", self.max_rcu, self.processes, where)
 
     @in_full()
     def expand(self, pcoll: Any) -> Any:
-        reader = _ReadSegments(self._options.endpoint, self._form, self._budget.on(pcoll.pipeline, self._where))
+        reader = _ReadSegments(self._endpoint, self._form, self._budget.on(pcoll.pipeline, self._where))
         return (
             pcoll
             | "Split into segments" >> beam.ParDo(_SplitTables(self._options, self._where)).with_output_types(Segment)
@@ -90,7 +87,7 @@ class ReadAllFromDynamoDB(beam.PTransform):
     def display_data(self) -> dict[str, Any]:
         options = self._options
         shown = {
-            **options.endpoint.shown(),
+            **self._endpoint.shown(),
             "index": options.index,
             "segments": options.segments,
             "projection": None if options.projection is None else ", ".join(options.projection),
@@ -102,6 +99,7 @@ class ReadAllFromDynamoDB(beam.PTransform):
         return {name: value for name, value in shown.items() if value is not None}
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ReadFromDynamoDB(ReadAllFromDynamoDB):
     """The items of a table or of one of its indexes, as dicts with boto3's types, binary as `bytes`.
 
@@ -127,51 +125,20 @@ class ReadFromDynamoDB(ReadAllFromDynamoDB):
     exist or that may not be read, and UsageError for an index that does not exist.
     """
 
+    table: str = field(kw_only=False)
+
     @in_full()
-    def __init__(
-        self,
-        table: str,
-        *,
-        segments: int | None = None,
-        projection: Sequence[str] | None = None,
-        filter: ConditionBase | str | None = None,
-        filter_names: Mapping[str, str] | None = None,
-        filter_values: Mapping[str, Any] | None = None,
-        index: str | None = None,
-        consistent: bool = False,
-        max_rcu: float | None = None,
-        processes: int | None = None,
-        raw: bool = False,
-        schema: Any = None,
-        region: str | None = None,
-        endpoint_url: str | None = None,
-        profile: str | None = None,
-    ) -> None:
-        super().__init__(
-            segments=segments,
-            projection=projection,
-            filter=filter,
-            filter_names=filter_names,
-            filter_values=filter_values,
-            index=index,
-            consistent=consistent,
-            max_rcu=max_rcu,
-            processes=processes,
-            raw=raw,
-            schema=schema,
-            region=region,
-            endpoint_url=endpoint_url,
-            profile=profile,
-        )
-        self._table = check_table(table, self._where)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_table(self.table, self._where)
 
     @in_full()
     def expand(self, pbegin: Any) -> Any:
         check_begin(pbegin, self)
-        return super().expand(pbegin | "Table" >> beam.Create([self._table], reshuffle=False))
+        return super().expand(pbegin | "Table" >> beam.Create([self.table], reshuffle=False))
 
     def display_data(self) -> dict[str, Any]:
-        return {"table": self._table, **super().display_data()}
+        return {"table": self.table, **super().display_data()}
 
 
 class ItemForm:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from types import EllipsisType
 from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, get_args
 
 import apache_beam as beam
@@ -25,7 +26,7 @@ from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import Replacing, Statements
 from dynamodt.errors import ItemError, UsageError
 from dynamodt.io.budget import Budget
-from dynamodt.io.endpoint import Endpoint, check_table, in_full, no_such_output
+from dynamodt.io.endpoint import Connector, Endpoint, check_table, in_full, no_such_output
 from dynamodt.io.metrics import WriteMetrics
 from dynamodt.io.rows import as_item
 from dynamodt.model.tables import Change, Guard, Image, Insert, Item, Remove, TableSpec, Update
@@ -82,7 +83,8 @@ class WriteOutcome(NamedTuple):
         no_such_output(self, name)
 
 
-class WriteToDynamoDB(beam.PTransform):
+@dataclass(kw_only=True, eq=False, repr=False)
+class WriteToDynamoDB(Connector):
     """Writes the elements of a PCollection to a table.
 
     Args:
@@ -90,8 +92,9 @@ class WriteToDynamoDB(beam.PTransform):
       mode: `put`, of items: each replaces what has its key. `put_if_absent`, of items: each is written where its key is
         free; an equal item there counts as written. `patch`, of pairs `(old, new)` of one key: what differs is set and
         removed. `delete`, of items or keys: what has the key is deleted.
-      guard: of a patch, what must be as in `old`: `item`, each attribute of it; `changed`, those that the patch sets or
-        removes; None: the item must exist. Attributes that `old` does not have and the patch does not set are kept.
+      guard: of a patch, what must be as in `old`: `item`, each attribute of it, by default; `changed`, those that the
+        patch sets or removes; None: the item must exist. Attributes that `old` does not have and the patch does not
+        set are kept.
       max_wcu: the most write units a second, over all `processes`; by default as many as the table takes.
       processes: the runner's worker processes, each of which has an equal part of `max_wcu`; known of Beam's
         in-process runner, and needed on any other.
@@ -108,28 +111,26 @@ class WriteToDynamoDB(beam.PTransform):
     exist or may not be written, and when no connection can be had.
     """
 
+    table: str = field(kw_only=False)
+    mode: Mode = "put"
+    guard: Guard | EllipsisType | None = ...
+    max_wcu: float | None = None
+    processes: int | None = None
+
     @in_full()
-    def __init__(
-        self,
-        table: str,
-        *,
-        mode: Mode = "put",
-        guard: Guard | None = "item",
-        max_wcu: float | None = None,
-        processes: int | None = None,
-        region: str | None = None,
-        endpoint_url: str | None = None,
-        profile: str | None = None,
-    ) -> None:
-        super().__init__()
-        where = self._where = type(self).__name__
-        _check_one_of("mode", mode, get_args(Mode), where)
-        _check_one_of("guard", guard, (*get_args(Guard), None), where)
-        if guard == "changed" and mode != "patch":
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where, guard = self._where, self.guard
+        _check_one_of("mode", self.mode, get_args(Mode), where)
+        if isinstance(guard, EllipsisType):
+            guard = "item"
+        elif self.mode != "patch":
             hint = "leave guard out, or give pairs (old, new) to mode='patch'"
-            raise UsageError(f"guard is {guard!r}, and mode {mode!r} has none", where=where, hint=hint)
-        self._target = Target(check_table(table, where), mode, guard, Endpoint(region, endpoint_url, profile))
-        self._budget = Budget.of("max_wcu", max_wcu, processes, where)
+            what = f"guard is {guard!r}, and mode {self.mode!r} compares nothing: a guard is of a patch"
+            raise UsageError(what, where=where, hint=hint)
+        _check_one_of("guard", guard, (*get_args(Guard), None), where)
+        self._target = Target(check_table(self.table, where), self.mode, guard, self._endpoint)
+        self._budget = Budget.of("max_wcu", self.max_wcu, self.processes, where)
 
     @in_full()
     def expand(self, pcoll: Any) -> WriteOutcome:

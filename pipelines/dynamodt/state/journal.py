@@ -210,7 +210,7 @@ class ChangedItem(NamedTuple):
     micros: int  # of the last write, since 1970
 
 
-class BadLine(NamedTuple):
+class UnreadableLine(NamedTuple):
     """A malformed line: its place only, since its text may hold an item's data."""
 
     file: str  # s3://bucket/key
