@@ -22,8 +22,8 @@ from dynamodt.dynamodb.wire import Refusal
 from dynamodt.errors import DynamodtError, UsageError
 from dynamodt.io import FailedWrite, WriteOutcome, WriteToDynamoDB, budget
 from dynamodt.io import write as writing
+from dynamodt.io.budget import METRICS
 from dynamodt.io.endpoint import Endpoint
-from dynamodt.io.metrics import METRICS
 from dynamodt.model.tables import IndexKey, KeyAttribute, TableSpec
 from dynamodt.pipeline.write_page import PageWriter
 from tests.fakes import FakeDynamoDB

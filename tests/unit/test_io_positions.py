@@ -10,10 +10,9 @@ from apache_beam.io.restriction_trackers import OffsetRange
 
 from dynamodt.dynamodb.reads import Free, Scans
 from dynamodt.export.datafiles import Chunk
-from dynamodt.io.export import until
-from dynamodt.io.positions import LineTracker, PageTracker, Position, SegmentPart
+from dynamodt.io.export import LineTracker, until
 from dynamodt.io.read import PageMetrics, pages
-from dynamodt.io.requests import Segment
+from dynamodt.io.segments import PageTracker, Position, Segment, SegmentPart
 from dynamodt.model.tables import Image, KeyAttribute, TableSpec
 from dynamodt.state.journal import UnreadableLine
 from tests.fakes import FakeDynamoDB, numbers

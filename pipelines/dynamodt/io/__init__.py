@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dynamodt.io.export import ExportChange, ExportItems, ReadAllFromDynamoDBExport, ReadFromDynamoDBExport
 from dynamodt.io.read import ReadAllFromDynamoDB, ReadFromDynamoDB
-from dynamodt.io.requests import ReadRequest
+from dynamodt.io.segments import ReadRequest
 from dynamodt.io.write import FailedWrite, WriteError, WriteOutcome, WriteToDynamoDB
 from dynamodt.state.journal import UnreadableLine
 

@@ -1,4 +1,6 @@
-"""A budget of capacity units a second, without a state table: each process of the runner has an equal part.
+"""Capacity units of a connector: its budget of them a second, without a state table, and the count of those used.
+
+Each process of the runner has an equal part of a budget.
 
 Beam's in-process runners have one process, or as many as `--direct_num_workers` gives with
 `--direct_running_mode=multi_processing`. Of another runner the number is not known where a pipeline is built, and it
@@ -13,6 +15,7 @@ from functools import lru_cache
 from typing import Any, TypeGuard
 from uuid import uuid4
 
+from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import DirectOptions
 
 from dynamodt.dynamodb.reads import Free, RateLimitedQueue
@@ -21,6 +24,7 @@ from dynamodt.pipeline import rate_limit
 from dynamodt.pipeline.engine import processes_of
 from dynamodt.rate import TokenBucket
 
+METRICS = "dynamodt.io"  # the namespace of what the connectors count
 _REQUEST_SECONDS = 0.25  # as much as a bucket saves up
 _IN_PROCESS = ("SwitchingDirectRunner", "BundleBasedDirectRunner", "FnApiRunner", "PrismRunner", "InProcess")
 
@@ -79,3 +83,17 @@ def _is_number(given: object) -> TypeGuard[float]:
 def _queue(budget: Budget) -> RateLimitedQueue:
     rate = (budget.units or 0.0) / (budget.processes or 1)
     return _Part(TokenBucket(rate, time.monotonic), 1.0, lambda: None, time.sleep)
+
+
+class UnitCounter:
+    """A counter of capacity units, which has whole numbers alone: less than one is held back."""
+
+    def __init__(self, name: str) -> None:
+        self._counter = Metrics.counter(METRICS, name)
+        self._rest = 0.0
+
+    def add(self, units: float) -> None:
+        self._rest += units
+        whole = int(self._rest)
+        self._rest -= whole
+        self._counter.inc(whole)

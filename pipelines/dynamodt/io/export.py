@@ -17,15 +17,15 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, get_args
 
 import apache_beam as beam
+from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.core import RestrictionProvider
 
 from dynamodt.errors import Refused, UsageError
 from dynamodt.export.datafiles import Chunk, DataFile, DataReader, Manifest, data_files, read_manifest
 from dynamodt.export.request import FAILED, check_arn, described, failure, find, folder_of, split_url
+from dynamodt.io.budget import METRICS
 from dynamodt.io.endpoint import Connector, Endpoint, check_begin, in_full, no_such_output
-from dynamodt.io.metrics import METRICS
-from dynamodt.io.positions import FileLines
 from dynamodt.io.read import ItemForm
 from dynamodt.io.rows import Schema
 from dynamodt.model.tables import Image, Item, TableSpec
@@ -196,6 +196,34 @@ def _check_has_old(manifest: Manifest, export: str) -> None:
         raise Refused("is a full export, which has no old images", where=export, hint=hint)
     if manifest.view == "NEW_IMAGE":
         raise Refused("is an export of new images only", where=export, hint=hint)
+
+
+class LineTracker(OffsetRestrictionTracker):
+    """Claims lines of a file up to a number of them; where that crosses the stop, those before it."""
+
+    def __init__(self, lines: OffsetRange) -> None:
+        super().__init__(lines)
+        self._claimed = lines.start
+
+    def try_claim(self, end: int) -> bool:
+        stop = min(end, self.current_restriction().stop)
+        if stop <= self._claimed:
+            return False
+        self._claimed = stop
+        return bool(super().try_claim(stop - 1))
+
+
+class FileLines(RestrictionProvider):
+    """The lines of a data file of an export; it may be split between any two that are not claimed."""
+
+    def initial_restriction(self, element: Any) -> OffsetRange:
+        return OffsetRange(0, element.file.items)
+
+    def create_tracker(self, restriction: OffsetRange) -> LineTracker:
+        return LineTracker(restriction)
+
+    def restriction_size(self, element: Any, restriction: OffsetRange) -> int:
+        return max(1, restriction.size())
 
 
 class _ReadFiles(beam.DoFn):

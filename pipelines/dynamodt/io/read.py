@@ -3,7 +3,7 @@
 ::
 
     tables ── describe, split into segments ── Reshuffle ── read pages ──▶ items
-              Segment                                       splittable: `positions`
+              Segment                                       splittable: `segments`
 
 A segment is scanned in order, page by page, with the next page requested while the items of one are processed: two
 pages of at most 1 MB are in memory. A runner that checkpoints resumes inside a segment, at a page's end.
@@ -18,16 +18,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
 from apache_beam.transforms.core import RestrictionProvider
 
 from dynamodt.dynamodb.reads import ScanPage, Scans, projected
 from dynamodt.errors import ItemError, UsageError
-from dynamodt.io.budget import Budget
+from dynamodt.io.budget import METRICS, Budget, UnitCounter
 from dynamodt.io.endpoint import Connector, Endpoint, check_begin, check_flag, check_table, in_full
-from dynamodt.io.metrics import PageMetrics
-from dynamodt.io.positions import Position, SegmentPart, SegmentParts
-from dynamodt.io.requests import ReadOptions, ReadRequest, Segment, check_index, check_segments, filter_parameters
 from dynamodt.io.rows import Schema
+from dynamodt.io.segments import (
+    Position,
+    ReadOptions,
+    ReadRequest,
+    Segment,
+    SegmentPart,
+    SegmentParts,
+    check_index,
+    check_segments,
+    filter_parameters,
+)
 from dynamodt.model.tables import Image
 from dynamodt.pipeline.process import reduce_collections
 from dynamodt.script.codec import decode
@@ -250,3 +259,27 @@ def pages(scans: Scans, segment: Segment, part: SegmentPart, metrics: PageMetric
             yield page
     finally:
         scans.close(coming)
+
+
+class PageMetrics:
+    """What is counted of pages, in the namespace `dynamodt.io`."""
+
+    def __init__(self) -> None:
+        self._items = Metrics.counter(METRICS, "items_read")
+        self._pages = Metrics.counter(METRICS, "pages_read")
+        self._units = UnitCounter("read_units")
+        self._throttles = Metrics.counter(METRICS, "read_throttles")
+        self._sizes = Metrics.distribution(METRICS, "read_page_items")
+        self._latency = Metrics.distribution(METRICS, "read_latency_ms")
+
+    def page(self, page: ScanPage, seconds: float) -> None:
+        """A page was received, after a wait of some seconds."""
+        self._units.add(page.rcu)
+        self._pages.inc()
+        self._throttles.inc(page.throttles)
+        self._latency.update(round(1000 * seconds))
+
+    def read(self, items: int) -> None:
+        """Items of a page are output."""
+        self._items.inc(items)
+        self._sizes.update(items)

@@ -18,6 +18,7 @@ from types import EllipsisType
 from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, get_args
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -25,9 +26,8 @@ from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import Replacing, Statements
 from dynamodt.errors import ItemError, UsageError
-from dynamodt.io.budget import Budget
+from dynamodt.io.budget import METRICS, Budget, UnitCounter
 from dynamodt.io.endpoint import Connector, Endpoint, check_table, in_full, no_such_output
-from dynamodt.io.metrics import WriteMetrics
 from dynamodt.io.rows import as_item
 from dynamodt.model.tables import Change, Guard, Image, Insert, Item, Remove, TableSpec, Update
 from dynamodt.pipeline.inserted import Lookups
@@ -331,3 +331,38 @@ class PageEnds(WriteResult):
         self.counts = self.counts._replace(dead=self.counts.dead + 1)
         code: Code = "in_doubt" if step == "doubt" else "gave_up" if isinstance(error, GaveUp) else "rejected"
         self.errors[key_text(change.key)] = WriteError(code, getattr(error, "what", str(error)))
+
+
+class WriteMetrics:
+    """What is counted of writes, in the namespace `dynamodt.io`."""
+
+    def __init__(self) -> None:
+        self._items = Metrics.counter(METRICS, "items_written")
+        self._unchanged = Metrics.counter(METRICS, "items_unchanged")
+        self._failures = Metrics.counter(METRICS, "items_failed")
+        self._units = UnitCounter("write_units")
+        self._throttles = Metrics.counter(METRICS, "write_throttles")
+        self._conflicts = Metrics.counter(METRICS, "write_conflicts")
+        self._sizes = Metrics.distribution(METRICS, "write_batch_items")
+        self._latency = Metrics.distribution(METRICS, "write_latency_ms")
+
+    def request(self, size: int, seconds: float) -> None:
+        """A request was answered."""
+        self._sizes.update(size)
+        self._latency.update(round(1000 * seconds))
+
+    def page(self, ends: WriteResult) -> None:
+        """A page was written."""
+        self._units.add(ends.units.wcu)
+        self._throttles.inc(ends.contention.throttles)
+        self._conflicts.inc(ends.contention.conflicts)
+        self._items.inc(ends.counts.changed + ends.counts.unchanged)
+
+    def unchanged(self) -> None:
+        """An element has nothing to write."""
+        self._unchanged.inc()
+
+    def failed(self, code: str) -> None:
+        """An element was not written."""
+        self._failures.inc()
+        Metrics.counter(METRICS, f"failed_{code}").inc()

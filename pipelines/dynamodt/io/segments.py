@@ -1,15 +1,22 @@
-"""What a read of DynamoDB is asked for: checked where a pipeline is built, and split into segments on a worker.
+"""What a read of DynamoDB is asked for, its segments, and where the reading of one is.
 
-Everything here travels with the pipeline, as plain values.
+A request is checked where a pipeline is built, and split into segments on a worker. A part of a segment is the
+restriction of a splittable DoFn. A page is claimed after it was read and before its items are output, by where the next
+one starts.
+A split leaves the claimed pages to the primary, and the residual starts at that cursor; a page that is read, and not
+claimed, is read again by the residual. DynamoDB gives no key between two cursors to divide a segment at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import fields as dataclass_fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
+from apache_beam.transforms.core import RestrictionProvider
 
 from dynamodt.dynamodb.reads import projected, read_estimate, segments
 from dynamodt.dynamodb.table import index_capacity
@@ -161,3 +168,89 @@ def _text_parameters(
         "ExpressionAttributeValues": encoded,
     }
     return tuple((name, part) for name, part in found.items() if part)
+
+
+# ---------------------------------------------------------------- where the reading of a segment is
+
+
+class Position(NamedTuple):
+    """The end of a page: where the next one starts (None: the segment's end), and how many items it has evaluated."""
+
+    cursor: Image | None
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentPart:
+    """A part of a segment: from `cursor` (None: its beginning) to `stop` (None: its end), which lies `items` evaluated
+    items further on. 0 items: nothing. `expected` is how many it has, by the table's description."""
+
+    cursor: Image | None = None
+    stop: Image | None = None
+    items: int | None = None
+    expected: float = 0.0
+
+    def ends_at(self, cursor: Image | None) -> bool:
+        """Whether a page that ends here is the last."""
+        return cursor is None or cursor == self.stop
+
+
+class PageTracker(RestrictionTracker):
+    """Claims the pages of a part of a segment, in their order."""
+
+    def __init__(self, part: SegmentPart) -> None:
+        self._part = part
+        self._cursor = part.cursor
+        self._items = 0
+        self._done = part.items == 0
+
+    def current_restriction(self) -> SegmentPart:
+        return self._part
+
+    def current_progress(self) -> RestrictionProgress:
+        left = max(1.0, (self._part.items or self._part.expected) - self._items)
+        return RestrictionProgress(completed=self._items, remaining=0.0 if self._done else left)
+
+    def try_claim(self, position: Position) -> bool:
+        if self._done:
+            return False
+        self._cursor = position.cursor
+        self._items += position.items
+        self._done = self._part.ends_at(position.cursor)
+        return True
+
+    def try_split(self, fraction_of_remainder: float) -> tuple[SegmentPart, SegmentPart] | None:
+        """At 0, a checkpoint, what is not claimed is the residual. No other fraction can be split off."""
+        if self._done or fraction_of_remainder > 0:
+            return None
+        part, items = self._part, self._items
+        left = None if part.items is None else max(1, part.items - items)
+        residual = replace(part, cursor=self._cursor, items=left, expected=max(0.0, part.expected - items))
+        self._part = replace(part, stop=self._cursor, items=items, expected=float(items))
+        self._done = True
+        return self._part, residual
+
+    def check_done(self) -> bool:
+        if not self._done:
+            raise ValueError(f"the segment was not read to its end: {self._items} items from {self._part}")
+        return True
+
+    def is_bounded(self) -> bool:
+        return True
+
+
+class SegmentParts(RestrictionProvider):
+    """A segment as a whole at first."""
+
+    def initial_restriction(self, element: Any) -> SegmentPart:
+        return SegmentPart(expected=element.items)
+
+    def create_tracker(self, restriction: SegmentPart) -> PageTracker:
+        return PageTracker(restriction)
+
+    def restriction_size(self, element: Any, restriction: SegmentPart) -> float:
+        """Its bytes, in proportion to its items."""
+        if not element.items:
+            return 1.0
+        items = restriction.expected if restriction.items is None else restriction.items
+        return max(1.0, float(element.bytes * items / element.items))
