@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from dynamodt.checks.check import CheckOptions, check_tables
@@ -57,7 +56,7 @@ from dynamodt.runs.migration import (
     with_warnings,
 )
 from dynamodt.runs.options import GLUE, SAMPLE, Command, Observer, RunOptions
-from dynamodt.runs.pace import ProgressRecorder, as_watcher
+from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.preflight import with_untried_notices
 from dynamodt.runs.provenance import signed
 from dynamodt.runs.resume import not_unfinished
@@ -326,9 +325,8 @@ def doctor(
 ) -> Examination:
     """Examine the stage of this name; see `doctor.doctor.doctor`. `glue`: in its deployed job, too, and with `full`
     what its deployment relies on."""
-    recorder = as_watcher(observer)
-    in_job = partial(on_glue.examined, folder, recorder) if glue else None
-    return examining.doctor(name, folder, names, recorder, full=full, in_job=in_job, more=DEPLOYED if glue else ())
+    in_job, more = (on_glue.examined, DEPLOYED) if glue else (None, ())
+    return examining.doctor(name, folder, names, observer, full=full, in_job=in_job, more=more)
 
 
 def create(folder: Path, name: str, title: str, dry_run: bool = False) -> list[Path]:

@@ -13,6 +13,8 @@ from dynamodt.deploy.destroy import Removal, destroy
 from dynamodt.deploy.stacks import Stack
 from dynamodt.dynamodb.clients import client
 from dynamodt.model.tables import Stage
+from dynamodt.runs.context import Project
+from dynamodt.runs.options import RunOptions
 from tests.emulators import Endpoint
 
 SCRIPT = "sequence = 1\n\n\ndef transform_up(item):\n    return item\n"
@@ -59,11 +61,14 @@ class Account:
             **encryption,
         )
 
+    def project(self, dry_run: bool = False) -> Project:
+        return Project(self.stage, self.folder, RunOptions(dry_run=dry_run), self.notes)  # type: ignore[arg-type]
+
     def deploy(self, dry_run: bool = False, state_only: bool = False) -> Deployment:
-        return deploy(self.stage, self.folder, self.notes, dry_run, state_only=state_only)  # type: ignore[arg-type]
+        return deploy(self.project(dry_run), state_only)
 
     def destroy(self, purge: bool = False, dry_run: bool = False) -> Removal:
-        return destroy(self.stage, self.folder, self.notes, purge=purge, dry_run=dry_run)  # type: ignore[arg-type]
+        return destroy(self.project(dry_run), purge)
 
     def client(self, service: str) -> Any:
         return client(self.endpoint.connection, service)

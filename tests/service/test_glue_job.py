@@ -16,6 +16,7 @@ from dynamodt.deploy.packages import Assets, project_zip
 from dynamodt.dynamodb.clients import client
 from dynamodt.model.pages import Counts
 from dynamodt.pipeline.spark.jar import jar
+from dynamodt.runs.context import Project
 from dynamodt.runs.provenance import caller
 from dynamodt.script.read import read_versions
 from dynamodt.state import prepared
@@ -73,7 +74,7 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark_master: str) ->
         found.glue.environment = {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
         with pytest.MonkeyPatch.context() as while_deployed:  # the Spark here is given the real one
             while_deployed.setenv("DYNAMODT_SPARK_JAR", str(ROOT / "README.md"))
-            deploy(found.stage, tmp_path, found.seen, False)
+            deploy(Project(found.stage, tmp_path, observer=found.seen))
         yield found
 
 

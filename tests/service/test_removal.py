@@ -433,7 +433,7 @@ def test_a_run_that_has_died_is_in_nobodys_way(account: Account) -> None:
 
 
 def remove(account: Account, *, purge: bool, sleep: Callable[[float], None] = time.sleep) -> Removal:
-    return destroy(account.stage, account.folder, account.notes, purge=purge, sleep=sleep)  # type: ignore[arg-type]
+    return destroy(account.project(), purge, sleep=sleep)
 
 
 def test_who_comes_to_the_state_table_while_the_stack_goes_keeps_it(
@@ -515,7 +515,7 @@ def test_a_plan_that_is_not_the_one_agreed_to_deletes_nothing(account: Account) 
     agreed = account.destroy(purge=True, dry_run=True)
     account.client("s3").put_object(Bucket=account.bucket, Key="photos/1", Body=b"1")
     with pytest.raises(Refused, match="have changed"):
-        destroy(account.stage, account.folder, account.notes, purge=True, agreed=agreed)  # type: ignore[arg-type]
+        destroy(account.project(), purge=True, agreed=agreed)
     assert account.job() and account.bucket in buckets(account)
 
 

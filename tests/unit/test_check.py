@@ -30,8 +30,8 @@ from dynamodt.errors import UsageError
 from dynamodt.model.tables import Image, KeyAttribute, TableNames, TableSpec
 from dynamodt.pipeline.author_output import Line, captured
 from dynamodt.runs import estimate
+from dynamodt.runs.context import Project
 from dynamodt.runs.estimate import Sample
-from dynamodt.runs.options import RunOptions
 from dynamodt.script.attempt import Attempt, attempted
 from dynamodt.script.codec import image_bytes
 from dynamodt.script.read import read_script
@@ -72,7 +72,7 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int, int], tuple[
         monkeypatch.setattr(estimate, "shared_wire", lambda connection: None)
         monkeypatch.setattr(estimate, "Reads", lambda *_, **__: reads)
         table = TableSpec("users", USERS.key, item_count=counted)
-        return estimate.sampled(STAGE, table, number, RunOptions(), dice=random.Random(1)), reads
+        return estimate.sampled(Project(STAGE, Path()), table, number, dice=random.Random(1)), reads
 
     return found
 

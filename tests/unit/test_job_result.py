@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from dynamodt.errors import Busy, CostReached, DeadLetters, DynamodtError, Refus
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import Cost, NotRestored, RunReport, TableReport, UndoReport
 from dynamodt.model.runs import RunRecord, Script
+from dynamodt.runs.options import RunOptions
 from tests.fake_operations import PREPARED
 from tests.unit.followed_runs import Stage
 
@@ -151,7 +153,8 @@ def test_what_no_log_may_hold_comes_from_the_storage() -> None:
     dead_letter = b'{"key": {"id": {"S": "b"}}, "error": "ValueError: no", "traceback": "", "step": "transform"}'
     storage.objects["runs/users/01RUN/dead-letters.jsonl"] = dead_letter
     script = Script("users", 2, "split", "transforms/users/v2_split.py", "", "")
-    told: Any = in_full(replace(RUN, dead_letters="s3://..."), stage.state, storage, [script], ("id",), False)  # type: ignore[arg-type]
+    project: Any = SimpleNamespace(state=stage.state, storage=storage, options=RunOptions())
+    told = in_full(project, replace(RUN, dead_letters="s3://..."), [script], ("id",))
     assert (told.journal, told.key_names, len(told.samples), told.rehearsal) == (True, ("id",), 1, False)
     assert "ValueError: no" in told.first_dead_letter and '"b"' in told.first_dead_letter
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +12,14 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import Lease, RunRecord, Script
 from dynamodt.model.tables import Direction, KeyAttribute, TableSpec
+from dynamodt.runs import runner
+from dynamodt.runs.context import RunContext
 from dynamodt.runs.jobs import jobs, retry_job
-from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.state.runs import phases, run_progress, with_runs
 from tests.fake_operations import STAGE
 
+CONTEXT = RunContext(STAGE, Path(), runner=runner, token=1)
 RECORD = RunRecord("users", "01RUN", 2, "split_name", "up", "", "running", "2025-06-01T10:00:00Z", splits=4)
 LEASE = Lease("users", 1, "01RUN")
 
@@ -84,7 +87,7 @@ def test_the_passes_of_a_record_are_all_that_a_run_can_have(direction: Direction
     script = Script("users", 2, "x", "v2_x.py", "", "", has_up=moves, has_down=moves, has_items=has_items)
     step = Step(script, None, None)
     record = replace(RECORD, direction=direction, retries=2)
-    main = jobs(STAGE, TablePlan(table, direction, (step,), 1, (script,)), step, RunOptions(), record, 1)
+    main = jobs(CONTEXT, TablePlan(table, direction, (step,), 1, (script,)), step, record)
     all_jobs = [*main, *(retry_job(job, number, ()) for job in main for number in (1, 2))]
     known = phases(record)
     assert {(job.run, job.splits) for job in all_jobs} <= set(known)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from dynamodt.dynamodb.reads import segments
 from dynamodt.model.runs import DeadLetterSource, Lease, RunRecord, Script
 from dynamodt.model.tables import Connection, Direction, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.runs import runner
+from dynamodt.runs.context import RunContext
 from dynamodt.runs.jobs import jobs, just_held, with_split_groups
-from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 STAGE = Stage("local", Connection("us-east-1"), StorageSpec("here"), local=True)
 SCRIPT = Script("users", 2, "split", "v2_split.py", "", "", has_up=True, has_down=True, has_items=True)
+CONTEXT = RunContext(STAGE, Path(), runner=runner, token=1)
 RECORD = RunRecord("users", "run", 2, "split", "up", "", "running", "then", splits=4)
 
 
@@ -25,7 +28,7 @@ def test_what_a_version_has_just_written_is_read_with_strong_consistency() -> No
     assert not just_held(Lease("users", 1, beat=time.time() - 3000)) and not just_held(Lease("users", 0))
     for fresh in (True, False):
         planned = TablePlan(TABLE, "up", (), 1, (SCRIPT,), fresh)
-        found = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), RECORD, 1)
+        found = jobs(CONTEXT, planned, Step(SCRIPT, None, None), RECORD)
         assert [job.consistent for job in found] == [fresh, fresh]
 
 
@@ -34,7 +37,7 @@ def test_a_versions_own_items_come_last_on_the_way_up_and_go_first_on_the_way_do
     direction: Direction, own: list[bool]
 ) -> None:
     planned = TablePlan(TABLE, direction, (), 1, (SCRIPT,))
-    found = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), RECORD, 1)
+    found = jobs(CONTEXT, planned, Step(SCRIPT, None, None), RECORD)
     assert [job.inserts_rows for job in found] == own
     assert sorted(job.splits for job in found) == [1, 4]
 
@@ -54,7 +57,7 @@ def test_lanes_are_of_several_segments_so_that_each_worker_meets_several_partiti
     units: int, workers: int, split_groups: int
 ) -> None:
     planned = TablePlan(TABLE, "up", (), 1, (SCRIPT,))
-    (job, own) = jobs(STAGE, planned, Step(SCRIPT, None, None), RunOptions(), replace(RECORD, splits=units), 1)
+    (job, own) = jobs(CONTEXT, planned, Step(SCRIPT, None, None), replace(RECORD, splits=units))
     found = with_split_groups(job, workers)
     assert found.split_groups == split_groups
     several = workers == 1 and split_groups > 1  # at once in one process, whose memory they share

@@ -483,8 +483,8 @@ def test_one_that_may_not_be_asked_for_is_none(services: dict[str, Stubber], cod
 
 def reported(spec: TableSpec, *runs: RunRecord, stage: Stage = STAGE) -> tuple[str, ...]:
     notes: list[str] = []
-    observer = SimpleNamespace(notify=notes.append)
-    found = consumers_reported(stage, replace(plan(), table=spec), runs, observer)  # type: ignore[arg-type]
+    project = Project(stage, Path(), observer=SimpleNamespace(notify=notes.append))  # type: ignore[arg-type]
+    found = consumers_reported(project, replace(plan(), table=spec), runs)
     assert found == tuple(notes)
     return found
 

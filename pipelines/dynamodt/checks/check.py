@@ -107,7 +107,7 @@ def _sample(project: Project, table: TableSpec, options: CheckOptions, consisten
     if options.export:
         files, objects = open_export(project.stage, table, options.export)
         return of_export(files, objects, table, options.export, options.sample)
-    found = sampled(project.stage, table, options.sample, project.options, consistent)
+    found = sampled(project, table, options.sample, consistent)
     where = "a scan of the whole table" if found.whole else "random segments of a scan"
     return Sample(list(found.images), where, found.whole, read_units=found.read_units)
 

@@ -282,10 +282,11 @@ def _deploy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     from dynamodt.config.names import with_names
     from dynamodt.config.stage import load_stage
     from dynamodt.deploy import deploy
+    from dynamodt.runs.context import Project
 
     stage = load_stage(request.stage, folder)
     stage = stage if request.state_only else with_names(stage, folder)
-    made = deploy.deploy(stage, folder, recorder, request.options.dry_run, state_only=request.state_only)
+    made = deploy.deploy(Project(stage, folder, request.options, recorder), request.state_only)
     document = json_output.deployment_document(made)
     return CommandResult(document, lambda console: stack_reports.print_deployment(console, request, made))
 
@@ -295,13 +296,14 @@ def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     from dynamodt.config.names import with_names
     from dynamodt.config.stage import load_stage
     from dynamodt.deploy import destroy
+    from dynamodt.runs.context import Project
 
     stage, dry_run = with_names(load_stage(request.stage, folder), folder), request.options.dry_run
-    found = destroy.destroy(stage, folder, recorder, purge=request.purge, dry_run=True)
+    found = destroy.destroy(Project(stage, folder, RunOptions(dry_run=True), recorder), request.purge)
     if found.removed and not dry_run:
         confirm_removal(request, found)
     if not dry_run:
-        found = destroy.destroy(stage, folder, recorder, purge=request.purge, agreed=found)
+        found = destroy.destroy(Project(stage, folder, request.options, recorder), request.purge, agreed=found)
     document = json_output.removal_document(found)
     return CommandResult(document, lambda console: stack_reports.print_removal(console, request, found))
 

@@ -52,6 +52,7 @@ from dynamodt.dynamodb.clients import STAGE_TAG
 from dynamodt.dynamodb.table import TablePlace
 from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.tables import Stage
+from dynamodt.runs.context import Project
 from dynamodt.runs.options import Observer
 
 RULE_NAME = 64  # EventBridge: characters of a rule's name
@@ -82,15 +83,7 @@ class Deployment:
     outputs: Mapping[str, str]
 
 
-def deploy(
-    stage: Stage,
-    folder: Path,
-    observer: Observer,
-    dry_run: bool = False,
-    sleep: Sleep = time.sleep,
-    *,
-    state_only: bool = False,
-) -> Deployment:
+def deploy(project: Project, state_only: bool = False) -> Deployment:
     """Creates or updates the stage's stack. A dry run uploads nothing, and returns what would change. `state_only`: the
     bucket, the state table and the key, for runs that need no job; a later deployment adds the rest.
 
@@ -98,11 +91,12 @@ def deploy(
     Refused for a stack of another project, one that must be repaired first, or one with jobs where only the state is
     asked for; RunFailed with the events that failed, ServiceError.
     """
-    stack = stack_of(stage, sleep)
+    stage, folder, observer, dry_run = project.stage, project.folder, project.observer, project.options.dry_run
+    stack = stack_of(stage)
     tables = {} if state_only else found_tables(stage, folder)
     if not state_only:
         check_limits(stage, deploy_settings_of(stage.name, folder), tables)
-    state = at_rest(stack, observer.notify, sleep, partial(check_ours, stage, stack))
+    state = at_rest(stack, observer.notify, check=partial(check_ours, stage, stack))
     live = _live(stage, stack, state)
     found = find(stage, stack, live, tables)
     if state_only:
@@ -110,11 +104,11 @@ def deploy(
         if found.lasting_exists:  # CloudFormation takes no stack without a resource
             return Deployment(stack.name, "dry-run" if dry_run else "unchanged", (), {})
     given = parameters(stage, folder, found, state_only)
-    drift = _drift(stage, folder, stack, found, given, observer.notify)
+    drift = _drift(project, stack, found, given)
     made = {} if state_only else parts(folder, stage, observer.notify, deploy_settings_of(stage.name, folder))
     if state is not None and state.status in _FAILED_AT_FIRST:
-        _remove_failed(stack, state, observer.notify, sleep, dry_run)
-    changer = _Changer(stage, stack, live, given, observer, sleep)
+        _remove_failed(stack, state, observer.notify, time.sleep, dry_run)
+    changer = _Changer(stage, stack, live, given, observer)
     if dry_run:
         return changer.rehearsed(made, drift)
     changer.let_go(drift, found.own)
@@ -160,18 +154,12 @@ def _live(stage: Stage, stack: Stack, state: StackState | None) -> StackState | 
     return None if state.status in _FAILED_AT_FIRST else state
 
 
-def _drift(
-    stage: Stage,
-    folder: Path,
-    stack: Stack,
-    found: DeployedResources,
-    given: Mapping[str, str],
-    notify: Callable[[str], None],
-) -> Drift:
+def _drift(project: Project, stack: Stack, found: DeployedResources, given: Mapping[str, str]) -> Drift:
     """Reports what was deleted by hand, before anything is changed. Raises Refused if it must be repaired by hand."""
     if found.state is None:
         return Drift()
-    check_tables(stage, folder, stack, found.state, found.tables)
+    stage = project.stage
+    check_tables(stage, project.folder, stack, found.state, found.tables)
     key = found.key or found.own.get("Key", "")
     if key:
         check_key(stage, key, stack)
@@ -179,7 +167,7 @@ def _drift(
     if drift.state_table:
         check_history(stage, bool(given["Schedule"] or given["ApplicationStackIds"]))
     for line in drift.lines(stage, stack, given["Bucket"]):
-        notify(line)
+        project.observer.notify(line)
     return drift
 
 
@@ -209,7 +197,6 @@ class _Changer:
     state: StackState | None
     parameters: Mapping[str, str]
     observer: Observer
-    sleep: Sleep
 
     @property
     def outputs(self) -> Mapping[str, str]:
@@ -249,7 +236,7 @@ class _Changer:
         known = known_events(self.stack, before)
         self.stack.execute(change_set)
         assert before is not None  # a change set has a stack, even if an empty one
-        state, events = ended(self.stack, before.id, known, self.observer.notify, self.sleep)
+        state, events = ended(self.stack, before.id, known, self.observer.notify)
         if state.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             raise failure(self.stack, state, events)
         self.state = state

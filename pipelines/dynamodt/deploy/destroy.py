@@ -37,10 +37,10 @@ from dynamodt.dynamodb.table import delete_table, list_tables, place_of, stage_o
 from dynamodt.errors import Refused, ServiceError, UsageError, suggest
 from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Stage
+from dynamodt.runs.context import Project
 from dynamodt.runs.liveness import Life, Watch, holder
-from dynamodt.runs.options import Observer
 from dynamodt.script.read import tables
-from dynamodt.state.state import State, StateContents, contents_of
+from dynamodt.state.state import StateContents, contents_of
 
 if TYPE_CHECKING:
     from dynamodt.state.lease_rows import LeaseRows
@@ -63,49 +63,39 @@ class Removal:
     kept: tuple[str, ...]
 
 
-def destroy(
-    stage: Stage,
-    folder: Path,
-    observer: Observer,
-    *,
-    purge: bool = False,
-    dry_run: bool = False,
-    agreed: Removal | None = None,
-    sleep: Sleep = time.sleep,
-) -> Removal:
+def destroy(project: Project, purge: bool = False, agreed: Removal | None = None, sleep: Sleep = time.sleep) -> Removal:
     """Deletes the stage's stack; with `purge` also its bucket, its state table and its key, each if it belongs to the
     stage (`removal`). After an interruption the same command finishes it.
 
     Raises Refused while a run is active, and if the resources to delete differ from those that were `agreed`; and what
     `deploy` raises. Only the deletion of a key can be undone: KMS waits 30 days.
     """
-    stack = stack_of(stage, sleep)
-    state = at_rest(stack, observer.notify, sleep, partial(check_ours, stage, stack))
-    whole = _planned(stage, folder, stack, state, observer, purge, sleep)
+    notify, stack = project.observer.notify, stack_of(project.stage, sleep)
+    state = at_rest(stack, notify, sleep, partial(check_ours, project.stage, stack))
+    whole = _planned(project, stack, state, purge, sleep)
     found = Removal(stack.name, "dry-run", whole.removed, whole.kept)
     if agreed is not None and found.removed != agreed.removed:
         hint = "nothing was deleted; run the same command again, and check its list"
         raise Refused("the resources to delete have changed", where=stack.where, hint=hint)
-    if dry_run:
+    if project.options.dry_run:
         return found
     if state is not None and _stack_line(stack) in whole.removed:
-        delete_stack(stack, state, observer.notify, sleep)
-    _delete(stage, folder, whole, observer, sleep)
+        delete_stack(stack, state, notify, sleep)
+    _delete(project, whole, sleep)
     return replace(found, status="destroyed" if found.removed else "nothing")
 
 
-def _planned(
-    stage: Stage, folder: Path, stack: Stack, state: StackState | None, observer: Observer, purge: bool, sleep: Sleep
-) -> Plan:
+def _planned(project: Project, stack: Stack, state: StackState | None, purge: bool, sleep: Sleep) -> Plan:
+    stage, folder = project.stage, project.folder
     if state is not None and state.status != UNMADE:
         check_ours(stage, stack, state)
         check_tables(stage, folder, stack, state, tables_here(stage, folder))
     own = stack.resources() if state is not None else {}
-    refuse_at_work(stage, folder, own, sleep)
+    refuse_at_work(project, own, sleep)
     if purge:
-        lasting = plan(gather(stage, folder, stack.name, own, observer.notify, sleep))
+        lasting = plan(gather(project, stack.name, own, sleep))
     else:
-        lasting = plan(glance(stage, folder, own))
+        lasting = plan(glance(stage, own))
         lasting = Plan(kept=(*(f"{text.partition(': ')[0]}: {_DATA}" for text in lasting.removed), *lasting.kept))
     if state is None:
         return lasting
@@ -119,27 +109,28 @@ def _stack_line(stack: Stack) -> str:
     return f"stack {stack.name}"
 
 
-def _delete(stage: Stage, folder: Path, whole: Plan, observer: Observer, sleep: Sleep) -> None:
+def _delete(project: Project, whole: Plan, sleep: Sleep) -> None:
     """Deletes the state table after the objects, since it has the runs and the exports whose objects are the stage's;
     the bucket last: it names the key, and its tag is the evidence for the rest."""
+    connection, notify = project.stage.connection, project.observer.notify
     if whole.state_table:
-        _check_unshared(stage, folder, sleep)
+        _check_unshared(project, sleep)
     if whole.objects is not None:
-        delete_objects(stage.connection, whole.objects, observer.notify)
+        delete_objects(connection, whole.objects, notify)
     if whole.state_table:
-        observer.notify(f"deleting the table {whole.state_table}")
-        delete_table(stage.connection, whole.state_table)
+        notify(f"deleting the table {whole.state_table}")
+        delete_table(connection, whole.state_table)
     for key in whole.keys:
-        days = schedule_deletion(stage.connection, key)
-        observer.notify(f"KMS will delete the key {key} in {days} days; to cancel: aws kms cancel-key-deletion")
+        days = schedule_deletion(connection, key)
+        notify(f"KMS will delete the key {key} in {days} days; to cancel: aws kms cancel-key-deletion")
     if whole.bucket:
-        delete_bucket(stage.connection, whole.bucket)
+        delete_bucket(connection, whole.bucket)
 
 
-def _check_unshared(stage: Stage, folder: Path, sleep: Sleep) -> None:
+def _check_unshared(project: Project, sleep: Sleep) -> None:
     """Raises Refused if the state table has got another user in the minutes that the deletion of the stack took."""
-    contents = contents_of(stage.connection, stage.state_table)
-    strangers, at_work = users_of_state(stage, folder, contents, sleep)
+    stage = project.stage
+    strangers, at_work = users_of_state(project, contents_of(stage.connection, stage.state_table), sleep)
     if strangers or at_work:
         what = f"it is now used by {', '.join(strangers or at_work)}"
         hint = "it was kept; run the same command again for the reasons"
@@ -149,13 +140,13 @@ def _check_unshared(stage: Stage, folder: Path, sleep: Sleep) -> None:
 # ---------------------------------------------------------------- runs
 
 
-def refuse_at_work(stage: Stage, folder: Path, own: Mapping[str, str], sleep: Sleep) -> None:
+def refuse_at_work(project: Project, own: Mapping[str, str], sleep: Sleep) -> None:
     """Raises Refused if a job of the stage is running, or a table of this project has a live lease."""
+    stage = project.stage
     refuse_jobs_at_work(stage, own)
     if place_of(stage.connection, stage.state_table) is None:
         return
-    leases = State(stage.connection, stage.state_table).leases
-    for lease in live_leases(leases, tables(folder / "transforms", stage.names), sleep):
+    for lease in live_leases(project.state.leases, tables(project.folder / "transforms", stage.names), sleep):
         hint = "wait for it, or stop it: " + suggest("abort", table=lease.table)
         what = f"a run is active and needs the stack: {holder(lease)}"
         raise Refused(what, where=f"table {lease.table}", hint=hint)
@@ -178,15 +169,14 @@ def live_leases(leases: LeaseRows, names: Iterable[str], sleep: Sleep) -> list[L
 # ---------------------------------------------------------------- the evidence
 
 
-def gather(
-    stage: Stage, folder: Path, stack: str, own: Mapping[str, str], notify: Callable[[str], None], sleep: Sleep
-) -> Evidence:
+def gather(project: Project, stack: str, own: Mapping[str, str], sleep: Sleep) -> Evidence:
     """All of the evidence; `own` are the resources of the stack. Raises ServiceError."""
-    found = glance(stage, folder, own)
+    stage, folder, notify = project.stage, project.folder, project.observer.notify
+    found = glance(stage, own)
     table, bucket = found.state_table, found.bucket
     contents = contents_of(stage.connection, stage.state_table) if table is not None else None
     if table is not None and contents is not None and table.origin.is_of(stage.name):
-        strangers, at_work = users_of_state(stage, folder, contents, sleep)
+        strangers, at_work = users_of_state(project, contents, sleep)
         table = table._replace(strangers=strangers, at_work=at_work)
     if bucket is not None and bucket.origin.is_of(stage.name):
         bucket = _with_contents(stage, bucket, _own_objects(stage, folder, contents))
@@ -203,7 +193,7 @@ def _with_contents(stage: Stage, bucket: FoundBucket, own: OwnObjects) -> FoundB
     return bucket._replace(strangers=strangers, tables=tuple(sorted(files)), own=some)
 
 
-def glance(stage: Stage, folder: Path, own: Mapping[str, str]) -> Evidence:
+def glance(stage: Stage, own: Mapping[str, str]) -> Evidence:
     """Which resources exist, and where they come from; their contents, and other stages, are left out."""
     table, bucket = _state_table(stage, own), _bucket(stage, own)
     linked = [one.key for one in (table, bucket) if one is not None]
@@ -218,15 +208,12 @@ def _state_table(stage: Stage, own: Mapping[str, str]) -> FoundTable | None:
     return FoundTable(stage.state_table, origin, place.key_arn, (), ())
 
 
-def users_of_state(
-    stage: Stage, folder: Path, contents: StateContents, sleep: Sleep
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def users_of_state(project: Project, contents: StateContents, sleep: Sleep) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The tables without a folder here whose rows the state table holds, and the tables with a live lease."""
     names = sorted(contents.tables)
-    leases = State(stage.connection, stage.state_table).leases
     histories = (name for name in names if not name.startswith(_DRY_RUN))
-    strangers = tuple(sorted(set(histories) - tables_here(stage, folder)))
-    return strangers, tuple(one.table for one in live_leases(leases, names, sleep))
+    strangers = tuple(sorted(set(histories) - tables_here(project.stage, project.folder)))
+    return strangers, tuple(one.table for one in live_leases(project.state.leases, names, sleep))
 
 
 def _own_objects(stage: Stage, folder: Path, contents: StateContents | None) -> OwnObjects:

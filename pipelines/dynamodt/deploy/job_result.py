@@ -23,8 +23,7 @@ from dynamodt.state.object_keys import DEAD_LETTERS_FILE, SAMPLES, object_key
 from dynamodt.state.runs import phases
 
 if TYPE_CHECKING:
-    from dynamodt.state.state import State
-    from dynamodt.state.storage import Storage
+    from dynamodt.runs.context import Project
 
 Document = dict[str, Any]
 RELEASE, BUILD = "release", "build"
@@ -103,25 +102,23 @@ def prepared_of(document: Document) -> PreparedRef:
     return PreparedRef(**{name: document[name] for name in names})
 
 
-def in_full(
-    run: RunReport, state: State, storage: Storage, scripts: Sequence[Script], key_names: tuple[str, ...], dry_run: bool
-) -> RunReport:
+def in_full(project: Project, run: RunReport, scripts: Sequence[Script], key_names: tuple[str, ...]) -> RunReport:
     """A report with the parts that are displayed but must not be logged: samples, and the first dead letter."""
-    record = state.run(run.table, run.run)
+    record = project.state.run(run.table, run.run)
     ids = (
         [one.run for one in phases(record)]
         if record
         else [run.run + phase for phase in ("", f"{EARLIER_PHASE}1", INSERTED_ROWS)]
     )
     path = next((script.path for script in scripts if script.sequence == run.version), "")
-    dead_letters = storage.read(object_key(run.table, run.run, DEAD_LETTERS_FILE)) if run.dead_letters else None
+    dead_letters = project.storage.read(object_key(run.table, run.run, DEAD_LETTERS_FILE)) if run.dead_letters else None
     return replace(
         run,
         journal=record is not None and record.journal,
-        samples=samples_under(storage, [object_key(run.table, one, SAMPLES) for one in ids]),
+        samples=samples_under(project.storage, [object_key(run.table, one, SAMPLES) for one in ids]),
         first_dead_letter=first_dead_letter(dead_letters or b"", path),
         key_names=key_names,
-        rehearsal=dry_run,
+        rehearsal=project.options.dry_run,
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from dynamodt.config.settings import deploy_settings_of
@@ -48,8 +47,8 @@ from dynamodt.runs.context import Project
 from dynamodt.runs.exports import NEW, exports_of
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
 from dynamodt.runs.migration import TableMigration, hold_back, refuse
-from dynamodt.runs.options import Command, RunOptions, command_argv
-from dynamodt.runs.pace import ProgressRecorder, as_watcher
+from dynamodt.runs.options import Command, command_argv
+from dynamodt.runs.pace import as_watcher
 from dynamodt.runs.provenance import as_arguments, caller
 from dynamodt.runs.resume import check_free
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
@@ -232,9 +231,9 @@ def _place_of(stage: Stage, export: str) -> tuple[str, str]:
     return found.bucket, folder_of(found).key
 
 
-def examined(folder: Path, watcher: ProgressRecorder, stage: Stage, tables: Sequence[str]) -> list[dict[str, str]]:
+def examined(project: Project, tables: Sequence[str]) -> list[dict[str, str]]:
     """The checks of `doctor`, as the job's role makes them. Raises what prevents them."""
-    job = DeployedJob(Project(stage, folder, observer=watcher), Command("doctor", tables=tuple(tables)))
+    job = DeployedJob(project, Command("doctor", tables=tuple(tables)))
     answer = job.answer(job.at_work(), [])
     if answer is None or "checks" not in answer.document:
         raise job.failure(answer)
@@ -272,14 +271,14 @@ def migrate(project: Project, moves: Sequence[TableMigration], request: Command)
         job.check_roles([move.table for move in moves if move.has_steps])
     answer = job.answer(found, [move.table for move in moves])
     if answer is None or "tables" not in answer.document:
-        return _without_answer(job, moves, request.options, answer)
-    return _with_answer(job, moves, request.options, answer)
+        return _without_answer(job, moves, answer)
+    return _with_answer(job, moves, answer)
 
 
-def _with_answer(job: DeployedJob, moves: Sequence[TableMigration], options: RunOptions, answer: JobAnswer) -> Reports:
+def _with_answer(job: DeployedJob, moves: Sequence[TableMigration], answer: JobAnswer) -> Reports:
     with readable(job.place):
         answered = {real_name(table): table for table in answer.document["tables"]}
-    reports = {move.table: _answered(job, move, options, answer, answered) for move in moves}
+    reports = {move.table: _answered(job, move, answer, answered) for move in moves}
     if answer.exit_code and all(move.error is None for move in moves):  # the error is of the command as a whole
         raise job.failure(answer)
     if any(isinstance(move.error, RunFailed) and not isinstance(move.error, DeadLetters) for move in moves):
@@ -288,37 +287,35 @@ def _with_answer(job: DeployedJob, moves: Sequence[TableMigration], options: Run
 
 
 def _answered(
-    job: DeployedJob, move: TableMigration, options: RunOptions, answer: JobAnswer, answered: Mapping[str, Any]
+    job: DeployedJob, move: TableMigration, answer: JobAnswer, answered: Mapping[str, Any]
 ) -> list[RunReport]:
     table = answered.get(move.table, {"table": move.table, "direction": move.direction})
     with readable(job.place):
         runs = runs_of(table)
         move.error = move.error or error_in(table, dead=any(run.dead_letters for run in runs))
         move.held_back = bool(table.get("not_started"))
-    runs = [_in_full(job, run, move, options) for run in runs]
-    if move.error is None and not answer.exit_code and not _is_answered(job, move, options, answered):
+    runs = [_in_full(job, run, move) for run in runs]
+    if move.error is None and not answer.exit_code and not _is_answered(job, move, answered):
         move.error = job.unanswered(move.table)
     return runs
 
 
-def _is_answered(job: DeployedJob, move: TableMigration, options: RunOptions, answered: Mapping[str, Any]) -> bool:
+def _is_answered(job: DeployedJob, move: TableMigration, answered: Mapping[str, Any]) -> bool:
     """Whether the job has run a version of a table that was planned, or there was none left to run."""
-    has_run = move.table in answered and (options.dry_run or bool(answered[move.table].get("versions")))
-    return has_run or _has_arrived(job, move, options)
+    has_run = move.table in answered and (job.project.options.dry_run or bool(answered[move.table].get("versions")))
+    return has_run or _has_arrived(job, move)
 
 
-def _without_answer(
-    job: DeployedJob, moves: Sequence[TableMigration], options: RunOptions, answer: JobAnswer | None
-) -> Reports:
+def _without_answer(job: DeployedJob, moves: Sequence[TableMigration], answer: JobAnswer | None) -> Reports:
     """The job has died, or an emulator pretended to run it: the state table decides. A table that has reached its
     version has lost only the answer."""
-    failure = None if all(_has_arrived(job, move, options) for move in moves) else job.failure(answer)
+    failure = None if all(_has_arrived(job, move) for move in moves) else job.failure(answer)
     for move in moves:
-        move.error = move.error or (None if _has_arrived(job, move, options) else failure)
-    return {move.table: [_in_full(job, run, move, options) for run in job.ended(move.table)] for move in moves}
+        move.error = move.error or (None if _has_arrived(job, move) else failure)
+    return {move.table: [_in_full(job, run, move) for run in job.ended(move.table)] for move in moves}
 
 
-def _has_arrived(job: DeployedJob, move: TableMigration, options: RunOptions) -> bool:
+def _has_arrived(job: DeployedJob, move: TableMigration) -> bool:
     """Whether a table is at the version of the first plan: a second plan of `down` would go one further."""
     if move.planned is None or not move.has_steps:
         return True
@@ -327,13 +324,13 @@ def _has_arrived(job: DeployedJob, move: TableMigration, options: RunOptions) ->
         return now is not None and now.status == "succeeded" and now.attempts > move.reopens.record.attempts
     last = move.planned.steps[-1].script.sequence
     at = max(job.state.applied(move.table), default=0)
-    return not options.dry_run and at == (last if move.direction == "up" else last - 1)
+    return not job.project.options.dry_run and at == (last if move.direction == "up" else last - 1)
 
 
-def _in_full(job: DeployedJob, run: RunReport, move: TableMigration, options: RunOptions) -> RunReport:
+def _in_full(job: DeployedJob, run: RunReport, move: TableMigration) -> RunReport:
     """A run's report, with what only the stage's storage holds."""
     scripts, keys = (move.planned.scripts, move.planned.table.key_names) if move.planned else ((), ())
-    return in_full(run, job.state, job.project.storage, scripts, keys, options.dry_run)
+    return in_full(job.project, run, scripts, keys)
 
 
 # ---------------------------------------------------------------- undo and prepare

@@ -33,7 +33,8 @@ from dynamodt.dynamodb.table import NO_RESOURCE, consumers, describe, descriptio
 from dynamodt.errors import DynamodtError, file_explained, suggest
 from dynamodt.local.stage import open_stage as open_embedded
 from dynamodt.model.tables import Connection, Stage, name_in_requests
-from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.runs.context import Project
+from dynamodt.runs.options import Observer
 from dynamodt.script.read import tables
 
 # What infra/template.yaml grants to the jobs, and a run started elsewhere needs as well.
@@ -57,7 +58,7 @@ _STATE_KEY = [("pk", "HASH"), ("sk", "RANGE")]
 
 _UNKNOWN = "UnknownOperationException"  # of emulators
 
-InJob = Callable[[Stage, Sequence[str]], Sequence[Mapping[str, Any]]]  # the checks as the deployed job makes them
+InJob = Callable[[Project, Sequence[str]], Sequence[Mapping[str, Any]]]  # the checks as the deployed job makes them
 Seen = tuple[Status, str, str]  # status, what was seen, hint
 OK: Status = "ok"
 WRONG: Status = "wrong"
@@ -81,7 +82,7 @@ def doctor(
     name: str,
     folder: Path,
     named: Sequence[str],
-    recorder: ProgressRecorder,
+    observer: Observer,
     *,
     full: bool = False,
     in_job: InJob | None = None,
@@ -95,31 +96,31 @@ def doctor(
     interrupt, with the checks `more`, and a report is written to `folder`. With `in_job`, the read-only checks are also
     made in the deployed job. A failed check is a finding; so is an error that prevents a whole part.
     """
-    stage = with_names(open_embedded(load_stage(name, folder), folder, recorder.notify), folder, named)
+    stage = with_names(open_embedded(load_stage(name, folder), folder, observer.notify), folder, named)
     transforms = folder / "transforms"
     here = tables(transforms, stage.names) if transforms.is_dir() else ()
     chosen = tuple(map(stage.names.real, named)) or here
     findings = list(read_only(stage, chosen))
     if in_job is not None:
-        findings += _in_the_job(stage, chosen, in_job)
+        findings += _in_the_job(Project(stage, folder, observer=observer), chosen, in_job)
     if full:
-        findings += _contract(stage, recorder, (*CHECKS, *more))
+        findings += _contract(stage, observer, (*CHECKS, *more))
     found = tuple(finding._replace(name=_masked(finding.name), seen=_masked(finding.seen)) for finding in findings)
     return Examination(stage.name, found, str(_written(stage.name, found, folder)) if full else "")
 
 
-def _contract(stage: Stage, recorder: ProgressRecorder, checks: Sequence[Check]) -> Iterator[Finding]:
+def _contract(stage: Stage, observer: Observer, checks: Sequence[Check]) -> Iterator[Finding]:
     try:
-        with scratch(stage, recorder.notify) as found:
+        with scratch(stage, observer.notify) as found:
             yield from [*run_suite(checks, found)]
     except DynamodtError as error:
         yield Finding("scratch table", "wrong", str(error), error.hint)
 
 
-def _in_the_job(stage: Stage, names: Sequence[str], job: InJob) -> Iterator[Finding]:
+def _in_the_job(project: Project, names: Sequence[str], job: InJob) -> Iterator[Finding]:
     """The read-only checks as the job's role makes them, in the job's environment."""
     try:
-        checks = job(stage, names)
+        checks = job(project, names)
     except DynamodtError as error:
         yield Finding("job", "wrong", str(error), error.hint)
         return

@@ -33,7 +33,8 @@ from dynamodt.runs.jobs import EXPORT, moves_items
 if TYPE_CHECKING:
     from dynamodt.model.runs import Job, RunRecord
     from dynamodt.model.tables import Stage, TableSpec
-    from dynamodt.runs.options import Observer, RunOptions
+    from dynamodt.runs.context import Project
+    from dynamodt.runs.options import RunOptions
     from dynamodt.runs.plan import TablePlan
     from dynamodt.state.state import State
 
@@ -248,24 +249,22 @@ def _unpriced(why: str, table: str) -> Refused:
 # ---------------------------------------------------------------- what receives the writes
 
 
-def consumers_reported(
-    stage: Stage, planned: TablePlan, runs: Sequence[RunRecord], observer: Observer
-) -> tuple[str, ...]:
+def consumers_reported(project: Project, planned: TablePlan, runs: Sequence[RunRecord]) -> tuple[str, ...]:
     """Notify of the consumers of each new version's writes, with their estimated number; returns the sentences. A local
     stage has none."""
     begun = {(run.version, run.direction) for run in runs}
     first = [step for step in planned.steps if (step.script.sequence, planned.direction) not in begun]
-    if stage.local or not first:
+    if project.stage.local or not first:
         return ()
     tables = {table.name: table for table in (step.target or planned.table for step in first)}
-    found = {name: consumers(stage.connection, table) for name, table in tables.items()}
+    found = {name: consumers(project.stage.connection, table) for name, table in tables.items()}
     said = []
     for step in first:
         table = step.target or planned.table
         said.append(_consumers_of(table, found[table.name], step.script.sequence, planned.table.item_count))
     said = list(filter(None, said))
     for line in said:
-        observer.notify(line)
+        project.observer.notify(line)
     return tuple(said)
 
 

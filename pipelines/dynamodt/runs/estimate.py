@@ -12,17 +12,16 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.dynamodb.reads import Reads, read_estimate
 from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import STATE_TABLE, Change, Image, Insert, Stage, TableSpec
+from dynamodt.model.tables import STATE_TABLE, Change, Image, Insert, TableSpec
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.budget import read_limiter
-from dynamodt.runs.options import RunOptions
 from dynamodt.script.apply import item_rows, row_image
 from dynamodt.script.attempt import Attempt, effect
 from dynamodt.script.codec import image_bytes
@@ -31,6 +30,9 @@ from dynamodt.script.load import error_text
 from dynamodt.script.rehearse import Rehearsal
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import JOURNAL, object_key
+
+if TYPE_CHECKING:
+    from dynamodt.runs.context import Project
 
 _Z = 1.96  # of a 95 % interval
 _A_MOMENT = 1_700_000_000_000_000  # microseconds since 1970, as long as any
@@ -282,18 +284,13 @@ class Sample:
 
 
 def sampled(
-    stage: Stage,
-    table: TableSpec,
-    number: int,
-    options: RunOptions,
-    consistent: bool = False,
-    dice: random.Random | None = None,
+    project: Project, table: TableSpec, number: int, consistent: bool = False, dice: random.Random | None = None
 ) -> Sample:
     """At most `number` items of the table, read within the budget for reads. Raises ServiceError."""
     dice = dice or random.Random()
     each = read_estimate(table, consistent)
-    limiter = read_limiter(stage, table.read_units, options)
-    wire = shared_wire(stage.connection.of_table(table.name))
+    limiter = read_limiter(project.stage, table.read_units, project.options)
+    wire = shared_wire(project.stage.connection.of_table(table.name))
     reads = Reads(wire, table, rate_queue=limiter, units=lambda items: items * each)
     units = 0.0
     if 0 < table.item_count <= number:  # by a count that may be old: as a whole it takes the fewest units

@@ -247,7 +247,7 @@ def _phases(
 ) -> tuple[list[Job], list[Job]]:
     """The version's own phases, and those that replay the dead letters of earlier attempts."""
     source, record = found.source if found else None, recorder.record
-    main = jobs(context.stage, planned, step, context.options, record, context.token, source)
+    main = jobs(context, planned, step, record, source)
     main = without_left(context, record, main)
     main = [replace(job, governed=is_governed(context, job), fences=context.fences) for job in main]
     later = begun_catch_up_phases(record, main)

@@ -119,7 +119,7 @@ def _forecast(project: Project, name: str, to: int | None, number: int) -> Table
         raise migration.error
     planned = migration.planned or pending_steps(project, name, to, migration.applied)
     table = planned.table
-    sample = sampled(stage, table, number, options) if planned.steps else Sample((), False)
+    sample = sampled(project, table, number) if planned.steps else Sample((), False)
     items = len(sample.images) if sample.whole else table.item_count
     prices = prices_of(stage, [table, *(step.target for step in planned.steps if step.target)])
     glue = deploy_settings_of(stage.name, project.folder) if options.runner == GLUE else None

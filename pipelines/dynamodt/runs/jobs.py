@@ -24,12 +24,12 @@ from dynamodt.model.runs import (
     ScanSource,
     Script,
 )
-from dynamodt.model.tables import Direction, Stage
+from dynamodt.model.tables import Direction
 from dynamodt.state.runs import ITEMS, incremental_run, retry_run
 
 if TYPE_CHECKING:
+    from dynamodt.runs.context import RunContext
     from dynamodt.runs.exports import SourceExport
-    from dynamodt.runs.options import RunOptions
     from dynamodt.runs.plan import Step, TablePlan
 
 SCAN, EXPORT = "scan", "export"  # sources of a version's items
@@ -50,19 +50,14 @@ def moves_items(script: Script, direction: Direction) -> bool:
 
 
 def jobs(
-    stage: Stage,
-    planned: TablePlan,
-    step: Step,
-    options: RunOptions,
-    record: RunRecord,
-    token: int,
-    export: ExportSource | None = None,
+    context: RunContext, planned: TablePlan, step: Step, record: RunRecord, export: ExportSource | None = None
 ) -> list[Job]:
     """The one or two phases of a version. `up` transforms the existing items first and then inserts the version's own
     rows, `down` the reverse, so that a version never transforms its own rows."""
+    options = context.options
     scan = Job(
         run=record.run,
-        stage=stage,
+        stage=context.stage,
         table=planned.table,
         script=step.script,
         direction=planned.direction,
@@ -72,7 +67,7 @@ def jobs(
         consistent=planned.needs_consistent_read,
         dry_run=options.dry_run,
         max_errors=options.max_errors + (record.accepted_items if options.dry_run else 0),
-        attempt=token,
+        attempt=context.token,
         journal=record.journal,
     )
     rows = RowsSource(record.began.get(ITEMS, ""), step.applied_by)

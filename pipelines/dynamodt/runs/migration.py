@@ -113,7 +113,7 @@ class TableMigration:
         if planned.steps:
             refuse_unsafe(stage, planned, options)
             _check_partly_restored(planned, runs, options)
-            self.notices += () if quiet else consumers_reported(stage, planned, runs, project.observer)
+            self.notices += () if quiet else consumers_reported(project, planned, runs)
         else:
             check_nothing_half_done(state, table, planned.gone)
 
