@@ -25,7 +25,7 @@ from dynamodt.pipeline.spark import jar
 from tests.waiting import HANG_SECONDS, until
 
 # For what depends on the control plane more than on the service: the second emulator belongs to make test-chaos.
-one_judge_is_quick = pytest.mark.endpoints("ministack", chaos=("dynamodb-local",))
+dynamodb_local_in_chaos = pytest.mark.endpoints("ministack", chaos=("dynamodb-local",))
 DYNAMODB_LOCAL_JARS = Path(__file__).parent / "service" / "dynamodb-local" / "libs"
 
 

@@ -74,6 +74,7 @@ def test_a_deploy_migrates_the_tables_of_the_service(shop: Service) -> None:
     assert f"Nothing to do: {BOTH} is at version 1" in shop.ok("deploy")
 
 
+@pytest.mark.chaos
 def test_a_broken_transformation_fails_the_deploy_and_a_mended_one_goes_on(shop: Service) -> None:
     shop.script(FOLDER, 2, "initial_letter", BROKEN)
     failed = shop.sls("deploy")

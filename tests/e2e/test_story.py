@@ -7,7 +7,11 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.project import Done, Project
+
+pytestmark = pytest.mark.chaos  # half a minute
 
 SPLIT = '''\
 """Split name into first_name and last_name."""

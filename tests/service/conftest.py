@@ -49,7 +49,7 @@ def make_table(endpoint: Endpoint) -> Iterator[MakeTable]:
         endpoint.client.create_table(
             TableName=name,
             KeySchema=[{"AttributeName": k, "KeyType": role} for k, role in zip(key, ("HASH", "RANGE"), strict=False)],
-            AttributeDefinitions=[{"AttributeName": k, "AttributeType": dead_letter} for k, dead_letter in key.items()],
+            AttributeDefinitions=[{"AttributeName": k, "AttributeType": kind} for k, kind in key.items()],
             BillingMode="PAY_PER_REQUEST",
         )
         made.append(name)

@@ -22,11 +22,11 @@ from dynamodt.runs.options import RunOptions
 from dynamodt.script.read import read_versions
 from dynamodt.state.rows import Rows
 from dynamodt.state.state import State
-from tests.emulators import Endpoint, one_judge_is_quick
+from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 
-pytestmark = one_judge_is_quick
+pytestmark = dynamodb_local_in_chaos
 
 ADD = 'def transform_up(item):\n    return {{**item, "v{0}": item.get("v{0}", 0) + 1}}\n'
 ITEMS: list[Item] = [{"pk": f"u{number}", "sk": "profile", "v1": 1, "v2": 1} for number in range(30)]

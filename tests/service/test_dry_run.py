@@ -9,7 +9,7 @@ import pytest
 from dynamodt.errors import Refused
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TableReport
-from tests.emulators import one_judge_is_quick
+from tests.emulators import dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 
@@ -68,7 +68,7 @@ def table(bench: Bench, make_table: MakeTable) -> str:
     return table
 
 
-@one_judge_is_quick
+@dynamodb_local_in_chaos
 def test_its_counts_and_dead_letters_are_those_of_the_run(bench: Bench, table: str) -> None:
     bench.tables.put(table, {"id": 5, "n": 5, "rate": 3}, {"id": 40, "n": 40, "rate": 3})
     bench.prepare(table, 4)
@@ -92,7 +92,7 @@ def test_a_refused_move_costs_what_it_costs_the_run(bench: Bench, make_table: Ma
     assert spent(foreseen) == spent(report) == [4.0 * 4]
 
 
-@one_judge_is_quick
+@dynamodb_local_in_chaos
 def test_what_the_command_itself_would_be_refused_is_foretold(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.script(table, ITEMS + "def transform_down(item): return item", 1)
@@ -105,7 +105,7 @@ def test_what_the_command_itself_would_be_refused_is_foretold(bench: Bench, make
     assert foreseen.error is None and str(foreseen.refusal) == str(refused.error) and "left half done" in str(refused)
 
 
-@one_judge_is_quick
+@dynamodb_local_in_chaos
 def test_the_way_down_is_rehearsed_as_a_whole(bench: Bench, table: str) -> None:
     bench.tables.put(table, {"id": 5, "n": 5, "rate": 3}, {"id": 40, "n": 40, "rate": 3})
     bench.prepare(table, 4)
@@ -118,7 +118,7 @@ def test_the_way_down_is_rehearsed_as_a_whole(bench: Bench, table: str) -> None:
     assert [one.changed for one in counts(foreseen)] == [one.changed for one in counts(report)] == [28, 28, 28]
 
 
-@one_judge_is_quick
+@dynamodb_local_in_chaos
 def test_a_table_meets_what_the_tables_before_it_would_insert(bench: Bench, make_table: MakeTable) -> None:
     """By way of a table in between, by `items()`, onto a taken key, and twice onto one key; a table that has failed
     leaves a notice."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulators import Endpoint, one_judge_is_quick
+from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.migrate_once import MOMENTS
 from tests.service.conftest import MakeTable
 from tests.service.kills import COUNTS, KILLS, SEED, Writer, attempt, check, fill
@@ -31,7 +31,7 @@ SOON = 12 if KILLS < 20 else 4  # where it is killed often, each attempt must le
 AT_THE_END = ("history", 2)  # when everything is written, and before it is recorded
 
 
-@one_judge_is_quick
+@dynamodb_local_in_chaos
 @pytest.mark.scaled
 def test_killed_at_any_moment_every_item_is_moved_exactly_once(
     endpoint: Endpoint, make_table: MakeTable, tmp_path: Path

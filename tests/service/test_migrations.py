@@ -21,11 +21,11 @@ from dynamodt.runs import execute
 from dynamodt.runs.history import applied_by, first_record
 from dynamodt.runs.jobs import new_run
 from dynamodt.state.state import State
-from tests.emulators import one_judge_is_quick
+from tests.emulators import dynamodb_local_in_chaos
 from tests.service.bench import SPLIT, Bench
 from tests.service.conftest import MakeTable
 
-pytestmark = one_judge_is_quick
+pytestmark = dynamodb_local_in_chaos
 
 CLEAN_UP = """
 from dynamodt import without

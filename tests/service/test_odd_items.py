@@ -16,9 +16,11 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.tables import Guard, Item, Remove
 from dynamodt.script.codec import encode
 from dynamodt.script.diff import change, key_of
-from tests.emulators import Endpoint
+from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
+
+pytestmark = dynamodb_local_in_chaos
 
 NAMES = [
     'a "quote"',
@@ -369,6 +371,7 @@ def test_a_wide_item_that_no_transaction_can_guard_is_a_dead_letter(bench: Bench
     bench.tables.put(table, narrow, broad)
     script = """
 from dynamodt import Put
+
 IDEMPOTENT = True
 def transform_up(item):
     if item["id"] not in "12":

@@ -19,11 +19,11 @@ from dynamodt.runs.budget import alarm_states
 from dynamodt.runs.control import control_run
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
-from tests.emulators import Endpoint, one_judge_is_quick
+from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 
-pytestmark = one_judge_is_quick
+pytestmark = dynamodb_local_in_chaos
 
 TOUCH = 'def transform_up(item):\n    return {**item, "seen": True}\n'
 IDEMPOTENT = "IDEMPOTENT = True\n" + TOUCH

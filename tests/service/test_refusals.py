@@ -22,12 +22,12 @@ from dynamodt.model.tables import Connection, Item, StorageSpec
 from dynamodt.runs.lock import held
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
-from tests.emulators import Endpoint, one_judge_is_quick
+from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 from tests.service.proxy import Proxy
 
-pytestmark = one_judge_is_quick
+pytestmark = dynamodb_local_in_chaos
 
 TOUCH = 'def transform_up(item):\n    return {**item, "seen": True}\n'
 PREPARED = """

@@ -15,9 +15,12 @@ from dynamodt.runs.lock import held
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
+from tests.emulators import dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 from tests.service.undoing import undo
+
+pytestmark = dynamodb_local_in_chaos  # it is about our own rows
 
 UP = "def transform_up(item):\n    return {**item, 'n': item['n'] + 1}\n"
 DOWN = "def transform_down(item):\n    return {**item, 'n': item['n'] - 1}\n"

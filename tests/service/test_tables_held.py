@@ -14,8 +14,11 @@ from dynamodt.runs.control import control_run
 from dynamodt.runs.lock import held
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
+from tests.emulators import dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
+
+pytestmark = dynamodb_local_in_chaos  # it is about our own rows
 
 
 @pytest.fixture

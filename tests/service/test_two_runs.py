@@ -15,7 +15,7 @@ from dynamodt.runs.control import control_run
 from dynamodt.runs.lock import held_all
 from dynamodt.state.state import State
 from tests import programs
-from tests.emulators import Endpoint, one_judge_is_quick
+from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 from tests.service.held_run import ITEMS, hold, wait_until_changed
@@ -40,7 +40,7 @@ def unlock(stage: Stage, table: str) -> None:
     until(unlocked, "a suspended process gives no more signs of life")
 
 
-@one_judge_is_quick
+@dynamodb_local_in_chaos
 def test_a_second_run_is_refused_and_a_suspended_one_writes_no_more(
     endpoint: Endpoint, make_table: MakeTable, tmp_path: Path
 ) -> None:

@@ -21,13 +21,13 @@ from dynamodt.rate import Backoff
 from dynamodt.runs.lock import held
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
-from tests.emulators import Endpoint, one_judge_is_quick
+from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 from tests.service.kills import attempt
 from tests.service.undoing import DOUBLE, FRAIL, last, numbered, undo
 
-pytestmark = one_judge_is_quick
+pytestmark = dynamodb_local_in_chaos
 
 HALVE = """
 from dynamodt import without

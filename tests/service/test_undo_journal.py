@@ -12,12 +12,12 @@ from dynamodt import api as operations
 from dynamodt.errors import Refused, RunFailed
 from dynamodt.model.pages import Counts
 from dynamodt.state.object_keys import JOURNAL, object_key
-from tests.emulators import one_judge_is_quick
+from tests.emulators import dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 from tests.service.undoing import DOUBLE, FRAIL, last, numbered, undo
 
-pytestmark = one_judge_is_quick
+pytestmark = dynamodb_local_in_chaos
 
 
 def parts(bench: Bench, table: str) -> list[Path]:

@@ -26,7 +26,7 @@ from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode
 from dynamodt.script.diff import change, insert, key_of
-from tests.emulators import Endpoint, one_judge_is_quick
+from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 from tests.service.proxy import SLOW_SECONDS, Proxy
@@ -440,7 +440,7 @@ def test_a_run_whose_own_records_have_a_bad_line(bad_line: Bench, proxy: Proxy, 
 FAULTS = int(os.environ.get("DYNAMODT_FAULTS", "40"))  # `make test-chaos` injects many more
 
 
-@one_judge_is_quick
+@dynamodb_local_in_chaos
 @pytest.mark.scaled
 @pytest.mark.parametrize("seed", [int(os.environ.get("DYNAMODT_SEED", "7"))])
 def test_a_run_over_a_line_where_anything_may_happen(
