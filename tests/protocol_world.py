@@ -56,6 +56,7 @@ from dynamodt import Delete, Put
 
 sequence = 1
 KINDS = {kinds!r}
+CORRECTED = {corrected}
 
 def transform_up(item):
     number = int(item["id"])
@@ -65,9 +66,10 @@ def transform_up(item):
         "update": lambda: new,
         "same": lambda: item,
         "delete": lambda: Delete(),
-        "move": lambda: {{**new, "id": number + 10}},
+        "move": lambda: {{**new, "id": number + 10 + CORRECTED}},
         "freed": lambda: {{**new, "id": number - 1}},
-        "fan": lambda: [new, beside(20)],
+        "meets": lambda: {{**new, "id": number + 9}},
+        "fan": lambda: [new, beside(20 + CORRECTED)],
         "lone": lambda: [item, beside(30)],
     }}[KINDS[number % len(KINDS)]]()
 """
@@ -96,6 +98,7 @@ class Scene:
     gone: bool = False  # A is, once B has begun: it stalls no longer than that
     undo: str = ""  # "once"; "crash": it dies anywhere, and another goes on
     then: str = ""  # "retry" or "window": a later phase of the run
+    corrected: bool = False  # the script of that phase, which writes under another key
     export: bool = True
     splits: int = 1  # of two, the item at the key 0 is in the one that A takes, that at 1 in the other one
 
@@ -110,6 +113,7 @@ class Scene:
             f"dead-{self.dead}" * bool(self.dead),
             "gone" * self.gone,
             self.then,
+            "corrected" * self.corrected,
             f"undo-{self.undo}" * bool(self.undo),
             "scan" * (not self.export),
             "two-splits" * (self.splits > 1),
@@ -119,8 +123,10 @@ class Scene:
 
 @lru_cache
 def script_of(folder: Path, scene: Scene) -> Script:
-    text = TARGET if scene.kinds == ("target",) else SCRIPT.format(kinds=scene.kinds)
-    path = folder / "-".join((*scene.kinds, "stamped" * scene.stamp)) / "things" / "v1_add.py"
+    """The script of a scene, or with `corrected` the one of its later phase."""
+    text = TARGET if scene.kinds == ("target",) else SCRIPT.format(kinds=scene.kinds, corrected=int(scene.corrected))
+    name = "-".join((*scene.kinds, "stamped" * scene.stamp, "corrected" * scene.corrected))
+    path = folder / name / "things" / "v1_add.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(STAMP * scene.stamp + text)
     return read_script(path, folder)
@@ -271,10 +277,11 @@ class SteppedResources(FakeResources):
 
 
 class World:
-    """One table, one unit, and the actors of a scene. What must hold is in `check`."""
+    """One table, and the actors of a scene. What must hold is in `check`."""
 
-    def __init__(self, scene: Scene, script: Script, objects: FakeObjects | None, source: ExportSource | None) -> None:
-        self.scene, self.script = scene, script
+    def __init__(self, scene: Scene, folder: Path, objects: FakeObjects | None, source: ExportSource | None) -> None:
+        self.scene, script = scene, script_of(folder, replace(scene, corrected=False))
+        self.corrected = script_of(folder, scene)
         self.dynamodb = SteppedDynamoDB(SPEC, page=scene.page, keys={"others": SPEC.key_names})
         self.rows, self.storage = SteppedRows(), SteppedStorage()
         self.dynamodb.world = self.rows.world = self
@@ -355,7 +362,7 @@ class World:
             objects, source = window_of(self.dynamodb.items)
             self.objects = objects
             self.later = replace(self.job, run="run/incremental1", source=source)
-        self.later = replace(self.later, earlier=("run",))
+        self.later = replace(self.later, earlier=("run",), script=self.corrected)
         self._own("R", migrate, self.later, 2)
 
     def _take_back(self, name: str, token: int) -> None:

@@ -13,6 +13,7 @@ from dynamodt.dynamodb.wire import Refusal
 from dynamodt.model.pages import Counts
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.pipeline.restoration import DELETED, UNCONFIRMED
 from dynamodt.script.codec import decode
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
@@ -112,6 +113,53 @@ def test_a_key_is_a_number_however_it_is_written(bench: Bench, text: str, after:
     for number, one in enumerate((again, job), 8):
         undone(bench, replace(one, attempt=number))
     assert by_id(bench) == {1: 1, 2: 1}
+
+
+SHIFT = """
+def transform_up(item):
+    return {**item, "n": item["n"] * 10, "id": item["id"] - (item["id"] == 2)}
+"""
+
+
+def test_an_item_that_was_moved_to_the_key_of_an_updated_one_is_not_taken_for_it(bench: Bench) -> None:
+    """The application deletes the updated item in between. Its undo, whichever comes first, leaves the other one."""
+    exporter = Exporter(bench)
+    bench.dynamodb.put({"id": 1, "n": 1, "note": "one"}, {"id": 2, "n": 1, "note": "two"})
+    job = replace(exporter.job(exporter.export(), SHIFT), max_errors=9)
+    assert bench.execute(job) == Counts(read=2, changed=1, dead=1)
+    bench.dynamodb.delete({"id": 1})
+    again, _ = retried(bench, job)
+    assert bench.items() == [{"id": 1, "n": 10, "note": "two"}]
+    assert undone(bench, replace(job, attempt=8)) == Counts(read=1, vanished=1)
+    assert bench.items() == [{"id": 1, "n": 10, "note": "two"}] and left(bench, job)[1].why == DELETED
+    undone(bench, replace(again, attempt=9))
+    assert bench.items() == [{"id": 2, "n": 1, "note": "two"}]
+
+
+FILLED = """
+from dynamodt import Delete
+
+IDEMPOTENT = True
+
+def transform_up(item):
+    if "moved" in item:
+        return item
+    if item["id"] == 1:
+        return Delete()
+    return {**item, "id": item["id"] - (item["id"] == 2), "moved": True}
+"""
+
+
+def test_a_deletion_whose_key_the_run_has_filled_is_reported_by_the_undo(bench: Bench) -> None:
+    """An idempotent script with a journal: the process dies before the page's end, and the next one finds another item
+    of the run at the key, which the script leaves alone."""
+    bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 2}, {"id": 3, "n": 3})
+    job = bench.job(FILLED, splits=1, journal=True, writers=1)
+    bench.leave(job, 2)
+    job = replace(job, attempt=2)
+    assert bench.execute(job) == Counts(read=3, changed=3) and by_id(bench) == {1: 2, 3: 3}
+    undone(bench, job)
+    assert by_id(bench) == {2: 2, 3: 3} and left(bench, job)[1].why == UNCONFIRMED
 
 
 def test_what_cannot_go_back_stays_where_it_was_moved(make_bench: MakeBench) -> None:

@@ -26,7 +26,7 @@ from tests.fake_objects import FakeObjects
 from tests.fakes import FakeDynamoDB
 from tests.inline import without_signatures, without_threads
 from tests.protocol_exports import ARN, SPEC, exported
-from tests.protocol_world import Scene, World, items_of, script_of
+from tests.protocol_world import Scene, World, items_of
 
 S = Scene
 QUICK = [
@@ -99,6 +99,12 @@ THOROUGH = [
         for kind in ("update", "delete", "target", "lone")
         for rows, fault in ((False, "late"), (False, "reset"), (False, "twice"), (True, "late"), (True, "reset"))
     ),
+    S(("update", "freed"), page=2, act="delete", gone=True, undo="once"),
+    *(S((kind, "freed"), gone=True, splits=2, undo="once") for kind in ("delete", "move")),
+    S(("move", "meets"), gone=True, splits=2, undo="once"),
+    *(S(("delete", "freed"), act=act, gone=True, splits=2) for act in ("note", "add", "delete")),
+    *(S(("delete", "freed"), fault=fault, gone=True, splits=2) for fault in ("reset", "late")),
+    *(S((kind,), act="takes", fault="twice", then="retry", corrected=True, undo="once") for kind in ("fan", "move")),
     S(("move",), fault="twice", undo="crash"),
     S(("move",), fault="late", rows=True, undo="crash"),
     S(("update",), act="note", fault="late", undo="crash", export=False),
@@ -192,9 +198,8 @@ def scripts(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 
 
 def explored(folder: Path, scene: Scene) -> Explored:
-    script = script_of(folder, scene)
     objects, source = exported_items(len(scene.kinds), scene.splits) if scene.export else (None, None)
-    return explore(lambda: World(scene, script, objects, source))
+    return explore(lambda: World(scene, folder, objects, source))
 
 
 @pytest.mark.parametrize("scene", [*QUICK, *(pytest.param(s, marks=pytest.mark.chaos) for s in THOROUGH)], ids=str)

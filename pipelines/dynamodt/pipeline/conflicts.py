@@ -100,7 +100,7 @@ def judge_refusal(
     applies::
 
         a doubt is shown as written, or a transaction    done: changed
-        the source is gone, after a deletion was sent    changed, unconfirmed
+        the source is gone, after a deletion was sent    changed, unconfirmed; the run may have filled its key
         the source is gone                               vanished
         the last doubt is unclear                        a dead letter of step "doubt"
         an insertion beside a source that is as read     an item or a row has its key: see `without_taken_keys`
@@ -114,8 +114,10 @@ def judge_refusal(
     now = current.source(change.key, known)
     if "written" in shows or any(has_own_row(one, current) for one in transactions):
         return Resolved("changed")
+    if "gone" in shows:
+        return Resolved("changed", unconfirmed=True)
     if now is None:
-        return Resolved("changed", unconfirmed=True) if "gone" in shows else Resolved("vanished")
+        return Resolved("vanished")
     if shows and shows[-1] == "unclear":
         return Unclear(now)
     if isinstance(change, Atomic) and same_image(now, change.read):
@@ -130,7 +132,7 @@ def evidence_of(doubt: Change, current: Current, known: Image | None = None, sta
     if isinstance(doubt, Atomic):
         return _evidence_of_transaction(doubt, now, current)
     if isinstance(doubt, Remove):
-        return "gone" if now is None else "unwritten"
+        return _evidence_of_deletion(doubt, now, current)
     assert isinstance(doubt, Update)
     return "unwritten" if now is None else _evidence_of_update(doubt, now, stamp)
 
@@ -154,6 +156,15 @@ def inserted_rows_of(change: Change, inserted: dict[str, InsertedRow]) -> list[I
 def inserts_of(changes: Sequence[Change]) -> list[Insert]:
     """Their insertions."""
     return [part for change in changes for part in parts_of(change) if isinstance(part, Insert)]
+
+
+def _evidence_of_deletion(doubt: Remove, now: Image | None, current: Current) -> Evidence:
+    """An item that the run has inserted needed a free key: the one that was read is gone, unless it was that item
+    itself, as the application has changed it."""
+    row = current.inserted.get(key_text(doubt.key))
+    if now is None or (row is not None and row.item == image_digest(now) and not same_image(now, doubt.read)):
+        return "gone"
+    return "unwritten" if row is None or same_image(now, doubt.read) else "unclear"
 
 
 def _evidence_of_update(update: Update, now: Image, stamp: str | None) -> Evidence:

@@ -45,14 +45,15 @@ class InsertedItems:
 @dataclass(eq=False)
 class Lookups:
     """Reads what `pipeline.conflicts` judges by. `sources` reads the table that is transformed, `placed` the one that
-    is inserted into, if it is another. `meets`: an item that the run has inserted is no source. `phase`: the one that
-    writes."""
+    is inserted into, if it is another. `meets`: an item that the run has inserted is no source. `asks`: it is one, and
+    tells that the item at its key before is gone. `phase`: the one that writes."""
 
     sources: Reads
     placed: Reads | None = None
     inserted: InsertedItems | None = None
     _: KW_ONLY
     meets: bool = False
+    asks: bool = False
     phase: str = ""
 
     def current(self, sources: Iterable[Image], places: Iterable[Image], known: Collection[Image] = ()) -> Current:
@@ -65,7 +66,7 @@ class Lookups:
         else:
             there, placed = self.sources.items(wanted), self.placed.items(places)
             rcu = there.rcu + placed.rcu
-        asked = [*places, *wanted, *known] if self.meets else places
+        asked = [*places, *wanted, *known] if self.meets or self.asks else places
         # The rows last: by then each insertion that the items show has its row, even if both were written late.
         inserted = self.inserted.of(asked) if self.inserted is not None and asked else {}
         return Current(there.items, placed.items, inserted, self.meets, rcu, self.phase)
@@ -82,7 +83,9 @@ def lookups(
     """The lookups of a job's writer."""
     sources = Reads(wire, job.table, rate_queue=rate_queue, sleep=sleep)
     placed = None if job.target is None else Reads(wire, job.target, rate_queue=rate_queue, sleep=sleep)
-    return Lookups(sources, placed, inserted_items(wire, job, sleep), meets=job.meets_insertions, phase=job.run)
+    asks = job.journals and job.script.idempotent and placed is None and not job.table.lacks_transactions
+    inserted = inserted_items(wire, job, sleep)
+    return Lookups(sources, placed, inserted, meets=job.meets_insertions, asks=asks, phase=job.run)
 
 
 def inserted_items(wire: Wire, job: Job, sleep: Callable[[float], None] = time.sleep) -> InsertedItems:

@@ -78,14 +78,24 @@ def _was_open(record: Journaled, following: Journaled) -> bool:
 def _of_moved(
     table: TableSpec, likely: Sequence[Journaled], inserts: Sequence[Insert], now: Image | None
 ) -> Restoration:
-    """The run has moved the item to another key, and another item to this one. (If it has changed the item in place
-    instead, this key was taken, and nothing was inserted.)"""
+    """The run has moved the item to another key, and another item to this one; or it has changed the item, which the
+    application has deleted before the other one came here."""
     last = likely[0]
-    if not isinstance(last, Remove) or now is None or same_image(now, last.read):
+    if now is None or (isinstance(last, Remove) and same_image(now, last.read)):
         return restoration(table, list(reversed(likely)), now)
+    if not isinstance(last, Remove):
+        return _of_inserted(inserts, now)
     if not any(same_image(now, record.item) for record in inserts):
         return Restoration(None, _differing(last.read, now), CHANGED)
     return Restoration(_update(last.key, now, {name: last.read.get(name) for name in _differing(last.read, now)}))
+
+
+def is_unlike(records: Sequence[Journaled], now: Image | None) -> bool:
+    """Whether a run has only updated an item, and what is there now equals neither what it was nor what it became: the
+    application has changed it; or has deleted it, and the run has moved another item to its key."""
+    updates = [record for record in records if isinstance(record, Update)]
+    known = (image for update in updates for image in (update.read, patched(update)))
+    return now is not None and len(updates) == len(records) and not any(same_image(now, image) for image in known)
 
 
 def _of_absent(table: TableSpec, likely: Sequence[Journaled]) -> Restoration:

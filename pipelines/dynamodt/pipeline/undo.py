@@ -39,7 +39,16 @@ from dynamodt.pipeline.outcomes import (
 )
 from dynamodt.pipeline.ownership import ReadPages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
-from dynamodt.pipeline.restoration import CHANGED, DELETED, STAYS, TAKEN, UNCONFIRMED, Restoration, restoration
+from dynamodt.pipeline.restoration import (
+    CHANGED,
+    DELETED,
+    STAYS,
+    TAKEN,
+    UNCONFIRMED,
+    Restoration,
+    is_unlike,
+    restoration,
+)
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.script.codec import image_digest, key_text
@@ -50,8 +59,7 @@ from dynamodt.state.object_keys import (
     attempt_of,
     committed_notes,
     committed_parts,
-    counts,
-    due,
+    expected_parts,
     is_note,
     journal_prefix,
     object_key,
@@ -105,18 +113,6 @@ def journal_pages(
         yield JournalPage(page, of_page, notes, expected_parts(number, undone, kept) if undone else 0)
     if len(numbers) <= claim.page:
         yield JournalPage(Page(claim, claim.page + 1, [], last=True), (), ())
-
-
-def expected_parts(number: int, undone: Claim, names: Sequence[str]) -> int:
-    """How many parts a page has: those that its intent names, or one if it has no note. 0: as its last note says; below
-    0: not known, since a note of the split is missing."""
-    if undone.intent is not None and undone.intent.page == number:
-        return len(undone.intent.parts)
-    notes = [name for name in names if is_note(name) and counts(name, undone)]
-    noted = any(part_of(name).page == number for name in notes)
-    if noted:
-        return 0
-    return 1 if len(notes) == due(undone).notes else -1
 
 
 def is_complete(page: JournalPage, journal: Journal) -> bool:
@@ -385,11 +381,12 @@ class PageItems:
         current = self._reads.items(list(keys.values()))
         self.rcu += current.rcu
         found = {text: self._restoration(text, current.items) for text in texts}
-        taken = {text: keys[text] for text, one in found.items() if one.why == TAKEN}
-        own = self._inserted.of(list(taken.values())) if taken and self._inserted is not None else {}
+        others = {text for text in texts if is_unlike(self._records[text], current.items.get(text))}
+        asked = [keys[text] for text, one in found.items() if one.why == TAKEN or text in others]
+        own = self._inserted.of(asked) if asked and self._inserted is not None else {}
         for text, row in own.items():
             if row.item == image_digest(current.items[text]):
-                found[text] = found[text]._replace(why=WAITS)
+                found[text] = Restoration(None, (), DELETED if text in others else WAITS)
         return found
 
     def _restoration(self, text: str, current: dict[str, Image]) -> Restoration:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.model.pages import Claim, JournalCount
@@ -269,3 +269,15 @@ def _of_intent_writer(name: str, claim: Claim) -> bool:
     part = part_of(name)
     intended = [period.parts[0] for period in claim.periods if period.parts and period.after == part.page - 1]
     return comes_before_intent(name) and any(part_of(first).fencing_token == part.fencing_token for first in intended)
+
+
+def expected_parts(number: int, undone: Claim, names: Sequence[str]) -> int:
+    """How many parts a page has: those that its intent names, or one if it has no note. 0: as its last note says; below
+    0: not known, since a note of the split is missing."""
+    if undone.intent is not None and undone.intent.page == number:
+        return len(undone.intent.parts)
+    notes = [name for name in names if is_note(name) and counts(name, undone)]
+    noted = any(part_of(name).page == number for name in notes)
+    if noted:
+        return 0
+    return 1 if len(notes) == due(undone).notes else -1
