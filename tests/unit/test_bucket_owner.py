@@ -69,14 +69,14 @@ class Raw(io.BytesIO):
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     """Of every client of S3 that is made in the test; its account is OURS."""
-    sent, made = Sent(), clients._made
+    sent, made = Sent(), clients._make_client
 
     def answered(connection: Connection, service: str, config: Any) -> Any:
         found = made(connection, service, config)
         found.meta.events.register_first("before-send.s3", sent)
         return found
 
-    monkeypatch.setattr(clients, "_made", answered)
+    monkeypatch.setattr(clients, "_make_client", answered)
     for module in (clients, exports, requests, buckets):
         monkeypatch.setattr(module, "account_id", lambda connection: OURS)
     return sent

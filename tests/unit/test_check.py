@@ -19,7 +19,7 @@ from rich.console import Console
 from dynamodt.checks import other_process as another
 from dynamodt.checks import subject, variants
 from dynamodt.checks.check import of_file
-from dynamodt.checks.examples import Replacer, shrunk
+from dynamodt.checks.examples import Replacer, smallest_item
 from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
 from dynamodt.checks.other_process import Elsewhere
 from dynamodt.checks.version import Asked, VersionTrial
@@ -329,7 +329,7 @@ def test_the_smallest_item_keeps_the_key_and_what_shows_the_fault() -> None:
         inner = one.get("m", {}).get("M", {}).get("x", {}).get("L", [])
         return any("!" in value.get("S", "") for value in inner)
 
-    assert shrunk(image, ("id",), shows) == {"id": {"S": "u1"}, "m": {"M": {"x": {"L": [{"S": "!"}]}}}}
+    assert smallest_item(image, ("id",), shows) == {"id": {"S": "u1"}, "m": {"M": {"x": {"L": [{"S": "!"}]}}}}
 
 
 def test_replaced_items_have_the_shapes_of_the_others_and_none_of_their_data() -> None:

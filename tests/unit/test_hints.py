@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from dynamodt.cli.app import app
-from dynamodt.cli.plugin import of_plugin, with_plugin
+from dynamodt.cli.plugin import plugin_command, with_plugin
 from dynamodt.cli.request import Request, check, next_steps, with_stage
 from dynamodt.config.stage import load_stage
 from dynamodt.errors import RunFailed, UsageError, suggest
@@ -117,8 +117,8 @@ IN_A_SERVICE = {"DYNAMODT_SERVICE": SERVICE, "AWS_REGION": "eu-west-1"}
     ],
 )
 def test_in_a_service_a_command_is_the_plugins(words: list[str], typed: str) -> None:
-    assert of_plugin(words, IN_A_SERVICE) == typed
-    assert of_plugin(words, {}) == ""
+    assert plugin_command(words, IN_A_SERVICE) == typed
+    assert plugin_command(words, {}) == ""
 
 
 def test_in_a_service_a_hint_has_what_other_commands_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

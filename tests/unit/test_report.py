@@ -18,7 +18,7 @@ from rich.console import Console
 from dynamodt.cli import json_output, report, short_reports
 from dynamodt.cli.progress import BarDisplay, LineDisplay, display, timed_lines
 from dynamodt.cli.request import Request, after_preparation, next_steps, program, with_stage
-from dynamodt.cli.result import each_once, with_way_on
+from dynamodt.cli.result import with_retry_hint, without_duplicates
 from dynamodt.cli.short_reports import print_runs
 from dynamodt.errors import DynamodtError, Refused, ServiceError, as_hint, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units
@@ -494,7 +494,7 @@ def test_every_command_of_status_and_history_works_in_a_service_without_dynamodt
     text = shown(lambda console: short_reports.print_history(console, {"users": runs}, "dev", {"users": "new"}))
     assert text.count(f"dynamodt undo --stage dev 01RUN {needs}") == 2 and text.count(needs) == 3
     asked = Request("up", "dev", ("users",), options=RunOptions(max_wcu=5))
-    hint = with_way_on(asked, ServiceError("lost", hint="wait")).hint  # type: ignore[union-attr, attr-defined]
+    hint = with_retry_hint(asked, ServiceError("lost", hint="wait")).hint  # type: ignore[union-attr, attr-defined]
     assert f"dynamodt up --table users --stage dev --max-wcu 5 {needs}" in hint
 
 
@@ -690,4 +690,4 @@ def test_several_tables_have_one_block_of_next_steps_which_forty_columns_hold() 
 def test_an_error_of_several_tables_is_printed_once() -> None:
     one, same = (DynamodtError("no such bucket", where="s3://b", hint="make it") for _ in range(2))
     other = DynamodtError("no such bucket", where="s3://c", hint="make it")
-    assert each_once([one, same, other, one]) == [one, other]
+    assert without_duplicates([one, same, other, one]) == [one, other]

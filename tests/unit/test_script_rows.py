@@ -14,7 +14,7 @@ from dynamodt.model.tables import Connection, Direction, IndexKey, KeyAttribute,
 from dynamodt.pipeline.read import row_pages
 from dynamodt.runs import plan
 from dynamodt.runs.context import Project
-from dynamodt.script.apply import check_same_rows, checked_rows, item_rows
+from dynamodt.script.apply import check_rows, check_same_rows, item_rows
 
 TABLE = TableSpec("plans", (KeyAttribute("id", "N"), KeyAttribute("at", "S")))
 
@@ -26,7 +26,7 @@ def script(*rows: str) -> Script:
 
 def test_two_rows_with_one_key_are_named_with_it() -> None:
     with pytest.raises(ScriptError) as caught:
-        checked_rows(script('{"id": 1, "at": "a"}', '{"id": 2, "at": "b"}', '{"id": 1, "at": "a", "n": 1}'), TABLE)
+        check_rows(script('{"id": 1, "at": "a"}', '{"id": 2, "at": "b"}', '{"id": 1, "at": "a", "n": 1}'), TABLE)
     assert "rows 1 and 3" in caught.value.what and "id = 1, at = 'a'" in caught.value.what
     assert "v1_seed.py" in caught.value.where
 
@@ -34,17 +34,16 @@ def test_two_rows_with_one_key_are_named_with_it() -> None:
 def test_numbers_that_are_equal_are_one_key() -> None:
     one = 'dict(id=__import__("decimal").Decimal("1.0"), at="a")'
     with pytest.raises(ScriptError, match="rows 1 and 2"):
-        checked_rows(script('{"id": 1, "at": "a"}', one), TABLE)
-    assert checked_rows(script('{"id": 1, "at": "a"}', '{"id": 1, "at": "b"}'), TABLE)
+        check_rows(script('{"id": 1, "at": "a"}', one), TABLE)
+    assert check_rows(script('{"id": 1, "at": "a"}', '{"id": 1, "at": "b"}'), TABLE)
 
 
 def test_the_checksum_is_of_the_rows_and_their_order() -> None:
     a, b = '{"id": 1, "at": "a", "n": {1, 2}}', '{"id": 2, "at": "b"}'
-    first = checked_rows(script(a, b), TABLE)
-    assert checked_rows(script('{"at": "a", "n": {2, 1}, "id": 1}', b), TABLE) == first
+    first = check_rows(script(a, b), TABLE)
+    assert check_rows(script('{"at": "a", "n": {2, 1}, "id": 1}', b), TABLE) == first
     assert (
-        len({first, *(checked_rows(script(*rows), TABLE) for rows in ([b, a], [a], [a, b, '{"id": 3, "at": "c"}']))})
-        == 4
+        len({first, *(check_rows(script(*rows), TABLE) for rows in ([b, a], [a], [a, b, '{"id": 3, "at": "c"}']))}) == 4
     )
     check_same_rows(script(a, b), TABLE, first)
     with pytest.raises(ScriptError, match="other rows"):
@@ -53,7 +52,7 @@ def test_the_checksum_is_of_the_rows_and_their_order() -> None:
 
 def test_a_row_that_the_table_cannot_hold_is_named() -> None:
     with pytest.raises(ScriptError) as caught:
-        checked_rows(script('{"id": "one", "at": "a"}'), TABLE)
+        check_rows(script('{"id": "one", "at": "a"}'), TABLE)
     assert caught.value.where == "transforms/plans/v1_seed.py: items(): id"
 
 
@@ -69,6 +68,6 @@ def test_rows_that_an_index_refuses_by_now_can_still_be_deleted() -> None:
         job = Job("run", stage, indexed, rows, direction, 1, source=RowsSource())
         return began["items"], sum(len(page.images) for page in row_pages(job, Claim(0, 1), item_rows(rows)))
 
-    assert read("down") == (checked_rows(rows, TABLE), 1)
+    assert read("down") == (check_rows(rows, TABLE), 1)
     with pytest.raises(ScriptError, match="by-town"):
         read("up")

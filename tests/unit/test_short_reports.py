@@ -12,7 +12,7 @@ from rich.console import Console
 from dynamodt.cli import stack_reports
 from dynamodt.cli.confirm import confirm_removal as confirm
 from dynamodt.cli.request import Request
-from dynamodt.deploy.deploy import Deployment, _once
+from dynamodt.deploy.deploy import Deployment, _one_change_each
 from dynamodt.deploy.destroy import Removal
 from dynamodt.deploy.stacks import ResourceChange
 from dynamodt.errors import Refused, UsageError
@@ -53,7 +53,7 @@ def test_a_rehearsal_leads_to_the_deed_and_to_nothing_where_there_is_none() -> N
 
 
 def test_a_resource_is_told_once() -> None:
-    assert _once((ADDED, MAILED, ADDED._replace(action="Modify"))) == (ADDED, MAILED)
+    assert _one_change_each((ADDED, MAILED, ADDED._replace(action="Modify"))) == (ADDED, MAILED)
 
 
 # ---------------------------------------------------------------- asking

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from dynamodt.deploy import deploy, stacks
-from dynamodt.deploy.stacks import GONE, UNMADE, StackEvent, StackState, at_rest, ended, failure, refuse_broken
+from dynamodt.deploy.stacks import (
+    GONE,
+    UNMADE,
+    StackEvent,
+    StackState,
+    failure,
+    refuse_broken,
+    wait_for_end,
+    wait_until_idle,
+)
 from dynamodt.errors import Refused
 from dynamodt.model.tables import Connection, Stage, StorageSpec
 
@@ -71,7 +80,7 @@ def watch(states: Sequence[str], happened: list[list[StackEvent]]) -> tuple[str,
     """The last status, what was noted, and how often it slept."""
     notes: list[str] = []
     sleep = Sleeper()
-    state, _ = ended(FakeStack([*map(at, states)], happened), "id", set(), notes.append, sleep)  # type: ignore[arg-type]
+    state, _ = wait_for_end(FakeStack([*map(at, states)], happened), "id", set(), notes.append, sleep)  # type: ignore[arg-type]
     return state.status, notes, sleep.slept
 
 
@@ -130,7 +139,7 @@ def test_what_another_has_begun_is_waited_for() -> None:
     notes: list[str] = []
     sleep = Sleeper()
     states = [at("UPDATE_IN_PROGRESS"), at("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"), at("UPDATE_COMPLETE")]
-    found = at_rest(FakeStack(states), notes.append, sleep)  # type: ignore[arg-type]
+    found = wait_until_idle(FakeStack(states), notes.append, sleep)  # type: ignore[arg-type]
     assert found == at("UPDATE_COMPLETE") and "waiting until that has ended" in notes[0]
 
 
@@ -140,14 +149,14 @@ def test_anothers_stack_is_not_waited_for_unless_its_name_becomes_free() -> None
 
     sleep = Sleeper()
     with pytest.raises(Refused, match="UPDATE_IN_PROGRESS"):
-        at_rest(FakeStack([at("UPDATE_IN_PROGRESS")]), print, sleep, refuse)  # type: ignore[arg-type]
+        wait_until_idle(FakeStack([at("UPDATE_IN_PROGRESS")]), print, sleep, refuse)  # type: ignore[arg-type]
     assert sleep.slept == 0
-    assert at_rest(FakeStack([at("DELETE_IN_PROGRESS"), at(GONE)]), print, sleep, refuse) is None  # type: ignore[arg-type]
+    assert wait_until_idle(FakeStack([at("DELETE_IN_PROGRESS"), at(GONE)]), print, sleep, refuse) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("state", [None, at(UNMADE), replace(FAILED, parameters=OURS)])
 def test_what_is_not_there_is_made_anew(state: StackState | None) -> None:
-    assert deploy._live(STAGE, FakeStack([]), state) is None  # type: ignore[arg-type]
+    assert deploy._live_stack(STAGE, FakeStack([]), state) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("parameters", [{}, {**OURS, "Bucket": "anothers"}, {**OURS, "StateTable": "anothers"}])
@@ -155,7 +164,7 @@ def test_what_is_not_there_is_made_anew(state: StackState | None) -> None:
 def test_a_stack_that_does_not_prove_to_be_ours_is_left_alone(status: str, parameters: dict[str, str]) -> None:
     stack = FakeStack([])
     with pytest.raises(Refused, match="the stack exists"):
-        deploy._live(STAGE, stack, StackState("id", status, parameters=parameters))  # type: ignore[arg-type]
+        deploy._live_stack(STAGE, stack, StackState("id", status, parameters=parameters))  # type: ignore[arg-type]
     assert stack.deleted == 0
 
 
@@ -169,5 +178,5 @@ def test_a_removal_that_fails_says_what_is_in_the_way() -> None:
     blocked = event("DELETE_FAILED", "Alarms", "AWS::SNS::Topic", "not authorized")
     stack = FakeStack([at("DELETE_FAILED")], [[], [blocked, of_stack("DELETE_FAILED")]])
     with pytest.raises(stacks.RunFailed, match="Alarms") as caught:
-        stacks.removed(stack, at("CREATE_COMPLETE"), lambda _: None, Sleeper())  # type: ignore[arg-type]
+        stacks.remove_stack(stack, at("CREATE_COMPLETE"), lambda _: None, Sleeper())  # type: ignore[arg-type]
     assert "delete-stack" in caught.value.hint

@@ -90,7 +90,7 @@ class Judge:
         kind, keys = met.fault.kind, self.table.key_names
         if met.fault.name == "hangs" or not self._shows(met.image, kind):
             return self._as_it_is(met)
-        small = shrunk(met.image, keys, lambda image: self._shows(image, kind))
+        small = smallest_item(met.image, keys, lambda image: self._shows(image, kind))
         other = replacer.image(small)
         invented = self._shows(other, kind)
         shown = other if invented else small
@@ -110,7 +110,7 @@ class Judge:
 _MOST_TRIES = 300
 
 
-def shrunk(image: Image, keeps: tuple[str, ...], shows: Callable[[Image], bool]) -> Image:
+def smallest_item(image: Image, keeps: tuple[str, ...], shows: Callable[[Image], bool]) -> Image:
     """The smallest item found by leaving out what is not needed; the attributes in `keeps` stay as they are. Greedy,
     with at most 300 tries."""
     tries = 0

@@ -43,7 +43,7 @@ class Trial:
             return [_raises(first.raised, "transform_up", image)], first
         found = [*_altering(self.up, first, "transform_up")]
         second = _again(self.up, image)
-        if not agree(first, second):
+        if not same_result(first, second):
             return [*found, _by_chance(self.up, "transform_up", image, first, second)], first
         if self.up.script.idempotent:
             found += _not_idempotent(self.up, "transform_up", image, first.outcome)
@@ -71,7 +71,7 @@ class Trial:
                 return
             yield from _altering(down, first, "transform_down")
             second = _again(down, one)
-            if not agree(first, second):
+            if not same_result(first, second):
                 yield _by_chance(down, "transform_down", one, first, second)
                 return
             back.update(first.outcome.items)
@@ -129,7 +129,7 @@ def _altering(subject: Subject, observed: Observed, side: str) -> Iterator[Fault
         yield Fault("input", f"{side} alters {observed.alters}", what, _ALTERS_HINT, subject.script.path)
 
 
-def agree(first: Observed, second: Observed) -> bool:
+def same_result(first: Observed, second: Observed) -> bool:
     """Whether two applications have the same result."""
     if first.outcome is None or second.outcome is None:
         return first.outcome is second.outcome

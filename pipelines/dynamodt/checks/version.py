@@ -10,10 +10,10 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from dynamodt.checks.examples import Judge, Met, Replacer, shrunk
+from dynamodt.checks.examples import Judge, Met, Replacer, smallest_item
 from dynamodt.checks.findings import Fault, Finding, Level, VersionCheck
 from dynamodt.checks.other_process import Elsewhere, Side
-from dynamodt.checks.properties import Trial, agree, by_chance, collisions, effect_of
+from dynamodt.checks.properties import Trial, by_chance, collisions, effect_of, same_result
 from dynamodt.checks.subject import HangError, Observed, Outcome, Watch, rows_of
 from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
@@ -198,7 +198,7 @@ class VersionTrial:
         if not images or any(met.fault.name == "deterministic" for met in self._met.values()):
             return
         there = self._there(images)
-        differing = [n for n, one in enumerate(there) if not agree(self._made[n][1], one)]
+        differing = [n for n, one in enumerate(there) if not same_result(self._made[n][1], one)]
         if not differing:
             return
         first = differing[0]
@@ -234,12 +234,12 @@ class VersionTrial:
             with self._watch.at_work():
                 here = trial.up.observe(candidate)
             others = self._elsewhere.observed(self._asked.side(), [candidate])
-            if here.outcome is None or not others or others[0].outcome is None or agree(here, others[0]):
+            if here.outcome is None or not others or others[0].outcome is None or same_result(here, others[0]):
                 return False
             found.append((candidate, here, others[0]))
             return True
 
-        small = shrunk(image, self._asked.table.key_names, shows)
+        small = smallest_item(image, self._asked.table.key_names, shows)
         invented = shows(Replacer([image]).image(small))
         return *found[-1], invented
 
@@ -249,7 +249,7 @@ class VersionTrial:
         for alike, (why, hint) in enumerate(_CAUSES, 1):
             self._elsewhere.close()
             there = self._elsewhere.observed(side, images, alike=alike)
-            if there is not None and agree(self._made[number][1], there[number]):
+            if there is not None and same_result(self._made[number][1], there[number]):
                 return why, hint
         return "it differs in another process", _HERE_ALONE
 

@@ -53,7 +53,7 @@ def _main(argv: list[str], beam_args: tuple[str, ...], on_result: OnResult | Non
     try:
         request = app(argv, prog_name=_typed_name(), standalone_mode=False, obj={"beam_args": beam_args})
     except (typer.TyperException, typer.Abort) as error:
-        return _misused("--json" in argv, error, on_result)
+        return _parser_error("--json" in argv, error, on_result)
     except UsageError as error:
         return _ended_early(Request("", json="--json" in argv), None, error, on_result)
     except OSError as error:  # the parser itself writes nothing but help
@@ -117,12 +117,12 @@ def _run_once(request: Request, on_result: OnResult | None) -> tuple[int, bool]:
 
 def _recorder(request: Request) -> ProgressRecorder:
     """Shows a run's progress: on stderr, but with `--follow`, whose result it is, on stdout."""
-    from dynamodt.cli.logs import JSON, on_stderr, wanted, with_file
+    from dynamodt.cli.logs import JSON, on_stderr, stderr_format, with_file
     from dynamodt.cli.progress import display
 
     if not request.follow:
         watching = request.options.runner == GLUE
-        shown = on_stderr(watching) if wanted(request) == JSON else display(console.message_console(), watching)
+        shown = on_stderr(watching) if stderr_format(request) == JSON else display(console.message_console(), watching)
         shown.asks = not request.json and sys.stdin.isatty() and sys.stdout.isatty()
         return with_file(shown, request.log_file, request.log_format) if request.log_file else shown
     if not request.json:
@@ -135,7 +135,7 @@ def _recorder(request: Request) -> ProgressRecorder:
 def _execute(request: Request, recorder: ProgressRecorder, on_result: OnResult | None) -> tuple[int, bool]:
     asked: Request | None = None
     try:
-        asked = _chosen(request)
+        asked = _completed_by_menu(request)
         if asked is None:
             return 0, False
         _mention_stage(asked, recorder)
@@ -161,7 +161,7 @@ def _ended_early(
     return _show(request, ended_early(request, recorder, error), on_result, recorder)
 
 
-def _chosen(request: Request) -> Request | None:
+def _completed_by_menu(request: Request) -> Request | None:
     """The request, completed by the menu with `-i`. None: the menu was left without a command."""
     if not request.interactive:
         return request
@@ -196,9 +196,9 @@ def _show(
         on_result(result)
     unwritten = console.print_results(result.document if request.json else None, result.render)
     messages = console.message_console()
-    from dynamodt.cli.result import each_once
+    from dynamodt.cli.result import without_duplicates
 
-    for error in each_once(result.errors):
+    for error in without_duplicates(result.errors):
         if recorder is not None:
             recorder.failed(error)
         if recorder is None or request.log_format != "json" or request.log_file:
@@ -206,7 +206,7 @@ def _show(
     return result.exit_code or _report_unwritten(unwritten)
 
 
-def _misused(json: bool, error: Exception, on_result: OnResult | None) -> int:
+def _parser_error(json: bool, error: Exception, on_result: OnResult | None) -> int:
     """The parser's own error, in the form of ours."""
     text = error.format_message() if isinstance(error, typer.TyperException) else "aborted"
     context = getattr(error, "ctx", None)
@@ -226,7 +226,7 @@ def _misused(json: bool, error: Exception, on_result: OnResult | None) -> int:
 # ---------------------------------------------------------------- the parser
 
 
-def _typer(command: str, **settings: Any) -> typer.Typer:
+def _make_parser(command: str, **settings: Any) -> typer.Typer:
     """Plain help: rendering it with rich takes longer than all the rest of `--help`."""
     return typer.Typer(
         add_completion=not command,
@@ -239,8 +239,8 @@ def _typer(command: str, **settings: Any) -> typer.Typer:
     )
 
 
-app = _typer("")
-local = _typer("local", invoke_without_command=True)
+app = _make_parser("")
+local = _make_parser("local", invoke_without_command=True)
 
 
 def _show_version(asked: bool) -> None:
@@ -260,7 +260,7 @@ def root(
     ),
 ) -> object:
     if folder:
-        _enter(folder)
+        _change_folder(folder)
     if context.invoked_subcommand is None and not interactive:
         typer.echo(context.get_help())
         return None
@@ -268,7 +268,7 @@ def root(
     return Request("", json=json, interactive=True) if context.invoked_subcommand is None else None
 
 
-def _enter(folder: str) -> None:
+def _change_folder(folder: str) -> None:
     """Raises UsageError for a folder that cannot be entered."""
     try:
         os.chdir(folder)
@@ -284,7 +284,7 @@ def local_root(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-def _add(owner: typer.Typer, name: str, command: str, hidden: bool = False) -> None:
+def _add_command(owner: typer.Typer, name: str, command: str, hidden: bool = False) -> None:
     """Adds a command under a name: its options are those that `OPTIONS` has for it."""
 
     def parsed(context: typer.Context, **_: Any) -> Request:
@@ -352,10 +352,10 @@ def _value(option: Option, parsed: Any) -> Any:
     if option.default != ():
         return parsed
     given = tuple(parsed or ()) if option.repeated else (parsed,) if parsed else ()
-    return given if option.field != "tables" else tuple(dict.fromkeys(_names(given)))
+    return given if option.field != "tables" else tuple(dict.fromkeys(_table_names(given)))
 
 
-def _names(given: Sequence[str]) -> list[str]:
+def _table_names(given: Sequence[str]) -> list[str]:
     """`-t a,b` is `-t a -t b`: no table's name has a comma."""
     return [name.strip() for one in given for name in one.split(",") if name.strip()]
 
@@ -371,10 +371,10 @@ def _rate(option: Option, given: float) -> float:
 
 for _name in HELP:
     if _name.startswith("local "):
-        _add(local, _name.removeprefix("local "), _name)
+        _add_command(local, _name.removeprefix("local "), _name)
     elif _name == "local":
         app.add_typer(local, name="local")
     elif _name:
-        _add(app, _name, _name)
+        _add_command(app, _name, _name)
 for _alias, _name in ALIASES.items():
-    _add(app, _alias, _name, hidden=True)
+    _add_command(app, _alias, _name, hidden=True)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from dynamodt.cli.json_output import error_document
 from dynamodt.cli.report import show, steps_text
-from dynamodt.cli.request import NextStep, Request, as_typed, rehearsed
+from dynamodt.cli.request import NextStep, Request, as_typed, steps_after_sample
 from dynamodt.errors import DynamodtError
 from dynamodt.model.reports import picked
 from dynamodt.model.tables import Image, TableNames
@@ -46,7 +46,7 @@ def failures(found: Sequence[TableCheck], names: TableNames) -> tuple[DynamodtEr
     return tuple(errors)
 
 
-def _ended(found: Sequence[TableCheck]) -> list[TableCheck]:
+def _checked_tables(found: Sequence[TableCheck]) -> list[TableCheck]:
     """The tables whose check no error has ended."""
     return [table for table in found if table.error is None]
 
@@ -61,7 +61,7 @@ def _names(version: VersionCheck) -> list[str]:
 def _facts(version: VersionCheck) -> Iterator[tuple[str, str]]:
     """What a version is, as pairs of a property and its text."""
     effect = version.effect
-    yield "tried on", _tried(version)
+    yield "tried on", _inputs_text(version)
     yield "effect", _effect(effect)
     if version.deterministic is not None:
         yield "deterministic", "yes" if version.deterministic else "no"
@@ -92,7 +92,7 @@ _PREPARED = {
 }
 
 
-def _tried(version: VersionCheck) -> str:
+def _inputs_text(version: VersionCheck) -> str:
     items = counted(version.items, "item") + (", derived from later ones" if version.derived else "")
     return f"{items}, {counted(version.variants, 'variant')}"
 
@@ -171,7 +171,7 @@ def _result(version: VersionCheck) -> str:
 
 def print_check(console: Console, request: Request, found: Sequence[TableCheck], names: TableNames) -> None:
     """Each table's sample and versions, with what was found, and what to try next."""
-    for table in _ended(found):
+    for table in _checked_tables(found):
         show(console, Text.assemble((names.shown(table.table), "bold"), f"  {printable(_heading(table))}"))
         show(console, *(Text(f"  {printable(notice)}", "yellow") for notice in table.notices))
         for version in table.versions:
@@ -179,7 +179,7 @@ def print_check(console: Console, request: Request, found: Sequence[TableCheck],
         if table.saved:
             show(console, Text(f"  saved {table.saved}: the sample with its values replaced"))
         console.print()
-    if steps := _next_steps(request, _ended(found), names):
+    if steps := _next_steps(request, _checked_tables(found), names):
         show(console, steps_text(steps, console.width))
 
 
@@ -194,7 +194,7 @@ def _next_steps(request: Request, found: Sequence[TableCheck], names: TableNames
             prepare = Command("prepare", request.stage, name, number=number)
             steps.append(NextStep(as_typed(prepare), "gather the data that the version joins"))
         if not table.faults and not unprepared and any(version.version > table.at for version in table.versions):
-            steps.append(rehearsed(request, *name))
+            steps.append(steps_after_sample(request, *name))
     return steps
 
 
@@ -271,24 +271,26 @@ def _version(version: VersionCheck) -> dict[str, Any]:
 
 def _finding(finding: Finding) -> dict[str, Any]:
     shown = finding.shown
-    known = [] if shown is None else [{"label": label, "item": _public(shown, image)} for label, image in shown.images]
+    known = (
+        [] if shown is None else [{"label": label, "item": _loggable(shown, image)} for label, image in shown.images]
+    )
     return {
         **picked(finding, "level name where items"),
-        "what": _public_what(finding),
+        "what": _loggable_text(finding),
         "hint": str(finding.hint),
         "example": known,
         **({} if shown is None else {"variant": shown.variant, "of": dict(shown.of)}),
     }
 
 
-def _public_what(finding: Finding) -> str:
+def _loggable_text(finding: Finding) -> str:
     """What was found, without the text of an error that may have an item's value."""
     if finding.name == "raises" and finding.shown is not None and not finding.shown.invented:
         return finding.what.rpartition("Error:")[0] + "Error" if "Error:" in finding.what else "an error"
     return finding.what
 
 
-def _public(shown: Shown, image: Image) -> dict[str, Any]:
+def _loggable(shown: Shown, image: Image) -> dict[str, Any]:
     """The item, if its values are replaced ones; otherwise its key, and the types of its attributes."""
     if shown.invented:
         return dict(image)
@@ -300,7 +302,7 @@ def _public(shown: Shown, image: Image) -> dict[str, Any]:
 
 def print_markdown(console: Console, request: Request, found: Sequence[TableCheck], names: TableNames) -> None:
     """The findings as Markdown: a section for each table, a table of properties for each version."""
-    show(console, *(Text(line) for table in _ended(found) for line in _markdown(table, names)))
+    show(console, *(Text(line) for table in _checked_tables(found) for line in _markdown(table, names)))
 
 
 def _markdown(table: TableCheck, names: TableNames) -> Iterator[str]:
@@ -328,7 +330,7 @@ def _markdown(table: TableCheck, names: TableNames) -> Iterator[str]:
 def _markdown_finding(finding: Finding) -> Iterator[str]:
     items = f" ({counted(finding.items, 'item')})" if finding.items else ""
     where = f" `{_code(finding.where)}`" if finding.where else ""
-    yield f"\n- **{finding.level}**, {finding.name}: {_plain(_public_what(finding))}{items}{where}"
+    yield f"\n- **{finding.level}**, {finding.name}: {_plain(_loggable_text(finding))}{items}{where}"
     if finding.shown is not None:
         for label, image in finding.shown.images:
             yield f"  - {_plain(_label(finding.shown, label))}: `{_code(_public_text(finding.shown, image))}`"

@@ -12,7 +12,7 @@ from dynamodt.cli import check_report, json_output, planning, report, run_detail
 from dynamodt.cli.confirm import confirm_change, confirm_reset
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
-from dynamodt.cli.result import CommandResult, reported, unsuccessful, with_error, with_way_on
+from dynamodt.cli.result import CommandResult, reported, unsuccessful, with_error, with_retry_hint
 from dynamodt.errors import DynamodtError, UsageError, suggest
 from dynamodt.model.reports import TableReport, TableStatus
 from dynamodt.model.tables import Stage, TableNames
@@ -72,7 +72,7 @@ def ended_early(request: Request, recorder: ProgressRecorder | None, error: Base
     """The result of a command that an error or an interrupt has ended: what was done so far, and the error."""
     reports = recorder.reports() if recorder is not None and request.command in (*MIGRATIONS, "retry") else []
     names = recorder.names if recorder is not None else TableNames()
-    error = with_way_on(request, error) if reports or request.command == "prepare" else error
+    error = with_retry_hint(request, error) if reports or request.command == "prepare" else error
     ended = reported(request, error, names)
     document: json_output.Document = json_output.tables_document(reports) if reports else {}
     document = {**json_output.with_names(document, names), "error": json_output.error_document(ended)}
@@ -123,7 +123,7 @@ def _migrated(request: Request, stage: Stage, found: Sequence[TableReport]) -> C
 
 def _undo(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     found = api.undo(stage, folder, request.tables, request.run, request.options, recorder)
-    error = None if found.error is None else with_way_on(request, found.error)
+    error = None if found.error is None else with_retry_hint(request, found.error)
     errors = () if error is None else (reported(request, error, stage.names),)
     refusal = found.refusal and reported(request, found.refusal, stage.names)
     found = replace(found, error=errors[0] if errors else None, refusal=refusal)
@@ -384,7 +384,7 @@ def _with_reported_error(request: Request, table: TableReport, names: TableNames
         ended = (run for run in table.versions if run.left_early)
         error = next((unsuccessful(run, names) for run in ended), None)
     if error is not None and table.versions:
-        error = with_way_on(request, error)
+        error = with_retry_hint(request, error)
     refusal = table.refusal and reported(request, table.refusal, names)
     return replace(table, error=None if error is None else reported(request, error, names), refusal=refusal)
 

@@ -41,7 +41,7 @@ def prepare() -> None:
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     elif sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr = _Forgiving(sys.stderr)
+        sys.stderr = _LossyStream(sys.stderr)
 
 
 def lenient() -> None:
@@ -86,7 +86,7 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
-class _Forgiving(io.TextIOWrapper):
+class _LossyStream(io.TextIOWrapper):
     """stderr that drops a message it cannot write."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:

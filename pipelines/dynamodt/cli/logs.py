@@ -49,7 +49,7 @@ def with_file(shown: ProgressRecorder, path: str, format: str) -> ProgressRecord
     return Both(shown, Log(_written(stream, format), watching=shown.watching))
 
 
-def wanted(request: Request) -> str:
+def stderr_format(request: Request) -> str:
     """The format of stderr, which `--log-format` sets unless it is for a file."""
     return TEXT if request.log_file else request.log_format or TEXT
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from dynamodt.cli.json_output import error_document
 from dynamodt.cli.report import show, steps_text
-from dynamodt.cli.request import NextStep, Request, program, rehearsed, with_stage, with_tables
+from dynamodt.cli.request import NextStep, Request, program, steps_after_sample, with_stage, with_tables
 from dynamodt.model.reports import picked
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.cost import usd
@@ -138,7 +138,7 @@ def _next_steps(request: Request, found: Sequence[TableForecast], names: TableNa
     ready = (
         table for table in found if table.versions and not table.error and not any(one.stops for one in table.obstacles)
     )
-    return [rehearsed(request, names.logical(table.table)) for table in ready]
+    return [steps_after_sample(request, names.logical(table.table)) for table in ready]
 
 
 def _position(found: TableForecast) -> str:

@@ -44,10 +44,10 @@ def not_applied(status: TableStatus) -> DynamodtError | None:
     parts += ["the table is younger than its last run"] if status.younger else []
     if not parts:
         return None
-    return DynamodtError("; ".join(parts), where=f"table {status.table}", hint=_way_on(status, set(by_state)))
+    return DynamodtError("; ".join(parts), where=f"table {status.table}", hint=_next_command(status, set(by_state)))
 
 
-def _way_on(status: TableStatus, states: set[str]) -> Hint:
+def _next_command(status: TableStatus, states: set[str]) -> Hint:
     if status.younger:
         return "record which versions are applied: " + suggest("stamp", table=status.table, to="N")
     if states == {"missing"}:

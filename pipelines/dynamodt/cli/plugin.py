@@ -26,7 +26,7 @@ def in_service(environment: Mapping[str, str] = os.environ) -> bool:
     return bool(environment.get(_BY_PLUGIN))
 
 
-def of_plugin(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> str:
+def plugin_command(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> str:
     """The Serverless Framework's form of a command, if its plugin has started this program; empty if it has not, or if
     the plugin lacks the command or an option."""
     given, flags = environment.get(_BY_PLUGIN), _OF_PLUGIN.get(words[0]) if words else None
@@ -53,7 +53,7 @@ def with_plugin(hint: Hint, stage: str, environment: Mapping[str, str] = os.envi
     `dynamodt.toml` lacks."""
     if not environment.get(_BY_PLUGIN):
         return hint
-    typed = [part if isinstance(part, str) else (of_plugin(part, environment) or part) for part in hint.parts]
+    typed = [part if isinstance(part, str) else (plugin_command(part, environment) or part) for part in hint.parts]
     others = list(dict.fromkeys(part[0] for part in typed if not isinstance(part, str) and "--stage" in part))
     needs = needs_entry(stage, environment) if others else ""
     return Hint(*typed, *([f"; {', '.join(f'`{name}`' for name in others)}: {needs}"] if needs else []))
@@ -61,7 +61,7 @@ def with_plugin(hint: Hint, stage: str, environment: Mapping[str, str] = os.envi
 
 def with_needs(typed: str, words: Sequence[str], stage: str, environment: Mapping[str, str] = os.environ) -> str:
     """A command as it is typed, with what it needs if the plugin does not have it."""
-    needs = "" if of_plugin(words, environment) else needs_entry(stage, environment)
+    needs = "" if plugin_command(words, environment) else needs_entry(stage, environment)
     return f"{typed} ({needs})" if needs else typed
 
 

@@ -135,10 +135,10 @@ _MAKE_TARGETS = {"up": "run", "down": "run", "prepare": "prepare", "deploy": "de
 
 def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> str:
     """The command line that asks for this request: `make TARGET ...` if make has started the program, and what
-    `of_plugin` gives if the Serverless Framework has."""
-    from dynamodt.cli.plugin import of_plugin
+    `plugin_command` gives if the Serverless Framework has."""
+    from dynamodt.cli.plugin import plugin_command
 
-    if typed := of_plugin(command_argv(request), environment):
+    if typed := plugin_command(command_argv(request), environment):
         return typed
     if not environment.get(_BY_MAKE):
         return f"{program(environment)} {join(command_argv(request))}"
@@ -215,11 +215,11 @@ def written_steps(
     request: Request, steps: Iterable[Step], environment: Mapping[str, str] = os.environ
 ) -> list[NextStep]:
     """The steps as they are typed; with what those need that a plugin does not start."""
-    from dynamodt.cli.plugin import needs_entry, of_plugin
+    from dynamodt.cli.plugin import needs_entry, plugin_command
 
     needs, written = needs_entry(request.stage, environment), list[NextStep]()
     for command, why in steps:
-        if needs and not of_plugin(command_argv(command), environment):
+        if needs and not plugin_command(command_argv(command), environment):
             why, needs = f"{why}; {needs}", "this needs it, too"
         written.append(NextStep(as_typed(command, environment), why))
     return written
@@ -249,15 +249,15 @@ def after_files(request: Request) -> list[NextStep]:
     from dynamodt.cli.plugin import in_service
 
     checked = NextStep(as_typed(Command("check", request.stage, request.tables)), "test it on a sample of items")
-    tried = NextStep(as_typed(rehearsal(request)), "try it on all items, without writing")
+    tried = NextStep(as_typed(dry_run_of(request)), "try it on all items, without writing")
     return [tried] if in_service() else [checked, tried]
 
 
-def rehearsed(request: Request, table: str) -> NextStep:
+def steps_after_sample(request: Request, table: str) -> NextStep:
     """The step after `check` or `plan`: a dry run with the same limits, except that of the cost, which a dry
     run does not have."""
     up = Command("up", request.stage, (table,), request.to, options=replace(request.options, max_usd=0.0))
-    return NextStep(as_typed(rehearsal(up)), "try it on all items, without writing")
+    return NextStep(as_typed(dry_run_of(up)), "try it on all items, without writing")
 
 
 def after_preparation(request: Request, status: TableStatus, unprepared: int = 0) -> list[NextStep]:
@@ -272,7 +272,7 @@ def after_preparation(request: Request, status: TableStatus, unprepared: int = 0
         earlier = Command("prepare", request.stage, request.tables, number=unprepared)
         return [NextStep(as_typed(earlier), f"first gather the data that version {unprepared} joins")]
     up = Command("up", request.stage, request.tables, request.number, options=request.options)
-    return [NextStep(as_typed(rehearsal(up)), "try it without writing"), NextStep(as_typed(up), "write it")]
+    return [NextStep(as_typed(dry_run_of(up)), "try it without writing"), NextStep(as_typed(up), "write it")]
 
 
 def after_baseline(request: Request, taken: TakeOver) -> list[NextStep]:
@@ -285,7 +285,7 @@ def after_baseline(request: Request, taken: TakeOver) -> list[NextStep]:
     if any(version.outcome == "edited" for version in taken.outcomes):
         accepting = replace(plain, command="repair", options=RunOptions(reason="WHY"))
         steps.insert(0, NextStep(as_typed(accepting), "accept the edit, if what is applied may stay as it is"))
-    rehearsed = NextStep(as_typed(rehearsal(plain)), "try what is pending without writing")
+    rehearsed = NextStep(as_typed(dry_run_of(plain)), "try what is pending without writing")
     return [*steps, rehearsed] if taken.at < taken.latest else steps
 
 
@@ -308,7 +308,7 @@ def after_deploy(request: Request, dry_run: bool) -> list[NextStep]:
     on_glue = Command("up", request.stage, options=RunOptions(runner=GLUE))
     return [
         NextStep(as_typed(Command("status", request.stage)), "what is applied, what is pending"),
-        NextStep(as_typed(rehearsal(on_glue)), "try what is pending in the job, without writing"),
+        NextStep(as_typed(dry_run_of(on_glue)), "try what is pending in the job, without writing"),
         NextStep(as_typed(on_glue), "apply it there"),
     ]
 
@@ -319,7 +319,7 @@ def with_higher_limit(request: Request, reached: CostReached) -> Request:
     return replace(request, options=replace(request.options, max_usd=higher))
 
 
-def rehearsal(command: Command) -> Command:
+def dry_run_of(command: Command) -> Command:
     """The dry run of `up` for the command's tables."""
     options = replace(command.options, dry_run=True)
     return Command("up", command.stage, command.tables, command.to, options=options)
@@ -332,12 +332,12 @@ def _after(request: Request, report: TableReport) -> list[Step]:
     if report.error is not None or any(run.status == "failed" for run in report.versions):
         rehearsed = replace(request, options=replace(options, dry_run=True)), "try it without writing"
         refused = request.options.dry_run and isinstance(report.error, Refused)  # it would be again
-        return [*_onward(request, report), *([] if refused else [rehearsed]), status]
+        return [*_continuation_steps(request, report), *([] if refused else [rehearsed]), status]
     if request.options.dry_run:
         return [(replace(request, options=options), "write it"), status] if report.versions else [status]
     steps = [_preparation(plain, report)] if report.unprepared else []
     steps += [(replace(plain, command="up"), _pending(report))] if report.at < report.latest else []
-    return [*_with_dead_letters(plain, report), *steps, status, *_way_back(plain, report)]
+    return [*_with_dead_letters(plain, report), *steps, status, *_step_back(plain, report)]
 
 
 def _with_dead_letters(plain: Request, report: TableReport) -> list[Step]:
@@ -345,14 +345,14 @@ def _with_dead_letters(plain: Request, report: TableReport) -> list[Step]:
     last = report.versions[-1] if report.versions else None
     if last is None or not last.tolerated:
         return []
-    return [(_shown(plain, last), "its dead letters"), (_of_run(plain, "retry", last), "after a fix: replay them")]
+    return [(_show_run(plain, last), "its dead letters"), (_for_run(plain, "retry", last), "after a fix: replay them")]
 
 
-def _shown(request: Request, run: RunReport) -> Request:
+def _show_run(request: Request, run: RunReport) -> Request:
     return replace(request, command="show", run=run.run, to=None)
 
 
-def _onward(request: Request, report: TableReport) -> list[Step]:
+def _continuation_steps(request: Request, report: TableReport) -> list[Step]:
     """How to continue an unfinished run."""
     left = next((run for run in report.versions if run.left_early), None)
     if left is None or request.options.dry_run:
@@ -360,22 +360,22 @@ def _onward(request: Request, report: TableReport) -> list[Step]:
     goes_on = left.status != "failed" or isinstance(report.error, ServiceError)
     onward = with_higher_limit(request, report.error) if isinstance(report.error, CostReached) else request
     steps: list[Step] = [(onward, "continue it")] if goes_on else []
-    steps += [(_shown(request, left), "its dead letters, by error")] if left.dead_letters else []
-    steps += [(_of_run(request, "retry", left), "after a fix: replay its dead letters")] if left.dead_letters else []
-    undone = [(_of_run(request, "undo", left), "take its changes back")]
+    steps += [(_show_run(request, left), "its dead letters, by error")] if left.dead_letters else []
+    steps += [(_for_run(request, "retry", left), "after a fix: replay its dead letters")] if left.dead_letters else []
+    undone = [(_for_run(request, "undo", left), "take its changes back")]
     return steps + (undone if left.journal and left.counts.changed else [])
 
 
-def _way_back(plain: Request, report: TableReport) -> list[Step]:
+def _step_back(plain: Request, report: TableReport) -> list[Step]:
     what = f"take version {report.at} back"
     if report.at and report.reversible:
         return [(replace(plain, command="down", options=_without_choices(plain.options)), what)]
     last = report.versions[-1] if report.versions else None
     undoable = last is not None and last.journal and last.direction == "up"  # the version, and not a `down` of the next
-    return [(_of_run(plain, "undo", last), what)] if last is not None and undoable else []
+    return [(_for_run(plain, "undo", last), what)] if last is not None and undoable else []
 
 
-def _of_run(request: Request, command: str, run: RunReport) -> Request:
+def _for_run(request: Request, command: str, run: RunReport) -> Request:
     options = replace(_without_choices(request.options), max_errors=0)
     return replace(request, command=command, run=run.run, to=None, options=options)
 

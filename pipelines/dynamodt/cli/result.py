@@ -65,7 +65,7 @@ def _typed(request: Request) -> str:
     return with_needs(as_typed(request), command_argv(request), request.stage)
 
 
-def with_way_on(request: Request, error: BaseException) -> BaseException:
+def with_retry_hint(request: Request, error: BaseException) -> BaseException:
     """A run that lost a service is continued by the same command, which the hint has."""
     if not isinstance(error, ServiceError) or "same command" in error.hint:
         return error
@@ -83,9 +83,9 @@ def unsuccessful(run: RunReport, names: TableNames) -> DynamodtError:
 def reported(request: Request, error: BaseException, names: TableNames) -> BaseException:
     """The error as it is printed: with the stage and the command in its hint, and with its table's names."""
     if isinstance(error, KeyboardInterrupt):
-        error = _stopped(request, error)
+        error = _stop_error(request, error)
     if isinstance(error, OSError):
-        error = _of_the_disk(error)
+        error = _disk_error(error)
     if not isinstance(error, DynamodtError):
         return error
     hint = error.hint
@@ -99,12 +99,12 @@ def reported(request: Request, error: BaseException, names: TableNames) -> BaseE
     return error.hinted(hint, names.in_text(error.where), names.in_text(error.what))
 
 
-def _of_the_disk(error: OSError) -> BaseException:
+def _disk_error(error: OSError) -> BaseException:
     """A full disk or a read-only folder is an expected error, with any file."""
     return file_error("used", os.fsdecode(error.filename or ""), error) if is_of_the_disk(error) else error
 
 
-def _stopped(request: Request, error: KeyboardInterrupt) -> StoppedError:
+def _stop_error(request: Request, error: KeyboardInterrupt) -> StoppedError:
     if request.interactive:
         return StoppedError.by(error, f"nothing was started; to choose again: {PROGRAM} -i")
     if request.follow:
@@ -122,7 +122,7 @@ def _stopped(request: Request, error: KeyboardInterrupt) -> StoppedError:
     )
 
 
-def each_once(errors: Sequence[BaseException]) -> list[BaseException]:
+def without_duplicates(errors: Sequence[BaseException]) -> list[BaseException]:
     """The errors, one for several tables only once."""
     seen: dict[object, BaseException] = {}
     for error in errors:

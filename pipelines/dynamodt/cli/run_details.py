@@ -48,7 +48,7 @@ def print_details(console: Console, request: Request, found: RunDetails, stage: 
     if record.error:
         console.print(Text(f"error: {record.error.removeprefix(f'{record.dead_letters}: ')}", "red"))
     _print_dead_letters(console, found, stage, request.verbose)
-    steps = _after_show(request, found, stage)
+    steps = _next_steps(request, found, stage)
     if steps:
         console.print()
         show(console, steps_text(steps, console.width))
@@ -254,7 +254,7 @@ def continuing(run: RunRecord, stage: str, table: str) -> Command:
     return Command(run.direction, stage, (table,), None if run.direction == "up" else goal(run), options=higher)
 
 
-def _after_show(request: Request, found: RunDetails, stage: Stage) -> list[NextStep]:
+def _next_steps(request: Request, found: RunDetails, stage: Stage) -> list[NextStep]:
     """What can be done about a run's dead letters, while they can be replayed."""
     record, open_letters = found.record, found.counts.dead - found.record.accepted_items
     if record.status == "paused":

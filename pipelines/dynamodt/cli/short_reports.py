@@ -71,12 +71,15 @@ def younger_text(table: str, reason: str, stage: str) -> Text:
 
 def print_reported(console: Console, request: Request, lease: Lease, names: TableNames = TableNames()) -> None:
     """The command that was sent to a run, and its holder."""
-    show(console, Text.assemble((names.shown(lease.table), "bold"), f": run {lease.run} {_awaited(request, lease)}"))
+    show(
+        console,
+        Text.assemble((names.shown(lease.table), "bold"), f": run {lease.run} {_expected_effect(request, lease)}"),
+    )
     facts = {"holder": f"{lease.user}@{lease.host}, process {lease.pid}", "since": lease.since}
     show(console, facts_text(facts))
 
 
-def _awaited(request: Request, lease: Lease) -> str:
+def _expected_effect(request: Request, lease: Lease) -> str:
     outcome = {
         "pause": "pauses before its next request",
         "resume": "continues",
@@ -253,10 +256,10 @@ def _version_line(
         run = f"{version.run.direction}, run {version.run.run}{held}"
         return [line, Text(f"       {run}", "dim"), *changed] if narrow else [line.append(run, "dim"), *changed]
     hindered = "the edit is reverted" if edited else "" if version.path else "its file is back (a newer release has it)"
-    return [line, *changed, *_left_lines(version.run, stage, table_names.logical(version.run.table), hindered)]
+    return [line, *changed, *_unfinished_lines(version.run, stage, table_names.logical(version.run.table), hindered)]
 
 
-def _left_lines(run: RunRecord, stage: str, table: str, hindered: str) -> list[Text]:
+def _unfinished_lines(run: RunRecord, stage: str, table: str, hindered: str) -> list[Text]:
     """An unfinished run, and the command that continues it, once what has `hindered` it is over."""
     undone = run.status in ("undoing", "partly-undone")
     first = f"once {hindered}, " if hindered and run.direction == "up" and not undone else ""

@@ -41,12 +41,12 @@ from dynamodt.deploy.stacks import (
     Sleep,
     Stack,
     StackState,
-    at_rest,
-    ended,
     failure,
     known_events,
     refuse_broken,
-    removed,
+    remove_stack,
+    wait_for_end,
+    wait_until_idle,
 )
 from dynamodt.dynamodb.clients import STAGE_TAG
 from dynamodt.dynamodb.table import TablePlace
@@ -96,8 +96,8 @@ def deploy(project: Project, state_only: bool = False) -> Deployment:
     tables = {} if state_only else found_tables(stage, folder)
     if not state_only:
         check_limits(stage, deploy_settings_of(stage.name, folder), tables)
-    state = at_rest(stack, observer.notify, check=partial(check_ours, stage, stack))
-    live = _live(stage, stack, state)
+    state = wait_until_idle(stack, observer.notify, check=partial(check_ours, stage, stack))
+    live = _live_stack(stage, stack, state)
     found = find(stage, stack, live, tables)
     if state_only:
         _check_no_jobs(stage, stack, found)
@@ -116,7 +116,7 @@ def deploy(project: Project, state_only: bool = False) -> Deployment:
     if not state_only:
         observer.notify("uploading the parts of the jobs")
     urls = NO_PARTS if state_only else uploaded(made, Assets(stage))
-    changes = _once((*first, *changer.applied(urls)))
+    changes = _one_change_each((*first, *changer.applied(urls)))
     status = "unchanged" if not changes else "created" if found.state is None else "updated"
     return Deployment(stack.name, status, changes, changer.outputs)
 
@@ -141,7 +141,7 @@ def _check_no_proposal(stack: Stack) -> None:
         raise Refused(what, where=stack.where, hint=hint)
 
 
-def _live(stage: Stage, stack: Stack, state: StackState | None) -> StackState | None:
+def _live_stack(stage: Stage, stack: Stack, state: StackState | None) -> StackState | None:
     """The stack, if it has resources and is this stage's; None for a change set that was never executed, and for the
     remains of a failed creation."""
     if state is None:
@@ -171,7 +171,7 @@ def _drift(project: Project, stack: Stack, found: DeployedResources, given: Mapp
     return drift
 
 
-def _once(changes: Sequence[ResourceChange]) -> tuple[ResourceChange, ...]:
+def _one_change_each(changes: Sequence[ResourceChange]) -> tuple[ResourceChange, ...]:
     """The first change of each resource: one that is created, and then completed, is created."""
     first: dict[str, ResourceChange] = {}
     for change in changes:
@@ -185,7 +185,7 @@ def _remove_failed(stack: Stack, state: StackState, notify: Callable[[str], None
         hint = "without --dry-run, the failed stack is deleted first"
         raise Refused(f"the stack is {state.status}: its creation has failed", where=stack.where, hint=hint)
     notify(f"{stack.name} is {state.status}: deleting the stack whose creation has failed")
-    removed(stack, state, notify, sleep)
+    remove_stack(stack, state, notify, sleep)
 
 
 @dataclass
@@ -209,7 +209,7 @@ class _Changer:
             self.stack.discard(change_set)
         kinds = self.stack.kinds() if drift.resources else {}
         anew = [ResourceChange("Add", name, kinds.get(name, _KINDS.get(name, "")), False) for name in drift.resources]
-        changes = _once((*anew, *(change_set.changes if change_set else ())))
+        changes = _one_change_each((*anew, *(change_set.changes if change_set else ())))
         return Deployment(self.stack.name, "dry-run", changes, self.outputs)
 
     def current_parts(self, drift: Drift) -> Mapping[str, str]:
@@ -236,7 +236,7 @@ class _Changer:
         known = known_events(self.stack, before)
         self.stack.execute(change_set)
         assert before is not None  # a change set has a stack, even if an empty one
-        state, events = ended(self.stack, before.id, known, self.observer.notify)
+        state, events = wait_for_end(self.stack, before.id, known, self.observer.notify)
         if state.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             raise failure(self.stack, state, events)
         self.state = state

@@ -31,8 +31,8 @@ from dynamodt.deploy.buckets import (
 from dynamodt.deploy.glue_runs import refuse_jobs_at_work
 from dynamodt.deploy.removal import SHOWN, Evidence, FoundBucket, FoundKey, FoundTable, Origin, Plan, neighbours, plan
 from dynamodt.deploy.resources import bucket_of, check_ours, check_tables, stack_of, tables_here
-from dynamodt.deploy.stacks import OWN_CHANGE_SET, UNMADE, Sleep, Stack, StackState, at_rest
-from dynamodt.deploy.stacks import removed as delete_stack
+from dynamodt.deploy.stacks import OWN_CHANGE_SET, UNMADE, Sleep, Stack, StackState, wait_until_idle
+from dynamodt.deploy.stacks import remove_stack as delete_stack
 from dynamodt.dynamodb.table import delete_table, list_tables, place_of, stage_of
 from dynamodt.errors import Refused, ServiceError, UsageError, suggest
 from dynamodt.model.runs import Lease
@@ -71,7 +71,7 @@ def destroy(project: Project, purge: bool = False, agreed: Removal | None = None
     `deploy` raises. Only the deletion of a key can be undone: KMS waits 30 days.
     """
     notify, stack = project.observer.notify, stack_of(project.stage, sleep)
-    state = at_rest(stack, notify, sleep, partial(check_ours, project.stage, stack))
+    state = wait_until_idle(stack, notify, sleep, partial(check_ours, project.stage, stack))
     whole = _planned(project, stack, state, purge, sleep)
     found = Removal(stack.name, "dry-run", whole.removed, whole.kept)
     if agreed is not None and found.removed != agreed.removed:

@@ -236,7 +236,7 @@ class JobWatch:
             for table, watch in self._watches.items():
                 watch.poll()
                 if self._aborts is not None and watch.at_work:
-                    self._tell(table, stop=ABORT)
+                    self._send_command(table, stop=ABORT)
             answer = self._answers.read(self.run.id)
             self._poll_glue()
         except ServiceError as error:
@@ -277,12 +277,12 @@ class JobWatch:
             raise StoppedError.by(interrupt, "the job is being stopped; the same command starts it again")
         elif choice == _PAUSE:
             for table in at_work:
-                self._tell(table, paused=True)
-            raise StoppedError.by(interrupt, _onward("the run pauses", at_work, "resume"))
+                self._send_command(table, paused=True)
+            raise StoppedError.by(interrupt, _control_hint("the run pauses", at_work, "resume"))
         else:
-            raise StoppedError.by(interrupt, _onward("the job continues", list(self._watches), "pause"))
+            raise StoppedError.by(interrupt, _control_hint("the job continues", list(self._watches), "pause"))
 
-    def _tell(self, table: str, **word: object) -> None:
+    def _send_command(self, table: str, **word: object) -> None:
         """Writes a command for the run on a table into its lease, unless the run has just ended."""
         lease = self._leases.read(table)
         try:
@@ -300,7 +300,7 @@ def rest(watcher: ProgressRecorder, seconds: float = GLUE_SECONDS, sleep: Sleep 
     return seconds
 
 
-def _onward(what: str, tables: Sequence[str], command: str) -> str:
+def _control_hint(what: str, tables: Sequence[str], command: str) -> str:
     """The state of the job, and the commands that control it, `command` and abort. A job without tables has no run to
     control."""
     if not tables:

@@ -60,7 +60,7 @@ Parts = Mapping[str, JobPart]  # by the parameter of the template that takes the
 
 def template() -> str:
     """The text of infra/template.yaml."""
-    return shipped(_TEMPLATE).read_text(encoding="utf-8")
+    return shipped_file(_TEMPLATE).read_text(encoding="utf-8")
 
 
 def parts(
@@ -75,8 +75,8 @@ def parts(
         if settings.packages == "index"
         else _file(zip_of_wheels(notify, locks)),
         "Jar": _file(jar(notify)),
-        "MigrateScript": _file(shipped("glue_jobs/migrate.py")),
-        "PrepareScript": _file(shipped("glue_jobs/prepare.py")),
+        "MigrateScript": _file(shipped_file("glue_jobs/migrate.py")),
+        "PrepareScript": _file(shipped_file("glue_jobs/prepare.py")),
         "Project": JobPart(PROJECT_FILE, project_zip(folder, with_owner(stage))),
     }
 
@@ -97,7 +97,7 @@ def _with_pins(parts: Parts, url: Callable[[str, bytes | Path], str]) -> dict[st
     return {parameter: ",".join([url(part.name, part.content), *part.pins]) for parameter, part in parts.items()}
 
 
-def shipped(name: str) -> Path:
+def shipped_file(name: str) -> Path:
     """A file that comes with the package, in `deployment/` (in a clone, by links)."""
     found = Path(dynamodt.__file__).parent / "deployment" / name
     if not found.is_file():
@@ -242,7 +242,7 @@ def job_locks(scripts: Path | None = None) -> list[Path]:
     if scripts is not None and not scripts.is_file():
         hint = f"write it: pip-compile --generate-hashes --output-file {scripts.name} NEEDS.in"
         raise UsageError("there is no such file", where=f"requirements = {scripts}", hint=hint)
-    return [shipped(_LOCK), *([scripts] if scripts is not None else [])]
+    return [shipped_file(_LOCK), *([scripts] if scripts is not None else [])]
 
 
 def job_pins(locks: Sequence[Path]) -> list[str]:
@@ -313,7 +313,7 @@ def wheel() -> bytes:
     """The wheel. Raises UsageError if the package is not installed, but run from its folder."""
     installed = _installed()
     info = f"dynamodt-{installed.version}.dist-info"
-    files = {**_modules(Path(dynamodt.__file__).parent), **_described(installed, info)}
+    files = {**_modules(Path(dynamodt.__file__).parent), **_metadata(installed, info)}
     record = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in files.items()]
     return _zipped({**files, f"{info}/RECORD": "\n".join([*record, f"{info}/RECORD,,", ""]).encode()})
 
@@ -341,7 +341,7 @@ def _modules(package: Path) -> dict[str, bytes]:
     return {f"dynamodt/{path.relative_to(package).as_posix()}": path.read_bytes() for path in paths}
 
 
-def _described(installed: Distribution, info: str) -> dict[str, bytes]:
+def _metadata(installed: Distribution, info: str) -> dict[str, bytes]:
     """The package's metadata without its README, which would change the hash with each edit."""
     text = installed.read_text("METADATA") or installed.read_text("PKG-INFO") or ""  # an .egg-info has the second
     head = text.partition("\n\n")[0]

@@ -254,7 +254,7 @@ def known_events(stack: Stack, state: StackState | None) -> set[str]:
     return known
 
 
-def ended(
+def wait_for_end(
     stack: Stack, stack_id: str, known: set[str], notify: Notify, sleep: Sleep = time.sleep, *, begun: bool = True
 ) -> tuple[StackState, list[StackEvent]]:
     """Waits until no operation is in progress; returns the stack and the new events, each of which is reported once the
@@ -276,7 +276,7 @@ def ended(
         sleep(POLL_SECONDS)
 
 
-def at_rest(
+def wait_until_idle(
     stack: Stack, notify: Notify, sleep: Sleep = time.sleep, check: Callable[[StackState], None] = lambda state: None
 ) -> StackState | None:
     """The stack, once no operation is in progress; None if it does not exist. What `check` raises for a stack that it
@@ -287,15 +287,15 @@ def at_rest(
     if state.status != _BEING_DELETED:
         check(state)
     notify(f"{stack.name} is {state.status}: waiting until that has ended")
-    state, _ = ended(stack, state.id, known_events(stack, state), notify, sleep, begun=False)
+    state, _ = wait_for_end(stack, state.id, known_events(stack, state), notify, sleep, begun=False)
     return None if state.status == GONE else state
 
 
-def removed(stack: Stack, state: StackState, notify: Notify, sleep: Sleep) -> None:
+def remove_stack(stack: Stack, state: StackState, notify: Notify, sleep: Sleep) -> None:
     """Deletes a stack, and returns when it is gone. Raises RunFailed with each resource that could not be deleted."""
     known = known_events(stack, state)
     stack.delete()
-    after, events = ended(stack, state.id, known, notify, sleep)
+    after, events = wait_for_end(stack, state.id, known, notify, sleep)
     if after.status != GONE:
         raise failure(stack, after, events)
 

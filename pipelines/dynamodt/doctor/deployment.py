@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from dynamodt.deploy.glue_runs import GlueJob
-from dynamodt.deploy.stacks import GONE, UNMADE, Stack, StackState, ended, known_events
+from dynamodt.deploy.stacks import GONE, UNMADE, Stack, StackState, known_events, wait_for_end
 from dynamodt.doctor.suite import Check, Scratch, differs
 from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.network import refusal
@@ -47,7 +47,7 @@ def _lived(connection: Connection, name: str) -> _StackSeen:
         assert first is not None
         known = known_events(stack, unmade)
         stack.execute(first)
-        made, _ = ended(stack, unmade.id, known, lambda event: None)
+        made, _ = wait_for_end(stack, unmade.id, known, lambda event: None)
         again = stack.propose(text, {}, {}, exists=True)
         order = _times(connection, made.id)
     finally:

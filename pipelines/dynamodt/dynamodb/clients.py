@@ -206,7 +206,7 @@ def resolved(connection: Connection) -> Resolved:
 
     Raises ServiceError when there are no credentials, or no endpoint for these settings.
     """
-    made = _made(connection, "dynamodb", _config(connection, "dynamodb"))
+    made = _make_client(connection, "dynamodb", _config(connection, "dynamodb"))
     with explained("Scan", shown(made.meta.endpoint_url)):
         url = url_of_requests(made)
     boto = session(connection)
@@ -217,7 +217,7 @@ def resolved(connection: Connection) -> Resolved:
 # ---------------------------------------------------------------- clients
 
 
-def _made(connection: Connection, service: str, config: Any) -> Any:
+def _make_client(connection: Connection, service: str, config: Any) -> Any:
     """A client: for DynamoDB by botocore alone, since importing boto3, which S3's transfers need, takes as long again
     and most commands do without it."""
     boto = session(connection)
@@ -255,7 +255,7 @@ def client(
     `owner`, for S3: the account that must own each bucket; None: that of the connection's credentials, except at an
     endpoint, where an emulator may have no accounts; empty: any, for a bucket that the user names.
     """
-    made = _made(connection, service, _config(connection, service, attempts, seconds))
+    made = _make_client(connection, service, _config(connection, service, attempts, seconds))
     if attempts == _ATTEMPTS:
         made.meta.events.register("needs-retry", retried_longer)
     if service == "dynamodb":

@@ -125,8 +125,8 @@ def consumers(connection: Connection, table: TableSpec) -> Consumers:
     connection = connection.of_table(table.name)
     dynamodb = client(connection, "dynamodb", **_BRIEFLY)
     named = {"TableName": name_in_requests(table.name)}
-    kinesis = _if_permitted(lambda: dynamodb.describe_kinesis_streaming_destination(**named))
-    ttl = _if_permitted(lambda: dynamodb.describe_time_to_live(**named)).get("TimeToLiveDescription", {})
+    kinesis = _empty_if_denied(lambda: dynamodb.describe_kinesis_streaming_destination(**named))
+    ttl = _empty_if_denied(lambda: dynamodb.describe_time_to_live(**named)).get("TimeToLiveDescription", {})
     active = [one for one in kinesis.get("KinesisDataStreamDestinations", ()) if one["DestinationStatus"] == "ACTIVE"]
     return Consumers(
         _functions(connection, table.stream) if table.stream else (),
@@ -138,12 +138,12 @@ def consumers(connection: Connection, table: TableSpec) -> Consumers:
 def _functions(connection: Connection, stream: str) -> tuple[str, ...]:
     """The functions that a stream triggers; at most a hundred of them."""
     made = client(connection, "lambda", **_BRIEFLY)
-    found = _if_permitted(lambda: made.list_event_source_mappings(EventSourceArn=stream))
+    found = _empty_if_denied(lambda: made.list_event_source_mappings(EventSourceArn=stream))
     enabled = [one for one in found.get("EventSourceMappings", ()) if one.get("State") in ("Enabled", "Enabling")]
     return tuple(sorted({one["FunctionArn"].partition(":function:")[2] for one in enabled}))
 
 
-def _if_permitted(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _empty_if_denied(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The answer to a question; empty where it is not permitted, or an emulator does not know it."""
     try:
         return ask()
@@ -158,7 +158,7 @@ def legacy_replicas(connection: Connection, table: TableSpec) -> tuple[str, ...]
         return ()
     connection = connection.of_table(table.name)
     dynamodb, name = client(connection, "dynamodb", **_BRIEFLY), name_in_requests(table.name)
-    found = _if_permitted(lambda: dynamodb.describe_global_table(GlobalTableName=name))
+    found = _empty_if_denied(lambda: dynamodb.describe_global_table(GlobalTableName=name))
     group = found.get("GlobalTableDescription", {}).get("ReplicationGroup", ())
     return tuple(sorted({one["RegionName"] for one in group} - {connection.region}))
 

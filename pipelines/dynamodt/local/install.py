@@ -104,7 +104,7 @@ def _is_writable(place: Path) -> bool:
 
 
 def _installed(place: Path, release: str, lock: Path, notify: Notify) -> Environment:
-    with alone(place / "lock"):
+    with exclusive_lock(place / "lock"):
         found = _found(place / release)
         if found is None:
             notify(f"installing the embedded emulator, ministack {release.partition('-')[0]}, into {place} (once)")
@@ -115,7 +115,7 @@ def _installed(place: Path, release: str, lock: Path, notify: Notify) -> Environ
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
+def exclusive_lock(lock: Path) -> Iterator[None]:
     """Excludes other processes, by a file. The system frees the lock of a process that dies."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

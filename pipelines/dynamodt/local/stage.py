@@ -82,7 +82,7 @@ def ensure_started(folder: Path, notify: Notify = lambda _: None) -> str:
     record = _answering(data, notify)
     if record is None or record.release != install.release_of():
         found = install.environment(data.parent, notify)
-        with _alone(data):
+        with _exclusive(data):
             _end_other_release(folder, data, found.release, notify)
             record = _found_or_started(data, found, notify)
     return emulator.url(record.port)
@@ -129,7 +129,7 @@ def stop(folder: Path, notify: Notify = lambda _: None) -> bool:
     data = _data_folder(folder)
     if not data.exists():
         return False
-    with _alone(data):
+    with _exclusive(data):
         return _end(folder, data, notify)
 
 
@@ -141,8 +141,8 @@ def reset(folder: Path) -> None:
     data = _data_folder(folder)
     if not data.exists():
         return
-    with _alone(data):
-        record = _to_end(folder, data)
+    with _exclusive(data):
+        record = _emulator_to_end(folder, data)
         if record is not None:
             record.process.kill()  # what it would save is deleted next
             _wait_for_end(data, record)
@@ -157,10 +157,10 @@ def _data_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def _alone(data: Path) -> Iterator[None]:
+def _exclusive(data: Path) -> Iterator[None]:
     """Excludes other commands that start or end the emulator."""
     make_work_folder(data.parent)
-    with for_the_owner_alone(), install.alone(data.parent / f"{LOCAL}.lock"):
+    with for_the_owner_alone(), install.exclusive_lock(data.parent / f"{LOCAL}.lock"):
         yield
 
 
@@ -236,7 +236,7 @@ def _out_of_reach(data: Path, reason: str) -> ServiceError:
 
 def _end(folder: Path, data: Path, notify: Notify = lambda _: None) -> bool:
     """Ends the emulator, if it runs, once its data is saved."""
-    record = _to_end(folder, data, notify)
+    record = _emulator_to_end(folder, data, notify)
     if record is not None:
         _refuse_to_lose(data, record)
         record.process.terminate()
@@ -245,7 +245,7 @@ def _end(folder: Path, data: Path, notify: Notify = lambda _: None) -> bool:
     return record is not None
 
 
-def _to_end(folder: Path, data: Path, notify: Notify = lambda _: None) -> Record | None:
+def _emulator_to_end(folder: Path, data: Path, notify: Notify = lambda _: None) -> Record | None:
     """The emulator, if it runs and can be ended."""
     if not emulator.is_held(data):
         return None

@@ -21,7 +21,7 @@ from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.history import written_order
 from dynamodt.runs.jobs import moves_items
 from dynamodt.runs.options import GLUE
-from dynamodt.script.apply import checked_rows, table_of_rows
+from dynamodt.script.apply import check_rows, table_of_rows
 from dynamodt.script.functions import check
 from dynamodt.script.names import check_no_state_table
 from dynamodt.script.versions import Applied, plan
@@ -219,7 +219,7 @@ def _step(project: Project, table: TableSpec, script: Script, direction: Directi
     of_rows = table_of_rows(target or table, direction)
     with labelled(script):
         is_here = project.options.runner != GLUE
-        rows = "" if not script.has_items else checked_rows(script, of_rows) if is_here else None
+        rows = "" if not script.has_items else check_rows(script, of_rows) if is_here else None
     return Step(script, ref, target, started_with(table, script, project.stage.storage.url, ref, target, rows))
 
 

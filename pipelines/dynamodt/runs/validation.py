@@ -22,7 +22,7 @@ from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_step
-from dynamodt.script.apply import checked_rows, item_rows
+from dynamodt.script.apply import check_rows, item_rows
 from dynamodt.script.functions import function_errors
 from dynamodt.script.names import check_table_name, is_script_file, number_errors, parse_version_file
 from dynamodt.script.read import folder_of, read_script, script_errors, tables
@@ -138,7 +138,7 @@ def _check_rows(script: Script, key: tuple[KeyAttribute, ...]) -> None:
     """Make the rows of `items()`. Raises ScriptError for one that is no item, or that a table of this key (empty:
     unknown) cannot hold."""
     if key:
-        checked_rows(script, TableSpec(script.target_table or script.table, key))
+        check_rows(script, TableSpec(script.target_table or script.table, key))
         return
     for _ in item_rows(script):
         pass

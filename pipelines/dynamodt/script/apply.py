@@ -60,7 +60,7 @@ class Apply:
         self._target = target
         self._prepared = prepared
         self._stamp = {"S": run} if script.stamp else None
-        self._met_again = _where_met(script, snapshot, final_scan)
+        self._met_again = _reread_of_insertions(script, snapshot, final_scan)
 
     def change_of(self, image: Image) -> Change | None:
         """The change that the version makes to an item; None for an item that stays, such as one with the run's mark,
@@ -153,7 +153,7 @@ class Apply:
         return result.item if isinstance(result, Put) else result
 
 
-def _where_met(script: Script, snapshot: bool, final_scan: bool) -> tuple[str, str] | None:
+def _reread_of_insertions(script: Script, snapshot: bool, final_scan: bool) -> tuple[str, str] | None:
     """Where the run would read the script's own insertions, and the hint; None where it reads none, or where they do no
     harm."""
     if script.idempotent or (snapshot and not final_scan):
@@ -254,7 +254,7 @@ def row_image(script: Script, table: TableSpec, row: Item) -> Image:
         raise ScriptError(error.what, where=where, hint=error.hint) from error
 
 
-def checked_rows(script: Script, table: TableSpec) -> str:
+def check_rows(script: Script, table: TableSpec) -> str:
     """The sha256, in hex, of all rows of `items()` in their order.
 
     Raises ScriptError for a row that the table cannot hold, and for two rows with one key: only the first of them
@@ -273,7 +273,7 @@ def checked_rows(script: Script, table: TableSpec) -> str:
 def check_same_rows(script: Script, table: TableSpec, checksum: str) -> None:
     """Raises ScriptError when the rows of `items()` differ from those of the checksum: a cursor among them would have
     another meaning."""
-    if checked_rows(script, table) != checksum:
+    if check_rows(script, table) != checksum:
         raise ScriptError(
             "items() gives other rows than when the run began, or gives them in another order",
             where=script.path,

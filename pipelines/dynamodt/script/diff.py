@@ -215,13 +215,13 @@ def key_shown(key: Image) -> str:
 
 def _part(spec: TableSpec, image: Image, item: Item, result: Item | Put | Delete) -> Change | None:
     if isinstance(result, Put):
-        return _put(spec, image, result.item)
+        return _insertion(spec, image, result.item)
     if isinstance(result, Delete):
         return Remove(key_of(spec, image), image)
     return change(spec, image, item, result)
 
 
-def _put(spec: TableSpec, image: Image, item: Item) -> Insert | None:
+def _insertion(spec: TableSpec, image: Image, item: Item) -> Insert | None:
     """The insertion of another item; None for the item itself, unchanged, which is not checked: nothing is written."""
     own = key_of(spec, image)
     if all(name in item and same(encode_value(item[name], name), value) for name, value in own.items()) and same_image(

@@ -82,10 +82,10 @@ def _normal(node: ast.AST, values: list[Any], docstrings: bool) -> list[Any]:
         return list(_targets(values))
     if isinstance(node, ast.JoinedStr):
         return _joined(values)
-    return [ascii(one) if isinstance(one, str) else one for one in values if not _is_idle(one, docstrings)]
+    return [ascii(one) if isinstance(one, str) else one for one in values if not _is_ignored(one, docstrings)]
 
 
-def _is_idle(statement: object, docstrings: bool) -> bool:
+def _is_ignored(statement: object, docstrings: bool) -> bool:
     """Whether a statement has no effect."""
     if isinstance(statement, ast.Pass):
         return True

@@ -216,7 +216,7 @@ class Table:
         return dict(storable(rows, script))
 
 
-class _NotHere(UsageError):
+class _NeedsStage(UsageError):
     """`prepare` asks for what a test has not: a client, or the items of a table without a saved sample."""
 
 
@@ -225,7 +225,7 @@ def _beyond_folder(error: BaseException) -> str | None:
     has made of that error. None: it is the script that is wrong."""
     at: BaseException | None = error
     while at is not None:
-        if isinstance(at, _NotHere):
+        if isinstance(at, _NeedsStage):
             return at.what
         if isinstance(at, pytest.skip.Exception):  # of an earlier version, by context.prepared
             return str(at)
@@ -256,7 +256,7 @@ class _Offline:
 
     def client(self, service: str) -> NoReturn:
         """There is none."""
-        raise _NotHere(f"a test has no client of {service}")
+        raise _NeedsStage(f"a test has no client of {service}")
 
     def items(
         self, table: str | None = None, index: str | None = None, projection: Sequence[str] | None = None
@@ -264,7 +264,7 @@ class _Offline:
         """The saved sample of the table; of `projection`, the attributes as a whole. Raises UsageError without one."""
         found = self._table if table in (None, self._table.name) else Table(self._table.project, str(table))
         if found.missing:
-            raise _NotHere(f"table {found.name} has {found.missing}")
+            raise _NeedsStage(f"table {found.name} has {found.missing}")
         names = None if projection is None else {path.partition(".")[0].partition("[")[0] for path in projection}
         for image in found.sample[0]:
             yield {name: value for name, value in decode(image).items() if names is None or name in names}
@@ -318,11 +318,11 @@ def _key_kept(table: Table, script: Script) -> None:
     outcomes = table.up(script.sequence).outcomes
     taken = [one for one in outcomes if one.step == "write" or one.kind == "superseded"]
     _fail(table, script, taken, len(outcomes), "the key of an insertion is taken, for")
-    lost = [one for one in outcomes if script.has_down and not _comes_back(table, script, one)]
+    lost = [one for one in outcomes if script.has_down and not _key_restored(table, script, one)]
     _fail(table, script, lost, len(outcomes), "transform_down does not bring back to its own key")
 
 
-def _comes_back(table: Table, script: Script, outcome: Outcome) -> bool:
+def _key_restored(table: Table, script: Script, outcome: Outcome) -> bool:
     """Whether an item that the version has moved is at its own key again after `down`."""
     stays, inserts = effect(outcome.image, outcome.change)
     if stays is not None or not inserts:
