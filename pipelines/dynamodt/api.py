@@ -14,9 +14,9 @@ from pathlib import Path
 from dynamodt.checks.check import CheckOptions, check_tables
 from dynamodt.checks.findings import TableCheck
 from dynamodt.config import scaffold
-from dynamodt.config.declare import declare as declare_tables
-from dynamodt.config.declare import keys_here, parse_key
 from dynamodt.config.names import logical_names, named_in, with_names
+from dynamodt.config.scaffold import declare as declare_tables
+from dynamodt.config.scaffold import keys_here, parse_key
 from dynamodt.config.serverless import service_keys
 from dynamodt.config.settings import Key
 from dynamodt.config.stage import LOCAL, check_expected, load_stage
@@ -281,7 +281,7 @@ def declare(
 ) -> tuple[dict[str, Key], Path | None]:
     """Give tables of the embedded stage their keys, in `dynamodt.toml`: `key` (as `pk:S,sk:N`) of one table, or without
     it those of the Serverless service in `folder`. Returns the keys, and the file if it was written; see
-    `config.declare`."""
+    `config.scaffold`."""
     if key and stage != LOCAL:
         hint = "leave it out: `init` takes the key of the stage's own table"
         raise UsageError("--key is for the stage `local`, which creates its tables", hint=hint)

@@ -22,7 +22,7 @@ from dynamodt.cli.help_text import HELP
 from dynamodt.cli.request import Request
 from dynamodt.model.pages import Units
 from dynamodt.runs import options as requests
-from dynamodt.runs.options import Option, RunOptions, command_argv, command_line, options_of
+from dynamodt.runs.options import Option, RunOptions, command_argv, options_of
 from tests import ROOT
 from tests.fake_operations import FakeOperations
 from tests.waiting import HANG_SECONDS
@@ -577,7 +577,6 @@ def test_a_command_line_can_be_written_down_and_read_again() -> None:
     )
     request = Request("up", "dev", ("users", "my table"), 2, options=options)
     assert read_again(request) == request
-    assert "'my table'" in command_line(request)
     throttle = Request("throttle", "dev", ("users",), limits=Units(rcu=7.5, wcu=50.0))
     assert read_again(throttle) == throttle
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.cli import check_report, json_output, planning, report, run_details, short_reports, stack_reports
+from dynamodt.cli import check_report, json_output, project_reports, report, result, run_details, short_reports
 from dynamodt.cli.confirm import confirm_change, confirm_reset
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
@@ -49,8 +49,8 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     from dynamodt.dynamodb.unresponsive import mentioning
 
     with mentioning(recorder.notify):
-        result = _executed(request, folder, recorder)
-    return replace(result, document=json_output.with_names(result.document, recorder.names))
+        done = _executed(request, folder, recorder)
+    return replace(done, document=json_output.with_names(done.document, recorder.names))
 
 
 def _executed(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -161,9 +161,9 @@ def _status(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pr
     errors = tuple(reported(request, status.error, stage.names) for status in found if status.error is not None)
     document = json_output.status_document(found)
     if request.check:
-        found_left = filter(None, map(planning.not_applied, found))
+        found_left = filter(None, map(result.not_applied, found))
         errors += tuple(reported(request, error, stage.names) for error in found_left)
-        document["check"] = planning.check_document(found)
+        document["check"] = result.check_document(found)
     document = with_error(document, errors)
     return CommandResult(
         document, lambda console: short_reports.print_status(console, found, request.stage, stage.names), errors
@@ -206,7 +206,7 @@ def _baseline(api: Any, stage: Stage, request: Request, folder: Path, recorder: 
     else:
         taken = api.import_history(stage, folder, table, recorder, options)
     document = json_output.baseline_document(taken)
-    return CommandResult(document, lambda console: planning.print_baseline(console, request, taken, stage.names))
+    return CommandResult(document, lambda console: project_reports.print_baseline(console, request, taken, stage.names))
 
 
 def _prepare(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -288,7 +288,7 @@ def _deploy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     stage = stage if request.state_only else with_names(stage, folder)
     made = deploy.deploy(Project(stage, folder, request.options, recorder), request.state_only)
     document = json_output.deployment_document(made)
-    return CommandResult(document, lambda console: stack_reports.print_deployment(console, request, made))
+    return CommandResult(document, lambda console: project_reports.print_deployment(console, request, made))
 
 
 def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -305,7 +305,7 @@ def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     if not dry_run:
         found = destroy.destroy(Project(stage, folder, request.options, recorder), request.purge, agreed=found)
     document = json_output.removal_document(found)
-    return CommandResult(document, lambda console: stack_reports.print_removal(console, request, found))
+    return CommandResult(document, lambda console: project_reports.print_removal(console, request, found))
 
 
 def _doctor(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -324,8 +324,8 @@ def _doctor(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
 def _validate(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     found = load_operations().validate(folder, request.tables)
     errors = tuple(reported(request, error, recorder.names) for error in found.all_errors)
-    document = with_error(planning.validation_document(found), errors)
-    return CommandResult(document, lambda console: planning.print_validation(console, found), errors)
+    document = with_error(project_reports.validation_document(found), errors)
+    return CommandResult(document, lambda console: project_reports.print_validation(console, found), errors)
 
 
 def _plan(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:

@@ -1,4 +1,6 @@
-"""The result of a command, and its errors as they are reported: with the stage and the command in their hints."""
+"""The result of a command, and its errors as they are reported: with the stage and the command in their hints.
+
+`not_applied` is the error of `status --check`."""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from dynamodt.errors import (
     is_of_the_disk,
     suggest,
 )
-from dynamodt.model.reports import RunReport
+from dynamodt.model.reports import RunReport, TableStatus, VersionStatus, picked
 from dynamodt.model.tables import TableNames
 from dynamodt.pipeline.process import StoppedError
 from dynamodt.runs.options import GLUE, MIGRATIONS, command_argv
@@ -138,3 +140,56 @@ def similar(unknown: str, known: Sequence[str]) -> str:
     plain = {name.lower().strip("-").replace("_", "").replace("-", ""): name for name in known if len(name) > 2}
     found = get_close_matches(unknown.lower().strip("-").replace("_", "").replace("-", ""), plain, 2, 0.7)
     return " or ".join(plain[name] for name in found)
+
+
+# ---------------------------------------------------------------- status --check
+
+
+def left(status: TableStatus) -> tuple[VersionStatus, ...]:
+    """The versions that `status --check` reports: pending, running, unfinished, edited or missing."""
+    return tuple(version for version in status.versions if version.state != "applied")
+
+
+def not_applied(status: TableStatus) -> DynamodtError | None:
+    """Why `status --check` fails for a table; None if it does not."""
+    by_state: dict[str, list[str]] = {}
+    for version in left(status):
+        by_state.setdefault(version.state, []).append(f"v{version.version} {version.name}")
+    parts = [f"{state}: {', '.join(names)}" for state, names in by_state.items()]
+    parts += ["the table is younger than its last run"] if status.younger else []
+    if not parts:
+        return None
+    return DynamodtError("; ".join(parts), where=f"table {status.table}", hint=_next_command(status, set(by_state)))
+
+
+def _next_command(status: TableStatus, states: set[str]) -> Hint:
+    if status.younger:
+        return "record which versions are applied: " + suggest("stamp", table=status.table, to="N")
+    if states == {"missing"}:
+        return Hint("use the release that has the files: what is applied stays as it is")
+    undone = next((v.run for v in left(status) if v.run and v.run.status in ("undoing", "partly-undone")), None)
+    if undone is not None:
+        return "finish the undo: " + suggest("undo", undone.run)
+    half_done = next((v.run for v in left(status) if v.run), None)
+    if "edited" in states and half_done is not None:
+        return f"revert the edit, and finish the run {half_done.run}; or take it back: " + suggest(
+            "undo", half_done.run
+        )
+    if states & {"edited", "missing"}:
+        way = "restore the applied file, and make the change in a new version; or accept the edit: "
+        return way + suggest("repair", table=status.table, reason="WHY")
+    if states == {"running"}:
+        return suggest("status", follow=True) + " watches the run"
+    back = next((v.run for v in left(status) if v.run and v.run.direction == "down"), None)
+    if back is not None:
+        return "finish it: " + suggest("down", table=status.table, to=back.version - 1)
+    return "apply them: " + suggest("up", table=status.table)
+
+
+def check_document(found: Sequence[TableStatus]) -> json_output.Document:
+    """The `check` of `status --check --json`: the versions that are left."""
+    versions = [
+        {"table": status.table, **picked(version, "version name state")} for status in found for version in left(status)
+    ]
+    passed = not any(not_applied(status) or status.error for status in found)
+    return {"passed": passed, "left": versions}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from dynamodt.cli.planning import texts_kept
 from dynamodt.cli.plugin import with_needs
+from dynamodt.cli.project_reports import texts_kept
 from dynamodt.cli.report import NARROW, STYLES, facts_text, show, steps_text
 from dynamodt.cli.request import Request, after_files, after_init, after_preparation, as_typed
 from dynamodt.cli.run_details import continuing, why_lines

@@ -6,11 +6,10 @@ The parser, the menu and the arguments of a command are made from `OPTIONS`: an 
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from dynamodt.errors import PROGRAM, option_words
+from dynamodt.errors import option_words
 
 if TYPE_CHECKING:
     from dynamodt.model.reports import RunReport
@@ -277,11 +276,6 @@ def command_argv(command: Command) -> list[str]:
     named = [word for option in taken if option.names for word in option.argv(option.value(command))]
     arguments = [word for option in taken if not option.names for word in option.argv(option.value(command))]
     return [*command.command.split(), *named, *arguments, *_beam_argv(command)]
-
-
-def command_line(command: Command) -> str:
-    """The command as one line for a shell."""
-    return shlex.join([PROGRAM, *command_argv(command)])
 
 
 def run_argv(command: Command) -> list[str]:

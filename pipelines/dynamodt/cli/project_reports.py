@@ -1,83 +1,76 @@
-"""The output of commands that run no version: `validate` and what `status --check` finds, as text and as JSON, and as
-text what `stamp`, `import-history` and `repair` have recorded."""
+"""The results of the commands that touch no items: what `validate` finds, what `stamp`, `import-history` and `repair`
+record, and what `deploy` and `destroy` do to a stack."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
-from dynamodt.cli.json_output import error_document
+from dynamodt.cli.json_output import Document, error_document
 from dynamodt.cli.report import STYLES, show, steps_text
-from dynamodt.cli.request import Request, after_baseline
-from dynamodt.errors import DynamodtError, Hint, suggest
-from dynamodt.model.reports import TableStatus, TakeOver, VersionOutcome, VersionStatus, picked
+from dynamodt.cli.request import Request, after_baseline, after_deploy
+from dynamodt.model.reports import TakeOver, VersionOutcome, counted
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.display import printable
-from dynamodt.runs.pace import counted
 
 if TYPE_CHECKING:
+    from dynamodt.deploy.deploy import Deployment
+    from dynamodt.deploy.destroy import Removal
+    from dynamodt.deploy.stacks import ResourceChange
     from dynamodt.model.runs import Script
     from dynamodt.runs.validation import ValidatedTable, Validation
 
-Document = dict[str, Any]
 
-# ---------------------------------------------------------------- status --check
-
-_APPLIED = "applied"
-
-
-def left(status: TableStatus) -> tuple[VersionStatus, ...]:
-    """The versions that `status --check` reports: pending, running, unfinished, edited or missing."""
-    return tuple(version for version in status.versions if version.state != _APPLIED)
-
-
-def not_applied(status: TableStatus) -> DynamodtError | None:
-    """Why `status --check` fails for a table; None if it does not."""
-    by_state: dict[str, list[str]] = {}
-    for version in left(status):
-        by_state.setdefault(version.state, []).append(f"v{version.version} {version.name}")
-    parts = [f"{state}: {', '.join(names)}" for state, names in by_state.items()]
-    parts += ["the table is younger than its last run"] if status.younger else []
-    if not parts:
-        return None
-    return DynamodtError("; ".join(parts), where=f"table {status.table}", hint=_next_command(status, set(by_state)))
+_WORDS = {
+    "created": "is deployed",
+    "updated": "is updated",
+    "unchanged": "Nothing to do: the stack is up to date",
+    "dry-run": "dry run: nothing was changed",
+}
+_BY_EMAIL, _ADDRESS = "AlarmsByEmail", "AlarmsTo"  # in the template: the subscription, and its address
+_MARKS = {"Add": "+", "Remove": "-", "Modify": "~", "Import": "+"}
 
 
-def _next_command(status: TableStatus, states: set[str]) -> Hint:
-    if status.younger:
-        return "record which versions are applied: " + suggest("stamp", table=status.table, to="N")
-    if states == {"missing"}:
-        return Hint("use the release that has the files: what is applied stays as it is")
-    undone = next((v.run for v in left(status) if v.run and v.run.status in ("undoing", "partly-undone")), None)
-    if undone is not None:
-        return "finish the undo: " + suggest("undo", undone.run)
-    half_done = next((v.run for v in left(status) if v.run), None)
-    if "edited" in states and half_done is not None:
-        return f"revert the edit, and finish the run {half_done.run}; or take it back: " + suggest(
-            "undo", half_done.run
-        )
-    if states & {"edited", "missing"}:
-        way = "restore the applied file, and make the change in a new version; or accept the edit: "
-        return way + suggest("repair", table=status.table, reason="WHY")
-    if states == {"running"}:
-        return suggest("status", follow=True) + " watches the run"
-    back = next((v.run for v in left(status) if v.run and v.run.direction == "down"), None)
-    if back is not None:
-        return "finish it: " + suggest("down", table=status.table, to=back.version - 1)
-    return "apply them: " + suggest("up", table=status.table)
+def print_deployment(console: Console, request: Request, made: Deployment) -> None:
+    """The changes, the stack's outputs, and what to try next."""
+    show(console, Text.assemble((made.stack, "bold"), f"  {_WORDS[made.status]}"))
+    show(console, *map(_change, made.changes), *_outputs(made))
+    if any(change.resource == _BY_EMAIL for change in made.changes) and _ADDRESS in made.outputs:
+        mail = f"AWS has sent a mail to {made.outputs[_ADDRESS]}: alarms are sent there after it is confirmed"
+        show(console, Text(mail, "yellow"))
+    console.print()
+    steps = after_deploy(request, made.status == "dry-run")
+    if made.status != "dry-run" or made.changes:
+        show(console, steps_text(steps, console.width))
 
 
-def check_document(found: Sequence[TableStatus]) -> Document:
-    """The `check` of `status --check --json`: the versions that are left."""
-    versions = [
-        {"table": status.table, **picked(version, "version name state")} for status in found for version in left(status)
-    ]
-    passed = not any(not_applied(status) or status.error for status in found)
-    return {"passed": passed, "left": versions}
+def print_removal(console: Console, request: Request, removal: Removal) -> None:
+    """What was deleted, and what stays."""
+    if removal.status == "nothing":
+        show(console, Text.assemble(("Nothing to do: ", "bold"), f"{removal.stack} does not exist"))
+    word = "would be deleted" if removal.status == "dry-run" else "deleted"
+    show(console, *(Text.assemble((f"{word}  ", "bold"), one) for one in removal.removed))
+    show(console, *(Text.assemble(("stays  ", "dim"), one) for one in removal.kept))
+    if removal.kept and not request.purge:
+        show(console, Text("`deploy` uses what stays again", "dim"))
+
+
+def _change(change: ResourceChange) -> Text:
+    line = Text(f"  {_MARKS.get(change.action, change.action)} {change.resource}  ")
+    line.append(change.type, "dim")
+    return line.append("  is replaced", "yellow") if change.replacement else line
+
+
+def _outputs(made: Deployment) -> Iterator[Text]:
+    if made.status == "dry-run":
+        return
+    width = max(map(len, made.outputs), default=0)
+    for name, value in made.outputs.items():
+        yield Text.assemble((f"{name:<{width}}", "dim"), f"  {value}")
 
 
 # ---------------------------------------------------------------- validate
