@@ -89,7 +89,7 @@ class Throttled(Exception):
 class Unsent(Exception):
     """The request had no effect, for another reason than its rate: there was no connection, or its credentials were
     renewed while it was on its way. `hint` is the next step if that lasts; `first`: no connection was made before;
-    `lasted`: for so many seconds the host has not answered."""
+    `lasted`: the seconds without a response of the host."""
 
     def __init__(self, what: str, hint: str, first: bool = False, lasted: float = 0.0) -> None:
         super().__init__(what)
@@ -100,8 +100,8 @@ class Unsent(Exception):
 
 class InDoubt(Exception):
     """The request may or may not have taken effect: a time-out, a reset, a truncated response, or a 5xx. `hint` is the
-    next step if that lasts; empty for a response of the service. `lasted`: for so many seconds the host has not
-    answered."""
+    next step if that lasts; empty for a response of the service. `lasted`: the seconds without a response
+    of the host."""
 
     def __init__(self, what: str, hint: str = "", lasted: float = 0.0) -> None:
         super().__init__(what)
