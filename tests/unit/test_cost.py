@@ -35,7 +35,7 @@ regions = st.sampled_from(sorted(PRICES))
     ],
 )
 def test_by_hand(work: Work, region: str, usd: tuple[float, float]) -> None:
-    cost = cost_of(work, region, on_demand=True)
+    cost = cost_of(work, PRICES[region])
     assert cost.usd == pytest.approx(usd)
     assert date.fromisoformat(cost.as_of)
 
@@ -44,20 +44,22 @@ def test_units_stay_where_there_is_no_price() -> None:
     work = Work(wcu=100, rcu=10, indexes=3, puts=4, gets=5, full_bytes=7, incremental_bytes=8)
     units = Cost(100, 700, 10, 4, 5, 15)
     for region, on_demand in (("us-east-2", False), ("xx-moon-1", True), ("", True), ("eu-west-1", True)):
-        assert cost_of(work, region, on_demand) == units  # in Ireland, it is the exports that have none
-    assert cost_of(work._replace(full_bytes=0, incremental_bytes=0), "eu-west-1", True).usd is not None
+        assert (
+            cost_of(work, PRICES.get(region) if on_demand else None) == units
+        )  # in Ireland, it is the exports that have none
+    assert cost_of(work._replace(full_bytes=0, incremental_bytes=0), PRICES["eu-west-1"]).usd is not None
 
 
 @given(region=regions)
 def test_nothing_costs_nothing(region: str) -> None:
-    cost = cost_of(Work(), region, on_demand=True)
+    cost = cost_of(Work(), PRICES[region])
     assert cost == Cost(0, 0, 0, usd=(0, 0), as_of=PRICES[region].as_of)
 
 
 @given(work=works, more=works)
 def test_more_never_costs_less(work: Work, more: Work) -> None:
     sum_of = Work(*(a + b for a, b in zip(work, more, strict=True)))
-    less, all_of_it = (cost_of(each, "us-east-2", on_demand=True) for each in (work, sum_of))
+    less, all_of_it = (cost_of(each, PRICES["us-east-2"]) for each in (work, sum_of))
     assert less.usd is not None and all_of_it.usd is not None
     assert less.usd[0] <= less.usd[1]
     assert all(a <= b for a, b in zip(less.usd, all_of_it.usd, strict=True))
@@ -66,7 +68,7 @@ def test_more_never_costs_less(work: Work, more: Work) -> None:
 
 @given(work=works, region=regions)
 def test_without_indexes_there_is_one_price(work: Work, region: str) -> None:
-    cost = cost_of(work._replace(indexes=0, full_bytes=0, incremental_bytes=0), region, on_demand=True)
+    cost = cost_of(work._replace(indexes=0, full_bytes=0, incremental_bytes=0), PRICES[region])
     assert cost.usd is not None and cost.usd[0] == cost.usd[1] and cost.wcu == cost.wcu_most
 
 

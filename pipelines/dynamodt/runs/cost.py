@@ -90,13 +90,9 @@ class Work(NamedTuple):
     incremental_bytes: int = 0
 
 
-def cost_of(work: Work, region: str, on_demand: bool) -> Cost:
-    """The cost of the work. `usd` is None where the capacity is provisioned (billed by the hour), and where the region,
-    or an export in it, has no price."""
-    return _cost(work, PRICES.get(region) if on_demand else None)
-
-
-def _cost(work: Work, prices: Prices | None) -> Cost:
+def cost_of(work: Work, prices: Prices | None) -> Cost:
+    """The cost of the work. `usd` is None without prices (the region is unknown, or the capacity provisioned, which is
+    billed by the hour), and where an export has none in the region."""
     most = work.wcu * (1 + INDEX_WRITES * work.indexes)
     others = None if prices is None else _without_writes(work, prices)
     cost = Cost(work.wcu, most, work.rcu, work.puts, work.gets, work.full_bytes + work.incremental_bytes)
@@ -169,7 +165,7 @@ def _gets(job: Job) -> int:
 
 def _priced(work: Work, job: Job) -> Cost:
     prices = prices_of(job.stage, (job.table, _written(job)))
-    return _cost(work, prices if isinstance(prices, Prices) else None)
+    return cost_of(work, prices if isinstance(prices, Prices) else None)
 
 
 def prices_of(stage: Stage, tables: Sequence[TableSpec]) -> Prices | str:
