@@ -1,5 +1,5 @@
-"""Applies the author's functions: an image in, the change that it requests out; and the rows of `prepare(context)` and
-of `items()`, as items and as images of the table."""
+"""Applies the author's functions: `transform_up` and `transform_down` turn an image into a change; `prepare(context)`
+and `items()` give rows."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from dynamodt.script.names import is_run_id
 if TYPE_CHECKING:
     from dynamodt.script.functions import Transform
 
-NO_INSERTION = {  # the way out, by whether the table is a strongly consistent global one
+NO_INSERTION = {  # the hint, by whether the table is a strongly consistent global one
     True: "write the items by a program of your own, or to a table without replicas",
     False: "run the version on a stage of that account and region, whose state table is there; or write the items by a "
     "program of your own",
 }
 
 
-_DIGITS = Context(prec=38)  # all that DynamoDB keeps; Python's default of 28 would round the author's sums silently
+_DIGITS = Context(prec=38)  # DynamoDB's precision; Python's default of 28 would round the author's sums silently
 
 
 class Apply:
-    """A loaded script with its table, its prepared data and its run. `snapshot`: an export is read, without the items
-    that the script puts into the table; `final_scan`: the table is scanned afterwards.
+    """A loaded script with its table, its prepared data and its run. `snapshot`: the run reads an export, in which its
+    own insertions are absent; `final_scan`: the run scans the table afterwards.
 
     `change_of` raises ItemError, or the author's exception, for an item that becomes a dead letter, and ScriptError for
     a fault that stops the whole run.
@@ -63,8 +63,8 @@ class Apply:
         self._met_again = _reread_of_insertions(script, snapshot, final_scan)
 
     def change_of(self, image: Image) -> Change | None:
-        """The change that the version makes to an item; None for an item that stays, such as one with the run's mark,
-        which was changed before."""
+        """The change that the version makes to an item; None if the item stays as it is, or has this run's stamp and
+        was therefore changed before."""
         if self._is_done(image):
             return None
         self._check_mark(image)
@@ -87,7 +87,7 @@ class Apply:
         return self._stamp is not None and attribute is not None and image.get(attribute) == self._stamp
 
     def _check_mark(self, image: Image) -> None:
-        """Raises ItemError unless the mark's attribute is absent or holds an earlier run's mark."""
+        """Raises ItemError unless the stamp's attribute is absent or holds an earlier run's stamp."""
         attribute = self._script.stamp
         if attribute is not None and attribute in image and not is_run_id(image[attribute].get("S")):
             raise ItemError(
@@ -109,7 +109,7 @@ class Apply:
         return found
 
     def _marked(self, part: Part, attribute: str) -> Part:
-        """The part with the mark; an incremental export's reader recognizes inserted items by it."""
+        """The part with the stamp, by which the reader of an incremental export recognizes inserted items."""
         assert self._stamp is not None
         if isinstance(part, Update):
             self._check_mark(part.sets)
@@ -154,8 +154,8 @@ class Apply:
 
 
 def _reread_of_insertions(script: Script, snapshot: bool, final_scan: bool) -> tuple[str, str] | None:
-    """Where the run would read the script's own insertions, and the hint; None where it reads none, or where they do no
-    harm."""
+    """The place where the run would read the script's own insertions, and the hint; None if it reads none, or if they
+    do no harm."""
     if script.idempotent or (snapshot and not final_scan):
         return None
     if final_scan:
@@ -172,7 +172,7 @@ _END: Final = object()
 def prepare_rows(script: Script, context: tables.Context) -> Iterator[tuple[Hashable, Any]]:
     """The (key, value) rows of the script's `prepare`, one at a time.
 
-    Raises ScriptError, with the row's number, for a row that is not such a pair, and with the author's line for any
+    Raises ScriptError, with the row's number, for a row that is not a pair, and, with the author's line, for any
     exception of the script.
     """
     prepare = row_function(script, load(script), "prepare")
@@ -183,8 +183,8 @@ def prepare_rows(script: Script, context: tables.Context) -> Iterator[tuple[Hash
 
 
 def item_rows(script: Script) -> Iterator[Item]:
-    """The items that the version adds, one at a time. Raises ScriptError, with its number, for one that is not a dict,
-    and with the author's line for any exception of the script."""
+    """The items that the version adds, one at a time. Raises ScriptError, with the row's number, for a row that is not
+    a dict, and, with the author's line, for any exception of the script."""
     items = row_function(script, load(script), "items")
     for number, row in enumerate(_rows(script, "items", items, "dicts"), 1):
         if not isinstance(row, dict):
@@ -203,7 +203,7 @@ def _rows(script: Script, name: str, function: Callable[[], object], expected: s
 
 
 def _caught(script: Script, what: str, step: Callable[[], Any]) -> Any:
-    """The result of a step of the author's code. Raises ScriptError for any exception except a Ctrl-C."""
+    """The result of a step of the author's code. Raises ScriptError for any exception except Ctrl-C."""
     try:
         return step()
     except BaseException as error:
@@ -240,13 +240,13 @@ def _hashable(key: object) -> bool:
 
 
 def table_of_rows(table: TableSpec, direction: Direction) -> TableSpec:
-    """The table as the rows of `items()` must fit it. On the way down they are deleted, and an index that was added
-    since they were inserted may refuse them."""
+    """The table against which the rows of `items()` are checked; for `down` without its index keys. `down` deletes the
+    rows, and an index that was added after their insertion may refuse them."""
     return table if direction == "up" else replace(table, index_keys=())
 
 
 def row_image(script: Script, table: TableSpec, row: Item) -> Image:
-    """A row of `items()` as an image. Raises ScriptError for one that the table cannot hold."""
+    """A row of `items()` as an image. Raises ScriptError for a row that the table cannot hold."""
     try:
         return insert(table, row).item
     except ItemError as error:
@@ -257,8 +257,8 @@ def row_image(script: Script, table: TableSpec, row: Item) -> Image:
 def check_rows(script: Script, table: TableSpec) -> str:
     """The sha256, in hex, of all rows of `items()` in their order.
 
-    Raises ScriptError for a row that the table cannot hold, and for two rows with one key: only the first of them
-    would be written. Memory is bounded by the keys.
+    Raises ScriptError for a row that the table cannot hold, and for two rows with the same key, of which only the first
+    would be written. Memory holds all keys.
     """
     digest, seen = hashlib.sha256(), dict[str, int]()
     for number, image in enumerate((row_image(script, table, row) for row in item_rows(script)), 1):
@@ -271,8 +271,8 @@ def check_rows(script: Script, table: TableSpec) -> str:
 
 
 def check_same_rows(script: Script, table: TableSpec, checksum: str) -> None:
-    """Raises ScriptError when the rows of `items()` differ from those of the checksum: a cursor among them would have
-    another meaning."""
+    """Raises ScriptError when the rows of `items()` have another checksum: a cursor counts these rows, and would point
+    to another one."""
     if check_rows(script, table) != checksum:
         raise ScriptError(
             "items() gives other rows than when the run began, or gives them in another order",

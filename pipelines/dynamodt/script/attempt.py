@@ -1,8 +1,8 @@
 """The attempt of a version to change one item, with every check that a real write makes before it is sent.
 
-Runs, dry runs, `check` and authors' tests apply a version by `attempted`, so that none of them passes an item that
-another one refuses. What depends on other items, a key that is taken, is judged by `pipeline.conflicts`; what only the
-service can refuse (a throttle, a concurrent write) is in no rehearsal.
+Runs, dry runs, `check` and authors' tests all apply a version by `attempted`, so that they accept and refuse the same
+items. `pipeline.conflicts` resolves conflicts with other items, such as a taken key. Refusals by the service (a
+throttle, a concurrent write) occur in a run only.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dynamodt.script.diff import parts_of, patched
 from dynamodt.script.load import is_interrupt
 
 ChangeOf = Callable[[Image], Change | None]
-Request = Callable[[Change], object]  # makes the request of a change; raises ItemError where none can hold it
+Request = Callable[[Change], object]  # makes the request of a change; raises ItemError if no request can hold it
 
 
 def any_request(change: Change) -> None:
-    """A `Request` that holds every change."""
+    """A `Request` that accepts every change."""
 
 
 class Attempt(NamedTuple):
-    """What a version makes of an item: its change (None: the item stays as it is), or the `error` that makes it a dead
-    letter of `step`."""
+    """The result of a version for one item: the change (None: the item stays as it is), or the `error` that makes the
+    item a dead letter of `step`."""
 
     image: Image
     change: Change | None
@@ -34,8 +34,8 @@ class Attempt(NamedTuple):
 
 
 def attempted(image: Image, change_of: ChangeOf, request: Request = any_request) -> Attempt:
-    """The attempt to change an item. Everything that the author's code raises, `sys.exit` included, makes it a dead
-    letter; raises ScriptError for a fault that stops the whole run, and a Ctrl-C."""
+    """Applies a version to an item. Any exception of the author's code, including `sys.exit`, makes the item a dead
+    letter. Raises ScriptError for a fault that stops the whole run, and KeyboardInterrupt for Ctrl-C."""
     step: Literal["transform", "write"] = "transform"
     try:
         change = change_of(image)
@@ -50,14 +50,15 @@ def attempted(image: Image, change_of: ChangeOf, request: Request = any_request)
 
 
 class Effect(NamedTuple):
-    """What is there after a change: the item itself (None: it was deleted or moved), and what was inserted."""
+    """The items after a change: `stays` is the item itself (None: it was deleted or moved), `inserts` are the new
+    ones."""
 
     stays: Image | None
     inserts: tuple[Insert, ...] = ()
 
 
 def effect(image: Image, change: Change | None) -> Effect:
-    """The effect of a change that was made of `image`, as if it were written now."""
+    """The effect of a change of `image`, if the change is written now."""
     stays: Image | None = image
     inserts: list[Insert] = []
     for part in () if change is None else parts_of(change):

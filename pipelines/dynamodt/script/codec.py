@@ -1,4 +1,4 @@
-"""Attribute values between DynamoDB's JSON and Python, without losing a digit.
+"""Conversion of attribute values between DynamoDB's JSON and Python, without loss of digits.
 
 ==========  ======================  =====================================================
 Image       Item                    also taken from an author
@@ -11,11 +11,11 @@ L, M        list, dict              tuple
 SS, NS, BS  set                     frozenset
 ==========  ======================  =====================================================
 
-Facts (AWS, "Supported data types" and "Service quotas"): numbers hold 38 significant digits between 1E-130 and
-9.99...E+125, and come back in full ("1000" for 1E+3); sets are not empty and of one type; nesting goes to 32 levels,
-the item itself being the first; an item takes at most 400 KB.
+Facts (AWS, "Supported data types" and "Service quotas"): numbers have 38 significant digits between 1E-130 and
+9.99...E+125, and are returned in full ("1000" for 1E+3); a set is not empty, and its members have one type; the nesting
+depth is at most 32, with the item itself as the first level; an item has at most 400 KB.
 
-Equality, sizes, and texts of keys and images are here, too, as DynamoDB defines them.
+Also equality and sizes as DynamoDB defines them, and texts of keys and images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dynamodt.model.tables import AttributeValue, Image, Item
 
 MAX_NESTING = 32
 MAX_ITEM_BYTES = 400 * 1024
-# Zeros at the end may go (no Rounded): 1E+125 comes from the service with 126 digits.
+# Trailing zeros may be dropped (no Rounded): the service returns 1E+125 with 126 digits.
 _EXACT = Context(prec=38, Emin=-130, Emax=125, traps=[Inexact, Overflow, Subnormal])
 
 
@@ -41,7 +41,7 @@ _EXACT = Context(prec=38, Emin=-130, Emax=125, traps=[Inexact, Overflow, Subnorm
 
 
 def decode(image: Image) -> Item:
-    """The Item of an Image, which must be well-formed, as the service's are."""
+    """The Item of an Image. The image must be well-formed, as those of the service are."""
     return {name: value["S"] if "S" in value else decode_value(value) for name, value in image.items()}
 
 
@@ -75,7 +75,8 @@ def encode(item: Item) -> Image:
 
 
 def encode_value(value: Any, path: str, depth: int = 1) -> AttributeValue:
-    """One attribute value; `path` ("address.lines[2]") names it in an error, `depth` counts its nesting."""
+    """The attribute value of a Python value. `path` ("address.lines[2]") is its place in an error, `depth` its nesting
+    level."""
     encoder = _ENCODERS.get(type(value))
     if encoder is None:
         encoder = _subclass_encoder(value, path)
@@ -127,7 +128,7 @@ def _number(value: int | Decimal, path: str, depth: int) -> AttributeValue:
 
 
 def number_text(value: int | Decimal, path: str) -> str:
-    """A number as DynamoDB takes it. Raises ItemError for NaN, Infinity, and what would lose digits."""
+    """A number in DynamoDB's form. Raises ItemError for NaN, Infinity, and a number that would lose digits."""
     try:
         exact = _EXACT.create_decimal(value)
     except (Inexact, Overflow, Subnormal) as error:
@@ -221,9 +222,9 @@ _ENCODERS: dict[type, Callable[[Any, str, int], AttributeValue]] = {
 
 
 def holds(stored: AttributeValue, value: Any) -> bool:
-    """Whether an attribute value is certain to be the Python value: a cheaper `same(stored, encode_value(value))`.
+    """Whether an attribute value certainly equals the Python value: a cheaper `same(stored, encode_value(value))`.
 
-    It may be False for equal values (a number written differently), but never True for different ones.
+    May be False for equal values (a number written differently), and is never True for different ones.
     """
     for kind, raw in stored.items():
         if kind == "S":
@@ -261,7 +262,7 @@ def _one_type(kind: str, members: set[Any]) -> bool:
 
 
 def same(one: AttributeValue, other: AttributeValue) -> bool:
-    """Whether DynamoDB's `=` would hold: numbers by value, sets without order, types apart."""
+    """Equality as in DynamoDB's `=`: numbers by value, sets without order, values of different types never equal."""
     if one == other:
         return True
     (kind, a), (other_kind, b) = *one.items(), *other.items()
@@ -271,7 +272,7 @@ def same(one: AttributeValue, other: AttributeValue) -> bool:
 
 
 def same_image(one: Image, other: Image) -> bool:
-    """`same`, attribute by attribute."""
+    """Equality of all attributes, by `same`."""
     return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
 
 
@@ -290,9 +291,9 @@ _LOOSE: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def surely_fit(*images: Image) -> bool:
-    """Whether images are together certain to be below the limit of 400 KB, a cheaper check than measuring: `marshal`
-    writes every text in full, and at least two bytes around each value, so that its output is never shorter than the
-    billed size (version 2 writes no references)."""
+    """Whether images together are certainly below the limit of 400 KB. Cheaper than `image_bytes`: `marshal` writes
+    every text in full and at least two bytes for each value, so that its output is never shorter than the billed size
+    (version 2 writes no references)."""
     return len(marshal.dumps(images, 2)) <= MAX_ITEM_BYTES
 
 
@@ -315,14 +316,15 @@ def normal(raw: str) -> Decimal:
 
 
 def as_stored(value: AttributeValue) -> AttributeValue:
-    """A value of a key in the form in which the service gives it back: `101` for `101.00`. An emulator stores that
-    form, and finds no item by another one."""
+    """A key's value in the form that the service returns: `101` for `101.00`. An emulator stores this form, and finds
+    no item by any other form."""
     return {"N": format(normal(value["N"]), "f")} if "N" in value else value
 
 
 def _number_bytes(raw: str) -> int:
-    """A byte for two significant digits, those before and after the point counted apart, one more, and one for a minus
-    (measured on the service by the public suite paritysuite/dynamodb-conformance; AWS's page is less exact)."""
+    """The billed size of a number: one byte for each two significant digits, counted separately before and after the
+    point, one more byte, and one for a minus (measured on the service by the public suite
+    paritysuite/dynamodb-conformance; AWS's page is less exact)."""
     plain = format(Decimal(raw), "f") if "E" in raw else raw
     whole, _, fraction = plain.lstrip("-").partition(".")
     whole, fraction = whole.lstrip("0"), fraction.rstrip("0")
@@ -355,7 +357,7 @@ _DIGEST_BYTES = 16
 
 
 def key_text(key: Image) -> str:
-    """A key as a text for lookups: `{"id": {"N": "1.0"}}` and `{"id": {"N": "1"}}` are one key."""
+    """A key's text for lookups, equal for equal keys such as `{"id": {"N": "1.0"}}` and `{"id": {"N": "1"}}`."""
     parts = ((name, kind, raw) for name in sorted(key) for kind, raw in key[name].items())
     return repr([(name, kind, str(normal(raw)) if kind == "N" else raw) for name, kind, raw in parts])
 
@@ -371,8 +373,8 @@ def image_digest(image: Image) -> str:
 
 
 def _canonical(value: AttributeValue) -> str:
-    """The text of a value. Only names and scalars are quoted: a text that is quoted again at each level of nesting
-    doubles with each level."""
+    """The text of a value. Only names and scalars are quoted, since repeated quoting would double the text with each
+    level of nesting."""
     ((kind, raw),) = value.items()
     shown: Callable[[Any], str] = _CANONICAL.get(kind, repr)
     return f"{kind}:{shown(raw)}"

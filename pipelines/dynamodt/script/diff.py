@@ -1,4 +1,4 @@
-"""Compares the image that was read with the author's result: the one change that turns one into the other.
+"""The one change between the image that was read and the author's result.
 
 The comparison uses the image, so that a script may alter its item in place and return it. `write_units` estimates the
 cost of a change, for dry runs and for endpoints without ConsumedCapacity.
@@ -50,14 +50,14 @@ _IMMUTABLE = frozenset({str, Decimal, bytes, bool, type(None)})
 _MISSING = object()
 _MAX_KEY_BYTES = (2048, 1024)  # of the partition key, of the sort key
 MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
-MAX_INSERTIONS = 49  # of one item: each has a row of the state table, and a transaction takes 100 actions
+MAX_INSERTIONS = 49  # for one item: each has a row in the state table, and a transaction takes 100 actions
 
 
 def change(spec: TableSpec, image: Image, item: Item, result: Item) -> Change | None:
     """The change that turns `image` into `result`, or None when they are equal.
 
-    `item` is the decoded image, unaltered: a value that is the identical immutable object is not compared. A result
-    under another key is a re-key. Raises ItemError for a result that the table cannot hold.
+    `item` is the decoded image, unaltered; a value of `result` that is the same immutable object is not compared. A
+    result with another key moves the item. Raises ItemError for a result that the table cannot hold.
     """
     if not _keeps_key(spec, item, result):
         return _rekey(spec, image, result)
@@ -117,7 +117,7 @@ def _sets(image: Image, item: Item, result: Item) -> Image:
 
 
 def _removes(image: Image, result: Item, sets: Image) -> tuple[str, ...]:
-    """The attributes that the result leaves out. The count is compared first: most results leave out none."""
+    """The attributes that are missing from the result. The counts are compared first, since most results lack none."""
     if len(result) - len(sets.keys() - image.keys()) == len(image):
         return ()
     return tuple(name for name in image if name not in result)
@@ -134,7 +134,7 @@ def insert(spec: TableSpec, item: Item) -> Insert:
 
 
 def checked_key(spec: TableSpec, image: Image, what: str) -> Image:
-    """The key of an image, as the table stores it. Raises ItemError when `what` lacks it, or no key is like it."""
+    """The key of an image, as the table stores it. Raises ItemError, about `what`, if it is missing or not valid."""
     key = {}
     for attribute, most in zip(spec.key, _MAX_KEY_BYTES, strict=False):
         name, kind = attribute.name, attribute.type
@@ -149,7 +149,7 @@ def checked_key(spec: TableSpec, image: Image, what: str) -> Image:
 
 
 def _check_index_keys(spec: TableSpec, values: Image) -> None:
-    """Raises ItemError for a value that an index of the table refuses, and its item with it. Emulators take any."""
+    """Raises ItemError for a value that an index refuses, and with it the whole item. Emulators accept any value."""
     for key in spec.index_keys:
         value = values.get(key.name)
         if value is None:
@@ -171,7 +171,7 @@ def _check_index_keys(spec: TableSpec, values: Image) -> None:
 
 
 def combined(spec: TableSpec, image: Image, item: Item, results: Sequence[Item | Put | Delete]) -> Change | None:
-    """The one change of a fan-out: all results together, in one transaction."""
+    """The one change of several results: a transaction of all of them."""
     parts = [part for result in results if (part := _part(spec, image, item, result)) is not None]
     if not any(isinstance(part, Insert) for part in parts):
         return parts[0] if parts else None  # one dict, or one Delete(): `functions` rejects more
@@ -179,8 +179,8 @@ def combined(spec: TableSpec, image: Image, item: Item, results: Sequence[Item |
 
 
 def together(key: Image, read: Image, parts: Sequence[Part]) -> Atomic:
-    """The parts as one transaction that requires the source as it was read. Raises ItemError for too many, or for two
-    items of one key."""
+    """The parts as one transaction, conditional on the source item as it was read. Raises ItemError for too many parts,
+    and for two items with one key."""
     inserts = [part for part in parts if isinstance(part, Insert)]
     if len(inserts) > MAX_INSERTIONS:
         raise ItemError(
@@ -196,7 +196,7 @@ def together(key: Image, read: Image, parts: Sequence[Part]) -> Atomic:
 
 
 def _check_together(parts: Sequence[Part]) -> None:
-    """Raises ItemError for more than a transaction takes (AWS, "Amazon DynamoDB Transactions: How it works")."""
+    """Raises ItemError if a transaction cannot hold the parts (AWS, "Amazon DynamoDB Transactions: How it works")."""
     if len(parts) <= MAX_TRANSACTION_BYTES // MAX_ITEM_BYTES:
         return
     size = sum(image_bytes(part.item) for part in parts if isinstance(part, Insert))
@@ -209,7 +209,7 @@ def _check_together(parts: Sequence[Part]) -> None:
 
 
 def key_shown(key: Image) -> str:
-    """A key as an error names it."""
+    """A key in the form of error messages."""
     return ", ".join(f"{name} = {next(iter(value.values()))!r}" for name, value in key.items())
 
 
@@ -222,7 +222,7 @@ def _part(spec: TableSpec, image: Image, item: Item, result: Item | Put | Delete
 
 
 def _insertion(spec: TableSpec, image: Image, item: Item) -> Insert | None:
-    """The insertion of another item; None for the item itself, unchanged, which is not checked: nothing is written."""
+    """The insertion of another item; None for the unchanged item itself, which is neither written nor checked."""
     own = key_of(spec, image)
     if all(name in item and same(encode_value(item[name], name), value) for name, value in own.items()) and same_image(
         encode(item), image
@@ -239,7 +239,7 @@ def _insertion(spec: TableSpec, image: Image, item: Item) -> Insert | None:
 
 
 def parts_of(change: Change) -> tuple[Part, ...]:
-    """The parts of a transaction; of any other change, itself."""
+    """The parts of a transaction; any other change is its own only part."""
     return change.parts if isinstance(change, Atomic) else (change,)
 
 
@@ -254,8 +254,8 @@ def key_of(spec: TableSpec, image: Image) -> Image:
 
 
 def stamped(update: Update, attribute: str, value: AttributeValue) -> Update:
-    """The update with the run's mark added; an older mark is replaced, not removed. Raises ItemError for an item that
-    is too large with it."""
+    """The update with the run's stamp; it replaces an older stamp. Raises ItemError if the item is too large with
+    it."""
     removes = tuple(name for name in update.removes if name != attribute)
     marked = update._replace(sets={**update.sets, attribute: value}, removes=removes)
     if not surely_fit(update.read, marked.sets):
@@ -279,7 +279,7 @@ def carries(update: Update, image: Image) -> bool:
 
 
 def as_before(update: Update, image: Image) -> bool:
-    """Whether everything that the update would touch is still as it was read."""
+    """Whether all attributes of the update are still as they were read."""
     return all(_same_there(name, update.read, image) for name in (*update.sets, *update.removes))
 
 
@@ -290,7 +290,7 @@ def _same_there(name: str, one: Image, other: Image) -> bool:
 
 
 def check_size(image: Image) -> None:
-    """Raises ItemError for an item that DynamoDB would not keep."""
+    """Raises ItemError for an item that is too large for DynamoDB."""
     size = image_bytes(image)
     if size > MAX_ITEM_BYTES:
         raise ItemError(
@@ -300,9 +300,9 @@ def check_size(image: Image) -> None:
 
 
 def write_units(change: Change) -> int:
-    """Write units of the tables: one for each KB of the larger of before and after, double in a transaction, where a
-    check costs as much as a write. Rows of the state table and index writes, which only the service knows, are left
-    out (AWS, "Capacity unit consumption").
+    """The write units of a change: one for each KB of the larger of its images before and after, doubled in a
+    transaction, in which a check costs as much as a write (AWS, "Capacity unit consumption"). Without indexes and rows
+    of the state table.
     """
     if isinstance(change, Atomic):
         return sum(2 * _of_part(part) for part in change.parts)
@@ -322,7 +322,7 @@ def _kilobytes(size: int) -> int:
 
 
 def transaction_digest(change: Atomic | Insert) -> str:
-    """The same for two transactions that write the same; what they check is not looked at."""
+    """A digest of what a transaction writes, without its checks."""
     return digest(repr(sorted(filter(None, map(_written, parts_of(change))))))
 
 
@@ -334,17 +334,17 @@ def _written(part: Update | Insert | Remove | Check) -> str:
     return f"remove {key_text(part.key)}" if isinstance(part, Remove) else ""
 
 
-# ---------------------------------------------------------------- what a change is charged for, with the indexes
+# ---------------------------------------------------------------- the charge of a change, with the indexes
 
-# An index is charged only where its entry changes (AWS, "Write capacity units" of global secondary indexes): for one
-# write, if an attribute of the entry changes, or the item enters or leaves the index; for two, if a key of the index
-# does, since the old entry is deleted and a new one is put.
+# An index is charged only if its entry changes (AWS, "Write capacity units" of global secondary indexes): one write if
+# another attribute of the entry changes, or the item enters or leaves the index; two writes if a key of the index
+# changes, since the old entry is deleted and a new one is put.
 
 
 @dataclass
 class Charge:
-    """The write units of one change, of the tables and of each index by its name; `records`: the items that it writes,
-    each of which is a record of the table's stream."""
+    """The write units of one change: for the tables, and for each index by its name. `records` is the number of items
+    that it writes, each of which is a record of the table's stream."""
 
     table: float = 0.0
     indexes: dict[str, float] = field(default_factory=dict)
@@ -352,7 +352,7 @@ class Charge:
 
 
 def charge_of(change: Change | None, written: TableSpec) -> Charge:
-    """The charge of a change, where `written` is the table that it writes to."""
+    """The charge of a change; `written` is the table that receives it."""
     charge = Charge()
     if change is None:
         return charge
@@ -366,7 +366,7 @@ def charge_of(change: Change | None, written: TableSpec) -> Charge:
 
 
 def _writes(change: Change, written: TableSpec) -> Iterator[tuple[Image | None, Image | None]]:
-    """Each item that is written, before and after; None where it is not there."""
+    """The images before and after of each item that is written; None if the item does not exist."""
     for part in parts_of(change):
         if isinstance(part, Insert):
             yield None, part.item
@@ -377,7 +377,7 @@ def _writes(change: Change, written: TableSpec) -> Iterator[tuple[Image | None, 
 
 
 def index_units(index: Index, table: TableSpec, before: Image | None, after: Image | None) -> int:
-    """The write units that one write of an item takes in an index."""
+    """The write units that an index is charged for one write of an item."""
     old, new = (_entry(index, table, image) for image in (before, after))
     if old is None or new is None:
         there = old or new
@@ -390,7 +390,7 @@ def index_units(index: Index, table: TableSpec, before: Image | None, after: Ima
 
 
 def _entry(index: Index, table: TableSpec, image: Image | None) -> Image | None:
-    """An item's entry in an index; None for one that is not in it."""
+    """An item's entry in an index; None if it has none."""
     if image is None or any(name not in image for name in index.keys):
         return None
     if index.projected is None:

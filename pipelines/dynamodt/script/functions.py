@@ -1,9 +1,9 @@
 """The functions of a script, checked and called: `transform_up` and `transform_down`, `prepare` and `items`.
 
-`Transform` is one side, up or down, whether a plain function or a class like `beam.DoFn`. `results_of` normalizes what
-it returns. `frozen` makes prepared data read-only, since all items of a worker share it: a frozen dict is a dict and a
-frozen list a list, which compare, unpack, nest in an item and are stored like plain ones. A copy (`copy.deepcopy`,
-`.copy()`, `{**value}`, `[*value]`) is plain, and may be changed.
+`Transform` is one direction, up or down, a plain function or a class like `beam.DoFn`. `results_of` normalizes its
+results. `frozen` makes prepared data read-only, since all items of a worker share it: a frozen dict is a dict and a
+frozen list is a list, so that they are compared, unpacked, nested in an item and stored like plain ones. A copy
+(`copy.deepcopy`, `.copy()`, `{**value}`, `[*value]`) is plain, and may be changed.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from dynamodt.model.tables import Delete, Direction, Item, OneResult, Put
 from dynamodt.script.load import is_interrupt, line_of, load, parameters, script_failure
 
 Result: TypeAlias = OneResult
-_SEQUENCES: Final = frozenset({list, tuple, GeneratorType})  # the usual ones: the ABC is slow
+_SEQUENCES: Final = frozenset({list, tuple, GeneratorType})  # the usual types: a check against the ABC is slow
 _SINGLE: Final = (dict, Put, Delete)
 _NO_SEQUENCE: Final = (str, bytes, bytearray, Mapping)
 _HINT: Final = "Return the item (changed or not), Put(item), Delete(), or a list of them."
 
 
 def results_of(value: object, name: str) -> list[Result]:
-    """Normalizes what the function `name` returned; a dict is the item's new shape. Raises ItemError.
+    """Normalizes the return value of the function `name`; a dict is the item's new shape. Raises ItemError.
 
-    An iterator is run to its end here, and the author's exceptions pass through.
+    An iterator is consumed here; the author's exceptions propagate.
     """
     if type(value) in _SEQUENCES:
         return _several(list(value), value, name)  # type: ignore[call-overload]
@@ -108,7 +108,7 @@ def check(script: Script) -> None:
 
 
 def function_errors(script: Script) -> Iterator[ScriptError]:
-    """All that is wrong with the functions of a script, which is loaded: `check` raises the first of it."""
+    """Loads a script and yields all errors of its functions; `check` raises the first of them."""
     try:
         module = load(script)
     except ScriptError as error:
@@ -129,7 +129,7 @@ def function_errors(script: Script) -> Iterator[ScriptError]:
 
 
 def row_function(script: Script, module: ModuleType, name: str) -> Callable[..., Any]:
-    """The script's `prepare` or `items`. Raises ScriptError when it is missing or cannot be called as it must be."""
+    """The script's `prepare` or `items`. Raises ScriptError when it is missing or has another signature."""
     forms = _ROW_FORMS[name]
     if not hasattr(module, name):
         raise ScriptError(f"has no {name}", where=script.path, hint=f"Write def {name}{''.join(forms.values())}.")
@@ -139,13 +139,13 @@ def row_function(script: Script, module: ModuleType, name: str) -> Callable[...,
 
 
 class Transform:
-    """The `direction` side of `script`, loaded (into a module of its own unless one is given).
+    """The functions of `script` for one direction, loaded into a module of their own unless one is given.
 
     `apply(item, prepared)` returns the results of one item: at least one of dict (the item's new shape, at most one),
-    Put, Delete. It raises ItemError for any other result; the author's own exceptions pass through unchanged.
-    `setup`, `start_bundle`, `finish_bundle` and `teardown` call the class's methods of these names, if any, and raise
-    ScriptError, with the author's line, for any exception.
-    Not picklable: create it where it is used. Raises ScriptError when the side is missing or cannot be called.
+    Put, Delete. It raises ItemError for any other result; the author's own exceptions propagate unchanged. `setup`,
+    `start_bundle`, `finish_bundle` and `teardown` call the class's methods of these names, if any, and raise
+    ScriptError, with the author's line, for any exception. Not picklable: create it where it is used. Raises
+    ScriptError when the direction is missing or cannot be called.
     """
 
     apply: Apply
@@ -224,7 +224,7 @@ def _instance(script: Script, name: str, kind: type) -> Any:
 
 
 def _applier(function: Callable[..., Any], count: int, name: str) -> Apply:
-    """The hot path: closures over what is known before, and one test for the usual result's type."""
+    """The hot path: a closure for each signature, and one test for the usual type of result."""
 
     def apply_item(item: Item, _prepared: Mapping[Any, Any]) -> list[Result]:
         result = function(item)

@@ -1,9 +1,9 @@
-"""A key as a person types it, and as commands print it: `u1`, `u1,7`, or JSON.
+"""The text form of a key, on the command line and in output: `u1`, `u1,7`, or JSON.
 
-The values of the key's attributes, the partition key first, with a comma between them. The types are those of the
-table's key, so that `7` is a text or a number as the key has it, and binary values are in base64. A text with anything
-that a shell or this form could take for something else is a JSON string: `"a, b"`. A key may also be typed as a JSON
-object, with plain values or as DynamoDB has it: `{"id": "u1", "at": 7}`, `{"id": {"S": "u1"}, "at": {"N": "7"}}`.
+It has the values of the key's attributes, the partition key first, separated by commas. Their types are those of the
+table's key: `7` is a string or a number, and binary values are in base64. A string with characters that a shell or this
+form would interpret is a JSON string: `"a, b"`. A key may also be typed as a JSON object, with plain values or in
+DynamoDB's JSON: `{"id": "u1", "at": 7}`, `{"id": {"S": "u1"}, "at": {"N": "7"}}`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def shape_of(key: Image) -> Shape:
 
 
 def key_typed(key: Image) -> str:
-    """The key in the form that `key_meant` reads; an empty key, of a line of an export that is no item, is `{}`."""
+    """The key in the form that `key_meant` reads; an empty key, as of a malformed line of an export, is `{}`."""
     return ",".join(_value_typed(kind, raw) for value in key.values() for kind, raw in value.items()) or "{}"
 
 
 def key_meant(text: str, shape: Shape) -> Image | None:
-    """The key of these attributes that a text means; None if it cannot be one."""
+    """The key with these attributes that a text stands for; None if the text is not such a key."""
     try:
         if text.startswith("{"):
             return _of_object(json.loads(text, parse_float=Decimal, parse_int=Decimal), shape)
@@ -53,7 +53,7 @@ def _value_typed(kind: str, raw: Any) -> str:
 
 
 def _values(text: str) -> Iterator[str]:
-    """The values of a text; one in quotes may hold commas. Raises ValueError."""
+    """The values in a text; a quoted value may contain commas. Raises ValueError."""
     position = 0
     while True:
         if text.startswith('"', position):
@@ -77,7 +77,7 @@ def _of_object(found: dict[str, Any], shape: Shape) -> Image | None:
 
 
 def _raw(kind: str, value: Any) -> str:
-    """A value of a JSON object as DynamoDB has it. Raises ValueError for one of another type."""
+    """A value of a JSON object in DynamoDB's JSON. Raises ValueError for a value of another type."""
     if isinstance(value, dict) and value.keys() == {kind} and isinstance(value[kind], str):
         return str(value[kind])
     if isinstance(value, Decimal if kind == "N" else str):

@@ -1,14 +1,13 @@
 """A script's text as a syntax tree and as a module, the signatures of its functions, and errors at its lines.
 
-The module is made of the text that `Script` carries, without the file, and so are the modules that it imports from
-beside it: an `import` in them looks among the script's own files first. They are kept by the script's content, apart
-from `sys.path`: two tables may have modules of one name, and after an edit a process has the old and the new module
-side by side, each for its own script. A process executes a module once for each content of a script.
+The module is made from the text in `Script`, without the file. So are the modules beside the script that it imports: an
+`import` in them searches the script's own files first. These modules are cached by the script's content and are not on
+`sys.path`: two tables may have modules of the same name, and after an edit a process holds the old and the new module,
+each for its own script. A process executes a module once for each content of a script.
 
-A script cannot end the process: `os._exit(0)`
-would end a run as if it had succeeded, with nothing recorded. So the functions of `os` that end or replace the process
-raise SystemExit instead, for a script's own calls in the process that has loaded it; other code, and processes that a
-script forks, call the real ones. A native library can still end the process.
+A script cannot end the process: `os._exit(0)` would end a run as if it had succeeded, with nothing recorded. The
+functions of `os` that end or replace the process raise SystemExit if a script calls them in the process that has loaded
+it; other code, and processes that a script forks, call the real functions. A native library can still end the process.
 """
 
 from __future__ import annotations
@@ -43,9 +42,9 @@ _loaded: dict[str, int] = {}  # the process that has loaded a script, by the scr
 
 
 def keep_from_ending(path: str) -> None:
-    """From now on, code of the file `path` ends this process only by an exception."""
+    """From this call on, code of the file `path` can end this process only by an exception."""
     _loaded[path] = os.getpid()
-    for module in (os, sys.modules[os.name]):  # posix, of which os has them
+    for module in (os, sys.modules[os.name]):  # posix, from which os imports them
         for name in _ENDINGS:
             real = getattr(module, name)
             if not hasattr(real, "ends_for_others"):
@@ -83,13 +82,13 @@ def parse(text: str, where: str) -> ast.Module:
 
 
 def _marked(error: SyntaxError, text: str) -> str:
-    number = error.lineno or 1  # one past the end, where something was never closed
+    number = error.lineno or 1  # one past the end if a bracket or string is not closed
     line = "".join(text.splitlines()[number - 1 : number]).strip()
     return f"Correct this line: {line}" if line else "Look at the end of the file."
 
 
 def bindings(tree: ast.Module) -> dict[str, ast.stmt]:
-    """Each name bound at the top level of the file -> the statement that binds it (the last one, as Python has it)."""
+    """The names bound at the top level of the file, each with the last statement that binds it."""
     return {name: statement for statement in tree.body for name in _bound_by(statement)}
 
 
@@ -106,7 +105,7 @@ def _bound_by(statement: ast.stmt) -> Iterator[str]:
 
 
 def load(script: Script) -> ModuleType:
-    """Execute the script's text in a fresh module, whose tracebacks show the author's lines on any machine.
+    """Executes the script's text in a new module, whose tracebacks show the author's lines on any machine.
 
     Raises ScriptError, with file and line and the author's own error as its cause, when that fails.
     """
@@ -123,7 +122,7 @@ def load(script: Script) -> ModuleType:
 
 
 def _execute(module: ModuleType, text: str, path: str) -> None:
-    """Executes a text of the author's; an error leaves no module behind."""
+    """Executes a text of the author's; after an error, no module remains in `sys.modules`."""
     # Without a modification time, linecache never compares the entry with a file, which may be absent or newer.
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
     keep_from_ending(path)
@@ -139,18 +138,19 @@ def _execute(module: ModuleType, text: str, path: str) -> None:
 
 
 class Places(NamedTuple):
-    """How the imports of a script are found below `transforms/`: in its table's folder, then in `shared`.
+    """Resolves the imports of a script below `transforms/`: in its table's folder, then in `shared`.
 
-    A module of `shared` sees `shared` alone, and so is the same one for every table. A place is a module's name
-    relative to `transforms/`, with `/` and without a suffix: `users/names`. `has_modules`: of a folder.
+    A module of `shared` can import from `shared` only, so that it is the same module for every table. A place is a
+    module's path relative to `transforms/`, with `/` and without a suffix: `users/names`. `has_modules` is about a
+    folder.
     """
 
     is_file: Callable[[str], bool]
     has_modules: Callable[[str], bool]
 
     def base(self, importer: str, dotted: str, level: int) -> str | None:
-        """The place below which the file `importer` finds `dotted`; empty: `transforms/`; None: it is not ours.
-        `level` is the number of dots of a relative import."""
+        """The place below which the file `importer` finds `dotted`; empty: `transforms/`; None: not a module of the
+        project. `level` is the number of dots of a relative import."""
         folders = importer.split("/")[:-1]
         if level:
             return "/".join(folders[: len(folders) + 1 - level]) if level <= len(folders) + 1 else None
@@ -161,30 +161,30 @@ class Places(NamedTuple):
         return "" if first == SHARED and self.has_modules(SHARED) else None
 
     def exists(self, place: str) -> bool:
-        """Whether there is a module, or a folder with modules."""
+        """Whether a module, or a folder with modules, exists at a place."""
         return bool(self.file(place)) or self.has_modules(place)
 
     def file(self, place: str) -> str:
-        """The file of a module or package; empty for a folder without `__init__.py`, and where there is none."""
+        """The file of a module or package; empty for a folder without `__init__.py`, and for no module."""
         files = (f"{place}.py", f"{place}/__init__.py")
         return next((name for name in files if self.is_file(name)), "")
 
 
 def below(place: str, name: str) -> str:
-    """The place of a name below another one."""
+    """The place of a name below another place."""
     return f"{place}/{name}".strip("/")
 
 
 def shown(script: Script, name: str) -> str:
-    """A file that the script uses, as messages and tracebacks show it."""
+    """The path of a file that the script uses, in messages and tracebacks."""
     return str(PurePosixPath(script.path).parent.parent / name)
 
 
 class _Beside:
     """The files of one content of a script in this process, and the modules among them, each executed once.
 
-    Importing follows Python's own rules, with `Places` for where a name is found; what is not among the files is
-    imported as ever. No other code sees the modules.
+    Imports follow Python's rules, with `Places` to find a name; any other module is imported by Python itself. No other
+    code can access the modules.
     """
 
     def __init__(self, script: Script) -> None:
@@ -201,7 +201,7 @@ class _Beside:
         return any(name.startswith(f"{place}/") for name in self._texts)
 
     def give(self, module: ModuleType, name: str) -> None:
-        """Gives a module of the file `name` its `__file__`, and its imports."""
+        """Sets `__file__` and the import function of the module of the file `name`."""
         module.__file__ = self._path(name)
         if self._texts:
             module.__dict__["__builtins__"] = {**vars(builtins), "__import__": partial(self._import, name)}
@@ -215,7 +215,7 @@ class _Beside:
         wanted: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """`__import__` of one file: its other parameters are Python's."""
+        """`__import__` for the file `importer`; the other parameters are Python's."""
         place = self._places.base(importer, name, level)
         if place is None:
             return __import__(name, variables, local, wanted or (), level)
@@ -278,7 +278,7 @@ class _Beside:
 
 _kept: dict[tuple[str, str], _Beside] = {}
 _keeping = threading.Lock()
-_folders: dict[int, tuple[Path, IO[bytes]]] = {}  # of this process, with its lock; a forked one makes its own
+_folders: dict[int, tuple[Path, IO[bytes]]] = {}  # by process id, with its lock; a forked process makes its own
 _PREFIX: Final = "dynamodt-files-"
 
 
@@ -293,7 +293,8 @@ def _beside(script: Script) -> _Beside:
 
 
 def _copies() -> Path:
-    """The folder for copies of files, which is removed when the process ends; or, if that is killed, by another one."""
+    """The folder for copies of files. It is removed when the process ends or, if the process is killed, by a later
+    process."""
     pid = os.getpid()
     if pid not in _folders:
         for other in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
@@ -301,7 +302,7 @@ def _copies() -> Path:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         lock = (folder / "new").open("wb")
         fcntl.flock(lock, fcntl.LOCK_EX)
-        (folder / "new").rename(folder / "lock")  # which others see only when it is held
+        (folder / "new").rename(folder / "lock")  # visible to other processes only while it is held
         _folders[pid] = folder, lock
         atexit.register(_remove, folder, pid)
     return _folders[pid][0]
@@ -326,12 +327,12 @@ def _remove(folder: Path, pid: int) -> None:
 
 def is_interrupt(error: BaseException) -> bool:
     """Whether an error of an author's function is a Ctrl-C or a signal, which arrive in the main thread only. Any other
-    one is the script's, including `sys.exit()`."""
+    error is the script's, including SystemExit by `sys.exit()`."""
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 def error_text(error: BaseException) -> str:
-    """An error in one sentence. Its text may be computed by the author's own class, and fail."""
+    """An error in one sentence. The author's own class may compute the text, and may fail."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception as failure:

@@ -1,6 +1,6 @@
-"""The rules for names: DynamoDB's for tables, a version file's, `v<N>_<name>.py`, and a run's id.
+"""The rules for names of tables (DynamoDB's) and version files (`v<N>_<name>.py`), and for run ids.
 
-Also which files of `transforms/` belong to the project, and a duration (`90s`, `10m`, `1h`).
+Also the files of `transforms/` that belong to the project, and durations (`90s`, `10m`, `1h`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from dynamodt.errors import Refused, ScriptError, UsageError, suggest
 from dynamodt.model.tables import Stage
 
-SAMPLE_FILE = "sample.jsonl"  # of a table's folder: see `script.samples`
+SAMPLE_FILE = "sample.jsonl"  # in a table's folder: see `script.samples`
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _VERSION_FILE = re.compile(r"v([1-9][0-9]*)_([A-Za-z0-9][A-Za-z0-9_]*)\.py")
 _RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{6}")
@@ -47,7 +47,7 @@ def check_no_state_table(stage: Stage, table: str, where: str = "") -> None:
 
 
 def is_run_id(text: object) -> bool:
-    """Whether a text has the form of a run's id, as `runs.plan.new_run` makes them."""
+    """Whether a text has the form of a run's id (`runs.plan.new_run`)."""
     return isinstance(text, str) and _RUN_ID.fullmatch(text) is not None
 
 
@@ -71,7 +71,8 @@ def _naming_hint(file_name: str) -> str:
 
 
 def version_files(folder: Path, table: str) -> tuple[Path, ...]:
-    """The table's version files in order, judged by their names alone. Raises as `read_versions` does."""
+    """The table's version files in order, determined by their names alone. Raises UsageError and ScriptError, as
+    `read_versions` does."""
     check_table_name(table)
     place = folder / table
     if not place.is_dir():
@@ -104,8 +105,8 @@ def _has_sequence(path: Path) -> bool:
 def entries(folder: Path, planned: Collection[str] = ()) -> dict[str, Path]:
     """The files and folders of a folder of `transforms/` that belong to the project, by name.
 
-    Left out: hidden ones, tests, what Python has compiled, and links to an enclosing folder. A folder whose name is in
-    `planned` is taken whatever its name.
+    Excluded are hidden files, tests, compiled Python files, and links to an enclosing folder. A folder whose name is in
+    `planned` is always included.
     """
     found = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
     return {name: path for name, path in found.items() if _is_taken(path, name in planned)}
@@ -122,8 +123,8 @@ def _is_taken(path: Path, planned: bool) -> bool:
 def files_below(
     folder: Path, planned: Collection[str] = (), passed: frozenset[Path] = frozenset()
 ) -> Iterator[tuple[str, Path]]:
-    """The files of `entries` and below its folders, each by its name relative to `folder`, with `/`; unordered. A link
-    to a folder that the way here has `passed` is not followed."""
+    """The files of `entries` and of its folders, recursively and unordered, each by its name relative to `folder`, with
+    `/`. A link to a folder in `passed`, the folders on the path so far, is not followed."""
     passed |= {folder.resolve()}
     for name, path in entries(folder, planned).items():
         if not path.is_dir():
@@ -133,7 +134,7 @@ def files_below(
 
 
 def number_errors(numbered: Sequence[tuple[int, Path]]) -> Iterator[ScriptError]:
-    """What is wrong with the numbers of a table's version files, which are sorted by them: no 1, a gap, one twice."""
+    """The errors in the numbers of a table's version files, sorted by number: no 1, a gap, a duplicate."""
     if numbered and numbered[0][0] != 1:
         number, path = numbered[0]
         yield ScriptError(
@@ -171,7 +172,8 @@ def _renumbered(path: Path, number: int) -> str:
 
 
 def slug(name: str) -> str:
-    """`"Split the Name!"` and `"SplitTheName"` -> `"split_the_name"`: a text for a file's name, maybe empty."""
+    """A name in the form of a file name: `"split_the_name"` for `"Split the Name!"` and `"SplitTheName"`. May be
+    empty."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain)
     return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
@@ -182,7 +184,7 @@ _WRITTEN = re.compile(r"(\d{1,6})([smh])", re.ASCII)
 
 
 def seconds(flag: str, text: str) -> float:
-    """The seconds of a flag's value; 0.0 for an empty text. Raises UsageError for any other text."""
+    """The seconds of a flag's value, such as `90s`; 0.0 for an empty text. Raises UsageError for any other text."""
     if not text:
         return 0.0
     written = _WRITTEN.fullmatch(text)

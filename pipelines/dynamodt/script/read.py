@@ -1,7 +1,7 @@
-"""Reads a version file into a Script by parsing its text; nothing of it is executed.
+"""Reads a version file into a Script by parsing its text, without executing it.
 
-Settings (GUARD, STAMP ...) are literals of the syntax tree. `part_checksum` covers one function and the text that it
-uses, of the file and of modules beside it.
+Settings (GUARD, STAMP ...) are literals of the syntax tree. `part_checksum` covers one function and the code that it
+uses, in the file and in modules beside it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from dynamodt.script.used_files import Folder, file_checksum, used_files, uses
 def part_checksum(
     tree: ast.Module, name: str, sums_of: Callable[[Sequence[ast.stmt]], Iterable[str]] = lambda used: ()
 ) -> str:
-    """The sha256, in hex, of the statements that the function `name` uses, directly or not, and of the `sums_of` them;
-    empty without the function. Edits elsewhere in the file, comments and the layout have no effect on it.
+    """The sha256, in hex, of the statements that the function `name` uses, directly or indirectly, and of the texts
+    that `sums_of` gives for them; empty if there is no such function. Edits elsewhere in the file, comments and layout
+    have no effect on the checksum.
 
-    A statement that binds no name (an `if`, a call) may do anything: it is always included, except the docstring.
+    A statement that binds no name (an `if`, a call) may have any effect and is always included, except the docstring.
     """
     statements = [(statement, _binds(statement), _reads(statement)) for statement in tree.body]
     if not any(name in binds for _, binds, _ in statements):
@@ -64,7 +65,7 @@ def _reads(statement: ast.stmt) -> set[str]:
 
 
 def _binds(statement: ast.stmt) -> set[str]:
-    """The names that a statement may bind at the top level, also from within an `if`, a `for`, a `try` or a `with`."""
+    """The names that a statement may bind at the top level, including those within an `if`, `for`, `try` or `with`."""
     return set(_bound_in(statement))
 
 
@@ -145,7 +146,7 @@ def _setting_errors(tree: ast.Module, bound: dict[str, ast.stmt], table: str, wh
 
 
 def _multiple(tree: ast.Module, bound: dict[str, ast.stmt], where: str) -> Iterator[ScriptError]:
-    """The settings in an `if`, or made twice, whose value depends on execution."""
+    """An error for each setting that is assigned in an `if`, or twice: its value depends on execution."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in _SETTINGS:
             statement = bound.get(node.id)
@@ -158,7 +159,7 @@ def _multiple(tree: ast.Module, bound: dict[str, ast.stmt], where: str) -> Itera
 
 
 def _misspelt_settings(bound: dict[str, ast.stmt], where: str) -> Iterator[ScriptError]:
-    """The names close to a setting's, with a valid value for it: the setting is misspelt."""
+    """An error for each misspelt setting: a name similar to a setting's, with a valid value for it."""
     for name, statement in bound.items():
         if name in _SETTINGS:
             continue
@@ -177,11 +178,11 @@ ENTRY_POINTS = (*TRANSFORMS, "prepare", "items")
 
 
 def read_script(path: Path, root: Path, folder: Folder | None = None) -> Script:
-    """Reads the version file at `path`, whose folder has the table's name, and the files beside it that it uses;
-    messages show them relative to `root`. `folder` is `transforms/` as its table's scripts see it.
+    """Reads the version file at `path`, whose folder has the table's name, and the files beside it that it uses.
+    Messages show paths relative to `root`. `folder` is `transforms/` as the table's scripts see it.
 
-    The checksum is that of the syntax (`script.syntax`): a formatter, or a comment, does not change it.
-    Raises ScriptError, with file and line, for a file that is not a valid version.
+    The checksum is that of the syntax (`script.syntax`): formatting and comments do not change it. Raises ScriptError,
+    with file and line, for a file that is not a valid version.
     """
     where = _shown(path, root)
     number, name = parse_version_file(path.name, where)
@@ -213,7 +214,7 @@ def read_script(path: Path, root: Path, folder: Folder | None = None) -> Script:
 
 
 def script_errors(path: Path, root: Path, folder: Folder | None = None) -> list[ScriptError]:
-    """All that is wrong with a version file: what `read_script` raises is the first of it."""
+    """All errors of a version file; `read_script` raises the first of them."""
     where = _shown(path, root)
     try:
         number, _ = parse_version_file(path.name, where)
@@ -286,7 +287,8 @@ def _sequence_errors(bound: dict[str, ast.stmt], number: int, path: Path, where:
 
 
 def _mismatch(value: int, number: int, path: Path, line: str) -> ScriptError:
-    """The hint depends on the cause: a copied file (another one has the number), or a misnamed one."""
+    """The error for `sequence` and file name with different numbers. The hint depends on the cause: a copied file,
+    whose number another file has, or a misnamed file."""
     others = sorted(other.name for other in path.parent.glob(f"v{value}_*.py"))
     what = f"sequence is {value}, but the file's name says {number}"
     if others:
@@ -319,7 +321,7 @@ def _entry_point_errors(bound: dict[str, ast.stmt], where: str) -> Iterator[Scri
 
 
 def _misspelt_functions(bound: dict[str, ast.stmt], where: str) -> Iterator[ScriptError]:
-    """The misspelt functions; a missing transform_down would be noticed only when it is needed."""
+    """An error for each misspelt function: a missing transform_down would be noticed only when it is needed."""
     for name, statement in bound.items():
         meant = _meant(name, statement)
         if meant and name in TRANSFORMS:
@@ -337,7 +339,8 @@ def _misspelt_functions(bound: dict[str, ast.stmt], where: str) -> Iterator[Scri
 
 
 def _meant(name: str, statement: ast.stmt) -> str:
-    """The name that a function or class seems to be meant to have; empty if it has it, or one of the author's own."""
+    """The name that a function or class was probably meant to have; empty if its name is right, or is the author's
+    own."""
     is_class = isinstance(statement, ast.ClassDef)
     if name.startswith("_") or not (is_class or isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef)):
         return ""
@@ -354,8 +357,8 @@ def _meant(name: str, statement: ast.stmt) -> str:
 def tables(folder: Path, names: TableNames = TableNames()) -> tuple[str, ...]:
     """The tables that have versions in the folder `transforms`, by their real names, in the order of their folders.
 
-    A folder without a version, such as `shared`, is none. One whose name is unusual for a table (it begins with '_' or
-    '.', or DynamoDB does not allow it) counts only with a file that is named like a version.
+    A folder without a version, such as `shared`, is not a table. A folder with an unusual name (it begins with '_' or
+    '.', or DynamoDB does not allow it) is a table only if one of its files is named like a version.
 
     Raises UsageError when there is no such folder.
     """
@@ -367,8 +370,8 @@ def tables(folder: Path, names: TableNames = TableNames()) -> tuple[str, ...]:
 
 
 def read_versions(folder: Path, table: str, names: TableNames = TableNames()) -> tuple[Script, ...]:
-    """The versions of `table`, by its real name, in the folder `transforms`, in order and without a gap from 1 on;
-    nothing is executed. The scripts have the real names of the tables that they read and write.
+    """The versions of `table`, a real name, in the folder `transforms`, in order and without a gap from 1 on; no code
+    is executed. The scripts have the real names of the tables that they read and write.
 
     Raises UsageError when the table has no folder, ScriptError naming every file that is at fault.
     """
@@ -378,7 +381,7 @@ def read_versions(folder: Path, table: str, names: TableNames = TableNames()) ->
 
 
 def _target(script: Script, table: str, names: TableNames) -> str | None:
-    """The real name of the script's TARGET_TABLE. Raises ScriptError where it is the script's own table, `table`."""
+    """The real name of the script's TARGET_TABLE. Raises ScriptError if it is `table`, the script's own table."""
     real = script.target_table and names.real(script.target_table)
     if real == table:
         what = f"TARGET_TABLE is {script.target_table}, the table itself"

@@ -18,13 +18,13 @@ REHEARSED: Final = "20000101T000000.000000Z-000000"  # a run's id, for a STAMP t
 
 
 class Rehearsal:
-    """One side of a version, loaded, with its prepared rows and its tables: a context manager, in which `attempt`
-    applies it to one item after the other.
+    """One direction of a version, loaded, with its prepared rows and its tables: a context manager, within which
+    `attempt` applies the version to one item at a time.
 
-    Entering it executes the script and begins the life of its class (`setup`, `start_bundle`), leaving it ends that.
-    `prepared` is handed over as read-only as a run hands it. `request` makes the requests of a run
-    (`dynamodb.statements`), whose limits are checked, too. `snapshot`: an export is read, so that the version may put
-    items into its own table; without a value, as the script's SOURCE has it. Raises ScriptError.
+    The constructor executes the script. Entering the context calls `setup` and `start_bundle` of its class, leaving it
+    `finish_bundle` and `teardown`. `prepared` is read-only for the script, as in a run. `request` makes the requests of
+    a run (`dynamodb.statements`), whose limits are then checked, too. `snapshot`: an export is read, so that the
+    version may put items into its own table; None: as in the script's SOURCE. Raises ScriptError.
     """
 
     def __init__(
@@ -66,5 +66,5 @@ class Rehearsal:
             self._transform.teardown()
 
     def attempt(self, image: Image) -> Attempt:
-        """What the version makes of an item of the table."""
+        """Applies the version to an item of the table."""
         return attempted(image, self._change_of, self._request)

@@ -1,11 +1,11 @@
 """A table's saved sample, `transforms/TABLE/sample.jsonl`: items for tests, one a line in DynamoDB's JSON.
 
 `dynamodt check --save` writes it; `check --items` and `pytest --dynamodt` read it. Lines of an export in S3, `{"Item":
-{...}}`, are read, too. A line that DynamoDB could not have returned is refused with its number: a test of a mistyped
-item shows nothing. A file that gzip has compressed, as an export's are, is decompressed.
+{...}}`, are read, too. A line that DynamoDB could not have returned is refused with its number, since a test with a
+mistyped item proves nothing. Files compressed with gzip, such as an export's, are decompressed.
 
-The first line may tell which version of the table the items have, `{"dynamodt_sample": {"version": 3}}`: versions up to
-it were applied to them.
+The first line may give the items' version, `{"dynamodt_sample": {"version": 3}}`: the versions up to this one have been
+applied to them.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _FORM = '{"id": {"S": "u1"}, "amount": {"N": "7"}}'
 
 
 def sample_path(transforms: Path, table: str) -> Path:
-    """Where a table's saved sample is; `table` is the name of its folder."""
+    """The path of a table's saved sample; `table` is the name of its folder."""
     return transforms / table / SAMPLE_FILE
 
 
 def read_images(path: Path) -> Iterator[Image]:
-    """The items of a file, one at a time. Raises UsageError for a file that cannot be read, and for a line that is no
-    item."""
+    """The items of a file, one at a time. Raises UsageError for a file that cannot be read, and for a line that is not
+    an item."""
     for number, line in _lines(path):
         if _version(line) is None:
             yield _image(line, f"{path}:{number}")
 
 
 def version_of(path: Path) -> int | None:
-    """The version of the table that the items of a file have; None where it does not tell. Raises UsageError for a file
-    that cannot be read."""
+    """The version of the items of a file; None if the file does not give it. Raises UsageError for a file that cannot
+    be read."""
     return next((_version(line) for _, line in _lines(path)), None)
 
 
@@ -61,7 +61,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _version(line: bytes) -> int | None:
-    """The version in a head; None for another line."""
+    """The version in a first line; None for any other line."""
     try:
         version = json.loads(line)[_HEAD]["version"]
     except (ValueError, KeyError, TypeError):
@@ -86,7 +86,7 @@ def _is_untyped(value: dict[str, Any]) -> bool:
 
 
 def sample_text(images: Iterable[Image], version: int | None = None) -> str:
-    """The text of a file with these items, which have this version of the table; equal items give an equal text."""
+    """The text of a file with these items and their version; equal items give an equal text."""
     head = [] if version is None else [f"{json.dumps({_HEAD: {'version': version}})}\n"]
     lines = (json.dumps(image, ensure_ascii=False, sort_keys=True) for image in images)
     return "".join([*head, *(f"{line}\n" for line in lines)])

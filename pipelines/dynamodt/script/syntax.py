@@ -1,12 +1,13 @@
-"""A checksum of what Python code does, whatever its layout: of the syntax tree, without comments and docstrings.
+"""A checksum of Python code that is independent of its layout: of the syntax tree, without comments and docstrings.
 
-It is the same for every Python from 3.11 on that parses the code: a history outlives an upgrade of Python. The form is
-made of node and field names, sorted, with empty fields left out, since each Python adds fields (`type_params` in 3.12).
+The checksum is the same in every Python from 3.11 on that parses the code, so that a history stays valid after an
+upgrade of Python. Its input has node and field names, sorted and without empty fields, since each Python adds fields
+(`type_params` in 3.12).
 
-What a formatter may change, or what has no effect, is left out: comments, line numbers, parentheses, quotes, the
-spelling of numbers, how a text is divided into literals, `pass`, and expressions that are a lone constant, of which a
-docstring is one. Code that reads its own text is an exception (docs/adr/063): docstrings count where `__doc__` or
-`getdoc` is named, and all of the text where a function that returns source code is.
+Everything that a formatter may change, or that has no effect, is left out: comments, line numbers, parentheses, quotes,
+the spelling of numbers, the division of a string into literals, `pass`, and expressions of a lone constant, such as a
+docstring. Code that reads its own text is an exception (docs/adr/063): docstrings count if the code names `__doc__` or
+`getdoc`, and all of the text counts if it names a function that returns source code.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _WITHOUT_EFFECT: Final = frozenset({"ctx", "kind", "type_comment", "type_ignores
 
 
 def syntax_checksum(tree: ast.Module, text: str) -> str:
-    """The checksum, sha256 in hex, of a file's tree; of the text itself where the code reads it."""
+    """The checksum, sha256 in hex, of a file's tree; of its text if the code reads source text."""
     named = _names(tree)
     if named & _READS_TEXT:
         return hashlib.sha256(text.encode()).hexdigest()
@@ -39,7 +40,7 @@ def checksum_of(nodes: Iterable[ast.AST], more: Iterable[str] = (), docstrings: 
 
 
 def _names(tree: ast.AST) -> set[str]:
-    """The names, attributes and imported names in the code."""
+    """The names, attributes and imported names that occur in the code."""
     found = set()
     for node in ast.walk(tree):
         match node:
@@ -49,7 +50,7 @@ def _names(tree: ast.AST) -> set[str]:
 
 
 def _tokens(root: ast.AST, docstrings: bool) -> Iterator[str]:
-    """The tree in one unambiguous sequence; without recursion, since trees may be deep."""
+    """The tree as one unambiguous sequence of tokens, made without recursion, since trees may be deep."""
     left: list[Any] = [root]
     while left:
         one = left.pop()
@@ -94,7 +95,7 @@ def _is_ignored(statement: object, docstrings: bool) -> bool:
 
 
 def _targets(values: list[ast.expr]) -> Iterator[ast.expr]:
-    """`del (a, b)` is `del a, b`."""
+    """The targets of a `del`, without parentheses: `del (a, b)` is `del a, b`."""
     for one in values:
         if isinstance(one, ast.Tuple | ast.List):
             yield from _targets(one.elts)
@@ -115,7 +116,7 @@ def _joined(values: list[ast.expr]) -> list[ast.expr]:
 
 
 def _constant(value: object) -> str:
-    """A constant with its type, in ASCII, the same in each Python: what `repr` escapes depends on its Unicode."""
+    """A constant with its type, in ASCII, since the escapes of `repr` depend on the Unicode version of Python."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"int {value:x}"  # a decimal text has a limited length
     return f"{type(value).__name__} {value!a}"

@@ -1,7 +1,7 @@
-"""What a script uses of `transforms/`: the modules that it imports, and the files that it opens by `__file__`.
+"""The files of `transforms/` that a script uses: modules that it imports, and files that it opens by `__file__`.
 
-Found in the text, without executing it, so that it is known before a run starts: it travels with the script, and
-nothing else of the folder does. So what a script can reach is what its version is recorded with (docs/adr/039).
+They are found in the text, without executing it, before a run starts. They travel with the script, and no other file of
+the folder does. A script can therefore use only the files that its version's record includes (docs/adr/039).
 
 Names of files are relative to `transforms/`, with `/`: `users/names.py`, `shared/money.py`.
 """
@@ -28,7 +28,7 @@ _MEGABYTE: Final = 1024 * 1024
 
 
 class Folder:
-    """`transforms/` as a script of `table` sees it. `shown` gives a file's name as messages have it.
+    """The folder `transforms/` as seen by a script of `table`. `shown` gives a file's name in messages.
 
     Each folder is listed once, and each file read once.
     """
@@ -41,7 +41,7 @@ class Folder:
         self._read: dict[str, bytes] = {}
 
     def path(self, name: str) -> Path | None:
-        """The file or folder of a name, as it is spelt; None: there is none that belongs to the project."""
+        """The file or folder of a name, case-sensitive; None if the project has none of this name."""
         here, _, last = name.rpartition("/")
         if here not in self._listed:
             parent = self.path(here) if here else self._root
@@ -61,16 +61,16 @@ class Folder:
         return self.is_folder(name) and any(inner.endswith(".py") for inner in self.below(name))
 
     def data(self, name: str) -> Iterator[str]:
-        """The files of a folder and below it, except modules and saved samples, which only tests read."""
+        """The files of a folder, recursively, except modules and saved samples, which only tests read."""
         return (file for file in self.below(name) if not file.endswith((".py", f"/{SAMPLE_FILE}")))
 
     def below(self, name: str) -> Iterator[str]:
-        """The files of a folder and below it."""
+        """The files of a folder, recursively."""
         path, planned = (self.path(name), ()) if name else (self._root, (self._table,))
         return (below(name, inner) for inner, _ in files_below(path, planned)) if path is not None else iter(())
 
     def content(self, name: str) -> bytes:
-        """Raises ScriptError for a file that cannot be read."""
+        """The bytes of a file. Raises ScriptError if it cannot be read."""
         if name not in self._read:
             path = self.path(name)
             assert path is not None
@@ -82,7 +82,7 @@ class Folder:
         return self._read[name]
 
     def text(self, name: str) -> str:
-        """The text of a module, with normalized line ends. Raises ScriptError for one that is not UTF-8."""
+        """The text of a module, with normalized line ends. Raises ScriptError if it is not UTF-8."""
         try:
             text = self.content(name).decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -95,9 +95,9 @@ class Folder:
 
 
 def used_files(folder: Folder, name: str, tree: ast.Module) -> tuple[ScriptFile, ...]:
-    """The files that the script `name` uses, directly or not, sorted by name; the script itself is not among them.
+    """The files that the script `name` uses, directly or indirectly, sorted by name, without the script itself.
 
-    Raises ScriptError for a module that is not valid, for one with the name of a module of Python's own, and for more
+    Raises ScriptError for a module that is not valid, for a module with the name of one of Python's own, and for more
     than MOST_FILES files or MOST_BYTES bytes.
     """
     names = uses(folder, name, [tree]) - {name}
@@ -106,19 +106,19 @@ def used_files(folder: Folder, name: str, tree: ast.Module) -> tuple[ScriptFile,
 
 
 def _file(folder: Folder, name: str) -> ScriptFile:
-    """A module's content is its text with normalized line ends, as a script's is."""
+    """A used file. The content of a module is its text with normalized line ends, as that of a script."""
     content = folder.text(name).encode() if name.endswith(".py") else folder.content(name)
     return ScriptFile(name, file_checksum(folder, name)[:16], content)
 
 
 def file_checksum(folder: Folder, name: str) -> str:
-    """The checksum, sha256 in hex, of a module's syntax, as of a script's; of the bytes of any other file."""
+    """The checksum, sha256 in hex, of a module's syntax, or of the bytes of any other file."""
     if not name.endswith(".py"):
         return hashlib.sha256(folder.content(name)).hexdigest()
     text = folder.text(name)
     try:
         return syntax_checksum(parse(text, folder.shown(name)), text)
-    except ScriptError:  # no module, but a file that is opened
+    except ScriptError:  # not a module, but a file that a script opens
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -138,7 +138,7 @@ def _check_bounds(folder: Folder, script: str, names: Iterable[str]) -> None:
 
 
 def uses(folder: Folder, name: str, nodes: Iterable[ast.AST]) -> set[str]:
-    """The names of the files that these parts of the module `name` use, and those that these use."""
+    """The names of the files that these parts of the module `name` use, directly or indirectly."""
     found: set[str] = set()
     for node in nodes:
         _add(folder, name, node, found)
@@ -158,9 +158,9 @@ def _add(folder: Folder, name: str, node: ast.AST, found: set[str]) -> None:
 
 
 def imported(folder: Folder, name: str, node: ast.AST) -> Iterator[str]:
-    """The modules of the folder that the imports within `node` name, wherever they stand.
+    """The modules of the folder that the imports anywhere within `node` name.
 
-    Raises ScriptError for one with the name of a module of Python's own.
+    Raises ScriptError for a module with the name of one of Python's own.
     """
     places = Places(folder.is_file, folder.has_modules)
     for one in ast.walk(node):
@@ -174,7 +174,7 @@ def imported(folder: Folder, name: str, node: ast.AST) -> Iterator[str]:
 def _chain(
     folder: Folder, places: Places, name: str, node: ast.stmt, level: int, dotted: str, attributes: Iterable[str]
 ) -> Iterator[str]:
-    """The files of a module, of the packages that it is in, and of those of its attributes that are modules."""
+    """The files of a module, of the packages that contain it, and of those of its attributes that are modules."""
     place = places.base(name, dotted, level)
     if place is None:
         return
@@ -211,9 +211,9 @@ def _check_taken(folder: Folder, places: Places, where: str, base: str, first: s
 def opened(folder: Folder, name: str, tree: ast.Module) -> set[str]:
     """The files that a module may open by its `__file__`.
 
-    A path whose parts are all written in the text, `Path(__file__).parent / "countries.csv"`, is that file. Of any
-    other path the part that is written is a folder (or the module itself: then its folder), with all data files in it.
-    A path that is bound to a name counts where the name is used: in this text or, of a module, in another one.
+    A path whose parts are all literals, `Path(__file__).parent / "countries.csv"`, is that file. For any other path,
+    the literal part is a folder (for the module itself, its folder), with all data files in it. A path that is bound to
+    a name counts if the name is used in this text or, for a module, in another text.
     """
     if not any(isinstance(node, ast.Name) and node.id == "__file__" for node in ast.walk(tree)):
         return set()
@@ -231,7 +231,7 @@ def opened(folder: Folder, name: str, tree: ast.Module) -> set[str]:
 
 
 def _bindings(tree: ast.Module) -> dict[str, ast.expr]:
-    """The values of the names that are bound once, at the top level, in order."""
+    """The values of the names that are bound exactly once, at the top level, in order."""
     stores = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
     found = {}
     for statement in tree.body:
@@ -242,7 +242,7 @@ def _bindings(tree: ast.Module) -> dict[str, ast.expr]:
 
 
 def _written(node: ast.AST, known: dict[str, PurePosixPath], elsewhere: set[int]) -> Iterator[PurePosixPath]:
-    """The longest paths that are written in full. Those of the expressions `elsewhere`, which are bound to a name,
+    """The longest paths of literal parts only. The paths of the expressions `elsewhere`, which are bound to a name,
     count where the name is used."""
     path = _path(node, known) if isinstance(node, ast.expr) else None
     if path is None:
@@ -263,7 +263,8 @@ def _files_at(folder: Folder, module: str, path: PurePosixPath) -> Iterator[str]
 
 
 def _path(node: ast.expr, known: dict[str, PurePosixPath]) -> PurePosixPath | None:
-    """The path, relative to `transforms/`, that an expression of `__file__` and of texts gives; None: another one."""
+    """The path, relative to `transforms/`, of an expression of `__file__` and string literals; None for any other
+    expression."""
     match node:
         case ast.Name(id=name):
             return known.get(name)
@@ -281,7 +282,7 @@ def _path(node: ast.expr, known: dict[str, PurePosixPath]) -> PurePosixPath | No
 
 
 def _method(name: str, path: PurePosixPath | None, parts: list[str | None]) -> PurePosixPath | None:
-    """What a method of a path gives."""
+    """The path that a method of a path returns."""
     if name == "with_name" and len(parts) == 1:
         return _joined(_up(path, 1), parts)
     if name == "joinpath":
@@ -290,7 +291,7 @@ def _method(name: str, path: PurePosixPath | None, parts: list[str | None]) -> P
 
 
 def _called(function: str, path: PurePosixPath | None, parts: Iterable[str | None]) -> PurePosixPath | None:
-    """What a function of `pathlib` or `os.path` gives for a path."""
+    """The path that a function of `pathlib` or `os.path` returns for a path."""
     if function in ("Path", "PurePath", "join"):
         return _joined(path, parts)
     if function == "dirname":
@@ -318,7 +319,7 @@ def _joined(path: PurePosixPath | None, parts: Iterable[str | None]) -> PurePosi
 
 
 def _up(path: PurePosixPath | None, levels: int) -> PurePosixPath | None:
-    """The folder `levels` levels above; None: one above `transforms/`."""
+    """The folder `levels` levels above; None if it is above `transforms/`."""
     for _ in range(levels):
         if path is None or path == PurePosixPath("."):
             return None

@@ -1,4 +1,4 @@
-"""The plan of a command, which of a table's versions it runs, and the status of each version."""
+"""Plans the versions of a table that a command runs, and gives the status of each version."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ def plan(
 ) -> tuple[Script, ...]:
     """The versions to run, in the order of running; empty when there is nothing to do.
 
-    up: every pending version up to `to` (default: the latest); none where a newer release has applied versions above
-    the last file. down: the applied ones above `to`, from the highest
-    (default: the latest alone; 0: all). `mended`: versions whose `down` has begun, and whose file may have been
-    edited since. Raises UsageError for a `to` that no file has, Refused where running would break the history; both
-    before anything is started.
+    up: every pending version up to `to` (default: the latest); none if a newer release has applied versions above the
+    last file. down: the applied versions above `to`, from the highest (default: only the latest; 0: all). `mended`:
+    versions whose `down` has begun, and whose file may have been edited since. Raises UsageError if no file has the
+    version `to`, and Refused if running would break the history.
     """
     if to is not None and to < 0:
         raise UsageError(f"{to} is not a version", hint="Versions count from 1; 0 is the table before the first.")
@@ -105,13 +104,13 @@ def _check_history(scripts: Sequence[Script], applied: Applied) -> None:
 
 
 def newer_versions(scripts: Sequence[Script], applied: Applied) -> list[AppliedVersion]:
-    """The applied versions above the last file, in order: of a newer release than the one that has these files."""
+    """The applied versions above the last file, in order: they belong to a newer release than these files."""
     last = max((script.sequence for script in scripts), default=0)
     return [applied[number] for number in sorted(applied) if number > last]
 
 
 def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
-    """The script, when it is still the one that was applied. Raises Refused."""
+    """The script, if it is still the one that was applied. Raises Refused otherwise."""
     file_name = f"v{record.version}_{record.name}.py"
     if script is None:
         raise Refused(
@@ -135,7 +134,7 @@ def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
 
 
 def another_script(script: Script, record: AppliedVersion) -> Refused:
-    """The refusal of a file that has the number of an applied version and another name and content."""
+    """The refusal of a file with the number of an applied version, but another name and content."""
     file_name = f"v{record.version}_{record.name}.py"
     return Refused(
         f"version {record.version} of {record.table} was applied as {file_name}, which is another script",
@@ -145,7 +144,8 @@ def another_script(script: Script, record: AppliedVersion) -> Refused:
 
 
 def is_unedited(script: Script, record: AppliedVersion) -> bool:
-    """Whether the script does what it did when it was applied. Early records have the checksum of the exact text."""
+    """Whether the script is equivalent to the one that was applied. Early records have the checksum of the exact
+    text."""
     return record.checksum in (script.checksum, script.text_checksum)
 
 
@@ -199,5 +199,5 @@ def _status(number: int, script: Script | None, record: AppliedVersion | None) -
 
 
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of the files whose checksums differ, or that only one side has, sorted."""
+    """The names of the files whose checksums differ, or that only one side has, in sorted order."""
     return tuple(sorted(name for name in before.keys() | now if before.get(name) != now.get(name)))

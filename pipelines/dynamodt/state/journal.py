@@ -1,12 +1,12 @@
 """The journal: each page's changes, with images before and after, stored before the first of them is written.
 
 A part is a file in the layout of a DynamoDB incremental export with new and old images (AWS, "DynamoDB table export
-output format"), one JSON object a line, compressed with zstd, so that other tools can read it.
-The lines of export files are parsed here, too (`item_of`, `change_of`).
+output format"), one JSON object a line, compressed with zstd, so that other tools can read it. Lines of export files
+are parsed here, too (`item_of`, `change_of`).
 
 Each object ends with a seal, which names the object, counts its records and holds a digest over all of it. A missing
-end, a changed byte and an object that was copied from elsewhere are each recognized. The seal is a skippable frame of
-zstd (RFC 8878, 3.1.2): other readers of zstd ignore it and read the content.
+end, a changed byte and an object copied from another name are each detected. The seal is a skippable frame of zstd (RFC
+8878, 3.1.2): other readers of zstd ignore it and read the content.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _DIGEST = 16
 
 
 class Unsealed(ValueError):
-    """An object differs from what was written under its name; the message gives the reason."""
+    """An object differs from the one that was written under its name; the message gives the reason."""
 
 
 class Sealed(NamedTuple):
@@ -50,7 +50,7 @@ class Sealed(NamedTuple):
     records: int
 
     def content(self) -> bytes:
-        """The content. Raises Unsealed when it cannot be decompressed, although its digest is right."""
+        """The decompressed content. Raises Unsealed when it cannot be decompressed."""
         try:
             return zstandard.ZstdDecompressor().decompressobj().decompress(self.compressed)
         except zstandard.ZstdError as failure:
@@ -99,13 +99,14 @@ def _digest(name: str, compressed: bytes, records: int) -> str:
     return digest.hexdigest()
 
 
-# In a record's Metadata, where other tools ignore it: the key of the item that a transaction was made of.
+# A field of a record's Metadata, which other tools ignore: the key of the item from which a transaction was made.
 _SOURCE = "TransactionSource"
 
 
 class Note(NamedTuple):
-    """What a page's owner stores at the page's end: its number of parts, over all owners; the keys (`void`) whose
-    intended changes had no effect; and the keys (`unconfirmed`) of items that the run or the application deleted."""
+    """The object that a page's owner stores at the page's end: the number of the page's parts, over all owners; the
+    keys whose intended changes had no effect (`void`); and the keys of items that either the run or the application
+    deleted (`unconfirmed`)."""
 
     parts: int
     void: Sequence[Image] = ()
@@ -113,7 +114,7 @@ class Note(NamedTuple):
 
 
 class Journal:
-    """The journal of one run. `table` is the one that is written to."""
+    """The journal of one run. `table` is the table that the run writes to."""
 
     def __init__(self, storage: Storage, table: TableSpec, prefix: str) -> None:
         self._storage = storage
@@ -140,7 +141,7 @@ class Journal:
         return found
 
     def _records(self, name: str) -> list[tuple[Image | None, Journaled]]:
-        """Each record, with the source's key when it is one of a transaction."""
+        """Each record, with the key of its source if it belongs to a transaction."""
         try:
             return [self._record(parsed(line)) for line in check(self._storage, name).content().splitlines()]
         except ValueError as error:
@@ -211,7 +212,7 @@ class ChangedItem(NamedTuple):
 
 
 class UnreadableLine(NamedTuple):
-    """A malformed line: its place only, since its text may hold an item's data."""
+    """The place of a malformed line. Its text is left out, since it may hold an item's data."""
 
     file: str  # s3://bucket/key
     line: int  # from 1
@@ -235,7 +236,7 @@ def changed_item(record: dict[str, Any]) -> ChangedItem:
 
 
 def key_fault(table: TableSpec, image: Image) -> str:
-    """Why an image cannot be an item of the table, or its key; empty when it can."""
+    """The reason why an image cannot be an item of the table, or its key; empty if it can."""
     for name, kind in table.key:
         value = image.get(name)
         if value is None:
@@ -266,7 +267,7 @@ def _image(record: dict[str, Any], name: str) -> Image:
 
 
 def _micros(record: dict[str, Any]) -> int:
-    """AWS's guide shows a plain string, exports have a number in DynamoDB's JSON."""
+    """The write's timestamp: a string in AWS's guide, a number in DynamoDB's JSON in real exports."""
     try:
         micros = record["Metadata"]["WriteTimestampMicros"]
         return int(micros["N"] if isinstance(micros, dict) else micros)

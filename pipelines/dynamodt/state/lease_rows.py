@@ -1,21 +1,20 @@
 """A table's lease, the workers of its run, and the results of jobs, in the state table.
 
 At most one run works on a table, and its workers read the control attributes of the lease. The lease's row is never
-deleted, so that its token only grows. A dry run has such a row of its own, without contention. Every write raises the
-row's `revision` and is conditional on the one before, so that a request that is carried out late changes nothing (ADR
-025). The row is read, changed and written, and again after a conflict; it names the last few writes, by which a writer
-whose response was lost recognizes its own.
+deleted, so that its token only grows. A dry run has a lease row of its own. Every write raises the row's `revision` and
+is conditional on the previous revision, so that a delayed request changes nothing (ADR 025). A change reads the row,
+writes it, and starts over after a conflict. The row holds the ids of its last few writes, by which a writer whose
+response was lost recognizes its own write.
 
 A run with many workers spreads their reads over several replicas of the row, each with a partition key of its own. The
 lease's row is the first; each write of it is copied to the others, where a copy never replaces a later one. A new
-owner starts work only after all replicas are written.
+holder starts work only after all replicas are written.
 
-A worker is a process. Its row has two writers, of different attributes: the worker reports that it is alive and what
-it has used; the one process that follows the run grants it a part of the budget. Each numbers its writes (`beat`,
-`granted`), so that an earlier one that is carried out late undoes nothing. The rows of many workers are spread over
-several partition keys.
+A worker is a process. Its row has two writers, of different attributes: the worker reports its heartbeat and its usage,
+and the process that follows the run grants the worker its part of the budget. Each writer numbers its writes (`beat`,
+`granted`), so that a delayed earlier write is refused. The rows of many workers are spread over several partition keys.
 
-A job in AWS writes the result of its command at its end, in a row for each of its runs.
+Each run of a job in AWS writes the result of its command to a row of its own.
 """
 
 from __future__ import annotations
@@ -40,24 +39,24 @@ _OURS = "lease_token = :token"
 _AS_READ = f"{_OURS} AND revision = :revision"
 _LATER_COPY = "attribute_not_exists(pk) OR revision < :revision"
 _KEPT_IDS = 8  # of writes, in a row
-_TRIES = 100  # each time another process has written the row between read and write
+_TRIES = 100  # another try follows each write of another process between our read and write
 
 
 class LeaseRows:
-    """Conditional reads and writes of lease rows: pk `TABLE#<table>`, sk `LEASE`, and for a replica
-    `TABLE#<table>#REPLICA#<n>`; the attributes are the fields of `Lease`. A holder is identified by its token: every
-    write of it is refused once another one has taken the lease (guarantee G4)."""
+    """Reads and conditional writes of lease rows: pk `TABLE#<table>`, sk `LEASE`, and for a replica
+    `TABLE#<table>#REPLICA#<n>`; the attributes are the fields of `Lease`. A token identifies the holder: its writes are
+    refused once another process has taken the lease (guarantee G4)."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
     @property
     def name(self) -> str:
-        """Of the state table."""
+        """The name of the state table."""
         return self._rows.table
 
     def read(self, table: str, replica: int = 0) -> Lease:
-        """The lease, or a replica of it; one that was never taken has token 0 and no run."""
+        """The lease, or a replica of it; a lease that was never taken has token 0 and no run."""
         return self.begin_read(table, replica)()
 
     def begin_read(self, table: str, replica: int = 0) -> Callable[[], Lease]:
@@ -66,7 +65,7 @@ class LeaseRows:
         return lambda: from_row(Lease, {"table": table, "lease_token": 0, **(answer() or {})}, self._rows.where)
 
     def take(self, lease: Lease, over: Lease) -> bool:
-        """Makes `lease` the holder if the row is still as `over` was read: same token, same last sign of life."""
+        """Makes `lease` the holder if the row still has the token and the last heartbeat of `over`."""
         write_id, seen = _new_id(), over
         for _ in range(_TRIES):
             if _life(seen) != _life(over):
@@ -81,7 +80,7 @@ class LeaseRows:
         return False
 
     def beat(self, table: str, token: int, beat: float, ticks: float = 0.0) -> None:
-        """Records a sign of life, with the time and the system's monotonic clock, both in seconds. Raises Fenced when
+        """Records a heartbeat, with the time and the system's monotonic clock, both in seconds. Raises Fenced when
         another process holds the lease."""
         self.change(table, token, lambda seen: {"beat": beat, "beats": seen.beats + 1, "ticks": ticks})
 
@@ -95,7 +94,7 @@ class LeaseRows:
         self.change(table, token, lambda seen: {"run": ""})
 
     def change(self, table: str, token: int, changes: Callable[[Lease], Item]) -> None:
-        """Writes the fields that `changes` gives for the row as it is now, if any. Raises Fenced when another process
+        """Writes the fields that `changes` returns for the current row, if any. Raises Fenced when another process
         holds the lease, ServiceError when 100 tries meet other writes."""
         write_id = _new_id()
         for _ in range(_TRIES):
@@ -110,7 +109,7 @@ class LeaseRows:
         raise ServiceError(f"gave up after {_TRIES} tries: the lease is written all the time", where=f"table {table}")
 
     def _write(self, lease: Lease, over: Lease, write_id: str) -> bool:
-        """Writes what differs from the row as it was read, if it still is so."""
+        """Writes the differences from `over`, if the row is still at the revision of `over`."""
         lease = lease._replace(revision=over.revision + 1, write_ids=(write_id, *over.write_ids)[:_KEPT_IDS])
         before, row = _row(over) if over.revision else {}, _row(lease)
         row = {name: value for name, value in row.items() if name not in before or before[name] != value}
@@ -125,7 +124,7 @@ class LeaseRows:
         return True
 
     def _publish(self, table: str, row: Item) -> None:
-        """Copies the row to its replicas, except over a later copy, which a delayed one may meet."""
+        """Copies the row to its replicas; a later copy is never overwritten."""
         copy = {name: value for name, value in row.items() if name not in ("pk", "sk")}
         for replica in range(1, int(row.get("lease_replicas", 1))):
             with suppress(ConditionFailed):
@@ -149,7 +148,7 @@ def _key(table: str, replica: int = 0) -> RowKey:
 
 
 def _life(lease: Lease) -> tuple[int, int]:
-    """What changes with a holder's next sign of life, or with the next holder."""
+    """Token and heartbeat count: one of them changes with each heartbeat and with the next holder."""
     return lease.token, lease.beats
 
 
@@ -168,7 +167,7 @@ _SHORT = ("error", "release", "build")
 
 
 class Grant(NamedTuple):
-    """What a worker may use, in units a second (`inf`: without a limit). `number` grows with every grant."""
+    """A worker's allocation, in units a second (`inf`: without a limit). `number` grows with every grant."""
 
     number: int
     rate: Units
@@ -182,8 +181,8 @@ class Throttles(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a worker reports: `beat` grows each time, `awaited` is the number of the grant that it keeps to, the rest
-    are sums since its start."""
+    """A worker's report: `beat` grows with each report, `awaited` is the number of the grant that it applies, and the
+    rest are sums since the worker's start."""
 
     beat: int
     awaited: int
@@ -192,7 +191,7 @@ class Report(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """A worker's row; without a grant yet, `grant` is None."""
+    """A worker's row; `grant` is None before the first grant."""
 
     name: str
     report: Report
@@ -214,7 +213,7 @@ class WorkerRows:
         )
 
     def grant(self, name: str, grant: Grant) -> None:
-        """Records a worker's grant, unless a later one is there."""
+        """Records a worker's grant, unless a later grant is recorded."""
         with suppress(ConditionFailed):
             write_once(self._rows, self._worker_key(name), to_row(grant), _LATER_GRANT, granted=grant.number)
 
@@ -237,7 +236,7 @@ class WorkerRows:
 
 
 class JobAnswer(NamedTuple):
-    """The JSON object that the command's `--json` prints, and its exit code."""
+    """The JSON object that `--json` prints for the command, and the command's exit code."""
 
     document: dict[str, Any]
     exit_code: int
@@ -250,12 +249,13 @@ class AnswerRows:
         self._rows = rows
 
     def read(self, job_run: str) -> JobAnswer | None:
-        """A run's result, strongly consistent; None before its end, or when its process died."""
+        """The result of a job's run, strongly consistent; None before the run's end, or if its process died."""
         row = self._rows.get(_worker_key(job_run))
         return None if row is None else from_row(JobAnswer, row, self._rows.where)
 
     def write(self, job_run: str, answer: JobAnswer) -> None:
-        """Stores a run's result. Of a document that a row cannot hold, the error and the release are kept."""
+        """Stores the result of a job's run. A document that is too large for a row is reduced to its error and
+        release."""
         if len(json.dumps(answer.document)) > _MOST_CHARACTERS:
             document = {name: answer.document[name] for name in _SHORT if name in answer.document}
             answer = answer._replace(document=document)

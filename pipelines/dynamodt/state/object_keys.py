@@ -1,8 +1,8 @@
 """The names of a run's objects in the stage's storage, and which of them are committed.
 
-A name is ordered by split, page, fencing token and part. A fenced worker may have stored objects for pages that the
-next owner has processed again, and a dead worker for a page without an end: the split's row decides which ones are
-committed.
+Names sort by split, page, fencing token and part. A fenced worker may have stored objects for pages that the next owner
+has processed again, and a dead worker may have stored objects for a page that it did not finish. The split's row
+decides which objects are committed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NOT_RESTORED_FILE = "not-restored.jsonl"
 
 
 def object_key(table: str, run: str, part: str) -> str:
-    """The objects of a run, or of one phase of it by its id: `object_key("users", run, DEAD)`."""
+    """The name of an object of a run or, by a phase's id, of one phase: `object_key("users", run, DEAD)`."""
     return f"runs/{folder_of(table)}/{run}/{part}"
 
 
@@ -45,31 +45,31 @@ def folder_of(table: str) -> str:
 
 
 def table_of(folder: str) -> str:
-    """The real name of a table, by `folder_of`."""
+    """The real name of a table; the inverse of `folder_of`."""
     return folder.replace(_SLASH, ":table/") if folder.startswith("arn:") else folder
 
 
 def key_of_job(job: Job, part: str) -> str:
-    """The same, of a job's phase; of a file that a whole run has, of its run."""
+    """The name of an object of a job's phase, or of its run for the files that a whole run has."""
     return object_key(job.table.name, job.base_run if part in (DEAD_LETTERS_FILE, NOT_RESTORED_FILE) else job.run, part)
 
 
 def journal_prefix(job: Job) -> str:
-    """The parts of the journal; of an undo, those of the run that it takes back."""
+    """The prefix of the journal's parts; for an undo, of the parts of the run that it takes back."""
     return object_key(job.table.name, job.journaled_run, JOURNAL)
 
 
 def accepted_file(attempt: int) -> str:
-    """The list of what an attempt of a run has accepted."""
+    """The list of the dead letters that an attempt of a run has accepted."""
     return f"{ACCEPTED}{attempt:04d}.json"
 
 
 def retry_file(number: int) -> str:
-    """The list of one retry of a phase."""
+    """The list of the dead letters that one retry of a phase replays."""
     return f"{RETRIES}{number:04d}.json"
 
 
-# ---------------------------------------------------------------- whose an object is
+# ---------------------------------------------------------------- the owner of an object
 
 _RUN = r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{6}"  # `runs.jobs.new_run`
 _PHASES = (
@@ -87,8 +87,8 @@ RUN_ID = re.compile(_RUN)
 
 
 def begun_key(table: str, identity: str) -> str:
-    """The object with the last run that has begun on a table (docs/adr/088). Tables of one name, in other regions or
-    of other times, have objects of their own."""
+    """The object with the last run that has begun on a table (docs/adr/088). Tables of the same name, in other regions
+    or created at other times, have objects of their own."""
     return f"runs/{folder_of(table)}/last-begun-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
 
 
@@ -106,8 +106,8 @@ def keep_text(storage: Storage, script: Script) -> str:
 
 
 def table_and_run(name: str) -> tuple[str, str] | None:
-    """The table and the run that have an object of this name in the storage; the run is empty for what is of the whole
-    table, prepared data and the texts of versions. None for a name that no such object has."""
+    """The table and the run to which an object of this name belongs. The run is empty for objects of a whole table:
+    prepared data and the texts of versions. None for any other name."""
     if found := _OF_A_RUN.fullmatch(name):
         return table_of(found[1]), found[2]
     found = _OF_PREPARE.fullmatch(name) or _OF_A_TEXT.fullmatch(name) or _OF_A_TABLE.fullmatch(name)
@@ -118,7 +118,7 @@ def table_and_run(name: str) -> tuple[str, str] | None:
 
 
 class PartName(NamedTuple):
-    """The parts of an object's name."""
+    """The numbers in an object's name."""
 
     split: int
     page: int
@@ -157,7 +157,7 @@ def parts_before(name: str) -> list[str]:
 
 
 def part_of(name: str) -> PartName:
-    """Split, page and fencing token of a name that begins with `page_prefix`; -1 for each of a foreign object."""
+    """Split, page and fencing token of a name that begins with `page_prefix`; each is -1 for any other name."""
     try:
         split, page, fencing_token = map(int, name.rpartition("/")[2].split(".")[0].split("-")[:3])
     except ValueError:
@@ -170,8 +170,8 @@ _BEFORE_THE_INTENT = ("-unreadable.jsonl", "-transform.jsonl", "-retried-doubt.j
 
 
 def committed_parts(names: Iterable[str], claims: Claims) -> list[str]:
-    """The parts of a journal whose changes may have been written: those of each page's last owner, those in the intents
-    that it has found from earlier owners, and those in the intent of a page without a checkpoint."""
+    """The parts of a journal whose changes may have been written: the parts of each page's last owner, the parts in the
+    intents that this owner found from earlier owners, and the parts in the intent of a page without a checkpoint."""
     return [name for name in names if (claim := _claim(name, claims)) and _part_counts(name, claim)]
 
 
@@ -186,7 +186,7 @@ def counts(name: str, claim: Claim) -> bool:
 
 
 def due(claim: Claim) -> JournalCount:
-    """What the journal of a split must contain: what its row counts, and the parts of its intent."""
+    """The parts and records that a split's journal must contain: those that the row counts, and those of its intent."""
     intent = claim.intent
     if intent is None:
         return claim.journal
@@ -194,8 +194,8 @@ def due(claim: Claim) -> JournalCount:
 
 
 def is_unknown(name: str, claims: Claims) -> bool:
-    """Whether an object of the journal was stored by an owner, or for a page, that the splits' rows cannot know yet:
-    they are older. A page is journaled before its intent, which may precede the checkpoint of the page before it."""
+    """Whether a journal object is newer than the splits' rows as they were read: its owner or its page is not in them.
+    A page is journaled before its intent, and its intent may precede the checkpoint of the previous page."""
     part, claim = part_of(name), _claim(name, claims)
     if claim is None or part.fencing_token > claim.fencing_token:
         return part.split >= 0
@@ -203,8 +203,8 @@ def is_unknown(name: str, claims: Claims) -> bool:
 
 
 def missing_parts(prefix: str, names: Iterable[str], claim: Claim) -> list[str]:
-    """The parts that a split's journal of these `names` may lack: those that its row names, those before another part
-    of their page, and the first one of each page without parts (which a page without changes is, too)."""
+    """The parts that a split's journal of these `names` may lack: parts that the row names, parts before another part
+    of the same page, and the first part of each page without parts. A page without changes has no parts either."""
     there = [name for name in names if not is_note(name) and _part_counts(name, claim)]
     named = {
         *(claim.intent.parts if claim.intent else ()),
@@ -234,7 +234,7 @@ def _part_counts(name: str, claim: Claim) -> bool:
 
 
 def _note_of_page_counts(name: str, claim: Claim) -> bool:
-    """A note is written right before its page's checkpoint."""
+    """Whether a note is committed. It is written right before its page's checkpoint."""
     return part_of(name).page <= _reached(claim) and _by_last_owner(name, claim)
 
 
@@ -259,21 +259,21 @@ def _owners(page: int, claim: Claim) -> list[int]:
 
 
 def comes_before_intent(name: str) -> bool:
-    """Whether an object has the dead letters of items for which nothing was sent."""
+    """Whether an object holds dead letters of items for which no write was sent."""
     return name.endswith(_BEFORE_THE_INTENT)
 
 
 def _of_intent_writer(name: str, claim: Claim) -> bool:
-    """Items that could not be read or transformed are counted by the intent: an owner that takes such a page over does
-    not store them again, and those of the intent's first writer are committed."""
+    """Whether an object was stored by the first writer of its page's intent. The intent counts the items that could not
+    be read or transformed; a later owner does not store them again, so the first writer's objects are committed."""
     part = part_of(name)
     intended = [period.parts[0] for period in claim.periods if period.parts and period.after == part.page - 1]
     return comes_before_intent(name) and any(part_of(first).fencing_token == part.fencing_token for first in intended)
 
 
 def expected_parts(number: int, undone: Claim, names: Sequence[str]) -> int:
-    """How many parts a page has: those that its intent names, or one if it has no note. 0: as its last note says; below
-    0: not known, since a note of the split is missing."""
+    """The number of a page's parts: those that its intent names, or one if it has no note. 0: the page's last note has
+    the number; -1: unknown, since a note of the split is missing."""
     if undone.intent is not None and undone.intent.page == number:
         return len(undone.intent.parts)
     notes = [name for name in names if is_note(name) and counts(name, undone)]

@@ -1,7 +1,7 @@
 """Prepared data: the rows of a script's `prepare`, stored as Parquet beside a small manifest that describes them.
 
-Keys and values are stored as DynamoDB JSON, so that they come back exactly as the script gave them. `load` verifies
-the file against the manifest: its checksum and its number of rows.
+Keys and values are stored as DynamoDB JSON, so that they are read back exactly as the script yielded them. `load`
+verifies the file against the manifest: its checksum and its number of rows.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ _CHUNK = 1 << 20
 def save(
     storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], created: str, region: str = ""
 ) -> PreparedRef:
-    """Streams rows to storage and describes them. The manifest is written last: it marks the data as complete.
+    """Streams rows to storage and returns their description. The manifest is written last and marks the data as
+    complete.
 
-    Memory is bounded by the keys and one row group. Raises ScriptError for a row that cannot be stored, for two equal
-    keys (1, 1.0 and True are equal), and for a tuple as the key, which would come back as a list.
+    Memory holds all keys and one row group. Raises ScriptError for a row that cannot be stored, for two equal keys (1,
+    1.0 and True are equal), and for a tuple as the key, which would be read back as a list.
     """
     with _temporary() as path:
         content = _Content()
@@ -61,8 +62,8 @@ def save(
 
 
 def find(storage: Storage, script: Script, region: str = "") -> PreparedRef:
-    """The prepared data of a version. Raises Refused when it is missing, belongs to another version or to the table of
-    this name in another region, or was made by another text of the version's `prepare`."""
+    """The prepared data of a version. Raises Refused when it is missing, belongs to another version or to a table of
+    the same name in another region, or was made by another text of the version's `prepare`."""
     hint = suggest("prepare", table=script.table, version=script.sequence)
     raw = storage.read(_manifest_name(script))
     if raw is None:
@@ -105,7 +106,7 @@ def load(storage: Storage, script: Script, ref: PreparedRef) -> Mapping[Any, Any
 
 
 class _Content:
-    """A checksum over rows in any order: the sum of the rows' own. Keys are unique."""
+    """A checksum that is independent of the rows' order: the sum of the checksums of the rows. Keys are unique."""
 
     def __init__(self) -> None:
         self._sum = 0
@@ -145,7 +146,7 @@ def _write_parquet(path: Path, rows: Iterable[tuple[Any, Any]], script: Script, 
 
 
 def storable(rows: Iterable[tuple[Any, Any]], script: Script) -> Iterator[tuple[Any, Any]]:
-    """The rows, one at a time. Raises as `save` does; stores nothing."""
+    """The rows, one at a time, unstored. Raises ScriptError as `save` does."""
     seen: set[Any] = set()
     for key, value in rows:
         _row(key, value, script, seen)

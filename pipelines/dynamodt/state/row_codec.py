@@ -1,10 +1,10 @@
-"""What a row of the state table holds: one codec for all rows, and writes that are numbered.
+"""The codec of all rows of the state table, and writes that are numbered.
 
 The codec turns a NamedTuple or dataclass into the attributes of a row, and back. Text, whole numbers and booleans are
-attributes of their own; other numbers are text, so that no digit is lost; a value with parts is JSON, a NamedTuple
-within it a list of its fields. An attribute that a row lacks takes its field's default, and one that no field has is
-ignored: a release that adds a field with a default reads older rows, and an older release reads newer ones. A change
-beyond that raises `SCHEMA`, and then an older release refuses the row.
+attributes of their own; other numbers are text, so that no digit is lost; a value with parts is JSON, in which a
+NamedTuple is the list of its fields. A field whose attribute is missing takes its default, and an attribute without a
+field is ignored: a release that adds a field with a default reads older rows, and an older release reads newer ones.
+Any other change raises `SCHEMA`, and an older release then refuses the row.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ class ConditionFailed(Exception):
 
 
 def write_once(rows: Rows, key: RowKey, row: Item, condition: str, **values: Any) -> Item:
-    """`Rows.update` for a row whose writes are numbered: `row` holds this write's number, and `condition` holds only
-    until it is written. Returns the row after it.
+    """`Rows.update` for a row whose writes are numbered: `row` holds this write's number, and `condition` is true only
+    until the write is applied. Returns the row after the write.
 
-    A request may be carried out twice, or long after it was sent, by the endpoint or by a client that retries after a
-    lost response. A late request finds a higher number and is refused. A retry that its own first request refuses has
-    succeeded: the row then shows its number and content. Raises ConditionFailed for any other refusal.
+    A request may be executed twice, or long after it was sent, by the endpoint or by a client that retries after a lost
+    response. A late request finds a higher number and is refused. A retry whose first request was executed is refused,
+    too; the row then has its number and content, and the write has succeeded. Raises ConditionFailed for any other
+    refusal.
     """
     try:
         return rows.update(key, row, condition, **values)
@@ -76,13 +77,13 @@ def attributes(kind: type, **values: Any) -> dict[str, Any]:
 
 
 def from_row(kind: type[Stored], row: Mapping[str, Any], where: str) -> Stored:
-    """The `kind` whose attributes a row has. Raises Refused, at `where`, for a row that a newer release has written."""
+    """The `kind` whose attributes a row has. Raises Refused, at `where`, if a newer release has written the row."""
     check_schema(row, where)
     return kind(**{name: build(row[stored]) for name, (stored, _, build) in _fields(kind).items() if stored in row})
 
 
 def check_schema(row: Mapping[str, Any], where: str) -> None:
-    """Raises Refused for a row of a newer schema than this release reads; one without a version is of the first."""
+    """Raises Refused if a row's schema is newer than this release reads. A row without a version has schema 1."""
     version = int(row.get("schema", 1))
     if version > SCHEMA:
         named = f" (row {row['pk']}, {row['sk']})" if "pk" in row else ""
@@ -100,13 +101,14 @@ def _fields(kind: Any) -> dict[str, _Field]:
 
 
 def _hints(kind: Any) -> dict[str, Any]:
-    """The type of each field; names that `kind`'s module imports for annotations alone are those of `model.tables`."""
+    """The type of each field. Names that `kind`'s module imports only for annotations are resolved in
+    `model.tables`."""
     return get_type_hints(kind, localns=vars(tables))
 
 
 def _field(name: str, hint: Any) -> _Field:
-    """How a field is stored and read, by its type: a float as its shortest exact text, since DynamoDB's numbers are
-    decimal; text, int and bool as they are; anything with parts as JSON."""
+    """Storage of a field, by its type: a float as its shortest exact text, since DynamoDB's numbers are decimal; text,
+    int and bool as they are; anything with parts as JSON."""
     attribute, build = _ATTRIBUTES.get(name, name), _builder(hint)
     if hint is float:
         return _Field(attribute, lambda value: repr(float(value)), build)
@@ -116,7 +118,7 @@ def _field(name: str, hint: Any) -> _Field:
 
 
 def _builder(hint: Any) -> Callable[[Any], Any]:
-    """What gives a value of JSON its type. Of a union of several types, it stays as JSON has it."""
+    """The function that converts a JSON value to its type. A value of a union of several types is left as it is."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         kinds = [kind for kind in arguments if kind is not NoneType]

@@ -1,7 +1,6 @@
-"""Rows of the state table: reads, and writes under a condition (`row_codec` says what they hold).
+"""Rows of the state table: reads, and conditional writes (`row_codec` defines their content).
 
-Calls go over the wire: a worker makes them for every page, and a command makes forty for a run. Reads are strongly
-consistent.
+Calls use `dynamodb.wire` instead of boto3, since a worker makes them for every page. Reads are strongly consistent.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 
 _BATCH = 100
-_PATIENT = Backoff(cap=10.0, attempts=24)  # pauses shorter than a lease lasts, and more than a minute of them
+_PATIENT = Backoff(cap=10.0, attempts=24)  # each pause is shorter than a lease lasts; together more than a minute
 _PASSING = ("TransactionConflict", "TransactionInProgress", "ThrottlingError", "ProvisionedThroughputExceeded")
 
 
@@ -44,7 +43,7 @@ class Rows:
 
     @property
     def dynamodb(self) -> Any:
-        """The client for calls about the table."""
+        """The boto3 client, for calls about the table itself."""
         return client(self._connection, "dynamodb")
 
     def get(self, key: RowKey) -> Item | None:
@@ -62,12 +61,12 @@ class Rows:
         return row
 
     def put(self, key: RowKey, row: Item) -> None:
-        """Writes a whole row, over an older one."""
+        """Writes a whole row and replaces an older one."""
         self._call("PutItem", {"TableName": self.table, "Item": {**_key(key), **encode(row)}})
 
     def update(self, key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
-        """Sets attributes of a row, where `condition` holds (its `:name` placeholders are `values`, attribute names are
-        plain); returns the row after it. Raises ConditionFailed."""
+        """Sets attributes of a row if `condition` holds (its `:name` placeholders are `values`, its attribute names are
+        literal); returns the row after the update. Raises ConditionFailed."""
         names = {f"#{number}": name for number, name in enumerate(row)}
         sets = ", ".join(f"#{number} = :{number}" for number in range(len(row)))
         bound = {f":{number}": value for number, value in enumerate(row.values())}
@@ -110,9 +109,10 @@ class Rows:
                 left = answer.get("UnprocessedKeys") or {}
 
     def transact(self, actions: list[dict[str, Any]]) -> None:
-        """Carries out all of the actions or none. Raises ConditionFailed.
+        """Executes all of the actions or none. Raises ConditionFailed.
 
-        A transaction that meets another write of one of its rows, such as a sign of life, is cancelled, and sent again.
+        A transaction that collides with another write of one of its rows, such as a heartbeat, is cancelled by DynamoDB
+        and sent again.
         """
         request = {"TransactItems": actions, "ClientRequestToken": uuid4().hex}  # one, for all tries
         for tries in count(1):
@@ -129,7 +129,7 @@ class Rows:
         return self._begin(operation, body)()
 
     def _begin(self, operation: str, body: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-        """Sends a call that may be carried out twice; the function that it returns waits for the response. Raises
+        """Sends a call that may be executed twice; the function that it returns waits for the response. Raises
         ConditionFailed."""
         return partial(self._answer, operation, self._calls.begin(operation, body))
 

@@ -1,12 +1,12 @@
-"""A run's phases and statuses, derived from its record, and the facts that it starts with.
+"""A run's phases and statuses, derived from its record, and the facts that are recorded at its start.
 
-`TRANSITIONS` lists every status and every way from one to another. It alone decides whether a run may continue and
-whether a new one may begin. `run_progress` combines the recorded status with the table's lease.
+`TRANSITIONS` lists every transition between statuses. This table alone decides whether a run may continue and whether a
+new one may begin. `run_progress` combines the recorded status with the table's lease.
 
 Facts are recorded by name and compared when the run is continued. Each fact decides what the run writes, where, or how
-its own writes are recognized. A run that continued with other facts would write one half of a table by the one and the
-other half by the other. A script's text is recorded apart: the script may be edited between two attempts, and the
-record counts the items that each text has transformed.
+its own writes are recognized. A run that continued with other facts would write a part of the table under one set of
+facts and the rest under another. A script's text is recorded separately, since the script may be edited between two
+attempts: the record counts the items that each text has transformed.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Phase(NamedTuple):
 
 
 def phases(record: RunRecord) -> tuple[Phase, ...]:
-    """All phases that a run may have. A phase that the version lacks has no split rows and counts nothing; the record's
-    `planned` is the actual number of splits."""
+    """All phases that a run may have. A phase that did not take place has no split rows and adds nothing to the counts;
+    the record's `planned` is the actual number of splits."""
     incremental_exports = (
         Phase(incremental_run(record.run, number), splits)
         for number, splits in enumerate(record.incremental_exports, 1)
@@ -54,8 +54,8 @@ def phases(record: RunRecord) -> tuple[Phase, ...]:
 
 
 class Stint(NamedTuple):
-    """A phase, or the part of it that attempts from `since` to before `until` (0: all later ones) have written without
-    a write of another phase in between. `number` counts the stints of the phase, from 1."""
+    """A phase, or a part of it: the writes of the attempts from `since` up to, but not including, `until` (0: no end),
+    without a write of another phase in between. `number` counts the stints of the phase, from 1."""
 
     run: str
     splits: int
@@ -65,7 +65,7 @@ class Stint(NamedTuple):
 
 
 def with_begun(record: RunRecord, run: str, attempt: int) -> tuple[str, ...]:
-    """The record's order, with the phase that an attempt begins or continues; a new stint only if another phase was
+    """The record's order after an attempt begins or continues a phase. A new stint is added only if another phase was
     written since."""
     suffix = run.removeprefix(record.run)
     last = record.order[-1].rpartition("@")[0] if record.order else None
@@ -73,7 +73,7 @@ def with_begun(record: RunRecord, run: str, attempt: int) -> tuple[str, ...]:
 
 
 def stints(record: RunRecord) -> tuple[Stint, ...]:
-    """What the run has written, in the order of the writes; phases without a place in that order come first."""
+    """The stints of a run in the order of their writes; phases without a place in that order come first."""
     splits = {each.run: each.splits for each in phases(record)}
     parsed = (one.rpartition("@") for one in record.order)
     begun = [(record.run + suffix, int(attempt)) for suffix, _, attempt in parsed]
@@ -87,8 +87,8 @@ def stints(record: RunRecord) -> tuple[Stint, ...]:
 
 
 def undo_phases(record: RunRecord, number: int) -> tuple[Phase, ...]:
-    """The phases that take a run back, the last written first. `number` is the undo's try, from 1; a try that leaves
-    dead letters is followed by another."""
+    """The phases that take a run back, the last written phase first. `number` is the try of the undo, from 1; another
+    try follows one that leaves dead letters."""
     return tuple(Phase(undo_run(each.run, number, each.number), each.splits) for each in reversed(stints(record)))
 
 
@@ -103,12 +103,12 @@ def retry_run(run: str, number: int) -> str:
 
 
 def undo_run(run: str, number: int, stint: int = 1) -> str:
-    """The id of the phase that takes back another one, or a stint of it."""
+    """The id of the phase that takes back another phase, or one stint of it."""
     return f"{run}/undo{number}" + (f".{stint}" if stint > 1 else "")
 
 
 class Transition(NamedTuple):
-    """`event` takes a run from `status` to `to`; `meaning` says it in a sentence."""
+    """`event` takes a run from `status` to `to`; `meaning` is one sentence about it."""
 
     status: str
     event: str
@@ -169,8 +169,8 @@ TRANSITIONS: Final = (
 )
 
 _TO: Final = {(transition.status, transition.event): transition.to for transition in TRANSITIONS}
-REPLACED: Final = frozenset({"replaced", "closed"})  # of no effect, and recorded with the run or stamp that follows
-TAKEN_OVER: Final = frozenset({"adopted", "repaired"})  # of a history that began elsewhere: nothing ran here
+REPLACED: Final = frozenset({"replaced", "closed"})  # without effect; recorded with the run or stamp that follows
+TAKEN_OVER: Final = frozenset({"adopted", "repaired"})  # recorded by a command: nothing ran here
 ENDED: Final = frozenset({"succeeded", "stamped", "adopted", "repaired", "undone", "replaced", "closed"})
 
 
@@ -192,8 +192,8 @@ PARTLY_UNDONE = "partly-undone"
 
 
 def run_progress(record: RunRecord, lease: Lease, alive: bool) -> str:
-    """A run's current status. `alive`: the lease's holder seems to be alive. A run that is recorded as at
-    work without a live holder is "gone"."""
+    """A run's current status. `alive`: the lease's holder seems to be alive. A run whose recorded status is in
+    `AT_WORK` is "gone" if its holder is not alive."""
     if record.status not in AT_WORK:
         return record.status
     if not alive or lease.run != record.run:
@@ -206,8 +206,8 @@ def run_progress(record: RunRecord, lease: Lease, alive: bool) -> str:
 def with_runs(
     versions: Sequence[VersionStatus], records: Iterable[RunRecord], lease: Lease, alive: bool
 ) -> tuple[VersionStatus, ...]:
-    """The versions of a table, those marked whose run is at work or unfinished. A version without a file, of a newer
-    release, is added if its run is at work or has changed items: the table is half done."""
+    """The versions of a table, with the run of each version whose run is at work or unfinished. A version without a
+    file is added if its run is at work or has changed items, since a part of the table is at this version."""
     open_runs = {record.version: record for record in records if _is_open(record)}
     known = {version.version for version in versions}
     others = [
@@ -220,7 +220,7 @@ def with_runs(
 
 
 def _is_open(record: RunRecord) -> bool:
-    """Whether `status` shows it. A `down` that ended before it changed an item is left out."""
+    """Whether `status` shows the run. A `down` that ended before it changed an item is left out."""
     untouched = record.direction == "down" and record.status not in AT_WORK and not record.counts.changed
     return unfinished(record.status) and not untouched
 
@@ -240,14 +240,14 @@ def _with_run(version: VersionStatus, run: RunRecord | None, lease: Lease, alive
 
 
 def half_rolled_back(records: Iterable[RunRecord]) -> frozenset[int]:
-    """The versions whose `down` has begun and not ended: their scripts may be edited."""
+    """The versions whose `down` is unfinished: their scripts may be edited."""
     return frozenset(
         record.version for record in records if record.direction == "down" and record.status in ("running", *LEFT_EARLY)
     )
 
 
 TABLE, TARGET, ITEMS = "table", "target", "items"
-WRITERS = "region of all writers"  # of a global table, as the caller has stated; other tables have no such fact
+WRITERS = "region of all writers"  # given by the caller, for global tables only
 _SENTENCES: Final = {  # for facts whose values are identifiers or checksums
     TABLE: "the table was deleted and created again",
     TARGET: "the target table was deleted and created again",
@@ -260,8 +260,8 @@ _CHANGEABLE: Final = frozenset({"GUARD"})  # the run's own writes are recognized
 
 
 class Difference(NamedTuple):
-    """A fact that has changed: its name, and both values in a `sentence`. `effect` is what that means for a run that is
-    continued; empty: the run is refused."""
+    """A fact that has changed: its name, and both values in a `sentence`. `effect` is the effect on a continued run;
+    empty: the run is refused."""
 
     name: str
     sentence: str
@@ -276,8 +276,8 @@ def started_with(
     target: TableSpec | None = None,
     rows: str | None = "",
 ) -> dict[str, str]:
-    """The facts by name; an empty one is absent or unknown. `rows` is the checksum of the rows of `items()`, None where
-    it is unknown."""
+    """The facts by name; the value of an absent or unknown fact is empty. `rows` is the checksum of the rows of
+    `items()`, None where it is unknown."""
     facts = {
         TABLE: table.identity,
         "key": declared_key(table.key),
@@ -295,7 +295,7 @@ def started_with(
 
 
 def differences(began: Mapping[str, str], now: Mapping[str, str]) -> tuple[Difference, ...]:
-    """The facts that have changed, of those that both sides have."""
+    """The facts that both sides have and whose values differ."""
     both = [name for name in now if name in began and began[name] != now[name]]
     if "TARGET_TABLE" in both:  # the others follow from it
         both = [name for name in both if name not in (TARGET, "key of TARGET_TABLE")]
@@ -304,8 +304,8 @@ def differences(began: Mapping[str, str], now: Mapping[str, str]) -> tuple[Diffe
 
 
 def _difference(name: str, was: str, now: str) -> Difference:
-    """A change of STAMP or IDEMPOTENT has no effect on a run in progress, unless the run was idempotent: its own writes
-    cannot be recognized, and it is refused."""
+    """The difference and its effect. A change of STAMP or IDEMPOTENT has no effect on a run in progress; but if the run
+    began as idempotent, its own writes cannot be recognized, and it is refused."""
     effect = "it applies to the rest of the run" if name in _CHANGEABLE else ""
     if name in _KEPT and (name, was) != ("IDEMPOTENT", str(True)):
         effect = "the run continues as it began"
@@ -313,7 +313,7 @@ def _difference(name: str, was: str, now: str) -> Difference:
 
 
 def as_it_began(script: Script, began: Mapping[str, str]) -> Script:
-    """The script with the settings that its run began with, by which the run recognizes its own writes."""
+    """The script with the STAMP and IDEMPOTENT of its run's start, by which the run recognizes its own writes."""
     return replace(
         script,
         stamp=(began["STAMP"] or None) if "STAMP" in began else script.stamp,
@@ -327,17 +327,18 @@ def changed_within(now: Mapping[str, str]) -> dict[str, str]:
 
 
 def may_be_repeated(found: tuple[Difference, ...]) -> bool:
-    """Whether a second application from the beginning overwrites all that an idempotent one has written."""
+    """Whether a second run from the beginning overwrites everything that an idempotent first run has written."""
     return all(one.name in _REPEATABLE for one in found)
 
 
 def declared_key(key: tuple[KeyAttribute, ...]) -> str:
-    """A key as a script writes it."""
+    """A key in the form of a script's `KEY`."""
     return json.dumps(dict(key), ensure_ascii=False)
 
 
 def texts_of(record: RunRecord, transformed: int) -> tuple[ScriptText, ...]:
-    """The texts of a run's script, each with the number of items that it has transformed; `transformed` in all."""
+    """The texts of a run's script, each with the number of items that it has transformed; their sum is
+    `transformed`."""
     items = {text.checksum: text.items for text in record.texts}
     rest = max(0, transformed - sum(items.values()))
     items[record.content] = items.get(record.content, 0) + rest
@@ -350,7 +351,7 @@ def transformed(counts: Counts) -> int:
 
 
 def texts_reported(record: RunRecord) -> tuple[ScriptText, ...]:
-    """The texts of an edited script that have transformed items; none where it was not edited."""
+    """The texts that have transformed items, if the script was edited during the run; empty otherwise."""
     texts = texts_of(record, transformed(record.counts))
     texts = tuple(text for text in texts if text.items)
     return texts if any(text.checksum != record.content for text in texts) else ()

@@ -1,8 +1,8 @@
-"""A run's splits in the state table: the owner of each, its last checkpoint, and the page that it is about to write;
-and the totals over splits. All readers of a run use these totals; a split that is done is read once.
+"""A run's splits in the state table: each split's owner, last checkpoint and intent; and the totals over splits. A
+split that is done is read once.
 
-A split is owned by the last worker that claimed it: the claim raises the row's fencing token, and intent and
-checkpoint are conditional on it. A worker that was taken for dead and resumes finds a higher token and is `Fenced`.
+A split is owned by the last worker that claimed it: the claim raises the row's fencing token, and intent and checkpoint
+are conditional on it. A worker that resumes after another has claimed its split finds a higher token and is `Fenced`.
 
 The row of a split::
 
@@ -15,7 +15,7 @@ The row of a split::
     schema
 
 Under one token the writes are ordered by numbers that only grow: a checkpoint by its `page`, an intent by `intended`
-(its page and its number of parts). An earlier one that is carried out late is refused (ADR 025).
+(its page and its number of parts). A delayed earlier write is refused (ADR 025).
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class SplitRows:
         self._run = run
 
     def claim(self, split: int, attempt: int) -> Claim:
-        """Takes a split over, for an attempt that is not older than its owner's; returns the row as claimed, with the
-        intent that the previous owner has left."""
+        """Claims a split, unless its owner belongs to a later attempt. Returns the row as claimed, with the previous
+        owner's intent."""
         claimant = secrets.token_hex(8)
         for _ in range(_CLAIM_TRIES):
             row = self._rows.get(self._key(split)) or {}
@@ -66,8 +66,8 @@ class SplitRows:
         raise self._fenced(split)
 
     def _take(self, claimed: Claim, attempt: int, row: Item, claimant: str) -> bool:
-        """Only if the row is as it was read: a live owner may have written since, and work would resume before what it
-        has written."""
+        """Writes the claim if the row is as it was read. If a live owner has written since, work would resume at an
+        older checkpoint."""
         taken = attributes(Claim, fencing_token=claimed.fencing_token, periods=claimed.periods)
         taken |= {"attempt": attempt, "claimant": claimant, "intended": 0}
         taken |= {} if row else {"page": 0, "schema": SCHEMA, **attributes(Claim, intent=None)}
@@ -80,8 +80,8 @@ class SplitRows:
         return True
 
     def intend(self, claim: Claim, intent: Intent) -> None:
-        """Records the intent of the page after the checkpoint, before any of it is written; each time with one more
-        part."""
+        """Records the intent of the page after the checkpoint, before any of the page is written. Each further call has
+        one more part."""
         number = intent.page * _PARTS + len(intent.parts)
         row = {**attributes(Claim, intent=intent), "intended": number}
         self._update(claim, row, _LATER_INTENT, page=intent.page, intended=number)
@@ -89,9 +89,9 @@ class SplitRows:
     def checkpoint(
         self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, *, intended: bool = True
     ) -> None:
-        """Records that the split is past `page`; the next page starts at `cursor`. The totals are the split's whole,
-        over all attempts; `done` marks its end. With `intended` the page's intent ends, too; the intent of the next
-        page, which may precede a delayed checkpoint of this one, stays."""
+        """Records that `page` is written; the next page starts at `cursor`. The totals are those of the split over all
+        attempts; `done` marks its end. With `intended`, the page's intent is removed, too; the intent of the next page,
+        which may precede a delayed checkpoint of this page, stays."""
         row = attributes(
             Claim,
             page=page,
@@ -108,7 +108,7 @@ class SplitRows:
 
     def _update(self, claim: Claim, row: dict[str, Any], condition: str, **values: Any) -> None:
         token = claim.fencing_token
-        row["fencing_token"] = token  # shows that the row is this owner's where it refuses a repeated request
+        row["fencing_token"] = token  # identifies the row as this owner's if it refuses a repeated request
         try:
             write_once(self._rows, self._key(claim.split), row, condition, fencing_token=token, **values)
         except ConditionFailed as error:
@@ -129,11 +129,11 @@ class SplitRows:
         return claim
 
     def all(self, splits: int) -> Iterator[Claim]:
-        """The rows of the splits that have begun, of `splits` in all; nothing is claimed."""
+        """The rows of the splits that have begun, out of `splits` splits, without claiming them."""
         return self.some(range(splits))
 
     def some(self, splits: Iterable[int]) -> Iterator[Claim]:
-        """The rows of these splits, as far as they have begun; only these cost reads."""
+        """The rows of those of these splits that have begun; no other rows are read."""
         for row in self._rows.get_all([self._key(split) for split in splits]):
             yield self._claim(int(row["pk"].rpartition("#")[2]), row)
 
@@ -147,7 +147,7 @@ class SplitRows:
     def _claim(self, split: int, row: Item) -> Claim:
         claim = from_row(Claim, {"split": split, "fencing_token": 0, **row}, self._rows.where)
         intent = claim.intent
-        return claim._replace(intent=None) if intent is not None and intent.page <= claim.page else claim  # it is over
+        return claim._replace(intent=None) if intent is not None and intent.page <= claim.page else claim  # is over
 
     def _key(self, split: int) -> RowKey:
         return f"RUN#{self._run}#{split}", "SPLIT"
@@ -157,18 +157,18 @@ class SplitRows:
 
 
 def _with_period(before: Claim, attempt: int) -> tuple[OwnershipPeriod, ...]:
-    """The new owner's period starts with the intended page; earlier ones stay as they were, recorded or not."""
+    """The ownership periods with the new owner's, which starts at the intended page, or after the last checkpoint."""
     intent, token = before.intent, before.fencing_token + 1
     if intent is None:
         return (*before.periods, OwnershipPeriod(token, before.page, (), attempt))
     return (*before.periods, OwnershipPeriod(token, intent.page - 1, intent.parts, attempt))
 
 
-ROWS = 100  # that a poll reads at most: one BatchGetItem
+ROWS = 100  # the most that a poll reads: one BatchGetItem
 
 
 class _Slice:
-    """Neighbouring splits, with their totals at the last poll. A split that is done is not read again."""
+    """Consecutive splits, with their totals at the last poll. A split that is done is not read again."""
 
     def __init__(self, splits: Iterable[int]) -> None:
         self.left = list(splits)
@@ -188,8 +188,8 @@ class _Slice:
 
 
 class SplitTotals:
-    """The sum over a phase's splits. Each poll reads one slice, in turn, and takes the others as they were: at 100 rows
-    twice a second, the totals of one of 10,000 splits are at most a minute old."""
+    """The sum over a phase's splits. Each poll reads one slice, in turn, and uses the last known totals of the others:
+    with 10,000 splits and two polls of 100 rows a second, no total is older than a minute."""
 
     def __init__(self, rows: SplitRows, splits: int) -> None:
         self._rows = rows
@@ -225,7 +225,7 @@ class SplitTotals:
 
 
 def totals_of(state: State, found: Iterable[Phase]) -> Totals:
-    """The totals of these phases now; each of their rows is read."""
+    """The current totals of these phases; all of their rows are read."""
     return sum_of(state.splits(one.run).totals(one.splits) for one in found)
 
 
@@ -237,7 +237,7 @@ def sum_of(parts: Iterable[Totals]) -> Totals:
 
 
 class RunTotals:
-    """What a run has come to, over all its phases; while it is being undone, what its undo has come to."""
+    """The totals of a run over all its phases; while it is being undone, those of its undo."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -246,7 +246,7 @@ class RunTotals:
         self.rows = 0  # rows that the last poll has read
 
     def poll(self, record: RunRecord) -> Totals:
-        """The totals now. Splits that an earlier poll has found done are not read again."""
+        """The current totals. Splits that an earlier poll has found done are not read again."""
         self.rows = 0
         found = self._undoing(record) if record.status == UNDOING else phases(record)
         return sum_of(map(self._poll_phase, found))
@@ -258,7 +258,7 @@ class RunTotals:
         return self._phases[phase].whole()
 
     def _undoing(self, record: RunRecord) -> tuple[Phase, ...]:
-        """The phases of the undo's last try; the record does not name it."""
+        """The phases of the undo's last try. Its number is not in the record and is found from the rows."""
         while self._begun(undo_phases(record, self._undo + 1)):
             self._undo += 1
         return undo_phases(record, self._undo)

@@ -1,6 +1,6 @@
-"""The state table: which versions of a table are applied, and what ran.
+"""The state table: the applied versions and the runs of each table.
 
-One table for all, keyed so that the many rows of one run do not meet on one partition:
+A stage has one state table. Its keys spread the many rows of one run over partitions:
 
 ========================  ===================  =======================================================
 pk                        sk                   what
@@ -49,8 +49,8 @@ _RUN = "RUN#"
 
 
 class Entry(NamedTuple):
-    """A run's record, and what changes with it: the version that is applied from now on, or its own, reverted. With
-    `instead_of`, the checksum of its present row, the version's row is replaced."""
+    """A run's record and the changes that are written with it: `applied` is the version's row; `reverted` removes the
+    row of the run's version. `instead_of` is the checksum of a present version row, which `applied` replaces."""
 
     record: RunRecord
     applied: AppliedVersion | None = None
@@ -58,7 +58,7 @@ class Entry(NamedTuple):
     instead_of: str | None = None
 
     def with_text(self, text: str) -> Entry:
-        """With the place in the storage of the text that the version is applied with from now on."""
+        """The entry with the place in the storage of the text with which the version is applied."""
         assert self.applied is not None
         return self._replace(record=replace(self.record, text=text), applied=replace(self.applied, text=text))
 
@@ -79,7 +79,7 @@ class State:
         return WorkerRows(self.rows, run, attempt, shards)
 
     def ensure(self) -> None:
-        """Creates the table when it is missing: for the local stage; the deployment creates it elsewhere."""
+        """Creates the table if it is missing. On stages other than the local one, the deployment creates it."""
         with explained("DescribeTable", self.rows.where), Tolerated(NO_RESOURCE):
             self.rows.dynamodb.describe_table(TableName=self.rows.table)
             return
@@ -88,19 +88,18 @@ class State:
     # ------------------------------------------------------------ names
 
     def real_name(self, stage: Stage, logical: str) -> str:
-        """The table that a logical name of a project's stage meant when its history began; empty: not recorded."""
+        """The real name that was recorded for a logical name of a project's stage; empty if none is recorded."""
         row = self.rows.get(_name_key(stage, logical))
         return "" if row is None else str(row["table"])
 
     def record_name(self, stage: Stage, logical: str, real: str) -> None:
-        """Records the table that a logical name means, and those that it has meant before; see `real_name`."""
+        """Records the real name of a logical name; earlier real names are kept as `former`."""
         row = self.rows.get(_name_key(stage, logical)) or {}
         former = dict.fromkeys([*row.get("former", ()), *filter(None, [row.get("table")])])
         self.rows.put(_name_key(stage, logical), {"table": real, "former": [one for one in former if one != real]})
 
     def names(self, stage: Stage) -> dict[str, tuple[str, ...]]:
-        """The tables that each logical name of a project's stage means or has meant since its history began, the
-        present one last."""
+        """The real names of each logical name of a project's stage, the former ones first and the present one last."""
         pk, prefix = _name_key(stage, "")
         rows = self.rows.query(pk, prefix)
         return {row["sk"].removeprefix(prefix): (*row.get("former", ()), row["table"]) for row in rows}
@@ -130,7 +129,7 @@ class State:
         reverted: bool = False,
         fences: Sequence[Fence] = (),
     ) -> RunRecord:
-        """Writes a run's record over the revision that it was read or written as and, in the same transaction, that its
+        """Writes a run's record if the row still has the record's revision and, in the same transaction, that its
         version is applied (or reverted); returns the record with its new revision.
 
         Raises Fenced when another process holds the lease (or one of `fences`), Refused when the version is recorded
@@ -158,7 +157,7 @@ class State:
         except ConditionFailed as error:
             first = entries[0].record
             stored = self.run(first.table, first.run)
-            if stored != first:  # else it was carried out before, and only its response lost
+            if stored != first:  # if equal, an earlier request was executed and its response was lost
                 overtaken = self._overtaken(entries, held)
                 if isinstance(overtaken, Fenced) or not _is_earlier(stored, first):
                     raise overtaken from error
@@ -207,8 +206,8 @@ class State:
 
 
 def _is_earlier(stored: RunRecord | None, record: RunRecord) -> bool:
-    """Whether the row has an earlier write of the record's own run, whose response was lost for good: only the holder
-    of the lease writes a record. An end is never written over."""
+    """Whether the row has an earlier write of this run whose response was lost: only the lease's holder writes a
+    record. The record of a run that has ended is never overwritten."""
     return stored is not None and stored.revision == record.revision and stored.status == "running"
 
 
@@ -218,7 +217,8 @@ def may_be_state(connection: Connection, table: str) -> bool:
 
 
 def _name_key(stage: Stage, logical: str) -> RowKey:
-    """By the storage, too: projects that share a state table and a stage's name may have the same logical names."""
+    """The key of a logical name. It contains the storage, since projects that share a state table and a stage's name
+    may have the same logical names."""
     return f"STORAGE#{stage.storage.url}", f"NAME#{stage.name}#{logical}"
 
 
@@ -227,8 +227,8 @@ def _version_key(table: str, version: int) -> dict[str, str]:
 
 
 class StateContents(NamedTuple):
-    """What a state table holds: the tables with a version, a run or a lease (`dry-run/RUN` is a dry run's), the runs,
-    dry ones included, and the ids of the exports that they have requested."""
+    """The contents of a state table: the tables with a version, a run or a lease (`dry-run/RUN` is a dry run's), the
+    runs, including dry runs, and the ids of the exports that they have requested."""
 
     tables: frozenset[str]
     runs: frozenset[str]

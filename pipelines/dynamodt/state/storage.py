@@ -1,4 +1,4 @@
-"""Where a stage keeps its files: journals, prepared data, dead letters and samples.
+"""The storage of a stage's files: journals, prepared data, dead letters and samples.
 
 `Storage` is an encrypted S3 prefix, or a folder on the local stage. `.dynamodt` is the work folder of a project, which
 only its owner can read and git ignores.
@@ -32,7 +32,7 @@ def make_work_folder(work: Path) -> None:
     try:
         with for_the_owner_alone():
             work.mkdir(parents=True, exist_ok=True)
-            if work.stat().st_mode & 0o077:  # of an earlier release
+            if work.stat().st_mode & 0o077:  # created by an earlier release
                 work.chmod(0o700)
             if not ignore.exists() or not ignore.stat().st_size:  # a full disk has left it empty
                 ignore.write_text("*\n", encoding="utf-8")
@@ -43,7 +43,7 @@ def make_work_folder(work: Path) -> None:
 
 @contextmanager
 def for_the_owner_alone() -> Iterator[None]:
-    """Files that are created within, also by a process that is started within, have mode 0600, folders 0700."""
+    """Files that this process and its child processes create within the context have mode 0600, folders 0700."""
     before = os.umask(0o077)
     try:
         yield
@@ -61,7 +61,7 @@ class Storage(Protocol):
     """
 
     def write(self, name: str, data: bytes) -> None:
-        """Stores an object, over an older one."""
+        """Stores an object and replaces an older one."""
 
     def upload(self, name: str, path: Path) -> None:
         """Stores a file's content, in parts when it is large."""
@@ -93,8 +93,8 @@ def open_storage(connection: Connection, spec: StorageSpec) -> Storage:
 
 
 def with_owner(stage: Stage) -> Stage:
-    """The stage, with the account that owns its bucket: a worker or a job that is given it sends no request to STS,
-    which its network may not reach. Unchanged for a folder and at an endpoint. Raises ServiceError."""
+    """The stage with the account that owns its bucket, so that its workers and jobs send no request to STS, which their
+    network may not reach. Unchanged for a folder or a custom endpoint. Raises ServiceError."""
     spec = stage.storage
     if spec.owner or stage.connection.endpoint("S3") or not spec.url.startswith("s3://"):
         return stage
@@ -110,8 +110,8 @@ def is_owned_by(connection: Connection, bucket: str, account: str) -> bool:
 
 
 class S3Storage:
-    """Objects in S3, encrypted with the stage's key (SSE-KMS), or by the bucket's default where the stage names none: a
-    key of the deployment, or S3's own (AES256), the default of every bucket since 2023."""
+    """Objects in S3, encrypted with the stage's key (SSE-KMS). Without one, the bucket's default applies: the
+    deployment's key, or S3's own encryption (AES256), the default of every bucket since 2023."""
 
     def __init__(self, s3: Any, bucket: str, prefix: str, kms_key: str | None) -> None:
         self._s3 = s3
@@ -150,7 +150,7 @@ class S3Storage:
         return f"s3://{self._bucket}/{self._root}{name}"
 
     def check(self) -> None:
-        """Passes: only a write shows whether it is allowed."""
+        """Does nothing: only a real write shows whether it is allowed."""
 
 
 class FolderStorage:
@@ -184,7 +184,7 @@ class FolderStorage:
             if not source.is_file():
                 return False
             found = source.open("rb")
-        with found, path.open("wb") as copy:  # an error from here on is the copy's, whose place the caller knows
+        with found, path.open("wb") as copy:  # from here on an error concerns the copy, whose path the caller reports
             shutil.copyfileobj(found, copy)
         return True
 
@@ -210,7 +210,7 @@ class FolderStorage:
             raise Refused(error.what, where=error.where, hint=error.hint) from error
 
     def _files(self, top: Path) -> Iterator[Path]:
-        """Every finished file under a folder. Raises OSError for a folder within that cannot be read."""
+        """Every finished file under a folder. Raises OSError if a subfolder cannot be read."""
         if not top.is_dir():
             return
         for folder, _, files in os.walk(top, onerror=_raised):
