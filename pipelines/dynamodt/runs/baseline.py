@@ -1,8 +1,8 @@
-"""Records of versions without a run: `stamp` and `import_history` record those that ran elsewhere as applied, and
-`repair` accepts the edit of an applied one.
+"""Records of versions without a run: `stamp` and `import_history` record versions that ran elsewhere as applied, and
+`repair` accepts the edit of an applied version.
 
 None of them writes to the table itself. A transaction records up to 49 versions. If there are more, the highest are
-recorded first: an interrupted command leaves a gap below them, which `up` refuses and the same command fills.
+recorded first: an interrupted command leaves a gap below them, which `up` refuses and which the same command fills.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 
 class _Baseline(NamedTuple):
-    """What the entries are derived from."""
+    """The input from which the entries are derived."""
 
     scripts: tuple[Script, ...]
     applied: Applied
     runs: Sequence[RunRecord]
     table: TableSpec
-    of: Provenance  # who takes them over
+    of: Provenance  # of the command
     behind: bool = False  # the state table is older than the storage
 
 
@@ -51,10 +51,10 @@ class _Baseline(NamedTuple):
 
 
 def stamp(project: Project, name: str, to: int) -> TakeOver:
-    """Record that versions 1 to `to` of a table are applied, and none above. `to` 0 means that none is.
+    """Record that versions 1 to `to` of a table are applied, and none above. With `to` 0, none is applied.
 
-    Raises UsageError for a version that has no file, ServiceError for a table that is not there, Refused while another
-    run is active or one is unfinished.
+    Raises UsageError for a version that has no file, ServiceError for a table that does not exist, Refused while a run
+    of the table is active or unfinished.
     """
     scripts = project.versions(name)
     if not 0 <= to <= len(scripts):
@@ -66,9 +66,9 @@ def stamp(project: Project, name: str, to: int) -> TakeOver:
 
 def import_history(project: Project, name: str) -> TakeOver:
     """Import the table's record of dynamo-data-transform: the applied versions, and the runs that applied them. It may
-    be repeated after that tool has run again.
+    be repeated after dynamo-data-transform has run again.
 
-    Raises what `stamp` raises, and Refused where there is no such record, or it contradicts the history.
+    Raises as `stamp`, and Refused if there is no such record, or if it contradicts the history.
     """
     scripts, stage = project.versions(name), project.stage
     spec = usable_table(stage, name)
@@ -80,7 +80,8 @@ def import_history(project: Project, name: str) -> TakeOver:
 def _take_over(
     project: Project, spec: TableSpec, scripts: tuple[Script, ...], entries_of: Callable[[_Baseline, str], list[Entry]]
 ) -> TakeOver:
-    """Record the entries under the table's lease; they are computed before it is taken, and again under it."""
+    """Record the entries under the table's lease. They are computed before the lease is taken, and again while it is
+    held."""
     stage, state, storage, options = project.stage, project.state, project.storage, project.options
     name, run, behind = spec.name, new_run(), _is_state_outdated(project, spec)
 
@@ -136,21 +137,21 @@ def _outcomes(scripts: Sequence[Script], before: Applied, entries: Sequence[Entr
 
 
 def _runs_with_lost_data(project: Project, runs: Sequence[RunRecord], behind: bool) -> frozenset[str]:
-    """Unfinished runs that cannot continue, since their dead letters are lost, or rows of the state table."""
+    """Unfinished runs that cannot continue, since their dead letters or rows of the state table are lost."""
     left = (run for run in runs if unfinished(run.status))
     lost = (run for run in left if behind or (run.status in LEFT_EARLY and has_lost_dead_letters(project, run)))
     return frozenset(run.run for run in lost)
 
 
 def _is_state_outdated(project: Project, spec: TableSpec) -> bool:
-    """Whether the state table is older than what its runs have stored."""
+    """Whether the state table is older than the objects that its runs have stored."""
     state = project.state
     left = [run for run in state.runs(spec.name) if unfinished(run.status)]
     return bool(unknown_run(state, project.storage, spec)) or any(lacks_rows(project, run) for run in left)
 
 
 def _with_identity(entry: Entry, spec: TableSpec) -> Entry:
-    """The entry with the table's identity: it does not apply to a later table of the same name."""
+    """The entry with the table's identity, so that it does not apply to a later table of the same name."""
     return entry._replace(record=replace(entry.record, began={TABLE: spec.identity}))
 
 
@@ -164,7 +165,7 @@ def _version_after(applied: Applied, entries: Sequence[Entry]) -> int:
 
 
 def _stamp_entries(known: _Baseline, run: str, to: int) -> list[Entry]:
-    """The changes, from the highest version down."""
+    """The entries to record, from the highest version down."""
     missing = [script for script in known.scripts if script.sequence <= to and script.sequence not in known.applied]
     entries = [_applied_entry(recorded(script, "up", "stamp", run, known.of), script) for script in missing]
     surplus = [version for number, version in known.applied.items() if number > to]
@@ -177,7 +178,7 @@ def _stamp_entries(known: _Baseline, run: str, to: int) -> list[Entry]:
 
 
 def recorded(version: Script | AppliedVersion, direction: Direction, event: str, run: str, of: Provenance) -> RunRecord:
-    """The record of a version that is not run: its run is another one, or not known."""
+    """The record of a version that this command does not run: it ran elsewhere, or its run is unknown."""
     number = version.sequence if isinstance(version, Script) else version.version
     moment = now()
     return RunRecord(
@@ -198,7 +199,7 @@ def recorded(version: Script | AppliedVersion, direction: Direction, event: str,
 
 
 def _applied_entry(record: RunRecord, script: Script) -> Entry:
-    """The version is applied from now on, with its file's present text."""
+    """The entry by which the version becomes applied, with its file's present text."""
     applied = replace(applied_by(record), name=script.name, checksum=script.checksum, files=script.file_checksums)
     return Entry(record, applied=applied)
 
@@ -238,7 +239,7 @@ def _check_files(name: str, logical: str, versions: Sequence[int], scripts: Sequ
 
 
 def _import_entries(name: str, known: _Baseline, run: str, past: Past) -> list[Entry]:
-    """What is not imported yet: first the runs, then the applied versions, from the highest down."""
+    """The entries that are not imported yet: first the runs, then the applied versions, from the highest down."""
     _check_followed(name, known, past)
     files = {script.sequence: script for script in known.scripts}
     made = {one.version: one for one in past.runs if one.direction == "up"}  # the latest of each version
@@ -254,7 +255,7 @@ def _import_entries(name: str, known: _Baseline, run: str, past: Past) -> list[E
 
 
 def _check_followed(name: str, known: _Baseline, past: Past) -> None:
-    """Raises Refused where the table has a history of its own, or an applied version that the record lacks."""
+    """Raises Refused if the table has a history of its own, or an applied version that the record lacks."""
     if any(record.status not in TAKEN_OVER for record in known.runs):
         raise Refused(
             "the table has a history of its own here already",
@@ -274,7 +275,8 @@ def _check_followed(name: str, known: _Baseline, past: Past) -> None:
 
 
 def _past_record(name: str, one: PastRun, files: Mapping[int, Script], of: Provenance) -> RunRecord:
-    """A run of that tool, which counted only what it wrote; its script is not known."""
+    """The record of a run of dynamo-data-transform, which counted only the items that it wrote. Its script is
+    unknown."""
     ended = one.ended.isoformat(timespec="seconds")
     return RunRecord(
         table=name,
@@ -293,7 +295,7 @@ def _past_record(name: str, one: PastRun, files: Mapping[int, Script], of: Prove
 
 
 def _past_run_id(one: PastRun) -> str:
-    """The run's id: the same at each import, and in the order of `new_run`'s ids."""
+    """The run's id. It is the same at each import, and sorts with the ids of `new_run`."""
     return f"{one.ended:%Y%m%dT%H%M%S.%fZ}-adopted-v{one.version:06d}"
 
 
@@ -306,11 +308,11 @@ def repair(project: Project, name: str, to: int | None) -> TakeOver:
     """Accept the edits of the applied versions of a table, up to `to` (None: of all), for the reason of the options:
     their records get the present checksums, and nothing is run.
 
-    Both texts stay in the storage: the one that was applied, which its run has stored, and the accepted one. The
-    version's run, time and counts stay, too, since `down` and `undo` depend on them.
+    The storage keeps both texts: the applied one, which its run has stored, and the accepted one. The version's record
+    keeps its run, time and counts, on which `down` and `undo` depend.
 
     Raises UsageError without a reason and for a version that is not applied, Refused for a file that is another script,
-    while a run holds the table, and while one is unfinished.
+    and while a run of the table is active or unfinished.
     """
     state, options = project.state, project.options
     of = provenance(replace(options, reason=options.reason.strip()))
@@ -352,7 +354,7 @@ def _edits(scripts: Sequence[Script], applied: Applied, table: str, to: int | No
 
 
 def _check_ended(project: Project, spec: TableSpec) -> None:
-    """Raises Refused while a run of the table is unfinished, and for a table that was created again since its last."""
+    """Raises Refused while a run of the table is unfinished, and if the table was created again since its last run."""
     runs = project.state.runs(spec.name)
     last = younger(spec, runs)
     if last is not None:

@@ -30,33 +30,34 @@ if TYPE_CHECKING:
     from dynamodt.state.state import State
 
 LOOK_SECONDS = 1.0
-_WAITING_SECONDS = 0.1  # until the first grant, before which nothing is read
-_PARTITION = Units(rcu=3000.0, wcu=1000.0)  # takes no more (AWS, "Partitions and data distribution")
-ON_DEMAND = Units(rcu=2000.0, wcu=1000.0)  # a new on-demand table takes 4,000 WCU/s, and the application is there too
+_WAITING_SECONDS = 0.1  # between polls until the first grant, before which no item is read
+_PARTITION = Units(rcu=3000.0, wcu=1000.0)  # a partition's maximum (AWS, "Partitions and data distribution")
+ON_DEMAND = Units(rcu=2000.0, wcu=1000.0)  # a new on-demand table takes 4,000 WCU/s, and the application needs a part
 
 
 def budget(stage: Stage, source: TableSpec, target: TableSpec, options: RunOptions) -> Units:
-    """A run's first limits in units per second; 0: none. An option comes first, then a share of the provisioned
+    """A run's first limits in units per second; 0: none. An option takes precedence over a share of the provisioned
     throughput, or of an on-demand table's maximum. A local stage has no limits by default."""
     capacity = Units() if stage.local else Units(source.read_units, target.write_units)
     return share_of(capacity, options)
 
 
 def share_of(capacity: Units, options: RunOptions) -> Units:
-    """The limits by the options, or as a share of this capacity; 0: none."""
+    """The limits that the options give, or else a share of this capacity; 0: none."""
     share = options.share / 100.0
     return Units(rcu=options.max_rcu or capacity.rcu * share, wcu=options.max_wcu or capacity.wcu * share)
 
 
 def read_limiter(stage: Stage, read_units: float, options: RunOptions) -> ReadLimiter:
-    """The budget of a process that reads alone, of a table or index with this capacity, as a run's reads have it."""
+    """The limiter of a process that reads a table or index of this capacity alone. Its budget is that of a run's
+    reads."""
     limit = share_of(Units(rcu=0.0 if stage.local else read_units), options).rcu or inf
     first = _start(limit, inf if stage.local else ON_DEMAND.rcu)
     return ReadLimiter(limit, first, time.monotonic, time.sleep)
 
 
 def _start(limit: float, unlimited: float) -> float:
-    """Where the rate below a limit begins; without a limit, at `unlimited`."""
+    """The first rate below a limit; without a limit, `unlimited`."""
     return unlimited if limit == inf else Ramp.first(limit)
 
 
@@ -66,9 +67,9 @@ _FEW = 0.05  # of the workers
 
 @dataclass(slots=True)
 class WorkerState:
-    """A worker's row, the time `at` which its last report was seen, and the throttles since the report before.
+    """A worker's row, the time `at` which its last report was seen, and the throttles since the previous report.
 
-    `grants` are those that it may be applying: the last one that it has confirmed, and all after it.
+    `grants` are the grants that it may be applying: the last one that it has confirmed, and all later ones.
     """
 
     worker: Worker
@@ -82,7 +83,7 @@ class WorkerState:
         return self.grants[-1].rate
 
     def allocation(self, kind: int) -> Allocation:
-        """Its grant, and the most that it may be using, of reads (0) or writes (1)."""
+        """The worker's grant of reads (0) or writes (1), and the most that it may be using."""
         return Allocation(self.granted[kind], max(grant.rate[kind] for grant in self.grants))
 
     def grant(self, rate: Units) -> Grant:
@@ -95,7 +96,7 @@ class WorkerState:
 class UsageSample(NamedTuple):
     """The usage of all workers since the last poll, in units per second, and whether reads and writes were throttled.
 
-    Throttles of a few workers among many do not count: each of them waits by itself for a busy partition.
+    Throttles of a few workers among many do not count: each of these workers waits for its own busy partition.
     """
 
     used: Units
@@ -104,8 +105,8 @@ class UsageSample(NamedTuple):
 
 
 class WorkerRegistry:
-    """The workers that have reported in this attempt. Before its first grant a worker of a `governed` run uses nothing,
-    any other is not limited."""
+    """The workers that have reported in this attempt. Before its first grant, a worker of a `governed` run uses
+    nothing, and a worker of any other run is not limited."""
 
     def __init__(self, rows: WorkerRows, governed: bool) -> None:
         self._rows = rows
@@ -129,8 +130,8 @@ class WorkerRegistry:
         return [seen for seen in self._seen.values() if now - seen.at < _SILENT_SECONDS]
 
     def _observed(self, worker: Worker, before: WorkerState | None, now: float) -> WorkerState:
-        """Grants before the confirmed one are dropped. While many workers join, each poll sends another grant, and the
-        very last one may never be seen confirmed."""
+        """The worker's state after a poll. Grants before the confirmed one are dropped; later ones are kept, since each
+        poll may send another grant while many workers join, and the last one may never be seen confirmed."""
         if before is None:
             return WorkerState(worker, now, (worker.grant or self._first,), worker.report.throttles)
         if worker.report.beat == before.worker.report.beat:
@@ -167,7 +168,7 @@ CAPACITY_SECONDS = 60.0
 
 
 def watch_capacity(context: RunContext, job: Job) -> CapacityWatch | None:
-    """The watch over the capacity that the run's limits are a share of; None if they are not."""
+    """The watch over the tables' capacity; None if the run's limits are not a share of it."""
     options = context.options
     if context.stage.local or (options.max_rcu and options.max_wcu):
         return None
@@ -182,8 +183,8 @@ def watch_capacity(context: RunContext, job: Job) -> CapacityWatch | None:
 
 
 class CapacityWatch:
-    """Follows the tables' capacity, which auto scaling and operators change: read once a minute, in the process that
-    follows the run. A limit that `throttle` has set stays."""
+    """Adapts a run's limits to the tables' capacity, which auto scaling and operators change. The capacity is read once
+    a minute, in the process that follows the run. A limit that `throttle` has set is kept."""
 
     def __init__(
         self, job: Job, context: RunContext, read: Callable[[], Units], clock: Callable[[], float] = time.monotonic
@@ -195,8 +196,8 @@ class CapacityWatch:
         self._due = clock() + CAPACITY_SECONDS
 
     def tick(self) -> None:
-        """Read the capacity if it is due, and write the limits that change with it; what cannot be read changes
-        nothing. Raises Fenced when another process has taken the run over, ServiceError when the lease cannot be
+        """Read the capacity if it is due, and write the limits that change with it. If it cannot be read, nothing
+        changes. Raises Fenced when another process has taken the run over, ServiceError when the lease cannot be
         written."""
         if self._clock() < self._due:
             return
@@ -269,7 +270,7 @@ class Allocator:
         return Units(rcu, writes.poll(sample.used.wcu, sample.writes_throttled))
 
     def _first_ramps(self, limits: Units) -> tuple[Ramp, Ramp]:
-        """A governed run starts low; one that was limited while it runs starts at its limits."""
+        """The first ramps: a governed run starts low; a run that is limited after its start starts at its limits."""
         start = Units(*map(_start, limits, ON_DEMAND))
         start = start if self.job.governed else limits
         return Ramp(limits.rcu, start.rcu, self.clock), Ramp(limits.wcu, start.wcu, self.clock)
@@ -286,8 +287,8 @@ class Allocator:
         self._send(grants)
 
     def _usable(self, allowed: Units, workers: int) -> Units:
-        """Limits each worker of a fleet to what one partition takes, since its pages lie in one: the first to start
-        would be granted the whole budget."""
+        """The allowed rate, limited for each worker of a fleet to one partition's maximum: a worker's pages are in one
+        partition, and the first worker to start would be granted the whole budget."""
         if self.job.shards == 1:
             return allowed
         return Units(min(allowed.rcu, workers * _PARTITION.rcu), min(allowed.wcu, workers * _PARTITION.wcu))
@@ -297,7 +298,7 @@ class Allocator:
         deque(each(self.workers.grant, grants.keys(), grants.values()), maxlen=0)
 
 
-_ATTEMPTS = 2  # few: the workers continue until an unreadable alarm is reported
+_ATTEMPTS = 2  # few, since the workers continue until an unreadable alarm is reported
 _SECONDS = 5.0
 
 

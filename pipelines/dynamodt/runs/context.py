@@ -1,4 +1,4 @@
-"""What the operations of a command share, what the steps of one run share, and how its phases are run and followed."""
+"""The context of a command (`Project`) and of one run (`RunContext`), and the execution of a run's phases."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Tick = Callable[[], None]
 
 
 class Runner(Protocol):
-    """What `runs.runner` offers."""
+    """The interface of `runs.runner`."""
 
     def ready(self, options: RunOptions, note: Callable[[str], None], /) -> RunOptions: ...
 
@@ -51,8 +51,8 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Project:
-    """A project on one of its stages: the folder that holds `transforms/`, and how a command works on it. It is made
-    once a command, and every operation takes it."""
+    """A project on one of its stages: the folder that holds `transforms/`, with the options and the observer of a
+    command. It is made once for each command, and is an argument of every operation."""
 
     stage: Stage
     folder: Path
@@ -83,7 +83,7 @@ class Project:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext(Project):
-    """What the steps of one run share. `token` is the lease's; `keep` takes each version's report."""
+    """The context of the steps of one run. `token` is the lease's; `keep` receives each version's report."""
 
     runner: Runner
     token: int
@@ -95,26 +95,27 @@ class RunContext(Project):
 
     @classmethod
     def opened(cls, project: Project, runner: Runner) -> RunContext:
-        """The context of a run that has no lease yet, with its runner and its storage ready for use."""
+        """The context of a run before it holds a lease; its runner and its storage are ready for use."""
         options = runner.ready(project.options, project.observer.notify)
         project.storage.check()
         return cls(project.stage, project.folder, options, project.observer, runner=runner, token=0)
 
 
 def is_governed(context: RunContext, job: Job) -> bool:
-    """Whether the run keeps to a budget from its first request on: on a remote stage always, locally on demand."""
+    """Whether the run has a budget from its first request on: always on a remote stage, and on a local one if a limit
+    is set."""
     lease = context.state.leases.read(job.lease)
     return not context.stage.local or bool(lease.wcu or lease.rcu)
 
 
 def run_phases(context: RunContext, phases: list[Job], follower: Follower) -> None:
-    """Run the phases in order, up to the first whose dead letters exceed the limit. Raises what ends one of them."""
+    """Run the phases in order, until the dead letters exceed the limit. Raises the error that ends a phase."""
     phases = [with_split_groups(job, context.options.workers) for job in phases]
     ticks = context.runner.ticks(context, phases[0]) if phases else []
     meter = Meter(context.spending, context.options, phases, lambda: follower.totals)
     ticks = [meter.tick, *ticks]
     for job in phases:
-        replays = isinstance(job.source, DeadLetterSource)  # a retry runs to its end, whatever dies again
+        replays = isinstance(job.source, DeadLetterSource)  # a retry runs to its end, with any number of dead letters
         dead = follower.totals.counts.dead - context.accepted.items
         if not replays and dead > context.options.max_errors:
             return
@@ -141,7 +142,7 @@ def aborted(run: str) -> Aborted:
 
 @dataclass(eq=False)
 class Follower:
-    """Adds up a run's phases, over all attempts, and reports the progress together with the lease's limits.
+    """Sums a run's phases over all attempts, and reports the progress together with the lease's limits.
 
     `begins` is called with each phase before it writes anything."""
 
@@ -173,11 +174,11 @@ class Follower:
 
     @property
     def budget(self) -> Units:
-        """The limits that the lease had when it was read last, in units a second; 0: unlimited, or not known."""
+        """The limits in the lease when it was last read, in units a second; 0: unlimited, or not known."""
         return Units(rcu=self._lease.rcu, wcu=self._lease.wcu)
 
     def splits(self, job: Job) -> SplitTotals:
-        """The totals of a phase's splits, so that no row is read twice."""
+        """The totals of a phase's splits, shared so that no row is read twice."""
         return self._splits[job.run]
 
     def complete(self, job: Job) -> bool:

@@ -1,8 +1,8 @@
-"""Runs as other commands see and control them: found by id, listed with their status, paused, throttled or aborted,
-and followed until they end.
+"""Finds runs by id, lists them with their status, controls them (pause, throttle, abort), and follows them to their
+end.
 
-A command writes to the table's lease; each worker applies it before its next request. All is read from the state table:
-a run is followed by its lease, its record, and the rows of the splits that are not done yet.
+A command writes to the table's lease, and each worker applies the change before its next request. A run is followed in
+the state table alone: by its lease, its record, and the rows of the splits that are not done yet.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 def runs_at_work(stage: Stage, known: bool = True) -> list[Lease]:
-    """The leases of live runs; none where the stage has no state table. Where that is not `known`, they are looked for
-    in each table that could be one. Raises ServiceError."""
+    """The leases of live runs; none if the stage has no state table. If the state table is not `known`, each table that
+    could be one is searched. Raises ServiceError."""
     tables = list_tables(stage.connection)
     states = [name for name in tables if (name == stage.state_table if known else may_be_state(stage.connection, name))]
     leases = {name: State(stage.connection, name).leases for name in states}
@@ -53,8 +53,8 @@ _CHANGES: dict[str, dict[str, Any]] = {
 
 
 def find_run(project: Project, tables: Sequence[str], run: str) -> RunRecord:
-    """The only run of these tables with an id that begins with `run`. Raises UsageError for none or several; the
-    error names a run of a table that one of the stage's logical names meant before."""
+    """The only run of these tables with an id that begins with `run`. Raises UsageError for none or several; its hint
+    covers runs of a table to which one of the stage's logical names referred before."""
     found = [record for table in tables for record in project.state.runs(table) if record.run.startswith(run)]
     exact = [record for record in found if record.run == run]
     if not found:
@@ -69,7 +69,7 @@ def find_run(project: Project, tables: Sequence[str], run: str) -> RunRecord:
 
 
 def _former_table_hint(project: Project, tables: Sequence[str], run: str) -> str:
-    """The hint for a run of a table that a logical name of the stage meant before; empty for any other run."""
+    """The hint for a run of a table to which a logical name of the stage referred before; empty for any other run."""
     stage, state = project.stage, project.state
     for logical, meant in state.names(stage).items():
         for table in meant:
@@ -85,7 +85,7 @@ def _former_table_hint(project: Project, tables: Sequence[str], run: str) -> str
 
 
 def run_states(state: State, table: str) -> list[RunState]:
-    """All runs of a table, the newest first. One without a recorded end is counted from its splits."""
+    """All runs of a table, the newest first. The counts of a run without a recorded end are read from its splits."""
     records, lease, alive = _runs_and_lease(state, table)
     return [_run_state(state, record, lease, alive) for record in reversed(records)]
 
@@ -93,7 +93,8 @@ def run_states(state: State, table: str) -> list[RunState]:
 def version_states(
     state: State, table: str, versions: tuple[VersionStatus, ...], applied: Mapping[int, AppliedVersion] = {}
 ) -> tuple[VersionStatus, ...]:
-    """The versions, each with its active or unfinished run; applied ones with the number of their dead letters."""
+    """The versions, each with its active or unfinished run, and applied versions with the number of their dead
+    letters."""
     dead = {number: one.counts.dead for number, one in applied.items()}
     versions = tuple(replace(one, dead=dead.get(one.version, 0)) for one in versions)
     records, lease, alive = _runs_and_lease(state, table)
@@ -112,7 +113,7 @@ def without_files(project: Project, here: Sequence[str]) -> list[TableStatus]:
 
 
 def with_younger(found: TableStatus, younger: str) -> TableStatus:
-    """A table that was recreated has no run to continue."""
+    """The status of a table; if it was recreated (`younger` says so), without runs to continue."""
     filed = (version for version in found.versions if version.path or version.when)
     versions = tuple(map(_without_run, filed)) if younger else found.versions
     return replace(found, younger=younger, versions=versions)
@@ -126,7 +127,7 @@ def _without_run(version: VersionStatus) -> VersionStatus:
 
 def _runs_and_lease(state: State, table: str) -> tuple[list[RunRecord], Lease, bool]:
     """The runs, the lease if one of them may hold it, and whether that run is alive. Both are read again if a run has
-    ended between the two reads: it would look dead."""
+    ended between the two reads, since its process would seem to have died."""
     for _ in range(2):
         records, lease, alive = state.runs(table), Lease(table, 0), False
         open_runs = {record.run for record in records if record.status in AT_WORK}
@@ -139,7 +140,8 @@ def _runs_and_lease(state: State, table: str) -> tuple[list[RunRecord], Lease, b
 
 
 def _is_alive(state: State, lease: Lease) -> bool:
-    """Whether the holder is alive. One on another host with an old heartbeat is observed, since clocks may differ."""
+    """Whether the holder is alive. If it is on another host and its heartbeat is old, it is observed, since clocks may
+    differ."""
     if is_alive(lease) and time.time() - lease.beat > SILENT_SECONDS:
         return not observed_life(state.leases, lease.table)[1].is_over
     return is_alive(lease)
@@ -155,7 +157,7 @@ def _run_state(state: State, record: RunRecord, lease: Lease, alive: bool) -> Ru
 
 def control_run(stage: Stage, table: str, command: str, limits: Units = Units()) -> Lease:
     """`pause`, `resume`, `abort`, `unlock` or `throttle` (to `limits` in units per second; 0: unchanged) the run that
-    holds a table; returns the lease as it was.
+    holds a table; returns the lease as it was before.
 
     Raises Refused when no run holds the table, Fenced when the run ends or is taken over at this moment.
     """
@@ -186,13 +188,13 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
 
 
 def throttled(limits: Units, lease: Lease) -> Item:
-    """What `throttle` writes to a lease: the limits that are given, which no longer follow the tables' capacity."""
+    """The change of a lease by `throttle`: the given limits, which from then on do not follow the tables' capacity."""
     given = {name: value for name, value in limits._asdict().items() if value}
     return {**given, "throttled": tuple(sorted({*lease.throttled, *given}))}
 
 
 def _unlock(leases: LeaseRows, lease: Lease) -> None:
-    """Take the lease and release it: a holder that is alive after all is fenced."""
+    """Take the lease and release it. A holder that is still alive is fenced."""
     taken = Lease(table=lease.table, token=lease.token + 1, beat=time.time())
     if not leases.take(taken, over=lease):
         raise Refused(
@@ -213,8 +215,8 @@ def _check_alive(lease: Lease) -> None:
 
 LOOK_SECONDS = 1.0
 TICK_SECONDS = 0.25
-LINGER_SECONDS = 3.0  # between two tables of one `up` no lease is held
-_ROWS_PER_SECOND = 500  # a run with more splits is looked at less often
+LINGER_SECONDS = 3.0  # no lease is held between two tables of one `up`
+_ROWS_PER_SECOND = 500  # a run with more splits is polled less often
 _GONE = "its process is gone, or sent no heartbeat for too long"
 
 Clock = Callable[[], float]
@@ -226,8 +228,8 @@ CountItems = Callable[[str], int]  # DynamoDB's own count of a table
 class TableWatch:
     """Polls one table, and reports the runs that begin, progress and end to its watcher.
 
-    `before` are runs to ignore, with their attempts; a later attempt is reported. Its default is the runs that have
-    ended when the first live run is seen.
+    `before` are runs to ignore, with their attempts; later attempts are reported. By default, these are the runs that
+    have ended when the first live run is observed.
     """
 
     state: State
@@ -253,11 +255,11 @@ class TableWatch:
 
     @property
     def rows(self) -> int:
-        """Split rows that the last poll has read."""
+        """The number of split rows that the last poll has read."""
         return self._totals.rows if self._shown else 0
 
     def poll(self) -> bool:
-        """Look once; returns whether a run is active."""
+        """Poll once; returns whether a run is active."""
         lease, life = self._lives.poll(self.state.leases, self.table)
         alive = not life.is_over and not lease.owner
         held = lease.run if alive else ""
@@ -271,13 +273,14 @@ class TableWatch:
         return alive
 
     def _note_gone(self, run: str, process: str) -> None:
-        """Report once that the process of a run is gone."""
+        """Report once that the process of a run has died."""
         if run != self._gone:
             self._gone = run
             self.watcher.notify(f"{self.table}: left by {process}, which is gone; the same command continues it")
 
     def report_ended(self, held: str = "") -> None:
-        """Report the runs that have ended since the lease's holder changed, also those that no poll has seen."""
+        """Report the runs that have ended since the lease's holder changed, including those that no poll has
+        observed."""
         self._held = held
         records = [record for record in self.state.runs(self.table) if record.run != held]
         if self.before is None:
@@ -342,7 +345,7 @@ def follow_runs(
 
 
 def _poll(watches: Sequence[TableWatch]) -> bool:
-    at_work = [watch.poll() for watch in watches]  # a list: every table is looked at
+    at_work = [watch.poll() for watch in watches]  # a list, so that every table is polled
     return any(at_work)
 
 

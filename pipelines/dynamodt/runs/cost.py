@@ -1,13 +1,13 @@
 """The consumers of a run's writes, the estimated cost of a run for a dry run's report, and the `--max-usd` limit.
 
-Prices are AWS's, in US dollars, for the common regions; a region that is not listed has none. They come from the AWS
-Price List (shown on https://aws.amazon.com/dynamodb/pricing/on-demand/ and https://aws.amazon.com/s3/pricing/): the
-offers AmazonDynamoDB (`WriteRequestUnits`, `ReadRequestUnits`, `ExportDataSize-Bytes`,
-`IncrementalExportDataSize-Bytes`) and AmazonS3 (`Requests-Tier1`, `Requests-Tier2`) of
-https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/OFFER/current/REGION/index.json, from copies of them. `as_of` is
-the day for which DynamoDB's unit prices are known; S3's were last seen unchanged between September 2024 and September
-2026. The price of an export is None where no copy has it. Those of S3's storage (`TimedStorage-ByteHrs`) and of Glue
-(`ETL-DPU-Hour`, `ETL-Flex-DPU-Hour`) are of the offers' pages; FLEX is None where no page was at hand.
+Prices are AWS's, in US dollars, for the common regions; other regions have none. They come from the AWS Price List
+(shown on https://aws.amazon.com/dynamodb/pricing/on-demand/ and https://aws.amazon.com/s3/pricing/): the offers
+AmazonDynamoDB (`WriteRequestUnits`, `ReadRequestUnits`, `ExportDataSize-Bytes`, `IncrementalExportDataSize-Bytes`) and
+AmazonS3 (`Requests-Tier1`, `Requests-Tier2`) of
+https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/OFFER/current/REGION/index.json, from copies of these files.
+`as_of` is the day for which DynamoDB's unit prices are known; S3's were unchanged between September 2024 and September
+2026. The price of an export is None if no copy has it. The prices of S3's storage (`TimedStorage-ByteHrs`) and of Glue
+(`ETL-DPU-Hour`, `ETL-Flex-DPU-Hour`) are from the offers' pages; FLEX is None if no page was available.
 
 Not included: provisioned and reserved capacity, replicated writes of global tables, the table class Standard-IA, free
 tiers, savings plans and credits, data transfer, KMS, point-in-time recovery, taxes; writes that are repeated after a
@@ -79,7 +79,8 @@ GSI.ThroughputConsiderations.Writes). An entry is at most as large as its item, 
 
 
 class Work(NamedTuple):
-    """What a run consumes. `wcu` is of the table alone; exports count the bytes that AWS bills."""
+    """The consumption of a run. `wcu` is that of the table without its indexes; exports count the bytes that AWS
+    bills."""
 
     wcu: float = 0.0
     rcu: float = 0.0
@@ -91,8 +92,8 @@ class Work(NamedTuple):
 
 
 def cost_of(work: Work, prices: Prices | None) -> Cost:
-    """The cost of the work. `usd` is None without prices (the region is unknown, or the capacity provisioned, which is
-    billed by the hour), and where an export has none in the region."""
+    """The cost of the work. `usd` is None without prices (the region is unknown, or the capacity is provisioned and
+    billed by the hour), and if the price of an export is unknown in the region."""
     most = work.wcu * (1 + INDEX_WRITES * work.indexes)
     others = None if prices is None else _without_writes(work, prices)
     cost = Cost(work.wcu, most, work.rcu, work.puts, work.gets, work.full_bytes + work.incremental_bytes)
@@ -103,13 +104,13 @@ def cost_of(work: Work, prices: Prices | None) -> Cost:
 
 
 def amount_of(work: Work, prices: Prices) -> float | None:
-    """What the work costs, its write units as they are; None where the region has no price of an export."""
+    """The cost of the work in US dollars, without writes of indexes; None if the region has no price of an export."""
     others = _without_writes(work, prices)
     return None if others is None else others + work.wcu * prices.write / MILLION
 
 
 def usd(amount: float) -> str:
-    """An amount as `$12.30`; less than a cent with as many digits as it needs."""
+    """An amount in the form `$12.30`; less than a cent with two significant digits."""
     return f"${amount:,.2f}" if amount >= _CENT or not amount else f"${amount:.2g}"
 
 
@@ -140,9 +141,10 @@ _AWS = ".amazonaws.com"
 def foreseen(
     report: RunReport, state: State, phases: Sequence[Job], totals: Totals, new_export: bool = False
 ) -> RunReport:
-    """The report of a dry run that has succeeded with the cost of the run itself; any other report unchanged.
+    """The report of a successful dry run with the cost of the real run; any other report unchanged.
 
-    The run would read the same again and write what was previewed; with `new_export` it would request an export.
+    The real run would read the same items and write the previewed changes; with `new_export` it would request an
+    export.
     """
     if report.status != "dry-run":
         return report
@@ -159,7 +161,7 @@ def foreseen(
 
 
 def _gets(job: Job) -> int:
-    """The most GETs of an export's files: each holds a part of the table, compressed."""
+    """The maximum number of GETs of an export's files: each file holds a part of the table, compressed."""
     return get_requests([max(1, job.table.size_bytes // (job.splits or 1))] * job.splits, PIECE)
 
 
@@ -169,7 +171,8 @@ def _priced(work: Work, job: Job) -> Cost:
 
 
 def prices_of(stage: Stage, tables: Sequence[TableSpec]) -> Prices | str:
-    """The prices of what a run reads of the first of these tables and writes to the last, or why there are none."""
+    """The prices of a run that reads the first of these tables and writes to the last, or the reason why there are
+    none."""
     if not _is_aws(stage):
         return "the stage is an emulator, which costs nothing"
     provisioned = [table.name for table in tables if table.provisioned]
@@ -194,7 +197,7 @@ def _journal_puts(state: State, phases: Sequence[Job], changed: int) -> int:
 
 
 def _is_aws(stage: Stage) -> bool:
-    """Whether the stage is billed: an emulator's endpoint is not AWS's."""
+    """Whether the stage is billed: its endpoint is AWS's, not an emulator's."""
     endpoint = stage.connection.endpoint()
     return not stage.local and (endpoint is None or (urlsplit(endpoint).hostname or "").endswith(_AWS))
 
@@ -203,13 +206,13 @@ def _is_aws(stage: Stage) -> bool:
 
 
 def check_priced(stage: Stage, tables: Sequence[TableSpec], options: RunOptions) -> None:
-    """Raises Refused where a limit in US dollars is asked for and cannot be metered."""
+    """Raises Refused if a limit in US dollars is set and the cost cannot be metered."""
     if options.max_usd:
         known_prices(stage, tables)
 
 
 def check_exports_priced(stage: Stage, planned: TablePlan, options: RunOptions) -> None:
-    """Raises Refused where a run of the plan requests an export without a known price, or one that costs too much."""
+    """Raises Refused if a run of the plan requests an export without a known price, or one that costs too much."""
     sources = {
         options.source or step.script.source for step in planned.steps if moves_items(step.script, planned.direction)
     }
@@ -227,7 +230,7 @@ def check_exports_priced(stage: Stage, planned: TablePlan, options: RunOptions) 
 
 
 def known_prices(stage: Stage, tables: Sequence[TableSpec]) -> Prices:
-    """The prices of `prices_of`. Raises Refused without any."""
+    """The prices of `prices_of`. Raises Refused if there are none."""
     prices = prices_of(stage, tables)
     if isinstance(prices, Prices):
         return prices
@@ -242,7 +245,7 @@ def _unpriced(why: str, table: str) -> Refused:
     )
 
 
-# ---------------------------------------------------------------- what receives the writes
+# ---------------------------------------------------------------- consumers of the writes
 
 
 def consumers_reported(project: Project, planned: TablePlan, runs: Sequence[RunRecord]) -> tuple[str, ...]:
@@ -284,10 +287,10 @@ def _functions(names: Sequence[str]) -> str:
 
 
 class Spending:
-    """What the runs of one command have cost so far, in US dollars, each over all of its attempts.
+    """The cost so far of the runs of one command, in US dollars, each over all of its attempts.
 
-    Metered are the units that the checkpoints count (those of the table's indexes included), the journal's PUT
-    requests, and a full export that the run has requested.
+    It meters the units that the checkpoints count (including those of the table's indexes), the journal's PUT requests,
+    and a full export that the run has requested.
     """
 
     def __init__(self) -> None:
@@ -298,7 +301,7 @@ class Spending:
         return sum(self._by_run.values())
 
     def record(self, run: str, amount: float) -> None:
-        """What a run, or a part of it that is counted apart, has cost so far."""
+        """Set the cost so far of a run, or of a part of it that is counted separately."""
         self._by_run[run] = amount
 
     def check(self, limit: float, run: str) -> None:
@@ -311,7 +314,7 @@ class Spending:
 
 
 class Meter:
-    """Meters one run while its phases `jobs` are run; `totals` are the run's. Without a limit it does nothing."""
+    """Meters one run during its phases `jobs`; `totals` are the run's. Without a limit it does nothing."""
 
     def __init__(
         self, spending: Spending, options: RunOptions, jobs: Sequence[Job], totals: Callable[[], Totals]
@@ -330,14 +333,14 @@ class Meter:
             self._spending.record(self._job.base_run, metered(self._totals(), self._prices, in_s3))
 
     def tick(self) -> None:
-        """The same, and raises CostReached at the limit."""
+        """As `record`. Raises CostReached at the limit."""
         self.record()
         if self._limit:
             self._spending.check(self._limit, self._job.base_run)
 
 
 def metered(totals: Totals, prices: Prices, in_s3: bool = True) -> float:
-    """The cost of what a run has counted, in US dollars."""
+    """The cost of a run's totals, in US dollars."""
     units = totals.units.wcu * prices.write / MILLION + totals.units.rcu * prices.read / MILLION
     return units + (totals.journal.parts * prices.put / THOUSAND if in_s3 else 0.0)
 

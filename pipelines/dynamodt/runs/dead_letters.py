@@ -1,4 +1,4 @@
-"""A run's dead letters: their report, the selection for a retry, and the check that all are still stored.
+"""A run's dead letters: their report, the selection for a retry, and the check that all of them are still stored.
 
 Also the samples of changed items that a run's phases keep for its report.
 """
@@ -51,13 +51,13 @@ if TYPE_CHECKING:
     from dynamodt.state.storage import Storage
 
 _SAMPLES = 3
-_DECIDING = ("succeeded", "stamped", "adopted")  # whether a version is applied
+_DECIDING = ("succeeded", "stamped", "adopted")  # statuses that decide whether a version is applied
 _FRAME = r'File "{path}", line (\d+)'
 
 
 def first_dead_letter(lines: bytes, script_path: str) -> str:
-    """The first dead letter of a JSON-lines file in a sentence: its key, its error and, for an error in the script, the
-    file and the innermost line. Empty when there is none."""
+    """The first dead letter of a JSON-lines file as a sentence: its key, its error and, for an error in the script, the
+    file and the innermost line. Empty if there is none."""
     line = lines.partition(b"\n")[0]
     if not line:
         return ""
@@ -69,7 +69,7 @@ def first_dead_letter(lines: bytes, script_path: str) -> str:
 
 
 def has_lost_dead_letters(project: Project, record: RunRecord) -> bool:
-    """Whether a run has lost dead letters that are to be replayed, or the list of those already replayed."""
+    """Whether dead letters of a run that are to be replayed are lost, or the list of those already replayed."""
     if totals_of(project.state, phases(record)).counts.dead <= 0:
         return False
     kept = _StoredCounts(project, record)
@@ -95,7 +95,8 @@ class _StoredCounts:
         return [(again, name) for again, name in found if self._claims(again)]
 
     def lacks(self, one: Phase, replayed: int = 0) -> bool:
-        """Whether fewer dead letters are stored than counted; `replayed` were counted before, in another phase."""
+        """Whether fewer dead letters are stored than counted. `replayed` of them were counted before, in another
+        phase."""
         claims = self._claims(one)
         died = sum(claim.counts.dead for claim in claims.values()) + replayed
         if died <= 0:
@@ -105,7 +106,8 @@ class _StoredCounts:
         return sum(len(self._lines(part)) for part in parts) < died
 
     def lacks_of_retry(self, retry: tuple[Phase, str]) -> bool:
-        """The same for a retry. Without its list, the parts that it has replayed would be replayed again."""
+        """As `lacks`, for a retry; also True if its list is missing, since the parts that it has replayed would be
+        replayed again."""
         again, name = retry
         listed = self._storage.read(name)
         if listed is None:
@@ -142,8 +144,8 @@ def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused
 
 
 def with_accepted(context: RunContext, recorder: RunRecorder) -> RunContext:
-    """The context with the run's accepted dead letters, to which those of the command were added. A run that has
-    succeeded with dead letters tolerates as many of them again. Raises as `chosen_dead_letters`, with nothing
+    """The context with the run's accepted dead letters, including those that the command accepts. A run that has
+    succeeded with dead letters again tolerates as many. Raises as `chosen_dead_letters`, before anything is
     recorded."""
     options, record = context.options, recorder.record
     if options.accept or options.accept_all:
@@ -160,7 +162,7 @@ def with_accepted(context: RunContext, recorder: RunRecorder) -> RunContext:
 
 
 def _what_is_accepted(items: int, record: RunRecord, stored: StoredDeadLetters, state: State) -> str:
-    """A sentence on what a command accepts, and on the later dead letters of the run that it cannot accept yet."""
+    """A sentence on the dead letters that a command accepts, and on those of the run that it cannot accept yet."""
     what = f"{counted(items, 'dead letter')} accepted" if items else "no dead letter is accepted by this command"
     if stored.replaying:
         what += "; a stopped retry replays others first, and their dead letters are not accepted yet"
@@ -170,8 +172,8 @@ def _what_is_accepted(items: int, record: RunRecord, stored: StoredDeadLetters, 
 
 
 def gather_dead_letters(context: RunContext, jobs: list[Job]) -> bytes:
-    """Join the dead letters that no retry has replayed into one JSON-lines file; returns those that are not accepted.
-    In the file, the accepted ones follow, each with `"accepted": true`."""
+    """Join the dead letters that no retry has replayed into one JSON-lines file; returns the lines that are not
+    accepted. In the file, the accepted ones follow them, each with `"accepted": true`."""
     parts = [part for job in jobs for part in _outstanding(context, _main_of(job), job)]
     lines = b"".join(_lines(context, part) for part in parts)
     kept = b"".join(_lines(context, part, of_accepted=True) for part in parts)
@@ -190,11 +192,12 @@ def _lines(context: RunContext, part: Part, of_accepted: bool = False) -> bytes:
 
 
 def retry_jobs(context: RunContext, main: list[Job]) -> list[Job]:
-    """The phases that replay dead letters: those of earlier attempts, done or not, and one more for what is left now.
+    """The phases that replay dead letters: those of earlier attempts, done or not, and one more for the outstanding
+    ones.
 
     Each lists the phases before it in `earlier`, since an item may be a dead letter of several of them. Dead letters of
-    doubtful writes are replayed only as `options.in_doubt` says; unreadable lines of an export and accepted ones never
-    are.
+    writes in doubt are replayed only if `options.in_doubt` asks for it; unreadable lines of an export and accepted dead
+    letters are never replayed.
     """
     found: list[Job] = []
     for job in main:
@@ -212,7 +215,8 @@ def retry_jobs(context: RunContext, main: list[Job]) -> list[Job]:
 
 
 def _has_unaccepted(context: RunContext, part: Part) -> bool:
-    """Whether a part has a dead letter that is not accepted. Those that a retry left out were accepted before."""
+    """Whether a part has a dead letter that is not accepted. The dead letters that a retry left out were accepted
+    before."""
     accepted = context.accepted
     if part.only is not None or accepted.all_of(part.name):
         return False
@@ -222,7 +226,7 @@ def _has_unaccepted(context: RunContext, part: Part) -> bool:
 
 
 def retry_number(job: Job) -> int:
-    """The number of a retry among those of its phase, from 1 on."""
+    """The number of a retry among the retries of its phase, from 1."""
     return int(job.run.rpartition("/retry")[2])
 
 
@@ -247,12 +251,12 @@ def check_replayable(context: RunContext, main: list[Job], again: list[Job]) -> 
 
 
 def count_dead(dead_letters: bytes, step: str) -> int:
-    """How many of the dead letters are of this step: "doubt" (writes without an answer), "read" (unreadable lines)."""
+    """The number of dead letters of this step: "doubt" (writes in doubt), "read" (unreadable lines)."""
     return sum(json.loads(line)["step"] == step for line in dead_letters.splitlines())
 
 
 def without_left(context: RunContext, record: RunRecord, jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, each with the dead letters that it leaves alone: those of the version's other direction, and in a dry
+    """The jobs, each with the dead letters whose items it skips: those of the version's other direction, and in a dry
     run the accepted ones."""
     left = _left_by_other_direction(context, record)
     accepted = context.accepted.keys(context.storage) if context.options.dry_run else frozenset[str]()
@@ -260,7 +264,7 @@ def without_left(context: RunContext, record: RunRecord, jobs: Sequence[Job]) ->
 
 
 def _left_by_other_direction(context: RunContext, record: RunRecord) -> tuple[LeftPart, ...]:
-    """The dead letters of the version's last run, if that was of the other direction and has succeeded: it has not
+    """The dead letters of the version's last run, if this run was of the other direction and has succeeded: it has not
     transformed their items. Raises Refused if some are lost or have no key."""
     runs = context.state.runs(record.table)
     others = [one for one in runs if one.version == record.version and one.run != record.run]
@@ -268,7 +272,7 @@ def _left_by_other_direction(context: RunContext, record: RunRecord) -> tuple[Le
     if last is None or last.direction == record.direction or not last.counts.dead:
         return ()
     stored = StoredDeadLetters(context, last)
-    rows = object_key(last.table, last.run + INSERTED_ROWS, "")  # of `items()`: no items of the table
+    rows = object_key(last.table, last.run + INSERTED_ROWS, "")  # of `items()`, not items of the table
     found = {(part.name, part.only) for part in stored.parts()}
     if sum(1 for _ in stored) < last.counts.dead:
         raise Refused(
@@ -289,7 +293,7 @@ def _left_by_other_direction(context: RunContext, record: RunRecord) -> tuple[Le
 
 
 def _unknown_items(last: RunRecord, lines: int, record: RunRecord) -> Refused:
-    """The refusal where the other direction has left lines of its export, of which no key is known."""
+    """The refusal if the run of the other direction left unreadable lines of its export, whose keys are unknown."""
     were = "1 line of its export was" if lines == 1 else f"{lines:,} lines of its export were"
     undo = "undo that run by its journal: " + suggest("undo", last.run) + "; or " if last.journal else ""
     by_hand = "transform the items by hand, and record it: "
@@ -309,13 +313,14 @@ def _outstanding(context: RunContext, main: Job, source: Job) -> list[Part]:
 
 
 def committed_parts(context: RunContext, job: Job, prefix: str) -> list[str]:
-    """The stored parts of a phase's dead letters (or of what an undo has not restored) whose pages are committed."""
+    """The stored parts of a phase's dead letters (or of the items that an undo has not restored) whose pages are
+    committed."""
     claims = {claim.split: claim for claim in context.state.splits(job.run).all(job.splits)}
     return committed_notes(context.storage.names(prefix), claims)
 
 
 def _main_of(job: Job) -> Job:
-    """The phase that a retry belongs to; of another phase, itself."""
+    """The phase to which a retry belongs; any other phase unchanged."""
     return replace(job, run=job.run.partition("/retry")[0])
 
 
@@ -329,7 +334,7 @@ def _retry(context: RunContext, job: Job, name: str) -> Job:
 
 
 def samples(context: RunContext, phases: Sequence[Job]) -> tuple[tuple[Item, Item | None], ...]:
-    """The samples that a report shows; the run's outcome does not depend on them."""
+    """The samples for a report. If they cannot be read, this is notified, and the run's outcome stays."""
     try:
         return read_samples(context.storage, phases)
     except ServiceError as error:

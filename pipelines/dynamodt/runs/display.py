@@ -1,4 +1,4 @@
-"""Text and items for display: the difference of two items as short lines, and texts from outside made harmless.
+"""Text and items for display: the difference of two items as short lines, and the escaping of foreign text.
 
 Text of a script, an item or a service is escaped before it is shown, so that it cannot move the cursor, change colours,
 or be executed by the CI system that reads the log.
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TextIO
 
 from dynamodt.model.tables import Item
 
-# GitHub's runner takes a line for a command that begins with `::`, spaces aside; it and Azure's also one with `##[name`
-# or `##vso[name` anywhere in it.
+# GitHub's runner executes a line that begins with `::`, after spaces; it and Azure's also one with `##[name` or
+# `##vso[name` anywhere in it.
 _AT_THE_START = re.compile(r"^((?:[^\S\n]|\x1b\[[0-9;]*m)*)::", re.MULTILINE)
 _ANYWHERE = re.compile(r"##(?=\w*\[)")
 
@@ -122,7 +122,7 @@ def _pair(path: str, old: Any, new: Any, width: int) -> Iterator[DiffLine]:
 
 
 def _cut(old: str, new: str, width: int) -> int:
-    """The start at which both values show their first difference."""
+    """The position from which both values show their first difference."""
     same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     return same - _LEAD if same >= width - _LEAD else 0
 

@@ -1,8 +1,8 @@
-"""Estimates what the versions of a table would change, by applying them in order to a sample of its items.
+"""Estimates the changes by the versions of a table, by applying them in order to a sample of its items.
 
-All figures are spans: the likely value, and the bounds of the 95 % interval (Wilson's) of the share of items that it
-depends on. A sample that is the whole table has no such uncertainty. The units of a change are those of the sampled
-changes on average.
+All figures are spans: the likely value, and the bounds of the 95 % interval (Wilson's) of the share of items on which
+it depends. A sample of the whole table has no such uncertainty. The units of a change are the average of the sampled
+changes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dynamodt.runs.context import Project
 
 _Z = 1.96  # of a 95 % interval
-_A_MOMENT = 1_700_000_000_000_000  # microseconds since 1970, as long as any
+_A_MOMENT = 1_700_000_000_000_000  # microseconds since 1970, of the usual number of digits
 
 
 class Span(NamedTuple):
@@ -53,7 +53,7 @@ class Span(NamedTuple):
 
 
 def share_of(hits: int, number: int, whole: bool) -> Span:
-    """The share of items of which a sample of `number` has `hits`; of the whole table it is exact."""
+    """The share of items, if `hits` of a sample of `number` have a property; exact for the whole table."""
     if not number:
         return Span() if whole else Span(0.0, 0.0, 1.0)
     p = hits / number
@@ -67,7 +67,7 @@ def share_of(hits: int, number: int, whole: bool) -> Span:
 
 @dataclass(frozen=True)
 class Stratum:
-    """Some of a table's items, which stand for `items` of them. `whole`: they are these items."""
+    """A sample of a table's items that stands for `items` items. `whole`: these are all of them."""
 
     images: tuple[Image, ...]
     items: float
@@ -75,7 +75,7 @@ class Stratum:
 
     @property
     def bytes(self) -> float:
-        """The size of the items that they stand for."""
+        """The total size of the items for which the sample stands."""
         return self.items * sum(map(image_bytes, self.images)) / len(self.images) if self.images else 0.0
 
 
@@ -105,15 +105,15 @@ class Tally:
         return share_of(len(self.changes), len(self.stratum.images), self.stratum.whole)
 
     def amount(self, of_changes: Sequence[float], least: float = 1.0) -> Span:
-        """The total of the whole stratum, from the amounts of the sampled changes. `least` is the amount of one change,
-        if the sample has none."""
+        """The total of the whole stratum, from the amounts of the sampled changes. `least` is the amount of one change
+        if the sample has no change."""
         hits = [one for one in of_changes if one]
         mean = sum(hits) / len(hits) if hits else least
         share = share_of(len(hits), len(self.stratum.images), self.stratum.whole)
         return share.times(mean * self.stratum.items)
 
     def next(self) -> Stratum:
-        """The items after the version."""
+        """The stratum after the version."""
         number = len(self.stratum.images)
         grown = len(self.after) / number if number else 1.0
         return Stratum(tuple(self.after), self.stratum.items * grown, self.stratum.whole)
@@ -121,8 +121,9 @@ class Tally:
 
 @dataclass(frozen=True)
 class VersionEstimate:
-    """What one version would do. `indexes` are write units by the index's name, `records` the items that are written,
-    `journal_bytes` compressed. `dead` of the sampled items become dead letters; `error` is the first one's."""
+    """The estimated effect of one version. `indexes` are write units by the index's name, `records` the items that are
+    written; `journal_bytes` are compressed. `dead` of the sampled items become dead letters; `error` is that of the
+    first."""
 
     version: int
     name: str
@@ -148,7 +149,7 @@ class VersionEstimate:
 
 
 class Chain:
-    """Applies versions in order, each to the sample as the version before it has left it."""
+    """Applies versions in order, each to the sample as the previous version left it."""
 
     def __init__(self, table: TableSpec, sample: Stratum, keep: int) -> None:
         self._table = table
@@ -175,7 +176,7 @@ class Chain:
             tally.after = list(stratum.images)
             return tally
         request = Statements(self._table, script.guard, InsertedRows(STATE_TABLE, "plan")).write
-        run = f"20000101T000000.{script.sequence:06d}Z-000000"  # of a STAMP: one version's mark is not another's
+        run = f"20000101T000000.{script.sequence:06d}Z-000000"  # for STAMP: each version has a stamp of its own
         with (
             mute_beam(),
             labelled(script),
@@ -198,7 +199,7 @@ class Chain:
         return tally
 
     def _kept(self, rows: Stratum) -> Stratum:
-        """The rows, or a random sample of many, which stands for the others."""
+        """The rows, or a random sample of them if there are many."""
         many = len(rows.images) > self._keep
         kept = tuple(random.Random(0).sample(rows.images, self._keep)) if many else rows.images
         return Stratum(kept, rows.items, len(kept) == len(rows.images))
@@ -267,16 +268,16 @@ def _journaled(written: TableSpec, changes: Sequence[Change]) -> float:
 
 # ---------------------------------------------------------------- the sample
 
-# It is of random segments of a scan, which divide the hashed keys: their items are as random as the hash, and items of
-# one partition key come together. A table with no more items than the sample is read whole.
+# The sample consists of random segments of a scan. Segments divide the hashed keys, so that their items are random,
+# except that items of one partition key come together. A table with no more items than the sample is read as a whole.
 
-_PLACES = 50  # that a sample comes from, of a large table
+_PLACES = 50  # the number of segments that contribute to a sample of a large table
 _LEAST_SEGMENTS, _MOST_SEGMENTS = 16, 4096
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some items of a table. `whole`: they are all that there is."""
+    """Some items of a table. `whole`: all of them."""
 
     images: tuple[Image, ...]
     whole: bool
@@ -293,14 +294,14 @@ def sampled(
     wire = shared_wire(project.stage.connection.of_table(table.name))
     reads = Reads(wire, table, rate_queue=limiter, units=lambda items: items * each)
     units = 0.0
-    if 0 < table.item_count <= number:  # by a count that may be old: as a whole it takes the fewest units
+    if 0 < table.item_count <= number:  # the count may be outdated; a scan as a whole takes the fewest units
         found = _read(reads, [(0, None)], 1, number, number + 1, consistent)
         if found.whole:
             return found
         units = found.read_units
     limit = max(1, -(-number // _PLACES))
     wanted = min(_MOST_SEGMENTS // 2, max(_LEAST_SEGMENTS, table.item_count // limit))
-    total = dice.randint(wanted, 2 * wanted)  # so that they begin elsewhere each time
+    total = dice.randint(wanted, 2 * wanted)  # so that the segments differ each time
     begins: list[tuple[int, Image | None]] = [(segment, None) for segment in dice.sample(range(total), total)]
     found = _read(reads, begins, total, number, limit, consistent)
     return replace(found, read_units=found.read_units + units)

@@ -1,8 +1,8 @@
 """One table's run, in order: plan, preflight, lock, phases, end.
 
-An error is raised where it occurs. `migrate` collects it in the table's report, so that other tables are independent of
-it. Every run that was begun has its end recorded, whichever way it ends; only a run that another process has taken over
-(Fenced) leaves the record to that process.
+An error is raised where it occurs, and `migrate` collects it in the table's report, so that other tables are
+independent of it. The end of every run that was begun is recorded; only for a run that another process has taken over
+(Fenced), that process records it.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def migrate(
     spending: Spending,
     rehearsed: list[Job] | None = None,
 ) -> TableReport:
-    """Bring one table to version `to` (None: `up` to the latest, `down` by one). Errors of ours are in the report.
-    `spending`: what the command's runs on other tables have cost; `rehearsed`: the phases of its dry runs, which gets
-    those of this table."""
+    """Bring one table to version `to` (None: `up` to the latest, `down` by one). A DynamodtError is in the report.
+    `spending`: the cost of the command's runs on all tables; `rehearsed`: the phases of the command's dry runs, to
+    which those of this table are added."""
     reports: list[RunReport] = []
     migration = TableMigration(table, direction)
 
@@ -106,7 +106,7 @@ def _run(context: RunContext, migration: TableMigration) -> None:
 def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContext, RunRecord]]:
     """Holds the leases of the plan's tables. Yields the context with its token, and the first run's record.
 
-    Raises Busy while another run is at work, Refused when a run of another version or direction is left unfinished.
+    Raises Busy while another run is active, Refused if a run of another version or direction is unfinished.
     """
     options, step = context.options, planned.steps[0]
     if options.dry_run:
@@ -128,7 +128,7 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
 
 
 def _record(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
-    """The record of the plan's first run, continued or new, decided again under the lease.
+    """The record of the plan's first run, continued or new; this is decided again under the lease.
 
     `run` is the id of a new run; if it is empty, one is made.
     """
@@ -144,7 +144,7 @@ def _record(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
 
 
 def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunRecord:
-    """The record of a continued run. Raises Refused if the options differ from those that it began with."""
+    """The record of a continued run. Raises Refused if the options differ from those at its start."""
     step, observer, state = planned.steps[0], context.observer, context.state
     check_continued(left, context.options)
     check_rows(context, left)
@@ -162,7 +162,7 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
 
 
 def _end_replaced(context: RunContext, planned: TablePlan) -> None:
-    """End the runs that a new one replaces: one of the same step, and those with a deleted table."""
+    """End the runs that a new run replaces: an unfinished run of the same step, and runs whose table was deleted."""
     state, step = context.state, planned.steps[0]
     left = left_unfinished(state, planned)
     if left is not None:
@@ -192,11 +192,11 @@ def _name_run(context: RunContext, table: str, run: str) -> None:
 
 
 def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> None:
-    """Run the steps in order, the first under the given record. Raises what ends one of them, and Aborted when the run
-    is aborted between two."""
+    """Run the steps in order, the first with the given record. Raises the error that ends a step, and Aborted if the
+    run is aborted between two steps."""
     state, options, table = context.state, context.options, planned.table.name
     limit_budget(context, record.run, planned.table, planned.steps[0].target)
-    consistent = planned.needs_consistent_read or context.token > planned.lease_token + 1  # held since it was planned
+    consistent = planned.needs_consistent_read or context.token > planned.lease_token + 1  # held since the plan
     for step in planned.steps:
         if step is not planned.steps[0]:
             consistent, record = True, fresh_record(planned, step, options)
@@ -211,7 +211,7 @@ def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> No
 
 
 def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRecord) -> None:
-    """Run one version, or continue it. Raises what ended it, after it was recorded."""
+    """Run one version, or continue its run. Raises the error that ended it, after recording the end."""
     step = replace(step, script=as_it_began(step.script, record.began))
     recorder = RunRecorder(context.state, planned.table, record, context.token, context.options.dry_run, context.fences)
     recorder.reopen(planned.reopens)
@@ -258,7 +258,7 @@ def _phases(
 
 
 def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRecorder) -> SourceExport | None:
-    """The export that the step reads, if it reads one. What prevents it is recorded, and raised."""
+    """The export that the step reads, if any. An error is recorded as the run's end, and raised."""
     if recorder.record.source != EXPORT or not moves_items(step.script, planned.direction):
         return None
     check_export(step.script, context.options.catch_up)
@@ -291,7 +291,8 @@ def _uncovered(context: RunContext, found: SourceExport | None) -> str:
 def _recorded_end(
     context: RunContext, recorder: RunRecorder, phases: list[Job], follower: Follower, uncovered: str
 ) -> Iterator[None]:
-    """Records and reports how the phases end; then raises what ended them, or why they do not count as a success."""
+    """Records and reports the end of the phases; then raises the error that ended them, or the reason why they did not
+    succeed."""
     error: BaseException | None = None
     try:
         yield
@@ -346,8 +347,9 @@ def _record_end(
     whole_pages: bool = False,
     budget: Units = Units(),
 ) -> BaseException | None:
-    """Records the end; returns what has ended the run. A state table that is out of reach leaves the run unfinished: it
-    is reported as far as it is known, and its end is not what ended it. Raises Fenced."""
+    """Records the end; returns the error that ended the run. If the state table is unreachable, the run stays
+    unfinished and is reported as far as it is known; a ServiceError is then returned only if nothing else ended the
+    run. Raises Fenced."""
     try:
         recorder.record = replace(recorder.record, higher_usd=error.higher if isinstance(error, CostReached) else 0.0)
         recorder.end(_status(error), totals.counts, totals.units, _text(error), dead_letters, whole_pages, budget)

@@ -1,7 +1,7 @@
 """An export as a version's source: it is requested, awaited and read, and later writes are caught up with.
 
-A run catches up by incremental exports, until one brings no change, or by a final scan. Each export is kept in the
-run's record before it is awaited, so that a continued run waits for the same one.
+A run catches up by incremental exports, until one brings no change, or by a final scan. The run's record names each
+export before it is awaited, so that a continued run waits for the same export.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ NEW = "new"
 _MOST_EXPORTS = 100
 _ASK_SECONDS = 20.0
 _SECOND = timedelta(seconds=1)
-_MOST_ASKED, _ASKED_AGAIN = 30, timedelta(minutes=1)  # for one moment: the latest writes are available later
+_MOST_ASKED, _ASKED_AGAIN = 30, timedelta(minutes=1)  # requests for one moment, as it becomes exportable later
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ class SourceExport:
 
 
 def source_export(context: RunContext, table: TableSpec, recorder: RunRecorder) -> SourceExport:
-    """The export that a run reads: the one that it began with, or a new one. An unusable export is removed from the
-    record if nothing of it was read.
+    """The export that a run reads: the one with which it began, or a new one. An unusable export is removed from the
+    record if none of it was read.
 
-    Raises Refused for an unusable table or export, UsageError for a place without an export, RunFailed for one that
-    failed or is damaged, Aborted when the run is aborted.
+    Raises Refused for an unusable table or export, UsageError for a place without an export, RunFailed for an export
+    that failed or is damaged, Aborted when the run is aborted.
     """
     if not recorder.record.exports:
         export = context.options.export or NEW
@@ -98,21 +98,22 @@ def _check_recent(state: State, record: RunRecord, found: SourceExport) -> None:
 
 
 def read_again(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExport:
-    """The export of a run that has read all of it, for its dead letters; nothing is recorded. Raises as
+    """The export of a run that has read all of it, for a replay of its dead letters; nothing is recorded. Raises as
     `source_export`."""
     found = _full(context, table, record)
     return replace(found, source=replace(found.source, final_scan=bool(record.final_scan)))
 
 
 def _keep_requested(recorder: RunRecorder, arn: str) -> None:
-    """Records an export as the run's own: removing the stage deletes the files of such exports only."""
+    """Records an export that the run has requested: `destroy` deletes the files of such exports only."""
     record = recorder.record
     recorder.keep(exports=(*record.exports, arn), requested=tuple(dict.fromkeys((*record.requested, arn))))
 
 
 @contextmanager
 def forget_unusable(recorder: RunRecorder, number: int, unread: bool) -> Iterator[None]:
-    """Removes an unusable export from the record if nothing of it was read: the same command requests another one."""
+    """Removes an unusable export from the record if none of it was read, so that the same command requests another
+    one."""
     try:
         yield
     except (ServiceError, Fenced, Aborted):
@@ -159,13 +160,13 @@ def request_when_available(context: RunContext, record: RunRecord, wanted: Expor
     return request(context, wanted)
 
 
-# As captured on the service (the public catalogue ack-api-quirks, DDB-EXPORT-001, -004, -019). Other messages of this
-# code ("Export Time is invalid", "cannot be less than the table creation time") are of moments that stay unusable.
+# Captured on the service (the public catalogue ack-api-quirks, DDB-EXPORT-001, -004, -019). Other messages of this
+# code ("Export Time is invalid", "cannot be less than the table creation time") concern moments that stay unusable.
 _TOO_EARLY = ("not available for specified export time", "greater than the current time", "less than 15 minutes")
 
 
 def is_too_early(error: Refused) -> bool:
-    """Whether the message is that DynamoDB cannot export up to a moment yet: the last writes take some minutes."""
+    """Whether the error is that DynamoDB cannot export up to this moment yet: the last writes take some minutes."""
     detail = getattr(error.__cause__, "response", {}).get("Error", {})
     early = any(words in detail.get("Message", "") for words in _TOO_EARLY)
     return early and detail.get("Code") == "InvalidExportTimeException"
@@ -230,8 +231,8 @@ def exports_of(stage: Stage) -> Exports:
 
 
 def token_of(record: RunRecord, number: int, *moments: datetime) -> str:
-    """The client token of one export of a run: 0 is the table's, others are its incremental ones. It includes the
-    moments, since DynamoDB refuses a token with other parameters."""
+    """The client token of one export of a run: number 0 is the full export, others are incremental. It includes the
+    moments, since DynamoDB refuses a repeated token with other parameters."""
     span = "".join(f"-{int(moment.timestamp())}" for moment in moments)
     return f"{record.run}-{number}-{record.failed_exports}{span}"
 
@@ -247,8 +248,8 @@ def _source_export(stage: Stage, table: TableIdentity, bucket: str, owner: str, 
 
 
 def open_export(stage: Stage, table: TableSpec, place: str) -> tuple[tuple[DataFile, ...], S3Objects]:
-    """The data files of a finished full export of the table, by its ARN or its place in S3, and what reads them. Raises
-    what a run with this export would; UsageError for one that is incremental or not finished."""
+    """The data files of a finished full export of the table, by its ARN or its place in S3, and the objects to read
+    them. Raises as a run with this export would; UsageError for an export that is incremental or not finished."""
     there = identity(client(stage.connection, "dynamodb"), table.name)
     if place.startswith("s3://"):
         bucket, prefix = split_url(place)
@@ -266,7 +267,7 @@ def open_export(stage: Stage, table: TableSpec, place: str) -> tuple[tuple[DataF
 
 
 def _manifest(objects: S3Objects, folder: ExportFolder, table: TableIdentity) -> Manifest:
-    """The export's manifest. Raises what reading it raises, and for the export of another table."""
+    """The export's manifest. Raises as `read_manifest`, and as `check_same_table` for another table's export."""
     manifest = read_manifest(objects, folder, table.arn)
     check_same_table(manifest, table, objects.place(folder.key))
     return manifest
@@ -280,8 +281,8 @@ _OWNER, _EXPORT = "owner of the bucket {}", "export"
 
 
 def _owner_fact(context: RunContext, place: str) -> dict[str, str]:
-    """The owner of a bucket that is named by its URL, as a fact that a run starts with: a bucket that another account
-    creates under the name of a deleted one is not read when the run is continued."""
+    """The owner of a bucket that is named by its URL, as a fact of the run's start: a continued run does not read a
+    bucket that another account has created under the name of a deleted one."""
     if not place.startswith("s3://"):
         return {}
     bucket, _ = split_url(place)
@@ -289,8 +290,8 @@ def _owner_fact(context: RunContext, place: str) -> dict[str, str]:
 
 
 def owner_of(stage: Stage, bucket: str) -> str:
-    """The account that owns a bucket which was named by its URL; empty if it is another account's, or cannot be told
-    without s3:ListBucket: the user has named it on purpose. Raises ServiceError."""
+    """The account that owns a bucket named by its URL. Empty if another account owns it, or if this cannot be
+    determined without s3:ListBucket; it is read all the same, since the user has named it. Raises ServiceError."""
     if f"{stage.storage.url}/".startswith(f"s3://{bucket}/"):
         return with_owner(stage).storage.owner or ""
     if stage.connection.endpoint("S3"):
@@ -303,7 +304,7 @@ def owner_of(stage: Stage, bucket: str) -> str:
 class CatchingUp:
     """The phases of a run after its export's: incremental exports, or a final scan.
 
-    `main` is the export's phase, `phases` are all that are known so far.
+    `main` is the export's phase, `phases` are all phases that are known so far.
     """
 
     context: RunContext
@@ -315,7 +316,7 @@ class CatchingUp:
     run_phases: Callable[[RunContext, list[Job], Follower], None]
 
     def run(self) -> None:
-        """Catch up as `options.catch_up` says. Raises what ends it early."""
+        """Catch up in the way of `options.catch_up`. Raises the error that ends it early."""
         asked = self.context.options.catch_up or WINDOWS
         if asked == NONE or self.context.options.dry_run:
             return
@@ -332,7 +333,7 @@ class CatchingUp:
         self._phase(final_scan_job(self.main, self.recorder.record))
 
     def _incremental_exports(self) -> None:
-        """Ends with the first incremental export that brings no change."""
+        """Process incremental exports until one brings no change."""
         since = self.found.until
         for number in range(1, _MOST_EXPORTS + 1):
             assert since is not None

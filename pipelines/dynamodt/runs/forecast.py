@@ -1,7 +1,7 @@
 """`plan`: the estimated reads, writes, duration and cost of a table's pending versions, and the obstacles.
 
-The plan is that of `up` (`runs.migration`), and the share of items that changes is that of a random sample, to which
-the versions are applied in memory, one after the other (`runs.estimate`). Nothing is written.
+The plan is that of `up` (`runs.migration`). The share of changed items is that of a random sample, to which the
+versions are applied in order, in memory (`runs.estimate`). Nothing is written.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from dynamodt.state.storage import open_storage
 _PAGE_ITEMS = 500
 _PAGE_BYTES = 1 << 20
 _READ_BYTES = 4096
-_ROUNDED = 0.25  # read units that a page's size is rounded up by, eventually consistent
+_ROUNDED = 0.25  # read units by which a page's size is rounded up, eventually consistent
 _DPU = {"G.025X": 0.25, "G.1X": 1.0, "G.2X": 2.0, "G.4X": 4.0, "G.8X": 8.0, "R.1X": 1.0, "R.2X": 2.0, "R.4X": 4.0}
 _LEAST_WORKERS = 2  # of a Glue job
 
 
 class Rate(NamedTuple):
-    """The units a second that a run may use; 0: not known. `why` says where each comes from."""
+    """The units a second that a run may use; 0: not known. `why` gives the source of each."""
 
     rcu: float
     wcu: float
@@ -47,8 +47,8 @@ class Rate(NamedTuple):
 
 @dataclass(frozen=True)
 class VersionForecast:
-    """One version: its estimate (None: why there is none is in `unknown`), and what it takes. `seconds` is None without
-    a known rate, `usd` without known prices."""
+    """One version: its estimate (None: `unknown` gives the reason), and its consumption, duration and cost. `seconds`
+    is None without a known rate, `usd` without known prices."""
 
     version: int
     name: str
@@ -63,8 +63,8 @@ class VersionForecast:
 
 @dataclass(frozen=True)
 class TableForecast:
-    """The pending versions of one table. `priceless` says why there is no price; `error` is that of its files, or of
-    the table."""
+    """The pending versions of one table. `priceless` is the reason why there is no price; `error` is that of its files,
+    or of the table."""
 
     table: str
     at: int = 0
@@ -89,7 +89,7 @@ class TableForecast:
 
     @property
     def unknown(self) -> str:
-        """Why a version has no estimate; empty if all have one."""
+        """The reason why a version has no estimate; empty if all have one."""
         found = (f"version {one.version} of {self.table}: {one.unknown}" for one in self.versions if one.unknown)
         return next(found, "")
 
@@ -104,7 +104,7 @@ def _sum(spans: Iterable[Span | None]) -> Span | None:
 
 
 def forecast(project: Project, name: str, to: int | None, sample: int) -> TableForecast:
-    """The forecast of one table's pending versions up to `to`, by a sample of that many items."""
+    """The forecast of one table's pending versions up to `to`, from a sample of `sample` items."""
     try:
         return _forecast(project, name, to, sample)
     except DynamodtError as error:
@@ -142,7 +142,7 @@ def _forecast(project: Project, name: str, to: int | None, number: int) -> Table
 
 @dataclass(frozen=True)
 class _Forecasting:
-    """What the versions of one plan share."""
+    """The settings that the versions of one plan share."""
 
     stage: Stage
     planned: TablePlan
@@ -151,7 +151,7 @@ class _Forecasting:
     glue: DeploySettings | None
 
     def versions(self, sample: Stratum, consistent: bool, keep: int) -> tuple[VersionForecast, ...]:
-        """The versions in their order, each applied to what the one before has left of the sample."""
+        """The versions in their order, each applied to the sample as the previous version left it."""
         chain, found = Chain(self.planned.table, sample, keep), list[VersionForecast]()
         unknown = ""
         for step in self.planned.steps:
@@ -208,7 +208,7 @@ class _Forecasting:
         return replace(version, usd=self._usd(version))
 
     def rate(self, table: TableSpec, target: TableSpec | None = None) -> Rate:
-        """The units a second of a run's budget, and where they come from."""
+        """The units a second of a run's budget, and their source."""
         limits, written = budget(self.stage, table, target or table, self.options), target or table
         if self.stage.local:
             return Rate(*limits, _why_locally(limits))
@@ -237,8 +237,8 @@ class _Forecasting:
         return None if None in amounts else Span(*amounts)  # type: ignore[arg-type]
 
     def _amount(self, prices: Prices, work: Work, stored: float, seconds: float, bound: int) -> float | None:
-        """The work's price, the first month of its journal included, and that of Glue's workers: at the lower bound the
-        fewest that a job has, else all of them."""
+        """The price of the work, including the first month of its journal, and of Glue's workers: the minimum number of
+        a job for the lower bound, otherwise all of them."""
         amount = amount_of(work, prices)
         if amount is None or (stored and prices.stored is None):
             return None
@@ -277,7 +277,8 @@ def _read_units(size: float, pages: float, consistent: bool) -> float:
 
 
 def exceeded(found: Sequence[TableForecast], max_usd: float, max_hours: float) -> list[Refused]:
-    """What the upper estimate of all tables exceeds, or why that is not known; the tables run one after the other."""
+    """The errors for limits that the upper estimate of all tables exceeds, or that cannot be checked. The tables run
+    one after the other."""
     errors: list[Refused] = []
     if max_usd:
         total = _sum(one.usd for one in found)

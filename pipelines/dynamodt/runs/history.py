@@ -49,8 +49,8 @@ def first_record(
     began: Mapping[str, str] | None = None,
     of: Provenance | None = None,
 ) -> RunRecord:
-    """The record of a run that begins now. `journal`: keep one even if the script is IDEMPOTENT; `source`: overrides
-    the script's; `began`: the facts that it starts with; `of`: its caller."""
+    """The record of a run that begins now. `journal`: keep a journal even if the script is IDEMPOTENT; `source`
+    overrides the script's; `began`: the facts of its start; `of`: its caller."""
     of = of or Provenance(author())
     return RunRecord(
         table=script.table,
@@ -80,8 +80,8 @@ def next_record(
     began: Mapping[str, str] | None = None,
     of: Provenance | None = None,
 ) -> RunRecord:
-    """The record of a run that continues with the present script; `transformed` items were done by earlier texts.
-    Without a reason of its own it keeps the earlier one. Raises Refused when it cannot continue."""
+    """The record of a run that continues with the present script; earlier texts have transformed `transformed` items.
+    Without a new reason it keeps the earlier one. Raises Refused if it cannot continue."""
     of = of or Provenance(author())
     reopens = before.status == "succeeded" and before.tolerated > 0
     status = after(before.status, "reopen" if reopens else "continue")
@@ -110,8 +110,7 @@ def applied_by(record: RunRecord) -> AppliedVersion:
 
 
 class Reopened(NamedTuple):
-    """What a succeeded run takes back when it is continued: its version is no longer applied; for a `down`, it is
-    `applied` again."""
+    """A succeeded run that is continued: its version is no longer applied; for a `down`, it is `applied` again."""
 
     record: RunRecord
     applied: AppliedVersion | None
@@ -134,7 +133,7 @@ class RunRecorder:
         self.record = record
 
     def reopen(self, reopened: Reopened | None) -> None:
-        """With the next record of a run that has succeeded, its version is as before the run."""
+        """Let the next record also restore the status of the version from before the run."""
         self._reopens = reopened
 
     def begin(self) -> None:
@@ -145,12 +144,12 @@ class RunRecorder:
         self.record = self._recorded() if before is None else self._recorded(before.applied, before.applied is None)
 
     def keep(self, **changes: Any) -> None:
-        """Change the record. Raises Fenced."""
+        """Change fields of the record, and record it. Raises Fenced."""
         self.record = replace(self.record, **changes)
         self.begin()
 
     def phase_begins(self, job: Job) -> None:
-        """Record the order of the phases, before a phase writes: an undo reverses it. Raises Fenced."""
+        """Record the order of the phases, which an undo reverses, before the phase writes. Raises Fenced."""
         order = with_begun(self.record, job.run, job.attempt)
         if order != self.record.order:
             self.keep(order=order)
@@ -221,7 +220,7 @@ _MEND = (
 
 
 def doubts_hint(doubtful: int, run: str) -> Hint:
-    """How to resolve dead letters of writes without an answer."""
+    """The hint to resolve dead letters of writes in doubt."""
     writes = "1 is of a write that was" if doubtful == 1 else f"{doubtful:,} are of writes that were"
     return (
         f'{writes} never answered (step "doubt"), and whether it took effect cannot be detected: look at the item, '
@@ -230,7 +229,7 @@ def doubts_hint(doubtful: int, run: str) -> Hint:
 
 
 def unreadable_hint(unreadable: int, run: str) -> Hint:
-    """How to resolve lines of an export that cannot be read."""
+    """The hint to resolve unreadable lines of an export."""
     lines = "1 is a line" if unreadable == 1 else f"{unreadable:,} are lines"
     return (
         f'{lines} of the export\'s files (step "read") that no run with this export can read: '
@@ -240,7 +239,7 @@ def unreadable_hint(unreadable: int, run: str) -> Hint:
 
 
 def accepting_hint(run: str) -> Hint:
-    """How to accept dead letters, rather than to replay them."""
+    """The hint to accept dead letters instead of replaying them."""
     return "to accept them as they are: " + suggest("retry", run, accept_all=True, reason="TEXT")
 
 
@@ -258,8 +257,8 @@ def _hint(dead: int, doubtful: int, unreadable: int, run: str) -> str:
 
 
 class LeftDeadLetters(NamedTuple):
-    """The dead letters that a run has left, without accepted ones: the location of their file, the numbers of those in
-    doubt and of unreadable lines, and the numbers of accepted and tolerated ones."""
+    """The outstanding dead letters of a run: the location of their file, and the numbers of those in doubt, of
+    unreadable lines, of accepted ones, and of those that are tolerated."""
 
     where: str
     doubtful: int = 0
@@ -272,7 +271,7 @@ def completion_error(
     totals: Totals, splits: int, where: str, dead_letters: LeftDeadLetters, run: str = "RUN"
 ) -> DynamodtError | None:
     """The error of a run that has ended without success, or None. A dead letter in doubt is never tolerated: a person
-    looks at its item (ADR 003), and may then accept it."""
+    must look at its item (ADR 003), and may then accept it."""
     dead = totals.counts.dead - dead_letters.accepted
     if dead > dead_letters.tolerated or dead_letters.doubtful:
         items = "1 item" if dead == 1 else f"{dead:,} items"
@@ -291,7 +290,7 @@ def goal(record: RunRecord) -> int:
 
 
 def has_written(state: State, record: RunRecord) -> bool:
-    """Whether a run may have changed an item. Without a journal pages have no intent: a page that was begun may have
+    """Whether a run may have changed an item. Without a journal, pages have no intent: a page that was begun may have
     been written, unless the attempt has ended with whole pages."""
     silent = not record.journal and not record.whole_pages
     return any(_may_have_written(claim, silent) for claim in claims_of(state, record))
@@ -311,8 +310,8 @@ _APPLYING = ("succeeded", "stamped", "adopted")
 
 
 def reverted_by(state: State, record: RunRecord) -> AppliedVersion:
-    """The version that a `down` has reverted, as it was recorded: by what had applied it last, with the edits that were
-    accepted since; by the `down` itself, if nothing is known to have applied it."""
+    """The record of the version that a `down` has reverted: that of the run that last applied it, with the edits that
+    were accepted since; that of the `down` itself, if no run is known to have applied it."""
     ups = [one for one in state.runs(record.table) if (one.version, one.direction) == (record.version, "up")]
     counting = (one for one in ups if one.status in (*_APPLYING, "repaired"))
     applied = applied_by(record)
@@ -325,14 +324,14 @@ def reverted_by(state: State, record: RunRecord) -> AppliedVersion:
 
 
 def has_changed(state: State, record: RunRecord) -> bool:
-    """Whether a run has changed its table, and was not taken back."""
+    """Whether a run has changed its table and was not undone."""
     if record.status in ("succeeded", UNDOING, PARTLY_UNDONE):
         return True
     return record.status not in ("undone", *REPLACED) and has_written(state, record)
 
 
 def last_change(state: State, record: RunRecord) -> RunRecord:
-    """The run that has changed the record's table last. No other run follows an unfinished one that has written."""
+    """The run that last changed the record's table. No other run follows an unfinished one that has written."""
     others = [other for other in state.runs(record.table) if other.run != record.run and has_changed(state, other)]
     return max([record, *others], key=_order)
 
@@ -345,7 +344,7 @@ def last_change_of_target(state: State, record: RunRecord) -> RunRecord:
 
 
 def changed_since(state: State, record: RunRecord, moment: datetime) -> RunRecord | None:
-    """A run that has changed the record's table after a moment, or was undone after it; None: there is none."""
+    """A run that has changed the record's table, or was undone, after a moment; None if there is none."""
     for other in state.runs(record.table):
         when = other.undone.partition(" ")[0] or (other.ended if has_changed(state, other) else "")
         if other.run != record.run and when and datetime.fromisoformat(when) > moment:
@@ -354,13 +353,14 @@ def changed_since(state: State, record: RunRecord, moment: datetime) -> RunRecor
 
 
 def _order(record: RunRecord) -> tuple[bool, int, int, str, str]:
-    """Orders runs by their ends, since a failed run may continue after others."""
+    """The sort key of runs by their ends, since a failed run may continue after others."""
     return unfinished(record.status), *written_order(record)
 
 
 def written_order(record: RunRecord) -> tuple[int, int, str, str]:
-    """Orders runs of a table by the lease under which each was last recorded, since ids and times come from the clocks
-    of several machines, or of one that was set back. Runs under one lease are of one command, ordered by version."""
+    """The sort key of a table's runs by the lease under which each was last recorded: ids and times come from the
+    clocks of several machines, or from one that was set back. Runs under one lease belong to one command and are
+    ordered by version."""
     version = record.version if record.direction == "up" else -record.version
     ended = "" if unfinished(record.status) else record.ended
     return record.token, version if record.token else 0, ended, record.run

@@ -1,4 +1,4 @@
-"""A version's phases as jobs, and how each is divided: into segments, split groups and lease replicas."""
+"""A version's phases as jobs, and the division of each into segments, split groups and lease replicas."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from dynamodt.runs.plan import Step, TablePlan
 
 SCAN, EXPORT = "scan", "export"  # sources of a version's items
-WINDOWS, NONE = "windows", "none"  # how a run catches up after an export; or by a scan
+WINDOWS, NONE = "windows", "none"  # ways to catch up after an export, besides a scan
 _SEGMENTS_PER_GROUP = 4
 _SEGMENTS_IN_TURN = 64  # over all workers: they share 40,000 WCU/s, an account's default for a table
 _GROUPS_PER_WORKER = 4
-_AHEAD = 2  # pages of each split group, where several share a process and its memory
+_AHEAD = 2  # pages of each split group, if several share a process and its memory
 _FEW_WORKERS = 8
-_PAGE_ITEMS = 500  # of a few workers, each of which writes more in a second than one partition takes
+_PAGE_ITEMS = 500  # for a few workers, each of which writes more in a second than one partition takes
 _WORKERS_PER_REPLICA = 50
 _FRESH_SECONDS = 60.0
 
@@ -80,11 +80,11 @@ def jobs(
 
 
 def chained(phases: Sequence[Job], before: Sequence[Job]) -> list[Job]:
-    """The phases of a dry run, each with those before it, which it applies in memory; `before` are those of earlier
-    versions, and of the tables before this one. What they bring to the table (rows of `items()`, items of another
-    table) is read by phases of its own, after that of the table."""
+    """The phases of a dry run, each with the phases before it, which it applies in memory. `before` are the phases of
+    earlier versions and of earlier tables. Items that they bring to the table (rows of `items()`, items of another
+    table) are read by phases of their own, after the table's."""
     found: list[Job] = []
-    written = {one.written_table.name for one in before if one.target}  # what is inserted there is remembered
+    written = {one.written_table.name for one in before if one.target}  # insertions there are kept
     done = [before[number] for number in _leading_to(before, written | {phase.table.name for phase in phases})]
     for phase in phases:
         job = replace(phase, before=tuple(done))
@@ -94,7 +94,7 @@ def chained(phases: Sequence[Job], before: Sequence[Job]) -> list[Job]:
 
 
 def _leading_to(before: Sequence[Job], tables: set[str]) -> list[int]:
-    """The numbers of the phases whose results come to one of the tables, be it by way of others."""
+    """The indexes of the phases whose results reach one of the tables, directly or through other tables."""
     found: list[int] = []
     for number, job in reversed(list(enumerate(before))):
         if job.written_table.name in tables:
@@ -104,7 +104,7 @@ def _leading_to(before: Sequence[Job], tables: set[str]) -> list[int]:
 
 
 def _arrivals(job: Job) -> list[Job]:
-    """The phases that read what those before the job bring to its table."""
+    """The phases that read the items that the phases before the job bring to its table."""
     found: list[Job] = []
     tables = {job.table.name}
     for number in _leading_to(job.before, tables):
@@ -118,7 +118,7 @@ def _arrivals(job: Job) -> list[Job]:
 
 
 def unchained(phases: Iterable[Job]) -> list[Job]:
-    """The phases that `chained` was given."""
+    """The phases from which `chained` made these."""
     return [replace(job, before=()) for job in phases if not isinstance(job.source, EarlierPhase)]
 
 
@@ -129,8 +129,8 @@ def retry_job(
     confirmed: bool = False,
     left_out: tuple[tuple[str, str], ...] = (),
 ) -> Job:
-    """The phase that replays dead letters of another phase; it has no limit of errors. `confirmed`: their items are
-    written already, and are only counted; `left_out` are those that are accepted."""
+    """The phase that replays dead letters of another phase, without a limit of errors. `confirmed`: their items are
+    already written and are only counted; `left_out` are the accepted ones."""
     run = retry_run(like.run, number)
     source = DeadLetterSource(dead_letters, like.origin, confirmed, left_out)
     return replace(like, run=run, splits=1, source=source, max_errors=sys.maxsize)
@@ -142,8 +142,8 @@ def final_scan_job(main: Job, record: RunRecord) -> Job:
 
 
 def incremental_job(main: Job, number: int, export: SourceExport) -> Job:
-    """The phase of an incremental export. Without IDEMPOTENT it transforms only items created in its time span: the
-    others were in the full export, and are done."""
+    """The phase of an incremental export. Without IDEMPOTENT it transforms only items that were created in its period:
+    the others were in the full export, and are done."""
     source = replace(export.source, created_only=not main.script.idempotent)
     return replace(main, run=incremental_run(main.base_run, number), splits=export.files, source=source)
 
@@ -151,16 +151,16 @@ def incremental_job(main: Job, number: int, export: SourceExport) -> Job:
 def with_split_groups(job: Job, workers: int) -> Job:
     """The job with split groups for this number of workers.
 
-    Each worker gets several: in one process one group computes while others wait for answers, in a fleet no worker is
-    idle while another has several left. Each group has several splits, so that its writes reach several partitions. Few
-    workers get equally many groups.
+    Each worker gets several groups: within a process, one group computes while others wait for responses; in a fleet,
+    no worker is idle while another still has several. Each group has several splits, so that its writes reach several
+    partitions. A few workers get equal numbers of groups.
     """
     if workers > 1:
         job = replace(job, in_turn=max(job.in_turn, _SEGMENTS_IN_TURN // workers))
     split_groups = min(_GROUPS_PER_WORKER * workers, max(workers, job.splits // _segments_per_group(workers)))
     if workers <= _FEW_WORKERS:
         split_groups -= split_groups % workers
-        if not (job.inserts_rows or job.replays):  # whose pages are also their positions
+        if not (job.inserts_rows or job.replays):  # their page numbers are also positions
             job = replace(job, page_items=min(_PAGE_ITEMS, job.page_items))
     if workers == 1 and split_groups > 1:
         job = replace(job, read_ahead=_AHEAD)
@@ -168,19 +168,19 @@ def with_split_groups(job: Job, workers: int) -> Job:
 
 
 def _segments_per_group(workers: int) -> int:
-    """The splits of a group, at least. One of few workers writes a large part of the table's throughput, and spreads it
-    over more partitions; a single worker runs several groups at once."""
+    """The minimum number of splits in a group. With few workers, each writes a large part of the table's throughput and
+    spreads it over more partitions; a single worker runs several groups at once."""
     return _SEGMENTS_PER_GROUP if workers == 1 else max(_SEGMENTS_PER_GROUP, _SEGMENTS_IN_TURN // workers)
 
 
 def lease_replicas(workers: int) -> int:
-    """The rows that a lease is written to: one for every fifty workers."""
+    """The number of rows of a lease: one for every fifty workers."""
     return 1 + (workers - 1) // _WORKERS_PER_REPLICA
 
 
 def just_held(lease: Lease) -> bool:
-    """Whether a command has held the lease's table in the last minute: an eventually consistent scan could miss its
-    newest items. A run also holds the table that it inserts into."""
+    """Whether a command has held the lease's table in the last minute, so that an eventually consistent scan could miss
+    its newest items. A run also holds the table into which it inserts."""
     return time.time() - lease.beat < _FRESH_SECONDS
 
 

@@ -1,7 +1,7 @@
-"""Whether a run's journal is complete, before an undo writes anything.
+"""Checks that a run's journal is complete, before an undo writes anything.
 
-Each part that the splits' rows count must be stored, have its verified end and belong to this run, and the numbers must
-be equal. Every counted object is read once; a phase's rows and a few objects are kept in memory.
+Each part that the splits' rows count must be stored with a valid seal and belong to this run, and the numbers must be
+equal. Every counted object is read once; a phase's rows and a few objects are in memory.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NOTIFY_SECONDS = 10.0  # seconds
 
 
 class Checked(NamedTuple):
-    """One object of the journal: its number of records, or why it cannot be used."""
+    """One object of the journal: its number of records, or the reason why it cannot be used."""
 
     name: str
     records: int = 0
@@ -52,7 +52,8 @@ class Checked(NamedTuple):
 
 @dataclass
 class JournalCheck:
-    """What a run's journal must contain, and what of it is stored and complete. `faults` describes the first few."""
+    """The required contents of a run's journal, and those that are stored and complete. `faults` describes the first
+    few faults."""
 
     due: JournalCount = JournalCount()
     whole: JournalCount = JournalCount()
@@ -71,7 +72,7 @@ class JournalCheck:
 
 
 def check_journal(project: Project, record: RunRecord, clock: Callable[[], float] = time.monotonic) -> JournalCheck:
-    """Read the journal of all phases of a run, and compare it with the splits' rows; the progress is notified."""
+    """Read the journal of all phases of a run, and compare it with the splits' rows. Notifies of the progress."""
     found, rows = JournalCheck(), project.state.splits
     claims_of = {each.run: {claim.split: claim for claim in rows(each.run).all(each.splits)} for each in phases(record)}
     for claims in claims_of.values():
@@ -85,7 +86,7 @@ def check_journal(project: Project, record: RunRecord, clock: Callable[[], float
 
 
 def journal_refusal(found: JournalCheck, storage: Storage, record: RunRecord) -> Refused | None:
-    """The refusal to undo by an incomplete journal; None: it is complete."""
+    """The refusal to undo by an incomplete journal; None if it is complete."""
     if found.is_whole:
         return None
     parts = found.due.parts + found.due.notes
@@ -152,7 +153,7 @@ class _Phase:
             self._whole[split] = self._whole.get(split, JournalCount()).plus(single)
 
     def _compare(self, split: int, wanted: JournalCount) -> None:
-        """Compare what a split's row counts with what is stored; damaged objects are counted already."""
+        """Compare the counts of a split's row with the stored objects; damaged objects are counted already."""
         there, whole = self._there.get(split, JournalCount()), self._whole.get(split, JournalCount())
         found, names = self._found, f"{_shown(split_prefix(self._prefix, split))}*"
         found.whole = found.whole.plus(whole)

@@ -1,8 +1,8 @@
-"""Whether the holder of a lease is alive, by the observing process's own clock (ADR 026).
+"""Determines whether the holder of a lease is alive, by the observing process's own clock (ADR 026).
 
-Clocks of two machines are never compared. A holder writes its row every few seconds; an observer remembers what the row
-shows and for how long it has not changed. One poll is conclusive only for a process of this system, which is identified
-by its pid and its start time: a pid alone is reused.
+Clocks of two machines are never compared. A holder writes its row every few seconds; an observer keeps the row's
+content and the time for which it has not changed. One poll is conclusive only for a process of this system, which is
+identified by its pid and its start time, since pids are reused.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """The running process with this pid; None for none, or a zombie."""
+        """The running process with this pid; None if there is none, or if it is a zombie."""
         started = _start_time(pid)
         return cls(pid, started) if started else None
 
     @property
     def is_of_this_system(self) -> bool:
-        """Whether its pid is one of this system since its last boot; True where systems cannot be told apart."""
+        """Whether its pid belongs to this system since its last boot; True if systems cannot be distinguished."""
         system = _system()
         return not system or self.started.startswith(f"{system}:")
 
@@ -68,7 +68,7 @@ class Process:
         return True
 
     def _send(self, number: signal.Signals) -> None:
-        """Send only to this process, not to a later one with its pid."""
+        """Send a signal to this process, but not to a later one with the same pid."""
         if self.alive:
             with suppress(ProcessLookupError):  # it ended after the check
                 os.kill(self.pid, number)
@@ -79,7 +79,8 @@ def _start_time(pid: int) -> str:
 
 
 def _from_proc(pid: int) -> str:
-    """Clock ticks since boot, with the system's id. Fields count from the last bracket: a name may contain any."""
+    """The start time in clock ticks since boot, with the system's id. Fields count from the last bracket, since a name
+    may contain brackets."""
     try:
         fields = (
             _PROC.joinpath(str(pid), "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -101,7 +102,7 @@ def _system() -> str:
 
 
 def _from_ps(pid: int) -> str:
-    """For systems without /proc, macOS above all."""
+    """The start time on systems without /proc, such as macOS."""
     answer = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     state, _, started = answer.stdout.strip().partition(" ")
     return "" if state.startswith("Z") else started.strip()
@@ -113,7 +114,7 @@ _kept: set[tuple[str, int]] = set()  # tables and tokens of the leases that this
 
 
 class Life(Enum):
-    """What is known of a lease's holder."""
+    """The knowledge about a lease's holder."""
 
     NONE = "there is none, or its process on this host has ended"
     SEEN = "it has sent a heartbeat"
@@ -128,7 +129,8 @@ class Life(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Observation:
-    """What a lease showed, since when (by the observer's clock), and whether it has changed before."""
+    """The observed content of a lease, the time of its first observation (by the observer's clock), and whether it has
+    changed before."""
 
     shown: tuple[object, ...]
     since: float
@@ -144,7 +146,7 @@ class Watch:
         self._silent: dict[tuple[str, str], float] = {}
 
     def poll(self, leases: LeaseRows, table: str) -> tuple[Lease, Life]:
-        """Read the lease; returns it, and what is known of its holder."""
+        """Read the lease; returns it, and the knowledge about its holder."""
         asked = self._clock()  # before the read, since the row may have changed after this time
         lease = leases.read(table)
         return lease, self._judged(leases.name, lease, asked)
@@ -173,7 +175,8 @@ class Watch:
 
 
 def _seconds_here(lease: Lease) -> float | None:
-    """The seconds since the last heartbeat of a process of this system, by the shared clock; None for another."""
+    """The seconds since the last heartbeat, by the shared clock, if the holder is a process of this system; otherwise
+    None."""
     if not (lease.ticks and is_here(lease)):
         return None
     seconds = time.monotonic() - lease.ticks
@@ -199,8 +202,8 @@ def is_ours(lease: Lease) -> bool:
 
 
 def is_gone(lease: Lease) -> bool:
-    """Whether the holder was a process of this host that has ended; False for another host. A lease that this process
-    could not release, since the state table was unreachable, counts as gone."""
+    """Whether the holder was a process of this host that has ended; False for another host. The holder of a lease that
+    this process could not release, since the state table was unreachable, counts as gone."""
     if not is_here(lease):
         return False
     process = Process(lease.pid, lease.started)
@@ -210,8 +213,8 @@ def is_gone(lease: Lease) -> bool:
 
 
 def is_alive(lease: Lease) -> bool:
-    """Whether a run may be active under the lease, by one poll: a dead holder on another host counts as alive, which
-    only `Watch` detects."""
+    """Whether a run may be active under the lease, by one poll. A dead holder on another host counts as alive; only
+    `Watch` detects it."""
     here = _seconds_here(lease)
     return bool(lease.run) and not is_gone(lease) and (here is None or is_ours(lease) or here < lease.ttl)
 
@@ -219,7 +222,8 @@ def is_alive(lease: Lease) -> bool:
 def observed_life(
     leases: LeaseRows, table: str, sleep: Callable[[float], None] = time.sleep, watch: Watch | None = None
 ) -> tuple[Lease, Life]:
-    """Observe until it is known whether the holder is alive: one heartbeat if it is, the lease's duration if not."""
+    """Observe the lease until it is known whether the holder is alive: for one heartbeat if it is, for the lease's
+    duration if not."""
     watch = watch or Watch()
     while True:
         lease, life = watch.poll(leases, table)

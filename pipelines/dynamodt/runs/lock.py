@@ -1,10 +1,11 @@
-"""One run per table: the leases of a run's tables are taken, kept and released (guarantee G4, ADR 026).
+"""Takes, keeps and releases the leases of a run's tables, so that at most one run works on a table (guarantee G4, ADR
+026).
 
-A lease lasts 30 seconds from the last heartbeat that an observer has seen, by the observer's own monotonic clock; the
-holder sends one every 5 seconds. Each holder gets a higher token. Whatever a former holder still writes to the state
-table is conditional on its own token, and is refused.
+A lease lasts 30 seconds from the last heartbeat that an observer has read, by the observer's own monotonic clock; the
+holder sends a heartbeat every 5 seconds. Each holder gets a higher token. Late writes of a former holder to the state
+table are conditional on its own token, and are refused.
 
-With `--wait-lock` a command waits for a table that another run holds; it then takes the lease like any other command.
+With `--wait-lock`, a command waits for a table that another run holds, and then takes the lease.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     from dynamodt.state.lease_rows import LeaseRows
 
 TTL_SECONDS = 30.0
-_watch = Watch()  # of this process: a table that was waited for need not be observed again
+_watch = Watch()  # of this process, so that a table for which a command has waited need not be observed again
 
 
 class Held(NamedTuple):
-    """What a run holds: its own table's lease, and the other tables that it writes to, with their tokens."""
+    """The leases of a run: that of its own table, and the tokens of the other tables to which it writes."""
 
     lease: Lease
     fences: tuple[Fence, ...]
@@ -52,9 +53,9 @@ def held_all(
     lease_replicas: int = 1,
     goal: str = "",
 ) -> Iterator[Held]:
-    """Holds a run's own table and the others that it writes to, each as `held` does. All commands take them in the
-    order of their names, so that two of them never wait for each other. The tokens travel with each job: a worker stops
-    when it no longer holds one of them."""
+    """Holds a run's own table and the others to which it writes, each as `held` does. All commands take tables in the
+    order of their names, so that no two commands wait for each other. The tokens travel with each job: a worker stops
+    when the run has lost one of the leases."""
     taken: dict[str, Lease] = {}
     with ExitStack() as stack:
         for name in sorted({table, *others}):
@@ -75,11 +76,11 @@ def held(
     owner: str = "",
     goal: str = "",
 ) -> Iterator[Lease]:
-    """Holds a table's lease with a heartbeat every five seconds, and releases it at the end. `owner` is the table whose
-    run it is, if that is another.
+    """Holds a table's lease with a heartbeat every five seconds, and releases it at the end. `owner` is the run's own
+    table, if it is another one.
 
-    Raises Busy while a live holder has it. The lease of a process of this host that is gone is taken over at once, that
-    of another silent holder after its duration, with a countdown.
+    Raises Busy while a live process holds it. The lease of a dead process of this host is taken over at once, that of
+    another silent holder after the lease's duration, with a countdown.
     """
     lease = acquire(leases, table, run, notify, lease_replicas=lease_replicas, owner=owner, goal=goal)
     keeper = _Keeper(leases, lease)
@@ -104,12 +105,12 @@ def acquire(
     owner: str = "",
     goal: str = "",
 ) -> Lease:
-    """Take the lease, or raise Busy; see `held`. It is written to `lease_replicas` rows. `clock` is this process's
-    monotonic clock.
+    """Take the lease, or raise Busy; see `held`. The lease is written to `lease_replicas` rows. `clock` is this
+    process's monotonic clock.
 
-    A lease that has shown a heartbeat while it was observed is alive, and the command is refused. One that is over (it
-    is free, its process on this host has ended, or 30 seconds were observed without a heartbeat) is taken by a write
-    that is conditional on what was read: of two commands, one takes it. Raises ServiceError.
+    If a heartbeat is observed, the holder is alive and the command is refused. A lease that is over (it is free, its
+    process on this host has ended, or 30 seconds were observed without a heartbeat) is taken by a write that is
+    conditional on the row as read, so that only one of two commands takes it. Raises ServiceError.
     """
     watch = watch_of(clock)
     while True:
@@ -128,13 +129,13 @@ def acquire(
 
 
 def watch_of(clock: Callable[[], float]) -> Watch:
-    """The observations by a clock: those of this process for its own."""
+    """The observations by a clock; for this process's own clock, they are shared."""
     return _watch if clock is time.monotonic else Watch(clock)
 
 
 def check_not_leased(leases: LeaseRows, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Raises Busy when a live holder has the table: a later run would be refused. A holder on another host is observed
-    for as long as two heartbeats take."""
+    """Raises Busy if a live process holds the table, since a later run would be refused. A holder on another host is
+    observed for two heartbeats."""
     while True:
         seen, known = _watch.poll(leases, table)
         if known is Life.SEEN:
@@ -145,7 +146,7 @@ def check_not_leased(leases: LeaseRows, table: str, sleep: Callable[[float], Non
 
 
 def new_lease(table: str, token: int, run: str, now: float, lease_replicas: int = 1) -> Lease:
-    """A lease for this process. `now` (seconds since 1970) is only shown."""
+    """A lease for this process. `now` (seconds since 1970) is for display only."""
     process = Process.of(os.getpid())
     return Lease(
         table=table,
@@ -171,7 +172,7 @@ def rehearse(leases: LeaseRows, run: str, lease_replicas: int) -> int:
 
 
 def at_work(seen: Lease, after: str = "") -> Busy:
-    """The refusal of a table that another run holds; `after` says what was tried."""
+    """The refusal of a table that another run holds; `after` is what was tried, at the beginning of the message."""
     return Busy(
         f"{after}another run is at work: {holder(seen)}",
         where=f"table {seen.table}",
@@ -190,7 +191,7 @@ def _note_take_over(seen: Lease, notify: Callable[[str], None]) -> None:
 
 
 class _Keeper(threading.Thread):
-    """Sends the heartbeat. It stops when the lease is lost, which the workers detect by themselves."""
+    """Sends the heartbeats. It stops when the lease is lost; the workers detect this by themselves."""
 
     def __init__(self, leases: LeaseRows, lease: Lease) -> None:
         super().__init__(name=f"lease-{lease.table}", daemon=True)
@@ -228,10 +229,10 @@ class Clock:
 
 
 def in_turn(project: Project, table: str, attempt: Callable[[], Done], clock: Clock = Clock()) -> Done:
-    """What `attempt` returns, which plans and takes the lease. With `wait_lock` it is called when no run is active on
-    the table, and again when another command was faster.
+    """Calls `attempt`, which plans and takes the lease, and returns its result. With `wait_lock` it is called when no
+    run is active on the table, and again if another command was faster.
 
-    Raises Busy after `wait_lock`, and what the attempt raises. A dry run takes no lease, and waits for none.
+    Raises Busy after `wait_lock`, and any error of the attempt. A dry run neither takes a lease nor waits for one.
     """
     written = project.options.wait_lock
     patience = seconds("--wait-lock", written)
@@ -267,7 +268,7 @@ class _Turn:
     watch: Watch = field(init=False)
     tables: list[str] = field(
         init=False
-    )  # to wait for: another one that the run writes to is added when it refuses the run
+    )  # to wait for; another table to which the run writes is added when it refuses the run
     notified: tuple[str, float] = ("", 0.0)  # the run that was reported last, and when
 
     def __post_init__(self) -> None:
@@ -291,8 +292,8 @@ class _Turn:
             self.notified = ("", 0.0)
 
     def final(self, refused: Refused) -> bool:
-        """Whether to give up: a refusal may be due to a run that is still active. A Busy one names the table to wait
-        for; any other is final once no run is active that could explain it."""
+        """Whether a refusal is final. A refusal may be due to an active run: Busy names the table to wait for; any
+        other refusal is final once no run is active that could be its cause."""
         if self.waited >= self.patience:
             return True
         if isinstance(refused, Busy):

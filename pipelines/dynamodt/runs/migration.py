@@ -1,7 +1,6 @@
 """One table's migration: its plan with all checks before anything starts, and its report at the end.
 
-It is the same for a run of this process and for one of a deployed job. The checks of `retry` are here, too (guarantee
-G2).
+It is the same for a run of this process and of a deployed job. The checks of `retry` are here, too (guarantee G2).
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class TableMigration:
-    """One table's migration, as planned; `error` is what prevents it, or what has ended it."""
+    """One table's migration, as planned; `error` is the error that prevents it, or that has ended it."""
 
     table: str
     direction: Direction
@@ -56,7 +55,7 @@ class TableMigration:
     planned: TablePlan | None = None
     begins: bool = False  # the table has no history yet
     error: DynamodtError | None = None
-    notices: tuple[str, ...] = ()  # of what receives the writes, and of versions of a newer release
+    notices: tuple[str, ...] = ()  # of consumers of the writes, and of versions of a newer release
     held_back: bool = False  # not started, since another table of the command is refused
 
     @property
@@ -66,7 +65,7 @@ class TableMigration:
 
     @property
     def reopens(self) -> Reopened | None:
-        """The run that is continued although it has succeeded, if any."""
+        """The succeeded run that is continued, if any."""
         return self.planned.reopens if self.planned is not None else None
 
     @property
@@ -75,8 +74,7 @@ class TableMigration:
         return self.error is None and self.planned is not None and bool(self.planned.steps)
 
     def compare(self, state: State) -> None:
-        """Sets `covered` of a Busy error: whether the other run applies everything that was planned, or has applied it
-        since."""
+        """Set `covered` of a Busy error: whether the other run applies the whole plan, or has applied it since."""
         ours = self.planned.goal if self.planned is not None else ""
         if not isinstance(self.error, Busy) or not ours:
             return
@@ -87,8 +85,8 @@ class TableMigration:
                 self.error.covered = last in state.applied(self.table)
 
     def plan(self, project: Project, to: int | None, quiet: bool = False) -> None:
-        """Plan the way to version `to`, and check it. Raises what prevents it, before anything is started. With
-        `quiet`, nothing is notified, and what receives the writes is not looked up."""
+        """Plan the steps to version `to`, and check them. Raises the error that prevents them, before anything is
+        started. With `quiet`, nothing is notified, and the consumers of the writes are not looked up."""
         stage, state, options, table = project.stage, project.state, project.options, self.table
         self.applied, runs = state.applied(table), state.runs(table)
         reopens = reopened(state, table, options.only, self.applied)
@@ -118,7 +116,7 @@ class TableMigration:
             check_nothing_half_done(state, table, planned.gone)
 
     def check_prepared(self) -> None:
-        """Raises the refusal that cut a dry run's plan short: a real run would be refused as a whole."""
+        """Raises the refusal that shortened a dry run's plan: a real run would be refused as a whole."""
         if self.planned is not None and self.planned.unprepared is not None:
             raise self.planned.unprepared
 
@@ -126,7 +124,7 @@ class TableMigration:
 def plan_migration(
     project: Project, table: str, direction: Direction, to: int | None, quiet: bool = False
 ) -> TableMigration:
-    """One table's plan to version `to`, or in `error` what prevents it."""
+    """One table's plan to version `to`; `error` is the error that prevents it."""
     migration = TableMigration(table, direction)
     try:
         migration.plan(project, to, quiet)
@@ -136,15 +134,15 @@ def plan_migration(
 
 
 def refused_together(project: Project, names: Sequence[str], to: int | None) -> list[TableMigration]:
-    """The plans of `up` for these tables, if one of them is refused: then none is started. Empty if none is; each table
-    is then planned again in its turn."""
+    """The plans of `up` for these tables, if one of them is refused: no table is then started. Empty if none is
+    refused; each table is then planned again before its run."""
     plans = [plan_migration(project, name, "up", to, quiet=True) for name in names]
     refuse(project, plans, check_unfinished)
     return plans if hold_back(project.state, plans) else []
 
 
 def with_refusals(project: Project, reports: Sequence[TableReport], to: int | None) -> list[TableReport]:
-    """The reports of a dry run, each that has succeeded with what the command itself would be refused for now."""
+    """The reports of a dry run; a successful one has the refusal that the real command would meet now."""
     real = replace(project, options=replace(project.options, dry_run=False))
     tried = [report for report in reports if report.error is None and report.versions]
     plans = [plan_migration(real, report.table, report.direction, to, quiet=True) for report in tried]
@@ -154,7 +152,7 @@ def with_refusals(project: Project, reports: Sequence[TableReport], to: int | No
 
 
 def refuse(project: Project, plans: Sequence[TableMigration], check: Callable[[Project, TablePlan], None]) -> None:
-    """Set the `error` of each plan with steps for which the check raises one."""
+    """Run the check for each plan with steps, and set its `error` if the check raises one."""
     for plan in plans:
         if plan.planned is not None and plan.has_steps:
             try:
@@ -164,10 +162,10 @@ def refuse(project: Project, plans: Sequence[TableMigration], check: Callable[[P
 
 
 def hold_back(state: State, plans: Sequence[TableMigration]) -> bool:
-    """Hold the tables back that could be started, if another one is refused; returns whether one is.
+    """Hold back the tables that could be started, if another one is refused; returns whether one is.
 
-    Only what the same command would meet again counts: an error of a script or of the command, or a refusal (exit codes
-    2 and 3). A table that another run holds, and a service that does not answer, stop no other table."""
+    Only errors that the same command would meet again count: an error of a script or of the command, or a refusal (exit
+    codes 2 and 3). A table that another run holds, or a service that does not respond, holds no other table back."""
     found = any(_is_final(state, plan) for plan in plans)
     for plan in plans:
         plan.held_back = found and plan.has_steps
@@ -185,8 +183,8 @@ def _is_final(state: State, plan: TableMigration) -> bool:
 
 
 def _refuse_renamed(project: Project, table: str) -> None:
-    """Raises Refused for a table without a history, if its logical name meant another table that has one: it may be a
-    copy of that one (a restored backup), with versions that would be applied twice."""
+    """Raises Refused for a table without a history, if its logical name referred to another table that has one: it may
+    be a copy of that table (a restored backup), to which versions would be applied twice."""
     stage, state = project.stage, project.state
     logical = stage.names.logical(table)
     before = state.real_name(stage, logical)
@@ -212,7 +210,7 @@ def _renamed(table: str, logical: str, before: str, at: int, left: Sequence[RunR
 
 
 def _newer_reported(project: Project, planned: TablePlan, applied: Applied, quiet: bool) -> tuple[str, ...]:
-    """A notice of the versions that a newer release has applied, if any: an older release that is deployed again leaves
+    """A notice of the versions that a newer release has applied, if any: an older release that is deployed again keeps
     them as they are. Raises Refused with `strict`."""
     newer = [f"v{record.version}_{record.name}" for record in newer_versions(planned.scripts, applied)]
     if not newer:
@@ -230,7 +228,7 @@ def _newer_reported(project: Project, planned: TablePlan, applied: Applied, quie
 
 
 def _check_partly_restored(planned: TablePlan, runs: Sequence[RunRecord], options: RunOptions) -> None:
-    """Raises Refused where a new run would transform items that an undo has restored in part."""
+    """Raises Refused if a new run would transform items that an undo has restored in part."""
     step = planned.steps[0]
     here = [run for run in runs if run.run not in planned.gone]
     begun = any(
@@ -242,7 +240,7 @@ def _check_partly_restored(planned: TablePlan, runs: Sequence[RunRecord], option
 
 
 def table_report(project: Project, migration: TableMigration, reports: Sequence[RunReport] = ()) -> TableReport:
-    """A table's report: of its runs, or of the run that it was refused to continue."""
+    """A table's report: of its runs, or of the run whose continuation was refused."""
     reports = reports or _refused(project.state, migration)
     if migration.planned is None:
         return TableReport(migration.table, migration.direction, tuple(reports), migration.at, migration.error)
@@ -278,7 +276,7 @@ def tolerated_reported(reports: Sequence[RunReport]) -> tuple[str, ...]:
 
 
 def _refused(state: State, migration: TableMigration) -> tuple[RunReport, ...]:
-    """The run that the error refuses to continue, with its counts so far."""
+    """The run whose continuation the error refuses, with its counts so far."""
     if not isinstance(migration.error, Refused) or not migration.error.run:
         return ()
     record = state.run(migration.table, migration.error.run)
@@ -290,7 +288,7 @@ def _refused(state: State, migration: TableMigration) -> tuple[RunReport, ...]:
 
 
 def with_warnings(reports: list[TableReport], observer: Observer) -> list[TableReport]:
-    """The reports, after a warning of each run that has succeeded with dead letters."""
+    """The reports unchanged, after a warning for each run that has succeeded with dead letters."""
     for report in reports:
         for sentence in tolerated_reported(report.versions):
             observer.notify(f"warning: {sentence}")
@@ -299,7 +297,7 @@ def with_warnings(reports: list[TableReport], observer: Observer) -> list[TableR
 
 def check_retriable(project: Project, record: RunRecord) -> None:
     """Raises Refused for a run without dead letters to replay or to accept, or whose table was recreated; UsageError
-    for an accepted key without a dead letter. Under the lease all is checked again."""
+    for an accepted key without a dead letter. Everything is checked again under the lease."""
     state, options, run, undo = project.state, project.options, record.run, suggest("undo", record.run)
     undos = {
         PARTLY_UNDONE: (f"run {run} is undone in part", "restore what its journal lacks, then: " + undo),
@@ -314,7 +312,7 @@ def check_retriable(project: Project, record: RunRecord) -> None:
         again = "a new run begins with: " + suggest(record.direction, table=record.table)
         check_not_recreated(project.stage, record, hint=again)
         reopened(state, record.table, run, state.applied(record.table))
-        repeats = accepts and begun and record.accepted  # of a command that has died after it had accepted them
+        repeats = accepts and begun and record.accepted  # the command that accepted them has died afterwards
         if not repeats and totals_of(state, phases(record)).counts.dead <= record.accepted_items:
             onward = suggest(record.direction, table=record.table, to=goal(record))
             what, hint = f"run {run} has no dead letters{_accepted_before(record)}", "to continue it: " + onward
@@ -326,7 +324,7 @@ def check_retriable(project: Project, record: RunRecord) -> None:
 
 
 def _accepted_before(record: RunRecord) -> str:
-    """By whom its dead letters were accepted, and why."""
+    """The persons who accepted its dead letters, and their reasons."""
     who = "; ".join(f"{one.items:,} accepted by {one.by}: {one.why}" for one in record.accepted)
     return f" ({who})" if who else ""
 
@@ -335,8 +333,8 @@ def _accepted_before(record: RunRecord) -> str:
 
 
 class Effect(NamedTuple):
-    """What a command will do to a table, in a sentence. `of` identifies what is taken back; after a `down` the table is
-    at version `to`."""
+    """A command's effect on a table, as a sentence. `of` identifies what is taken back; after a `down` the table is at
+    version `to`."""
 
     sentence: str
     of: str
@@ -344,8 +342,8 @@ class Effect(NamedTuple):
 
 
 def effects(project: Project, command: Command) -> list[Effect]:
-    """What `down`, `undo` or `unlock` will do; empty if it will be refused or has nothing to do. Raises what finding
-    the run raises."""
+    """The effects of `down`, `undo` or `unlock`; empty if it will be refused or has nothing to do. Raises as
+    `find_run`."""
     stage, tables = project.stage, project.tables(command.tables)
     if command.command == "undo":
         return [_about_undo(stage, find_run(project, tables, command.run))]

@@ -1,4 +1,4 @@
-"""The items that an undo has not restored, and its further passes over those that waited for another split's key."""
+"""The items that an undo has not restored, and its further passes over items that wait for a key of another split."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from dynamodt.state.state import State
 
 _SHOWN = 3
-_PASSES = 1000  # of one try, at most: the ids of its phases are numbered together with those of other tries
+_PASSES = 1000  # the maximum of one try: the ids of its phases are numbered together with those of other tries
 
 
 def next_pass(job: Job, number: int) -> Job:
-    """The phase of the try `number` that repeats the items that this one has left waiting."""
+    """The phase, in the try `number`, that repeats the items that this phase has left waiting."""
     assert isinstance(job.source, JournalSource)
     head, _, last = job.run.rpartition("/undo")
     done, dot, stint = last.partition(".")
@@ -36,7 +36,7 @@ def next_pass(job: Job, number: int) -> Job:
 
 
 def with_passes(state: State, jobs: Sequence[Job], number: int) -> list[Job]:
-    """The phases of the try `number`, and those of its passes that have begun."""
+    """The phases of the try `number`, and of its further passes that have begun."""
     found = list(jobs)
     again = [next_pass(job, number) for job in jobs]
     while any(True for job in again for _ in state.splits(job.run).all(job.splits)):
@@ -51,7 +51,7 @@ def count_waiting(context: RunContext, job: Job) -> int:
 
 
 def once_each(follower: Follower, jobs: Sequence[Job]) -> Totals:
-    """The totals of the phases. An item that was repeated counts once, with its last outcome."""
+    """The totals of the phases. A repeated item counts once, with its last outcome."""
     totals = follower.totals
     again = sum(follower.read(job) for job in jobs if isinstance(job.source, JournalSource) and job.source.waiting)
     counts = totals.counts

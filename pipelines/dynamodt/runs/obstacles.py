@@ -84,7 +84,7 @@ def _of_the_table(project: Project, planned: TablePlan, versions: Sequence[Versi
 
 
 def _writes(planned: TablePlan, versions: Sequence[VersionForecast], table: str) -> str:
-    """About how many items all versions write to a table, in words."""
+    """The approximate number of items that all versions write to a table, in words."""
     names = [(step.target or planned.table).name for step in planned.steps]
     found = [one.estimate for one, name in zip(versions, names, strict=False) if name == table]
     if None in found:
@@ -114,7 +114,8 @@ def _of_a_written_table(stage: Stage, table: TableSpec, writes: str) -> Iterator
 
 
 def _missing_recovery(stage: Stage, table: TableSpec) -> Iterator[Obstacle]:
-    """Point-in-time recovery that is off. On a protected stage `up` is refused for it, which `_refusals` lists."""
+    """The obstacle of point-in-time recovery that is off. A protected stage refuses `up` for it, as `_refusals`
+    lists."""
     try:
         on = has_point_in_time_recovery(stage.connection.of_table(table.name), name_in_requests(table.name))
     except ServiceError as error:

@@ -1,6 +1,6 @@
-"""What a command is asked for, the options of the command line in one table, and the interfaces that follow a run.
+"""The request of a command, the options of the command line in one table, and the interface of an observer of runs.
 
-The parser, the menu and the arguments of a command are made from `OPTIONS`: an option is declared only there.
+The parser, the menu and the arguments of a command are made from `OPTIONS`, the only place where an option is declared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 GLUE = "glue"  # the runner that is a deployed job
 DEFAULT_SHARE = 50.0
-STAGE_VARIABLE = "DYNAMODT_STAGE"  # the stage of commands that name none
+STAGE_VARIABLE = "DYNAMODT_STAGE"  # the stage of commands without --stage
 SAMPLE = 1000  # items of a plan
 
 MIGRATIONS = ("up", "down")
@@ -30,7 +30,7 @@ READING = ("history", "status")
 FILES = ("init", "create")
 STACK = ("deploy", "destroy")
 DOCTOR = "doctor"
-CONFIRMED = ("down", "undo", "unlock", "local reset")  # these ask first; `destroy` does in its own way
+CONFIRMED = ("down", "undo", "unlock", "local reset")  # these ask first; `destroy` asks in its own way
 VALIDATE = "validate"  # needs no stage
 CHECK = "check"
 PLAN = "plan"
@@ -46,9 +46,9 @@ _OF_ONE_TABLE = ("create", "prepare", "down", *BASELINE, *CONTROL)
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run. An empty text, None or 0 is the default of the script or the stage.
+    """The options of a run. An empty text, None or 0 is the default of the script or the stage.
 
-    `max_errors` dead letters are tolerated. `max_wcu` and `max_rcu` are capacity units per second, `share` is a
+    At most `max_errors` dead letters are tolerated. `max_wcu` and `max_rcu` are capacity units per second, `share` is a
     percentage of the provisioned throughput. `beam_args` are passed to Beam unchanged. With `only`, a run's id, the run
     continues that unfinished run or fails. `in_doubt` decides about dead letters of writes without a response: "again"
     or "done"; `accept` are the keys of dead letters that count as accepted, `accept_all` means all of them. `by`,
@@ -129,18 +129,18 @@ class Option(NamedTuple):
 
     @property
     def is_rate(self) -> bool:
-        """Whether it is a number of units a second: above 0, where it is given."""
+        """Whether it is a number of units a second, which must be above 0 if it is given."""
         return self.kind is float and self.default == 0.0
 
     def value(self, command: Command) -> Any:
-        """The option's value in a command; its default where the command has no such field."""
+        """The option's value in a command; its default if the command has no such field."""
         found: Any = command
         for name in self.field.split("."):
             found = getattr(found, name, self.default)
         return found
 
     def argv(self, value: object) -> list[str]:
-        """The arguments that ask for a value: none for the default."""
+        """The arguments for a value; none for the default."""
         if value == self.default and not (self.variable and os.environ.get(self.variable)):
             return []
         if self.kind is bool:
@@ -271,7 +271,7 @@ def takes_several_tables(command: str) -> bool:
 
 
 def command_argv(command: Command) -> list[str]:
-    """The arguments that ask for this command, without the program's name; defaults are left out."""
+    """The arguments of this command, without the program's name; defaults are left out."""
     taken = options_of(command.command)
     named = [word for option in taken if option.names for word in option.argv(option.value(command))]
     arguments = [word for option in taken if not option.names for word in option.argv(option.value(command))]
@@ -279,14 +279,14 @@ def command_argv(command: Command) -> list[str]:
 
 
 def run_argv(command: Command) -> list[str]:
-    """The arguments of the run's options, without the dry run and the runner, which `make run` has variables for."""
+    """The arguments of the run's options, without the dry run and the runner, for which `make run` has variables."""
     named = ("options.dry_run", "options.runner")
     taken = [o for o in options_of(command.command) if o.field.startswith(("options.", "yes")) and o.field not in named]
     return [word for option in taken for word in option.argv(option.value(command))] + _beam_argv(command)
 
 
 def _beam_argv(command: Command) -> list[str]:
-    """Beam's own options, where the command executes a pipeline; the others refuse them."""
+    """Beam's own options, if the command executes a pipeline; other commands refuse them."""
     taken = command.options.beam_args and command.command in (*MIGRATIONS, *OF_A_RUN)
     return ["--", *command.options.beam_args] if taken else []
 
@@ -301,7 +301,7 @@ class Observer(Protocol):
         """The progress of the table's run."""
 
     def run_ended(self, report: RunReport) -> None:
-        """The run that was started last has ended, with any status."""
+        """The last started run has ended, with any status."""
 
     def notify(self, text: str) -> None:
         """A message of one line: "starting the local stage", "created table users"."""

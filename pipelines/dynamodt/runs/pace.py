@@ -1,4 +1,4 @@
-"""A run's progress, speed and remaining time, and the recorder that keeps them for any display."""
+"""A run's progress, speed and remaining time, and the recorder that keeps them for display."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dynamodt.model.tables import Direction, TableNames
 from dynamodt.pipeline.author_output import Line
 from dynamodt.runs.options import Observer
 
-RATE_SECONDS = 15.0  # the speed that is shown is that of these last seconds
+RATE_SECONDS = 15.0  # the shown speed is that of these last seconds
 _KEPT_SECONDS = 120.0  # the remaining time is computed from these
 _STEADY_SECONDS = 10.0  # before that no remaining time is shown
 _SAMPLE_SECONDS = 0.5
@@ -25,7 +25,7 @@ _UNEVEN = 2.0  # ratio of the speeds of both halves; above it no remaining time 
 
 
 class Share(NamedTuple):
-    """The progress of a run; `total` is None where it is not known."""
+    """The progress of a run; `total` is None if it is not known."""
 
     done: int
     total: int | None
@@ -36,8 +36,8 @@ class Share(NamedTuple):
 
 
 def share(read: int, expected_items: int, splits_done: int, splits_total: int) -> Share:
-    """The progress by items, up to DynamoDB's stale count of them, else by splits. It is complete only when
-    all splits are done: until then each open split counts as one item at least."""
+    """The progress by items, up to DynamoDB's outdated item count, otherwise by splits. It is complete only when all
+    splits are done: until then each open split counts as at least one item."""
     left = max(0, splits_total - splits_done)
     if splits_total and not left:
         return Share(splits_total, splits_total)
@@ -123,8 +123,8 @@ def _progress(first: _Sample, last: _Sample) -> float:
 
 
 def figures(run_progress: RunProgress, speed: Speed | None, before: Totals = Totals()) -> list[str]:
-    """A run's figures, the most important first; those that are 0 are left out. `before`: what it had recorded when it
-    was continued."""
+    """A run's figures, the most important first, without those that are 0. `before` are its totals when it was
+    continued."""
     counts, contention = run_progress.totals.counts, run_progress.totals.contention
     if waiting := _awaited_budget(run_progress, before):
         return [waiting, counted(counts.read, "item")]
@@ -138,7 +138,7 @@ def figures(run_progress: RunProgress, speed: Speed | None, before: Totals = Tot
 
 
 def _awaited_budget(run_progress: RunProgress, before: Totals) -> str:
-    """The budget that a run waits for, if it has recorded nothing since it began or was continued: at a low rate, a
+    """The budget for which a run waits, if it has recorded nothing since it began or was continued: at a low rate, a
     page takes seconds."""
     budget = ((0.0 if run_progress.rehearsal else run_progress.wcu, "WCU/s"), (run_progress.rcu, "RCU/s"))
     limits = [f"{_rate(limit)} {name}" for limit, name in budget if limit]
@@ -182,7 +182,7 @@ def remaining(seconds: float) -> str:
 
 
 def elapsed(seconds: float) -> str:
-    """`0:01:05`."""
+    """A duration in the form `0:01:05`."""
     whole = max(0, int(seconds))
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
@@ -200,12 +200,12 @@ class Current:
     direction: Direction
     expected_items: int
     since: float
-    run: str = ""  # its id, where it is another process's
+    run: str = ""  # its id, if it belongs to another process
     shown: str = ""  # the table's names
     run_progress: RunProgress = RunProgress(Totals(), 0)
     pace: Pace = field(default_factory=Pace)
-    before: Totals | None = None  # what was recorded when it was first observed
-    found: bool = False  # it is another process's
+    before: Totals | None = None  # the totals when it was first observed
+    found: bool = False  # it belongs to another process
 
     @property
     def title(self) -> str:
@@ -218,7 +218,7 @@ class Current:
 
     @property
     def figures(self) -> list[str]:
-        """Its figures, with its present speed. One of another process was not continued here."""
+        """Its figures, with its present speed."""
         return figures(self.run_progress, self.pace.speed(), Totals() if self.found else self.before or Totals())
 
     def observed(self, now: float, run_progress: RunProgress) -> None:
@@ -230,7 +230,7 @@ class Current:
 
 
 class ProgressRecorder:
-    """An Observer that records, so that the report of an interrupted command is complete. It shows nothing.
+    """An Observer that records runs, so that the report of an interrupted command is complete. It shows nothing.
 
     `watching`: the runs belong to other processes, and continue when this one ends.
     """
@@ -268,7 +268,7 @@ class ProgressRecorder:
         self.running.pop(report.table, None)
 
     def notify(self, text: str) -> None:
-        """Not recorded."""
+        """A message of one line. Not recorded."""
 
     def said(self, line: Line) -> None:
         """A line that a script has printed or logged; called from any thread. Not recorded."""
@@ -280,15 +280,16 @@ class ProgressRecorder:
         """Time has passed without a change. Not recorded."""
 
     def waiting(self, text: str) -> None:
-        """Record what is awaited while no run is active: "dynamodt-prod: starting"."""
+        """Record what the command waits for while no run is active: "dynamodt-prod: starting"."""
         self.awaited = text
 
     def asked(self, question: str, choices: Mapping[str, str]) -> str:
-        """The answer to a question: a key of `choices`, whose values are meanings; the first without a terminal."""
+        """The answer to a question: a key of `choices`, whose values explain the keys. Without a terminal, the first
+        key."""
         return next(iter(choices))
 
     def stopping(self) -> None:
-        """A signal has arrived: report why the command does not end at once."""
+        """Report, after a signal, why the command does not end at once."""
         if self.running and not self.watching:
             self.notify("stopping when the requests in flight are answered; Ctrl-C again leaves at once")
 
@@ -311,7 +312,7 @@ class ProgressRecorder:
 
 
 class _Forwarding(ProgressRecorder):
-    """Forwards the runs of a job to an observer without a job's methods."""
+    """Forwards the runs of a job to an observer that lacks the methods for jobs."""
 
     def __init__(self, observer: Observer) -> None:
         super().__init__(watching=True)
@@ -332,5 +333,5 @@ class _Forwarding(ProgressRecorder):
 
 
 def as_watcher(observer: Observer) -> ProgressRecorder:
-    """The observer as one that can also follow a job."""
+    """The observer, or a recorder that forwards to it, so that it can also follow a job."""
     return observer if isinstance(observer, ProgressRecorder) else _Forwarding(observer)

@@ -1,7 +1,7 @@
-"""One table's plan: the versions to run, each with everything that its run needs, checked before anything starts.
+"""One table's plan: the versions to run, each with the inputs of its run, checked before anything starts.
 
-Runs record the identity of their tables. Where it differs now (the table was deleted, and created again or restored
-from a backup), a run's checkpoints and journal do not apply to the table.
+Runs record the identity of their tables. If it differs now (the table was deleted, and created again or restored from a
+backup), a run's checkpoints and journal do not apply to the table.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One version to run, with what its run needs."""
+    """One version to run, with the inputs of its run."""
 
     script: Script
     prepared: PreparedRef | None
     target: TableSpec | None
-    began: Mapping[str, str] = field(default_factory=dict)  # what a run of it starts with
+    began: Mapping[str, str] = field(default_factory=dict)  # the facts at the start of its run
     applied_by: str = ""  # of `down`: the run that has applied the version
 
 
@@ -56,7 +56,7 @@ class TablePlan:
     needs_consistent_read: bool = False  # after a recent write
     lease_token: int = 0  # of the last command that has held the table
     gone: frozenset[str] = frozenset()  # runs on a table that was deleted since
-    unprepared: Refused | None = None  # of a dry run: why it ends before the version after the last step
+    unprepared: Refused | None = None  # why a dry run ends after the last step
     reopens: Reopened | None = None  # the run that `retry` continues, if it has succeeded with dead letters
 
     @property
@@ -65,7 +65,7 @@ class TablePlan:
 
     @property
     def goal(self) -> str:
-        """What the last run applies, as `Lease.goal` has it; empty for `down`."""
+        """The version that the last run applies, in the form of `Lease.goal`; empty for `down`."""
         script = self.steps[-1].script if self.steps and self.direction == "up" else None
         return f"{script.sequence} {script.content}" if script else ""
 
@@ -73,11 +73,11 @@ class TablePlan:
 def plan_table(
     project: Project, name: str, direction: Direction, to: int | None, applied: Applied, runs: Sequence[RunRecord] = ()
 ) -> TablePlan:
-    """The steps of one table. The rows of `items()` are read, too, but for a deployed job, whose data may be elsewhere.
-    A dry run is planned as far as there is prepared data.
+    """The steps of one table. The rows of `items()` are read, too, except for a deployed job, whose data may be
+    elsewhere. A dry run is planned up to the first version without prepared data.
 
-    Raises what prevents the steps: ScriptError for a file, Refused for the order, an irreversible step or missing
-    prepared data, ServiceError for a missing table.
+    Raises ScriptError for a file, Refused for the order, an irreversible step or missing prepared data, ServiceError
+    for a missing table.
     """
     stage, files = project.stage, project.versions(name)
     spec = usable_table(stage, name)
@@ -104,7 +104,7 @@ def _not_repaired_yet(error: Refused, runs: Sequence[RunRecord]) -> DynamodtErro
 
 
 def pending_steps(project: Project, name: str, to: int | None, applied: Applied) -> TablePlan:
-    """The plan of `up` as far as the files show it, for a table that is refused: missing prepared data is None. Raises
+    """The plan of `up` according to the files alone, for a table that is refused: missing prepared data is None. Raises
     ScriptError for a file, ServiceError for a missing table."""
     files = project.versions(name)
     pending = [one for one in files if one.sequence not in applied and (to is None or one.sequence <= to)]
@@ -122,8 +122,9 @@ def _found(project: Project, script: Script) -> PreparedRef | None:
 def _steps(
     project: Project, spec: TableSpec, scripts: Sequence[Script], direction: Direction
 ) -> tuple[tuple[Step, ...], Refused | None]:
-    """The steps of the scripts. A dry run has those before the first version without usable prepared data, and why it
-    ends there. A run that lacks prepared data is refused, and so is a dry run that lacks that of its first version."""
+    """The steps of the scripts. A dry run has the steps before the first version without usable prepared data, and the
+    refusal of that version. A run that lacks prepared data is refused, and so is a dry run that lacks that of its first
+    version."""
     steps: list[Step] = []
     for script in scripts:
         _check_step(script, direction)
@@ -143,7 +144,7 @@ def _run_of(script: Script, applied: Applied) -> str:
 
 
 def check_script(script: Script) -> None:
-    """Execute a version file once and check its functions; Beam's warnings of an import stay off the screen. Raises
+    """Execute a version file once and check its functions, without showing Beam's warnings at import. Raises
     ScriptError."""
     with mute_beam(), labelled(script):
         check(script)
@@ -161,7 +162,8 @@ def unprepared(project: Project, scripts: Sequence[Script], at: int) -> int:
 
 
 def usable_table(stage: Stage, name: str) -> TableSpec:
-    """The table's description. Raises ServiceError for a missing table, Refused for one that is not active, or ours."""
+    """The table's description. Raises ServiceError for a missing table, Refused for a table that is not active, and for
+    a state table."""
     check_no_state_table(stage, name)
     return _usable(stage, _describe(stage, name))
 
@@ -187,7 +189,7 @@ def _describe(stage: Stage, name: str) -> TableSpec:
 
 
 def _check_adopted(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> None:
-    """Raises Refused for a table whose versions were applied by another tool, and not imported."""
+    """Raises Refused for a table whose versions another tool has applied, if they are not imported."""
     key = record_key(spec)
     if key is None or any(run.status not in TAKEN_OVER for run in runs):
         return
@@ -200,7 +202,7 @@ def _check_adopted(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> 
 
 
 def _check_step(script: Script, direction: Direction) -> None:
-    """Executes the file once: its faults show before the first page is read. Raises ScriptError, Refused."""
+    """Executes the file once, so that its faults show before the first page is read. Raises ScriptError, Refused."""
     if script.target_table and direction == "down":
         raise Refused(
             f"version {script.sequence} wrote to {script.target_table}: `down` cannot take that back",
@@ -224,7 +226,7 @@ def _step(project: Project, table: TableSpec, script: Script, direction: Directi
 
 
 def _prepared_of(project: Project, script: Script, direction: Direction) -> PreparedRef | None:
-    """The version's prepared data, if it uses any. Raises Refused where it cannot be used."""
+    """The version's prepared data, if it uses any. Raises Refused if the data cannot be used."""
     if not (script.has_prepare and moves_items(script, direction)):
         return None
     return prepared.find(project.storage, script, project.stage.connection.region)
@@ -241,14 +243,14 @@ def _target(stage: Stage, script: Script) -> TableSpec | None:
 
 
 def younger(spec: TableSpec, runs: Sequence[RunRecord]) -> RunRecord | None:
-    """The last of a table's runs, if the table was recreated since; None if not, or if that is not known."""
+    """The last of a table's runs, if the table was recreated since; None if it was not, or if this is unknown."""
     known = [run for run in runs if run.began.get(TABLE) and run.status not in REPLACED] if spec.identity else []
     last = max(known, key=written_order, default=None)
     return last if last is not None and last.began[TABLE] != spec.identity else None
 
 
 def younger_reported(spec: TableSpec, last: RunRecord) -> str:
-    """The same as a sentence."""
+    """The sentence about a table that is younger than its `last` run."""
     created = f", created {spec.created}" if spec.created else ""
     return (
         f"the table is younger than its last run: it was deleted and created again (restored?){created}, after run "
@@ -257,7 +259,7 @@ def younger_reported(spec: TableSpec, last: RunRecord) -> str:
 
 
 def runs_on_gone_tables(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> frozenset[str]:
-    """The runs whose target was deleted since, with their writes. `spec` is the table that they read."""
+    """The runs whose written table was deleted since, with their writes. `spec` is the table that they read."""
     identities = {spec.name: spec.identity}
     return frozenset(run.run for run in runs if _is_gone(stage, run, identities))
 
@@ -281,8 +283,8 @@ def _identity(stage: Stage, name: str) -> str:
 
 
 def check_not_recreated(stage: Stage, record: RunRecord, hint: str = "") -> None:
-    """Raises Refused where the table that a run has written to was recreated: its journal does not apply to the items.
-    `hint` is what to do instead of an undo."""
+    """Raises Refused if the table to which a run has written was recreated: its journal does not apply to the items.
+    `hint` is an alternative to an undo."""
     name, then = (record.target, TARGET) if record.target else (record.table, TABLE)
     if not record.began.get(then):
         return

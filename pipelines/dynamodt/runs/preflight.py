@@ -1,5 +1,5 @@
-"""Checks before a run starts: the script fits the table and the options, and the table can be restored. Also the
-notices of what a dry run has not tried."""
+"""Checks before a run starts: the script fits the table and the options, and the table can be restored. Also notices of
+what a dry run has not tried."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None:
-    """Raises Refused for a script with another key, with a mark that would overwrite a key, that needs its journal,
-    that cannot read an export or that needs a transaction where there is none; for a global table that other regions
-    may write to, and for a table of a protected stage without point-in-time recovery."""
+    """Raises Refused for a script that has another key or a stamp in a key attribute, needs its journal, cannot read an
+    export, or needs a transaction on a table without transactions; for a global table that is written in other regions,
+    and for a table of a protected stage without point-in-time recovery."""
     for step in planned.steps:
         check_step(planned, step, options)
     targets = [step.target for step in planned.steps if step.target]
@@ -39,14 +39,14 @@ def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None
 
 
 def check_tables(stage: Stage, tables: Sequence[TableSpec], options: RunOptions) -> None:
-    """Raises Refused for a table that is written to, by its prices, its replicas or its recovery."""
+    """Raises Refused for a written table whose prices, replicas or recovery do not allow the run."""
     check_priced(stage, tables, options)
     check_writers(stage, tables, options)
     check_recovery(stage, [table.name for table in tables], options)
 
 
 def refusal_of(project: Project, table: TableSpec) -> Refused | None:
-    """The refusal that a command would meet at a table without its dry run."""
+    """The refusal that the command would meet at a table if it were not a dry run."""
     try:
         check_tables(project.stage, [table], replace(project.options, dry_run=False))
     except Refused as error:
@@ -55,7 +55,7 @@ def refusal_of(project: Project, table: TableSpec) -> Refused | None:
 
 
 def check_step(planned: TablePlan, step: Step, options: RunOptions) -> None:
-    """Raises Refused for a version that does not fit the table and the options, as far as its file shows it."""
+    """Raises Refused if a version's file shows that it does not fit the table and the options."""
     _check_key(planned, step)
     _check_stamp(planned, step)
     _check_transactions(planned, step)
@@ -66,7 +66,7 @@ def check_step(planned: TablePlan, step: Step, options: RunOptions) -> None:
 
 def check_writers(stage: Stage, tables: Sequence[TableSpec], options: RunOptions) -> None:
     """Raises Refused for a global table whose replicas merge writes by their time (guarantee G1). A run evaluates its
-    conditions on this region's replica; a write of another region that is not replicated yet would be replaced."""
+    conditions on this region's replica, and would replace a write of another region that is not replicated yet."""
     for table in tables:
         if table.merges_writes and not (options.dry_run or one_region_writes(stage, options)):
             regions, here = ", ".join(table.replicas), stage.connection.of_table(table.name).region
@@ -85,7 +85,7 @@ def one_region_writes(stage: Stage, options: RunOptions) -> bool:
 
 
 def with_writers(stage: Stage, planned: TablePlan, options: RunOptions) -> TablePlan:
-    """The plan whose runs record that statement, where a table depends on it."""
+    """The plan; if a table requires that all writers are in this region, its runs record that this was stated."""
 
     def recorded(step: Step) -> Step:
         tables = (planned.table, *([step.target] if step.target else []))
@@ -104,7 +104,7 @@ def check_recovery(stage: Stage, tables: Sequence[str], options: RunOptions) -> 
 
 
 def note_other_key(stage: Stage, planned: TablePlan, observer: Observer) -> None:
-    """Notify when dynamodt.toml gives a table of the embedded stage another key than it was created with."""
+    """Notify if dynamodt.toml gives a table of the embedded stage another key than the table has."""
     table, wanted = planned.table, stage.tables.get(planned.table.name)
     if wanted and wanted != table.key:
         observer.notify(
@@ -115,7 +115,7 @@ def note_other_key(stage: Stage, planned: TablePlan, observer: Observer) -> None
 
 
 def note_changed_files(planned: TablePlan, applied: Mapping[int, AppliedVersion], observer: Observer) -> None:
-    """Notify of files that applied versions use and that have changed since: the versions stay as they were applied."""
+    """Notify of files that applied versions use and that have changed since. The versions stay as they were applied."""
     versions: dict[str, list[int]] = {}
     for script in planned.scripts:
         record = applied.get(script.sequence)
@@ -131,7 +131,7 @@ def note_changed_files(planned: TablePlan, applied: Mapping[int, AppliedVersion]
 
 
 def note_other_prepared(planned: TablePlan, runs: Sequence[RunRecord], observer: Observer) -> None:
-    """Notify of a `down` whose prepared data has other rows than those that the run of `up` was given."""
+    """Notify of a `down` whose prepared data has other rows than that of the run of `up`."""
     known = {run.run: run.began.get("prepared", "") for run in runs}
     for step in planned.steps if planned.direction == "down" else ():
         was, now = known.get(step.applied_by, ""), step.began.get("prepared", "")
@@ -154,7 +154,7 @@ def _check_key(planned: TablePlan, step: Step) -> None:
 
 
 def _check_stamp(planned: TablePlan, step: Step) -> None:
-    """Raises Refused for a mark in a key attribute, which would move the item, or in one of an index."""
+    """Raises Refused for a stamp in a key attribute, which would move the item, or in a key attribute of an index."""
     stamp = step.script.stamp
     for table in filter(None, (planned.table, step.target)):
         kind = (
@@ -173,8 +173,8 @@ def _check_stamp(planned: TablePlan, step: Step) -> None:
 
 
 def _check_transactions(planned: TablePlan, step: Step) -> None:
-    """Raises Refused for insertions that the plan knows of, since each is a transaction. A move or a fan-out is
-    detected when its item is transformed, and is a dead letter."""
+    """Raises Refused for insertions that the plan shows, since each is a transaction. A move, or several results, can
+    only be detected when the item is transformed, and is then a dead letter."""
     script, tables = step.script, [table for table in (planned.table, step.target) if table is not None]
     named = "TARGET_TABLE" if script.target_table else "items()" if script.has_items else ""
     lacking = next((table for table in tables if table.lacks_transactions), None)
@@ -188,7 +188,8 @@ def _check_transactions(planned: TablePlan, step: Step) -> None:
 
 
 def _check_source(planned: TablePlan, step: Step, options: RunOptions) -> None:
-    """Raises Refused for an export that cannot be used: of another account or region, or for the script."""
+    """Raises Refused for an export that cannot be used: the table is in another account or region, or the script does
+    not allow it."""
     if is_elsewhere(planned.table.name):
         what = "the table is in another account or region than the stage, whose bucket and key an export would use"
         hint = "use --source scan; or a stage of that account and region"
@@ -244,8 +245,8 @@ def check_export(script: Script, catch_up: str) -> None:
 
 
 def check_moment(found: SourceExport, script: Script, catch_up: str) -> None:
-    """Raises Refused for an export of a moment within a second: the first incremental export would begin before it, and
-    show items of the export as created."""
+    """Raises Refused for an export of a moment within a second: the first incremental export would begin before this
+    moment, and show items of the export as created."""
     moment = found.until
     if moment is None or not moment.microsecond or script.idempotent or (catch_up or WINDOWS) != WINDOWS:
         return
@@ -273,8 +274,8 @@ def _check_catch_up(script: Script, catch_up: str) -> None:
 
 def with_untried_notices(project: Project, reports: Sequence[TableReport]) -> list[TableReport]:
     """The reports of a dry run, with a notice for each table that was tried without the insertions of an earlier
-    table's version, since that version's own dry run has not succeeded. The observer is notified, too."""
-    lacking: dict[str, list[tuple[str, int]]] = {}  # by the table that receives them, what inserts
+    table's version, since the dry run of that version has not succeeded. Notifies the observer, too."""
+    lacking: dict[str, list[tuple[str, int]]] = {}  # by receiving table, the tables and versions that insert
     found: list[TableReport] = []
     for report in reports:
         wrong = {run.version for run in report.versions if run.status != "dry-run"}

@@ -1,4 +1,4 @@
-"""A version's `prepare`: its context, and its rows, which are counted while they are stored."""
+"""Executes a version's `prepare`: its context, and the counting of its rows while they are stored."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class PreparationContext:
     def items(
         self, table: str | None = None, index: str | None = None, projection: Sequence[str] | None = None
     ) -> Iterator[Item]:
-        """All items of this table or of another one of the project, by its logical name, or of one of its indexes; of
-        `projection` only these attributes, or paths within them (`address.city`).
+        """All items of this table or of another one of the project, by its logical name, or of one of its indexes; with
+        `projection`, only these attributes, or paths within them (`address.city`).
 
         Eight pages of at most 1 MB are in memory. Raises UsageError for a table that the project does not use, for an
         index that does not exist, and for an invalid projection; ServiceError.
@@ -64,7 +64,7 @@ class PreparationContext:
         return found
 
     def _real(self, table: str | None) -> str:
-        """The table's real name. Raises UsageError for one that the jobs of the stage may not read."""
+        """The table's real name. Raises UsageError for a table that the jobs of the stage may not read."""
         if table is None:
             return self._script.table
         known = tables_in_use(self._project.folder)
@@ -101,7 +101,7 @@ class PreparationContext:
 
     def prepared(self, version: int) -> Mapping[Any, Any]:
         """The prepared rows of an earlier version of the table, read-only. Raises UsageError for a version that is not
-        earlier, or has no `prepare`; Refused for one that is not prepared, or that another text has prepared."""
+        earlier, or has no `prepare`; Refused if it is not prepared, or was prepared by another text."""
         earlier = self._project.versions(self._script.table)[: self._script.sequence - 1]
         script = next((one for one in earlier if one.sequence == version and one.has_prepare), None)
         if script is None:
@@ -135,7 +135,7 @@ def counted(rows: Iterator[tuple[Any, Any]], observer: Observer) -> Iterator[tup
 
 
 def prepare(project: Project, script: Script) -> PreparedRef:
-    """Run the script's `prepare` here and store its rows. A dry run only counts them."""
+    """Run the script's `prepare` in this process and store its rows. A dry run only counts them."""
     check_script(script)
     if not project.options.dry_run:
         project.storage.check()

@@ -1,6 +1,6 @@
 """The caller of a command, its reason and its commit, which a run's record keeps.
 
-Git's files are read without starting a process. What cannot be found is left empty, without a message.
+Git's files are read without starting a process. A value that cannot be found is empty, without a message.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from dynamodt.runs.options import RunOptions
 
-# Of the caller, where another process runs the command for it: `cli.job` sets them.
+# Environment variables with the caller, if another process runs the command: `cli.job` sets them.
 BY, COMMIT = "DYNAMODT_BY", "DYNAMODT_COMMIT"
 
-_ACTORS = {  # who has started a CI's job, and the commit that it builds
+_ACTORS = {  # the actor of a CI's job, and the commit that it builds
     "GITHUB_ACTOR": "GITHUB_SHA",  # docs.github.com/actions/reference/workflows-and-actions/variables
     "GITLAB_USER_LOGIN": "CI_COMMIT_SHA",  # docs.gitlab.com/ci/variables/predefined_variables
     "BUILD_REQUESTEDFOR": "BUILD_SOURCEVERSION",  # learn.microsoft.com/azure/devops/pipelines/build/variables
@@ -33,7 +33,7 @@ _MOST_LINKS = 5  # from one symbolic ref to another
 
 
 class Provenance(NamedTuple):
-    """`by` is never empty; `reason` and `commit` are empty where they are not known."""
+    """The caller and the reason of a command, and its commit. `by` is never empty; the others may be."""
 
     by: str
     reason: str = ""
@@ -41,25 +41,26 @@ class Provenance(NamedTuple):
 
 
 def provenance(options: RunOptions) -> Provenance:
-    """The provenance of a command by its options, after `signed` has completed them."""
+    """The provenance in a command's options, after `signed` has completed them."""
     return Provenance(options.by or author(), options.reason, options.commit)
 
 
 def signed(options: RunOptions, folder: Path) -> RunOptions:
-    """The options, completed with the caller and the commit where they lack them."""
+    """The options, with the caller and the commit added if they are missing."""
     of = caller(folder)
     return replace(options, by=options.by or of.by, commit=options.commit or of.commit)
 
 
 def of_continued_run(options: RunOptions) -> Provenance:
-    """The provenance of a continued run. A reason to accept dead letters is kept with them, and is not the run's."""
+    """The provenance of a continued run. A reason to accept dead letters is stored with the acceptance, and is not the
+    run's."""
     of = provenance(options)
     return of._replace(reason="") if options.accept or options.accept_all else of
 
 
 def caller(folder: Path, environment: Mapping[str, str] = os.environ) -> Provenance:
-    """The caller of a command in a folder: as another process states it, a CI's actor, or the user and the host. The
-    commit is that of the folder's repository, or without one the CI's."""
+    """The caller of a command in a folder: given by another process, a CI's actor, or the user and the host. The commit
+    is that of the folder's repository, or else the CI's."""
     actor = next((name for name in _ACTORS if environment.get(name)), "")
     by = environment.get(BY) or environment.get(actor) or author()
     commit = environment.get(COMMIT) or commit_of(folder) or environment.get(_ACTORS.get(actor, ""), "")
@@ -67,8 +68,8 @@ def caller(folder: Path, environment: Mapping[str, str] = os.environ) -> Provena
 
 
 def as_arguments(of: Provenance) -> dict[str, str]:
-    """The arguments of a deployed job that name its caller. They are not a part of its command, by which a repeated
-    command from any host finds the job's run."""
+    """The arguments of a deployed job that name its caller. They are no part of its command, since a repeated command,
+    from any host, finds the job's run by its command."""
     return {"--by": of.by} | ({"--commit": of.commit} if of.commit else {})
 
 
@@ -86,8 +87,8 @@ def author() -> str:
 
 
 def commit_of(folder: Path) -> str:
-    """The commit that is checked out in the repository around a folder, a worktree included; empty if there is none, or
-    its files have another form (gitrepository-layout(5))."""
+    """The commit that is checked out in the repository (or worktree) around a folder; empty if there is none, or if its
+    files have another form (gitrepository-layout(5))."""
     with suppress(OSError, ValueError):
         git = _git_folder(folder.resolve())
         if git is not None:
@@ -96,7 +97,7 @@ def commit_of(folder: Path) -> str:
 
 
 def _git_folder(folder: Path) -> Path | None:
-    """The folder that has `HEAD`: `.git`, or what a file of that name points to."""
+    """The folder that contains `HEAD`: `.git`, or the folder to which a file of this name refers."""
     for each in (folder, *folder.parents):
         found = each / ".git"
         if found.is_dir():

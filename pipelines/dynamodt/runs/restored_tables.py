@@ -1,6 +1,6 @@
 """Detects a table that was restored from a moment within a run, by that run's journal, and a restored state table, by
 the storage: in both cases items would be transformed twice. Also detects rows of `items()` that a `down` would leave,
-and counts how much a run has written so far.
+and counts the items that a run has transformed so far.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 def refuse_restored(
     project: Project, planned: TablePlan, runs: Sequence[RunRecord], applied: Mapping[int, AppliedVersion]
 ) -> None:
-    """Raises Refused for a table that was created since its last run, if its applied versions are not known, or if it
-    was or may have been restored from a moment within a run: some items would be transformed twice."""
+    """Raises Refused for a table that was created since its last run, if its applied versions are unknown, or if it was
+    or may have been restored from a moment within a run: some items would be transformed twice."""
     last = younger(planned.table, runs)
     if last is None:
         return
@@ -69,7 +69,7 @@ def _unknown(planned: TablePlan, last: RunRecord, at: int) -> Refused:
 
 def _check_not_within(project: Project, planned: TablePlan, run: RunRecord) -> None:
     """Raises Refused if an item is as the run has written it, or if the journal is incomplete. The first page of each
-    split is enough: a table restored from within the run has the earliest writes."""
+    split suffices: a table restored from a moment within the run has the earliest writes."""
     storage = project.storage
     for prefix, claims in _journals(project.state, run):
         first, missing = _first_parts(storage.names(prefix), claims)
@@ -80,7 +80,7 @@ def _check_not_within(project: Project, planned: TablePlan, run: RunRecord) -> N
 
 
 def _first_parts(names: Iterable[str], claims: Claims) -> tuple[list[str], int]:
-    """The journal's parts of each split's first page, and the number of parts that are counted and missing."""
+    """The journal's parts of each split's first page, and the number of counted parts that are missing."""
     first: list[str] = []
     pages: dict[int, int] = {}
     missing = sum(due(claim).parts for claim in claims.values())
@@ -146,17 +146,17 @@ def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
 
 
 def check_begun(project: Project, table: TableSpec) -> None:
-    """Raises Refused where the storage shows that a run has begun on this table, and the state table does not: it was
-    restored from a moment before, or is another one, and lacks what that run has written. Of the embedded stage, an
-    emulator that was killed has the table and the state table of one moment."""
+    """Raises Refused if the storage shows that a run has begun on this table, and the state table does not: it was
+    restored from an earlier moment, or is another state table, and lacks that run's rows. The embedded stage is not
+    checked: after a kill, its emulator has both tables from one moment."""
     run = unknown_run(project.state, project.storage, table)
     if run and not project.stage.embedded:
         raise _older(table.name, f"run {run} has begun on this table since, which the state table does not show")
 
 
 def note_begun(storage: Storage, table: TableSpec, record: RunRecord) -> None:
-    """Store that this run is the last one of the table, with the lease under which it is recorded; before it writes an
-    item. A dry run is not recorded."""
+    """Store, before this run writes an item, that it is the last run of the table, with the token of its lease. A dry
+    run is not recorded."""
     if record.token:
         begun = {"run": record.run, "token": record.token}
         storage.write(begun_key(table.name, table.identity), orjson.dumps(begun))
@@ -164,8 +164,8 @@ def note_begun(storage: Storage, table: TableSpec, record: RunRecord) -> None:
 
 def unknown_run(state: State, storage: Storage, table: TableSpec) -> str:
     """The last run that has begun on the table, if the state table has no record of it under that lease or a later one;
-    empty if it has, or if that run was on an earlier table of this name. The lease's own token shows nothing: a command
-    that is refused raises it, too."""
+    otherwise empty, also if that run was on an earlier table of this name. The lease's own token proves nothing: a
+    command that is refused raises it, too."""
     last = orjson.loads(storage.read(begun_key(table.name, table.identity)) or b"{}") if table.identity else {}
     if not last:
         return ""
@@ -174,14 +174,14 @@ def unknown_run(state: State, storage: Storage, table: TableSpec) -> str:
 
 
 def check_rows(project: Project, record: RunRecord) -> None:
-    """Raises Refused where the journal of a run has pages after those that its rows show."""
+    """Raises Refused if the journal of a run has pages that are later than its rows."""
     if lacks_rows(project, record):
         why = f"the journal of run {record.run} has pages after those that the state table shows"
         raise _older(record.table, why, record.run)
 
 
 def lacks_rows(project: Project, record: RunRecord) -> bool:
-    """Whether the journal of a run has pages after those that its rows show, and its table may have their writes."""
+    """Whether the journal of a run has pages that are later than its rows, so that its table may have their writes."""
     if project.stage.embedded:
         return False
     journals = _journals(project.state, record)
@@ -189,7 +189,7 @@ def lacks_rows(project: Project, record: RunRecord) -> bool:
 
 
 def _journals(state: State, run: RunRecord) -> Iterator[tuple[str, Claims]]:
-    """Where the journal of each phase is, and the rows of its splits."""
+    """The prefix of the journal of each phase, and the rows of its splits."""
     for each in phases(run):
         claims = {claim.split: claim for claim in state.splits(each.run).all(each.splits)}
         yield object_key(run.table, each.run, JOURNAL), claims
@@ -208,8 +208,8 @@ def _older(table: str, why: str, run: str = "") -> Refused:
 
 
 def refuse_other_rows(project: Project, planned: TablePlan, runs: Sequence[RunRecord]) -> None:
-    """Raises Refused for a `down` whose `items()` no longer gives all rows that the run of `up` has inserted: it
-    deletes the rows that it gives, and would leave the others. The order of the rows does not matter."""
+    """Raises Refused for a `down` whose `items()` no longer gives all rows that the run of `up` has inserted: only the
+    given rows would be deleted. The order of the rows is irrelevant."""
     known = {run.run: run for run in runs}
     for step in planned.steps if planned.direction == "down" else ():
         up = known.get(step.applied_by)
@@ -224,7 +224,7 @@ def _rows_inserted(state: State, up: RunRecord) -> int:
 
 
 def _rows_given(stage: Stage, table: TableSpec, step: Step, up: RunRecord) -> int:
-    """How many of the rows that `items()` gives now the run has inserted."""
+    """The number of the rows of `items()` now that the run has inserted."""
     wire = shared_wire(stage.connection.of_table(table.name))
     inserted = InsertedItems(wire, InsertedRows(stage.state_table, up.run), table.name)
     rows = (row_image(step.script, table_of_rows(table, "down"), row) for row in item_rows(step.script))
@@ -244,12 +244,12 @@ def _other_rows(planned: TablePlan, step: Step, up: RunRecord, left: int) -> Ref
     )
 
 
-# ---------------------------------------------------------------- what a run has written so far
+# ---------------------------------------------------------------- the writes of a run so far
 
 
 def items_transformed(project: Project, table: TableSpec, record: RunRecord) -> int:
-    """The number of items that a run has transformed so far, in `table`. Of a page with an intent and without a
-    checkpoint, these are the items that are as the intent says; the others will be transformed again."""
+    """The number of items that a run has transformed so far, in `table`. In a page with an intent but no checkpoint,
+    these are the items in the state that the intent gives; the others will be transformed again."""
     done = 0
     for claim in claims_of(project.state, record):
         done += transformed(claim.counts)
@@ -260,8 +260,8 @@ def items_transformed(project: Project, table: TableSpec, record: RunRecord) -> 
 
 
 def as_written(project: Project, table: TableSpec, parts: Sequence[str]) -> Iterator[Change]:
-    """The changes of these parts whose items are still as written, the last of each key; `table` is the one written to.
-    Deleted items are not found. Raises RunFailed for a missing part."""
+    """The changes of these parts whose items are still as written, the last one of each key; `table` is the written
+    table. Deletions are not included. Raises RunFailed for a missing part."""
     journal = Journal(project.storage, table, "")
     reads = Reads(shared_wire(project.stage.connection.of_table(table.name)), table)
     for name in parts:

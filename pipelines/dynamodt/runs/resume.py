@@ -1,6 +1,6 @@
-"""Which run continues: the one that an earlier process left unfinished, or a new one (guarantee G3).
+"""Decides which run continues: the one that an earlier process left unfinished, or a new one (guarantee G3).
 
-A table has at most one unfinished run that has written. By what is found::
+A table has at most one unfinished run that has written. The decision by the run that is found::
 
     none, or one that has written nothing and would begin otherwise now    a new run begins
     one of the same version and direction, with the facts it began with    it continues from its checkpoints
@@ -8,7 +8,7 @@ A table has at most one unfinished run that has written. By what is found::
     one of another version or direction                                    refused: it must be finished or undone
     an undo that has not ended                                             refused: it must be finished
 
-All is decided before the lease is taken, and again under it, since another command may have been faster.
+This is decided before the lease is taken, and again under it, since another command may have been faster.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def target_tables(planned: TablePlan) -> list[str]:
 
 
 def check_free(project: Project, planned: TablePlan) -> None:
-    """Raises the refusal that a run of the plan would meet now, without taking a lease: for a run that starts later, in
+    """Raises the refusal that a run of the plan would meet now, without taking a lease; for a run that starts later, in
     a deployed job. A dry run is never refused."""
     if project.options.dry_run:
         return
@@ -64,7 +64,7 @@ def check_free(project: Project, planned: TablePlan) -> None:
 
 
 def check_unfinished(project: Project, planned: TablePlan) -> None:
-    """Raises Refused where an unfinished run prevents the plan's first step, or would not continue with the options."""
+    """Raises Refused if an unfinished run prevents the plan's first step, or does not continue with these options."""
     left = unfinished_run(project, planned)
     check_only(project.options.only, left)
     if left is not None:
@@ -72,13 +72,13 @@ def check_unfinished(project: Project, planned: TablePlan) -> None:
 
 
 def unfinished_run(project: Project, planned: TablePlan) -> RunRecord | None:
-    """The run that the plan's first step continues; None: a new one begins. Raises Refused where neither may be."""
+    """The run that the plan's first step continues; None: a new run begins. Raises Refused if neither is allowed."""
     left = left_unfinished(project.state, planned, project.options.only)
     return None if left is None else _continuable(project, left, planned.steps[0])
 
 
 def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) -> Refused:
-    """The refusal to continue a run with other facts than it began with, which lists the differences."""
+    """The refusal to continue a run whose facts have changed since its start; it lists the differences."""
     back = "revert what was changed, and type the same command again: the run continues"
     undo = "undo it (" + suggest("undo", left.run) + ")"
     way_out = undo if left.journal else "restore the table from before the run (it keeps no journal)"
@@ -92,7 +92,7 @@ def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) 
 
 
 def check_continued(left: RunRecord, options: RunOptions) -> None:
-    """Raises Refused for another journal or source than the run began with."""
+    """Raises Refused if the options for journal or source differ from those at the run's start."""
     if options.journal not in (None, left.journal):
         began = "with" if left.journal else "without"
         raise Refused(
@@ -105,10 +105,11 @@ def check_continued(left: RunRecord, options: RunOptions) -> None:
 
 
 def _continuable(project: Project, left: RunRecord, step: Step) -> RunRecord | None:
-    """The run that was left, or None where a new one begins: the first has written nothing, and another export is
-    requested or what it began with has changed; or an idempotent script is applied again to all items.
+    """The unfinished run, or None if a new one begins: the unfinished run has written nothing, and its facts have
+    changed, another export is requested, or its dead letters are lost; or an idempotent script is applied again to all
+    items.
 
-    Raises Refused where it has written, and what it began with has changed.
+    Raises Refused if the run has written, and its facts have changed or its dead letters are lost.
     """
     found = changed_facts(project.state, left, step)
     if not has_written(project.state, left):
@@ -131,7 +132,7 @@ def _requests_another_export(left: RunRecord, options: RunOptions) -> bool:
 
 
 def changed_facts(state: State, left: RunRecord, step: Step) -> tuple[Difference, ...]:
-    """The facts that have changed since the run began. Rows of `items()` may change until they are written."""
+    """The facts that have changed since the run's start. The rows of `items()` may change until they are written."""
     found = differences(left.began, step.began)
     if any(state.splits(left.run + INSERTED_ROWS).all(1)):
         return found
@@ -141,16 +142,16 @@ def changed_facts(state: State, left: RunRecord, step: Step) -> tuple[Difference
 def fresh_record(planned: TablePlan, step: Step, options: RunOptions, run: str = "") -> RunRecord:
     """The record of a new run; an empty `run` makes an id."""
     source = options.source or step.script.source
-    splits = segments(planned.table, options.workers) if source == SCAN else 0  # of an export, when it is there
+    splits = segments(planned.table, options.workers) if source == SCAN else 0  # an export sets them later
     run, journal = run or new_run(), bool(options.journal)
     return first_record(step.script, planned.direction, run, splits, journal, source, step.began, provenance(options))
 
 
 def left_unfinished(state: State, planned: TablePlan, only: str = "") -> RunRecord | None:
     """The unfinished run of the plan's first step, or the run `only`, which may have succeeded with dead letters.
-    Raises Refused where one of another version or direction has written something.
+    Raises Refused if an unfinished run of another version or direction has written.
 
-    A run that has written nothing does not exclude others: if another has run since, it is not continued."""
+    A run that has written nothing does not exclude others: if another run followed it, it is not continued."""
     wanted = (planned.steps[0].script.sequence, planned.direction)
     found = None
     records = [record for record in state.runs(planned.table.name) if record.run not in planned.gone]
@@ -166,8 +167,8 @@ def left_unfinished(state: State, planned: TablePlan, only: str = "") -> RunReco
 
 
 def note_half_done(project: Project, planned: TablePlan) -> tuple[Acceptance, ...]:
-    """Notify that a dry run also transforms the items that an unfinished run has written; returns what is accepted of
-    the dead letters of the one that the plan's first step would continue."""
+    """Notify that a dry run also transforms the items that an unfinished run has written. Returns the acceptances of
+    the run that the plan's first step would continue."""
     accepted: tuple[Acceptance, ...] = ()
     for record in project.state.runs(planned.table.name):
         if record.run not in planned.gone and unfinished(record.status) and has_written(project.state, record):
@@ -180,8 +181,8 @@ def note_half_done(project: Project, planned: TablePlan) -> tuple[Acceptance, ..
 
 
 def check_nothing_half_done(state: State, table: str, gone: Collection[str] = ()) -> None:
-    """Raises Refused when a run has written something and is unfinished, active or not. Those in `gone` wrote to a
-    table that was deleted."""
+    """Raises Refused if a run has written and is unfinished, active or not. The runs in `gone`, whose table was
+    deleted, are ignored."""
     records = [record for record in state.runs(table) if record.run not in gone]
     check_not_undoing(records)
     for record in records:
@@ -190,7 +191,7 @@ def check_nothing_half_done(state: State, table: str, gone: Collection[str] = ()
 
 
 def check_not_undoing(records: Iterable[RunRecord]) -> None:
-    """Raises Refused while an undo of the table is unfinished: its items are of two versions."""
+    """Raises Refused while an undo of the table is unfinished: its items belong to two versions."""
     for record in records:
         why = {
             UNDOING: ("is half undone", "finish it first: " + suggest("undo", record.run)),
@@ -202,8 +203,8 @@ def check_not_undoing(records: Iterable[RunRecord]) -> None:
 
 
 def partly_restored(records: Iterable[RunRecord], options: RunOptions) -> tuple[str, ...]:
-    """The undone runs with items restored in part, which a new run would transform again. Raises Refused for them
-    unless `accept_partly_restored` is set, or a later run has accepted them."""
+    """The undone runs with partly restored items, which a new run would transform again. Raises Refused for them unless
+    `accept_partly_restored` is set, or a later run has accepted them."""
     records = list(records)
     before = {run for record in records for run in record.accepts}
     left = [one for one in records if one.status == "undone" and one.partly_restored and one.run not in before]
@@ -226,7 +227,7 @@ def _partly_restored(undone: RunRecord) -> Refused:
 
 
 def check_only(run: str, left: RunRecord | None) -> None:
-    """Raises Refused unless `left` is the run that the command is limited to, if it is."""
+    """Raises Refused if the command is limited to a run, and `left` is not this run."""
     if run and (left is None or left.run != run):
         raise not_unfinished(run)
 
@@ -254,7 +255,7 @@ def _half_done(state: State, left: RunRecord) -> Refused:
 
 
 def check_source(record: RunRecord, options_source: str, options_export: str) -> None:
-    """Raises Refused for another source than the run began with."""
+    """Raises Refused if the source differs from that at the run's start."""
     began = record.exports[0] if record.exports else ""
     other = options_source not in ("", record.source) or (options_export not in ("", "new", began) and began)
     if other:
@@ -268,7 +269,7 @@ def check_source(record: RunRecord, options_source: str, options_export: str) ->
 
 
 def edited(left: RunRecord, script: Script, done: int) -> str:
-    """A sentence: the script of a continued run, or a file that it uses, was edited, and which items that affects."""
+    """The sentence that the script of a continued run, or a file that it uses, was edited, with the affected items."""
     files = [f"transforms/{name}" for name in changed_files(left.files, script.file_checksums)]
     which = ", ".join([script.path] * (script.checksum != left.checksum) + files)
     items = "1 item was" if done == 1 else f"{done:,} items were"
@@ -289,10 +290,10 @@ _APPLIED_AGAIN = (
 
 
 def reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVersion]) -> Reopened | None:
-    """What a run that has succeeded with dead letters takes back when they are replayed; None for other runs.
+    """The run that has succeeded with dead letters, to be continued by their replay; None for any other run.
 
-    Raises Refused where its dead letters cannot be replayed any more: a later run has changed the table, or its version
-    is recorded otherwise. Items that were transformed by a later version would be transformed by this one again.
+    Raises Refused if its dead letters cannot be replayed any more, since a later run has changed the table, or its
+    version was recorded otherwise: items that a later version has transformed would be transformed by this one.
     """
     record = state.run(table, run) if run else None
     if record is None or record.status != "succeeded" or not record.tolerated:
@@ -312,7 +313,7 @@ def reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVe
 
 
 def reopened_record(reopens: Reopened) -> RunRecord:
-    """The record of a run that is reopened, as it is from then on: the script of a `down` may be corrected."""
+    """The record of a run after it is reopened: the script of a `down` may then be corrected."""
     return replace(reopens.record, status=after(reopens.record.status, "reopen"))
 
 

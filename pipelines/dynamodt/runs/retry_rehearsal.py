@@ -1,4 +1,4 @@
-"""`retry --dry-run`: a retry of a run's dead letters, applied to their current items. Nothing is written."""
+"""`retry --dry-run`: applies a retry to the current items of a run's dead letters, in memory."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _SAMPLES = 3
 
 
 def rehearse_retry(project: Project, record: RunRecord) -> TableReport:
-    """Apply the dead letters that the retry would replay to the current items, in memory, without those that the
-    options accept. Rows of `items()`, unreadable lines and writes in doubt are not tried. Raises what prevents the
-    retry."""
+    """Apply the version, in memory, to the current items of the dead letters that the retry would replay, without those
+    that the options accept. Rows of `items()`, unreadable lines and writes in doubt are not tried. Raises the error
+    that prevents the retry."""
     migration = TableMigration(record.table, record.direction)
     migration.plan(project, goal(record))
     planned = migration.planned
@@ -60,7 +60,7 @@ def rehearse_retry(project: Project, record: RunRecord) -> TableReport:
 def _outstanding(
     stored: StoredDeadLetters, options: RunOptions, record: RunRecord
 ) -> tuple[list[StoredDeadLetter], int]:
-    """The dead letters that are neither accepted nor to be, and the number of the others."""
+    """The dead letters that are neither accepted nor being accepted, and the number of the others."""
     everything = list(stored)
     parts: dict[str, list[Item] | None] = {}
     if options.accept or options.accept_all:

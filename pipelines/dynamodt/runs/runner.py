@@ -1,4 +1,4 @@
-"""Runs a job's pipeline and follows it: the only import of the data plane by the control plane."""
+"""Runs a job's pipeline and follows it. Only this module of the control plane starts the data plane."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dynamodt.runs.context import RunContext
     from dynamodt.state.state import State
 
-RUNNERS = ("direct", "spark")  # and those of Beam itself
+RUNNERS = ("direct", "spark")  # besides Beam's own
 _BEAM = "apache_beam"
 _LOOK_SECONDS = 0.5
 _GRANTERS = 10  # as many connections as botocore keeps for a client
@@ -42,14 +42,15 @@ def run(
     ticks: Sequence[Tick] = (),
     splits: SplitTotals | None = None,
 ) -> Totals:
-    """Run a job to its end; returns its totals. `on_progress` receives them several times a second, and each of `ticks`
-    is called as often, first before anything is read. `splits` are the totals that were read already.
+    """Run a job to its end; returns its totals. `on_progress` receives the totals several times a second, and each of
+    `ticks` is called as often, first before anything is read. `splits` are the totals that were already read.
 
-    Raises the error that ended it (ScriptError, ServiceError, ... RunFailed for an unknown one). After Ctrl-C each
-    worker awaits its requests; then KeyboardInterrupt is raised. After a tick's CostReached it completes its pages.
+    Raises the error that ended it (ScriptError, ServiceError, ... RunFailed for an unknown one). After Ctrl-C, each
+    worker awaits its requests, and KeyboardInterrupt is raised. After a tick's CostReached, each worker completes its
+    pages.
     """
     splits = splits or SplitTotals(state.splits(job.run), job.splits)
-    before = splits.poll().counts.dead  # of earlier attempts: the replays of these count in phases of their own
+    before = splits.poll().counts.dead  # of earlier attempts; their replays count in phases of their own
     _tick(ticks)
     pipeline, stopped = _Background(job, options), False
     try:
@@ -89,7 +90,8 @@ def _tick(ticks: Sequence[Tick]) -> None:
 
 
 def _wait_for_end(pipeline: _Background, ticks: Sequence[Tick]) -> None:
-    """Each worker ends between two requests; one that waits for its budget is woken by its next poll."""
+    """Wait for the pipeline's end. Each worker ends between two requests, or, while it waits for its budget, at its
+    next poll."""
     while not pipeline.ended.wait(_LOOK_SECONDS):
         with suppress(Fenced, ServiceError):
             _tick(ticks)
@@ -122,7 +124,7 @@ def _raise_failure(state: State, job: Job, error: BaseException | None) -> None:
 class _Background(threading.Thread):
     """The pipeline in a thread of its own, since Beam's in-process runner returns only at the end.
 
-    `ended` is set then. `is_alive` is wrong after an interrupted `join` (CPython 3.11, `threading`).
+    `ended` is set at the end: `is_alive` is wrong after an interrupted `join` (CPython 3.11, `threading`).
     """
 
     def __init__(self, job: Job, options: RunOptions) -> None:
@@ -157,8 +159,8 @@ class _Background(threading.Thread):
 
 def check_runner(options: RunOptions, runs: bool = True) -> None:
     """Check the runner's name and Beam's options, before anything is started. If the command `runs` a pipeline, Beam
-    must be installed, unless the deployed job runs it. Raises UsageError for an unknown runner, one without its job
-    server, and options that Beam does not accept."""
+    must be installed, unless the deployed job runs it. Raises UsageError for an unknown runner, a runner without its
+    job server, and options that Beam does not accept."""
     plain = options.runner in (*RUNNERS, GLUE) and not options.beam_args
     if options.runner != GLUE and (runs or not plain):
         _require_beam(options)

@@ -1,7 +1,7 @@
 """The contents of `show`: one run's phases, and its dead letters grouped by error.
 
-The dead letters are read one part at a time. Of each group only its count, its first example and its first keys are
-kept, so that the memory does not grow with the number of dead letters.
+The dead letters are read one part at a time. For each group only its count, its first example and its first keys are
+kept, so that memory does not grow with the number of dead letters.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class PhaseShown(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A line of the author's code on the way to an error."""
+    """A line of the author's code in the traceback of an error."""
 
     path: str
     line: int
@@ -64,7 +64,7 @@ class Example(NamedTuple):
 
 @dataclass(slots=True)
 class ErrorGroup:
-    """Dead letters of one step and one error, without regard to values in its message. `keys` are the first ones."""
+    """Dead letters of one step and one error, regardless of values in its message. `keys` are the first ones."""
 
     step: str
     error: str
@@ -76,8 +76,8 @@ class ErrorGroup:
 
 @dataclass(frozen=True, slots=True)
 class RunDetails:
-    """One run. `counts` and `status` are the present ones; `groups` has the most frequent error first, and `stored` the
-    number of dead letters that the storage still has."""
+    """One run. `counts` and `status` are the present ones; `groups` has the most frequent error first; `stored` is the
+    number of dead letters that are still in the storage."""
 
     record: RunRecord
     status: str
@@ -91,13 +91,13 @@ class RunDetails:
 
     @property
     def totals(self) -> Totals:
-        """Of all phases, those of an undo aside."""
+        """The totals of all phases except those of an undo."""
         return sum_of(phase.totals for phase in self.phases if "undo" not in phase.name)
 
 
 def details(project: Project, tables: Sequence[str], run: str) -> RunDetails:
-    """All that is known of a run of these tables. Raises UsageError for a run that does not exist, Refused where its
-    list of accepted dead letters is lost, ServiceError."""
+    """The details of a run of these tables. Raises UsageError for a run that does not exist, Refused if its list of
+    accepted dead letters is lost, ServiceError."""
     state = project.state
     record = find_run(project, tables, run)
     seen = next((one for one in run_states(state, record.table) if one.record.run == record.run), None)
@@ -120,7 +120,7 @@ def _final(state: State, record: RunRecord) -> str:
 
 
 def keys_of(project: Project, tables: Sequence[str], run: str) -> Iterator[str]:
-    """The keys of all dead letters that are neither replayed nor accepted, as `retry --accept` takes them."""
+    """The keys of all dead letters that are neither replayed nor accepted, in the form of `retry --accept`."""
     dead_letters = StoredDeadLetters(project, find_run(project, tables, run))
     return (key_typed(dead_letter.key) for dead_letter in dead_letters if not dead_letter.accepted)
 
@@ -149,8 +149,8 @@ def _shown(state: State, record: RunRecord, found: Iterable[Phase]) -> Iterator[
 
 
 def grouped(dead_letters: Iterable[StoredDeadLetter]) -> tuple[ErrorGroup, ...]:
-    """Dead letters by step, error and the author's line, the most frequent first. Beyond a number of different errors
-    the others are one group."""
+    """Dead letters by step, error and the author's line, the most frequent first. From the 51st different error on, all
+    others are one group."""
     groups: dict[tuple[str, ...], ErrorGroup] = {}
     for dead_letter in dead_letters:
         line = dead_letter.line
@@ -179,8 +179,8 @@ def frames_of(traceback: str) -> tuple[Frame, ...]:
 
 
 def normalised(line: Mapping[str, Any]) -> str:
-    """A dead letter's error without what differs from item to item: the item's values, numbers, and texts in quotes but
-    for those that name an attribute (`KeyError: 'price'`)."""
+    """A dead letter's error without the parts that vary between items: the item's values, numbers, and quoted texts,
+    except those that name an attribute (`KeyError: 'price'`)."""
     error: str = line["error"]
     key, image = (set(_values(line[name])) for name in ("key", "image"))
     values, names = key | image, error.startswith(_NAMES_ATTRIBUTES)
@@ -197,7 +197,7 @@ def normalised(line: Mapping[str, Any]) -> str:
 
 
 def _values(image: Any) -> Iterator[str]:
-    """The texts and numbers in an image, those within maps and lists included."""
+    """The texts and numbers in an image, including those within maps and lists."""
     if isinstance(image, str):
         yield image
     elif isinstance(image, dict):

@@ -1,8 +1,8 @@
 """The dead letters of a run in the storage, and those that a person accepts.
 
-A dead letter is *outstanding* until a retry has replayed it. An accepted one stays outstanding for good: no retry
-replays it, and the run counts as complete without it. What is accepted is listed in an object of the storage, as whole
-parts or as single keys of a part. Only the run's record, which names that object, makes it count.
+A dead letter is *outstanding* until a retry has replayed it. An accepted one stays outstanding: no retry replays it,
+and the run counts as complete without it. An object in the storage lists the accepted dead letters, as whole parts or
+as single keys of a part. It is valid only if the run's record names it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _NAMED = 3
 
 
 class Part(NamedTuple):
-    """A stored part of dead letters; `only` these of its keys are meant, None: all."""
+    """A stored part of dead letters, restricted to the keys in `only`; None: all of its keys."""
 
     name: str
     only: frozenset[str] | None = None
 
 
 class StoredDeadLetter(NamedTuple):
-    """An outstanding dead letter: its line in the storage, read."""
+    """An outstanding dead letter, with its parsed line in the storage."""
 
     part: Part
     line: dict[str, Any]
@@ -48,7 +48,7 @@ class StoredDeadLetter(NamedTuple):
 
 
 class Accepted:
-    """What a run's record accepts: parts, each as a whole or by some of its keys."""
+    """The dead letters that a run's record accepts: parts, each as a whole or by some of its keys."""
 
     def __init__(self, parts: Mapping[str, frozenset[str] | None], items: int = 0) -> None:
         self._parts = parts
@@ -71,12 +71,12 @@ class Accepted:
         return frozenset(read).union(*(keys for keys in self._parts.values() if keys))
 
     def pairs(self, parts: Sequence[str]) -> Pairs:
-        """Those of these parts that are accepted by their keys."""
+        """The accepted keys in those of these parts that are not accepted as a whole."""
         return tuple((part, text) for part in parts for text in sorted(self.some_of(part)))
 
 
 def accepted_of(storage: Storage, record: RunRecord) -> Accepted:
-    """What the record accepts. Raises Refused where its list is lost."""
+    """The dead letters that the record accepts. Raises Refused if a list of them is lost."""
     parts: dict[str, frozenset[str] | None] = {}
     for one in record.accepted:
         listed = storage.read(one.file)
@@ -91,7 +91,7 @@ def accepted_of(storage: Storage, record: RunRecord) -> Accepted:
 
 
 class Replayed:
-    """The parts that the retries of one phase replay, begun or not, without those that each leaves out."""
+    """The parts that the retries of one phase replay, begun or not, with the dead letters that each leaves out."""
 
     def __init__(self, storage: Storage, table: str, main: str) -> None:
         self.names = list(storage.names(object_key(table, main, RETRIES)))
@@ -104,7 +104,7 @@ class Replayed:
             self.left_out |= {part: frozenset(texts) for part, texts in left.items()}
 
     def outstanding(self, parts: Iterable[str]) -> Iterator[Part]:
-        """Those of these parts that no retry replays."""
+        """The dead letters of these parts that no retry replays."""
         for part in parts:
             if part not in self.left_out:
                 yield Part(part)
@@ -113,7 +113,7 @@ class Replayed:
 
 
 class StoredDeadLetters:
-    """The outstanding dead letters of a run, by its record; one part at a time is in memory."""
+    """The outstanding dead letters of a run; one part at a time is in memory."""
 
     def __init__(self, project: Project, record: RunRecord) -> None:
         self._state = project.state
@@ -126,7 +126,7 @@ class StoredDeadLetters:
             yield from dead_letters_of(self._storage, part, self.accepted)
 
     def parts(self) -> Iterator[Part]:
-        """All outstanding parts, those that are accepted included."""
+        """All outstanding parts, including accepted ones."""
         found = phases(self._record)
         for main in (one for one in found if "/retry" not in one.run):
             replayed = Replayed(self._storage, self._record.table, main.run)
@@ -135,7 +135,7 @@ class StoredDeadLetters:
 
     @property
     def replaying(self) -> bool:
-        """Whether a retry was stopped before its end. The dead letters that it replays are not outstanding."""
+        """Whether a retry was stopped before its end. The dead letters that it replays do not count as outstanding."""
         for main in (one for one in phases(self._record) if "/retry" not in one.run):
             for name in Replayed(self._storage, self._record.table, main.run).names:
                 number = int(name.rpartition("/")[2].partition(".")[0])
@@ -174,15 +174,15 @@ class Chosen(NamedTuple):
 def chosen_dead_letters(
     dead_letters: Iterable[StoredDeadLetter], keys: Sequence[str], record: RunRecord, replaying: bool = False
 ) -> Chosen:
-    """The dead letters of these keys, or, without any, all that are outstanding and not accepted yet. There are none
-    where the command that has accepted them has died, or where a retry was stopped before its end (`replaying`): typed
-    again, the command continues the run.
+    """The dead letters of these keys or, without keys, all that are outstanding and not accepted yet. They may be none
+    if the command that accepted them has died, or if a retry was stopped before its end (`replaying`): the same command
+    then continues the run.
 
-    Raises UsageError for a key without a dead letter, Refused where there is none to accept.
+    Raises UsageError for a key without a dead letter, Refused if there is none to accept.
     """
     wanted = _Wanted(keys)
     parts: dict[str, list[Image]] = {}
-    divided: set[str] = set()  # parts of which something else is left
+    divided: set[str] = set()  # parts with other dead letters
     others: list[str] = []
     for dead_letter in dead_letters:
         part, typed = dead_letter.part, wanted.typed(dead_letter.key)

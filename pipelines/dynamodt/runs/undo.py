@@ -1,4 +1,4 @@
-"""`undo RUN`: a run is undone by its journal, from its checks to its report (guarantee G5)."""
+"""`undo RUN`: undoes a run by its journal, from the checks to the report (guarantee G5)."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ from dynamodt.state.state import State
 def undo(project: Project, tables: Sequence[str], run: str, runner: Runner) -> UndoReport:
     """Undo a run of one of the tables, or continue its undo.
 
-    Raises UsageError for a run that does not exist, Refused for one that cannot be undone now, and KeyboardInterrupt.
-    An error that ended it early is in the report.
+    Raises UsageError for a run that does not exist, Refused for a run that cannot be undone now, and KeyboardInterrupt.
+    An error that ended the undo early is in the report.
     """
     record = find_run(project, tables, run)
     return in_turn(project, record.table, partial(_attempt_undo, project, record, runner))
@@ -80,7 +80,8 @@ def _attempt_undo(project: Project, record: RunRecord, runner: Runner) -> UndoRe
 
 @contextmanager
 def _hold_tables(context: RunContext, record: RunRecord) -> Iterator[tuple[RunContext, str]]:
-    """Holds the run's table and its target: the context with their leases, and the prefix of the undo's phase ids."""
+    """Holds the run's table and its target. Yields the context with their leases, and the prefix of the undo's phase
+    ids."""
     leases, replicas = context.state.leases, lease_replicas(context.options.workers)
     if context.options.dry_run:
         run = new_run()
@@ -95,13 +96,14 @@ def _hold_tables(context: RunContext, record: RunRecord) -> Iterator[tuple[RunCo
 
 
 def undoable(project: Project, tables: Sequence[str], run: str) -> RunRecord:
-    """The run that the id means, if it can be undone now, or after `wait_lock`. Raises UsageError, or Refused."""
+    """The run with this id, or beginning of one, if it can be undone now, or within `wait_lock`. Raises UsageError, or
+    Refused."""
     record = find_run(project, tables, run)
     return in_turn(project, record.table, partial(_checked, project, record))
 
 
 def _checked(project: Project, record: RunRecord) -> RunRecord:
-    """The run as it is now. Raises Refused when it cannot be undone."""
+    """The run's present record. Raises Refused if it cannot be undone."""
     stage, record = project.stage, find_run(project, [record.table], record.run)
     check_undoable(project.state, record)
     check_not_recreated(stage, record)
@@ -111,7 +113,7 @@ def _checked(project: Project, record: RunRecord) -> RunRecord:
 
 
 def check_same_storage(stage: Stage, record: RunRecord) -> None:
-    """Raises Refused where the run's journal is in another storage than the stage's."""
+    """Raises Refused if the run's journal is in another storage than the stage's."""
     was, now_at = record.began.get("storage"), stage.storage.url.rstrip("/")
     if was not in (None, now_at):
         raise Refused(
@@ -189,8 +191,9 @@ def undo_jobs(
 ) -> tuple[int, list[Job]]:
     """A job for each phase of the run that has begun, in the reverse order of the writes.
 
-    Their ids contain the try: after one with dead letters, the next goes over all pages again, and finds restored items
-    unchanged. The same applies after a try without some parts of the journal (`partly`). Returns the try's number, too.
+    Their ids contain the number of the try: after a try with dead letters, the next one processes all pages again, and
+    finds restored items unchanged. The same applies after a try without some parts of the journal (`partly`). Returns
+    the number, too.
     """
     options, rows = context.options, context.state.splits
     begun = [one for one in reversed(stints(record)) if any(rows(one.run).all(one.splits))]
@@ -231,7 +234,7 @@ def _phase_under(base: str, record: RunRecord, run: str) -> str:
 
 
 def _script(record: RunRecord) -> Script:
-    """The version as its run has recorded it; its file may be edited or gone."""
+    """The version as its run has recorded it, since its file may be edited or missing."""
     path = f"v{record.version}_{record.name}.py"
     return Script(
         record.table, record.version, record.name, path, "", record.checksum, stamp=record.began.get("STAMP") or None
@@ -281,9 +284,8 @@ class _Undo:
         return report
 
     def _run_phases(self, follower: Follower) -> None:
-        """Undo the phases in the reverse order of their writes, each with its waiting items: an item must be as an
-        earlier phase left it when that phase is undone. At the end, undo the items that wait for a key of an earlier
-        phase."""
+        """Undo the phases in the reverse order of their writes, each with its waiting items, since an item must be as a
+        phase left it when that phase is undone. At the end, undo the items that wait for a key of an earlier phase."""
         last = []
         for job in list(self.jobs):
             run_phases(self.context, [job], follower)
@@ -293,8 +295,8 @@ class _Undo:
         self._free_keys(follower, last)
 
     def _free_keys(self, follower: Follower, last: list[Job]) -> list[Job]:
-        """Repeat the items that waited for a key of another split's item: splits are undone in any order. Each pass
-        frees keys for the next one, as long as fewer items wait. Returns the last pass."""
+        """Repeat the items that waited for the key of an item of another split, since splits are undone in any order.
+        Each pass frees keys for the next one; they end when no fewer items wait. Returns the last pass."""
         context, before = self.context, 0
         while all(map(follower.complete, last)) and not context.options.dry_run:
             left = sum(count_waiting(context, job) for job in last)
@@ -328,7 +330,7 @@ class _Undo:
             if error is None:
                 self._end(left.partly)
                 error = None if self.journal.is_whole else incomplete_error(self.journal, context.storage, record)
-        except ServiceError as failed:  # it is reported as far as it is known
+        except ServiceError as failed:  # the undo is reported as far as it is known
             error = error or failed
             if not context.options.dry_run:
                 context.observer.notify(unrecorded_notice(f"the undo of run {record.run}", failed))
@@ -355,8 +357,9 @@ class _Undo:
         return key_of_job(self.jobs[0], NOT_RESTORED_FILE) if self.jobs else ""
 
     def _end(self, partly_restored: int) -> None:
-        """Record that the run is undone and, in the same transaction, that its version is no longer applied (of a
-        `down`: is again). Without some parts of the journal it is undone in part, and its version does not change."""
+        """Record that the run is undone and, in the same transaction, that its version is no longer applied (for a
+        `down`: is applied again). Without some parts of the journal, it is undone in part, and its version does not
+        change."""
         context, record = self.context, replace(self.record, partly_restored=partly_restored)
         if context.options.dry_run:
             return

@@ -1,7 +1,7 @@
-"""`validate`: the version files of `transforms/`, checked as `up` checks them before it reads a table.
+"""`validate`: checks the version files of `transforms/` in the same way as `up` before it reads a table.
 
 No stage is opened and no request is sent. A table's key is that of `KEY` in its scripts, or the one that dynamodt.toml
-gives it on the embedded stage; what needs more of the table (its indexes, its recovery) is left to `plan` and `up`.
+gives for the embedded stage. Checks that need the table itself (its indexes, its recovery) are made by `plan` and `up`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Keys = dict[str, tuple[KeyAttribute, ...]]
 
 @dataclass(frozen=True)
 class ValidatedTable:
-    """A table's version files: those that are valid, as scripts, and all errors of the others."""
+    """A table's version files: the valid ones as scripts, and all errors of the others."""
 
     table: str
     files: tuple[str, ...]
@@ -49,7 +49,7 @@ class Validation(NamedTuple):
 
     @property
     def all_errors(self) -> tuple[DynamodtError, ...]:
-        """Every error once, although several files may use the module that has it."""
+        """Every error once, even if several files use the module that has it."""
         found = [*self.errors, *(error for table in self.tables for error in table.errors)]
         return tuple({(error.what, error.where): error for error in found}.values())
 
@@ -57,7 +57,7 @@ class Validation(NamedTuple):
 def validate(folder: Path, names: Sequence[str] = ()) -> Validation:
     """Check the version files of these tables, by the names of their folders (default: all of them).
 
-    The files are loaded, and the rows of `items()` are made. Raises UsageError for a table without a folder.
+    The files are loaded, and `items()` is called. Raises UsageError for a table without a folder.
     """
     transforms = folder / "transforms"
     chosen = tuple(dict.fromkeys(names)) or tables(transforms)
@@ -100,7 +100,7 @@ def _validated(folder: Path, table: str, keys: Keys) -> ValidatedTable:
 
 
 def _numbered(paths: Sequence[Path], folder: Path) -> Iterator[tuple[int, Path]]:
-    """The files whose names are a version's, with their numbers."""
+    """The files that are named as a version, with their numbers."""
     for path in paths:
         with suppress(ScriptError):
             yield parse_version_file(path.name, "")[0], path.relative_to(folder)
@@ -135,8 +135,8 @@ def _script_errors(
 
 
 def _check_rows(script: Script, key: tuple[KeyAttribute, ...]) -> None:
-    """Make the rows of `items()`. Raises ScriptError for one that is no item, or that a table of this key (empty:
-    unknown) cannot hold."""
+    """Check the rows of `items()`. Raises ScriptError for a row that is not an item, or that a table with this key
+    (empty: unknown) cannot hold."""
     if key:
         check_rows(script, TableSpec(script.target_table or script.table, key))
         return
