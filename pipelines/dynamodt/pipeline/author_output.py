@@ -1,9 +1,9 @@
-"""What scripts print and log: every line with its table and version, from any thread and any process of a run.
+"""Captures the output and log of scripts: every line with its table and version, from any thread and process of a run.
 
-The process of a command passes the lines on to its display (`captured`). A worker process of the same machine sends
-them there by a socket, and each line is acknowledged, so that none is lost when the worker ends; one of another machine
-writes them to its stderr, which its runner keeps. Without `captured`, as in a Python program that calls `api`, output
-and handlers of that program's own process are left alone.
+The process of a command passes the lines on to its display (`captured`). A worker process on the same machine sends
+them to this process by a socket; each line is acknowledged, so that none is lost when the worker ends. A worker process
+on another machine writes them to its stderr, which its runner keeps. Without `captured`, as in a Python program that
+calls `api`, the output and handlers of that program's own process do not change.
 
 Only the root logger's level is changed, from Python's default to INFO, before a script is loaded. Imports no Beam.
 """
@@ -29,12 +29,12 @@ from dynamodt.model.runs import Script
 from dynamodt.pipeline.process import again, in_beam, is_from_beam
 
 _PRINTED = ("stdout", "stderr")  # loggers of lines that are printed
-# What this package itself uses: only warnings of these are shown, unless a script sets a level for one.
+# Libraries that this package uses: only their warnings are shown, unless a script sets a level for one.
 _USED_HERE = frozenset("asyncio boto3 botocore grpc hypercorn ministack pyarrow s3transfer urllib3 dynamodt".split())
 
 
 class Line(NamedTuple):
-    """One message. `table` is the real name; it and the others are empty (0) where the message has none."""
+    """One message. `table` is the real name. `table`, `version` and `run` are empty (0) for a message without them."""
 
     at: float
     level: str
@@ -46,7 +46,7 @@ class Line(NamedTuple):
 
     @property
     def utc(self) -> str:
-        """`2026-11-27T06:30:12Z`"""
+        """The time in the form `2026-11-27T06:30:12Z`."""
         return self._time("seconds")
 
     def _time(self, timespec: str) -> str:
@@ -54,7 +54,7 @@ class Line(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The message, with the level and the logger of one that was logged."""
+        """The message; if it was logged, with its level and logger."""
         return self.message if self.logger in ("", *_PRINTED) else f"{self.level} {self.logger}: {self.message}"
 
     @property
@@ -82,7 +82,7 @@ class _Label(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The process that a run was started from, for its workers: where they send their lines."""
+    """The process that started a run: its workers send their lines to it."""
 
     address: str
     host: str
@@ -94,7 +94,7 @@ class Origin:
         return self.process == os.getpid() and self.host == socket.gethostname()
 
 
-_label: _Label | None = None  # of the current script: a process has one at a time
+_label: _Label | None = None  # of the current script: a process executes one at a time
 _capture: _Capture | None = None
 _for_good = ExitStack()  # of a worker process
 
@@ -124,8 +124,8 @@ def labelled(script: Script, run: str = "") -> Iterator[None]:
 
 
 def begin(script: Script, run: str, origin: Origin | None) -> None:
-    """As `labelled`, until `end`: for a worker, which executes this script until it gets another one. Without an
-    origin, nothing is expected."""
+    """As `labelled`, until `end`, for a worker, which executes this script until it gets another one. Without an
+    origin, nothing is captured."""
     global _label
     if origin is None:
         return
@@ -138,7 +138,8 @@ def begin(script: Script, run: str, origin: Origin | None) -> None:
 
 
 def capture_in_worker() -> None:
-    """Captures in a worker process until it ends: what `begin` does, unless this is called before Beam is imported."""
+    """Captures in a worker process until it ends. `begin` does this, too; call it earlier to capture before Beam is
+    imported."""
     global _capture
     if _capture is None:
         _capture = _Capture(_ToOrigin())
@@ -146,7 +147,7 @@ def capture_in_worker() -> None:
 
 
 def end() -> None:
-    """Ends what `begin` began: this process executes no script any more."""
+    """Ends `begin`: this process executes no script any more."""
     global _label
     _flush()
     _label = None
@@ -198,8 +199,8 @@ class _Capture:
                 self._listener.close()
 
     def _basic_config(self, original: Callable[..., None]) -> Callable[..., None]:
-        """`logging.basicConfig` does nothing where the root logger has handlers: a script's own must still apply. Beam
-        calls it with each PipelineOptions."""
+        """`logging.basicConfig` that ignores our handlers: it does nothing if the root logger has any, and a script's
+        call must still apply. Beam's calls, one with each PipelineOptions, are dropped."""
 
         def basic_config(**settings: Any) -> None:
             if _label is None or in_beam(sys._getframe(1).f_code.co_filename):
@@ -220,7 +221,7 @@ class _Capture:
         return self._listener.address
 
     def written(self, name: str, text: str) -> None:
-        """Passes on the lines that end in `text`. Of a line that was overwritten (`\\r`), the last state counts."""
+        """Passes on the lines that end in `text`. For a line that was overwritten (`\\r`), the last state counts."""
         if again.on:
             return
         place = (threading.get_ident(), name)
@@ -244,7 +245,7 @@ class _Capture:
 
 
 class _Stream:
-    """A standard stream: what a script writes is captured, all else passes."""
+    """A standard stream: the output of a script is captured, all other output passes."""
 
     def __init__(self, capture: _Capture, stream: Any, name: str) -> None:
         self._capture = capture
@@ -266,7 +267,8 @@ class _Stream:
 
 
 class _Handler(logging.Handler):
-    """Shows a record unless a handler of the script does: that one writes to a captured stream, or where it wants."""
+    """Captures a record, unless a handler of the script handles it: that handler writes to a captured stream or
+    elsewhere."""
 
     def __init__(self, capture: _Capture) -> None:
         super().__init__()
@@ -293,7 +295,7 @@ class _Handler(logging.Handler):
 
 
 def _chain(name: str) -> Iterator[logging.Logger]:
-    """The logger and its ancestors, up to the last that it propagates to."""
+    """The logger and its ancestors, up to the last one to which it propagates."""
     logger: logging.Logger | None = logging.getLogger() if name == "root" else logging.getLogger(name)
     while logger is not None:
         yield logger
@@ -301,7 +303,7 @@ def _chain(name: str) -> Iterator[logging.Logger]:
 
 
 def _of_our_own(record: logging.LogRecord) -> bool:
-    """Whether a record is a detail of a library that this package uses, with no level set for it."""
+    """Whether a record is a detail of a library that this package uses, for which no level is set."""
     if record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _USED_HERE:
         return False
     return all(logger.level == logging.NOTSET for logger in _chain(record.name) if logger.name != "root")
@@ -311,7 +313,7 @@ def _of_our_own(record: logging.LogRecord) -> bool:
 
 
 class _Listener:
-    """Receives the lines of the worker processes of this machine, and acknowledges each when it was passed on."""
+    """Receives the lines of the worker processes on this machine, and acknowledges each after passing it on."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -338,7 +340,7 @@ class _Listener:
                 stream.flush()
 
     def close(self) -> None:
-        for one in (self._server, *self._connections):  # a worker that is still there writes to its own log
+        for one in (self._server, *self._connections):  # a worker that still runs writes to its own log
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
         self._server.close()
@@ -346,7 +348,7 @@ class _Listener:
 
 
 class _ToOrigin:
-    """Sends lines to the process that the run was started from; where that is not reached, to stderr."""
+    """Sends lines to the process that started the run, or to stderr if that process cannot be reached."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

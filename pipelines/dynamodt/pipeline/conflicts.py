@@ -1,7 +1,7 @@
-"""Judges by the current items: a change that was refused, one that a previous owner left, and an item that an earlier
-phase has sent a change for.
+"""Decides by the current items: about a refused change, a change that a previous owner left, and an item for which an
+earlier phase has sent a change.
 
-Pure: `pipeline.inserted` reads the items and the run's rows. The judgements of an undo are in `pipeline.restoration`.
+Pure: `pipeline.inserted` reads the items and the run's rows. The decisions of an undo are in `pipeline.restoration`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ Count = Literal["changed", "unchanged", "superseded", "vanished"]
 
 
 class Current(NamedTuple):
-    """The current items, of sources and at the keys of insertions, and the rows of what the run has inserted, each by
-    `key_text`.
+    """The current source items, the items at the keys of insertions, and the run's inserted rows, each by `key_text`.
 
-    `meets`: a source that the run has inserted is no source: the one that was read is gone, since an insertion needs
-    its key to be free. `rcu` is what reading them has cost, rows of the state table aside. `phase` is the one that has
-    sent what is judged (empty: not known).
+    `meets`: an item that the run has inserted is not a source; the source that was read is gone, since an insertion
+    needs a free key. `rcu` is the cost of reading the items, without rows of the state table. `phase` is the phase that
+    has sent the changes in question (empty: not known).
     """
 
     sources: dict[str, Image]
@@ -38,7 +37,7 @@ class Current(NamedTuple):
     phase: str = ""
 
     def source(self, key: Image, known: Image | None = None) -> Image | None:
-        """The current source of this key, or the one that came with a refusal (`known`); None: it is gone."""
+        """The current source of this key, or the image that came with a refusal (`known`); None if it is gone."""
         text = key_text(key)
         if self.meets and text in self.inserted:
             return None
@@ -46,8 +45,8 @@ class Current(NamedTuple):
 
 
 class Resolved(NamedTuple):
-    """The change ends in the count `outcome`. `unconfirmed`: its item is gone after a deletion was sent; the run or the
-    application has deleted it."""
+    """The change ends with this outcome. `unconfirmed`: its item is gone after a deletion was sent; either the run or
+    the application has deleted it."""
 
     outcome: Count
     unconfirmed: bool = False
@@ -60,20 +59,20 @@ class TransformAgain(NamedTuple):
 
 
 class SendAgain(NamedTuple):
-    """The write is sent again: the same, or the part of it that is left."""
+    """The write is sent again, as a whole or its remaining part."""
 
     change: Change
 
 
 class Unclear(NamedTuple):
-    """Neither written nor unwritten can be shown: a dead letter."""
+    """It cannot be shown whether the change was written: a dead letter."""
 
     now: Image | None
 
 
 class Collision(NamedTuple):
-    """The key of an insertion is taken, and its item would be lost: a dead letter. `other` is the source of the item
-    that has the key, if the run has inserted that one itself."""
+    """The key of an insertion is taken, and its item would be lost: a dead letter. `other` is the source of the item at
+    the key, if the run has inserted that item itself (`own`)."""
 
     insert: Insert
     other: Image | None
@@ -91,13 +90,14 @@ def judge_refusal(
     stamp: str | None = None,
     transactions: Sequence[Atomic] = (),
 ) -> Judgement:
-    """The consequence for a change that was refused. `doubts` are earlier versions of it that were sent with unknown
-    outcome, `known` is the source if it came with the refusal, `stamp` the attribute of the run's mark. `transactions`
-    are all versions that were sent with insertions, the refused ones included: one may be repeated by the network.
+    """The decision about a change that was refused. `doubts` are earlier versions of the change that were sent with
+    unknown outcome; `known` is the source, if it came with the refusal; `stamp` is the attribute of the run's stamp.
+    `transactions` are all versions that were sent with insertions, including refused ones, since the network may repeat
+    one.
 
-    A change of unknown outcome may have been written: an item that shows it is done, one that is as it was before is
-    still to do, and any other is unclear. The outcome is never guessed (guarantee G3, ADR 003). The first row that
-    applies::
+    A change of unknown outcome may have been written: if the item shows the change, it is done; if the item is as
+    before, the change is sent again; otherwise it is unclear. The outcome is never guessed (guarantee G3, ADR 003). The
+    first row that applies counts::
 
         a doubt is shown as written, or a transaction    done: changed
         the source is gone, after a deletion was sent    changed, unconfirmed; the run may have filled its key
@@ -106,7 +106,7 @@ def judge_refusal(
         an insertion beside a source that is as read     an item or a row has its key: see `without_taken_keys`
         any other                                        transform the current source again
 
-    An insertion without a source, a row of `items()`, is judged by its own key alone: see `judge_row`.
+    An insertion without a source, a row of `items()`, is decided by its own key alone: see `judge_row`.
     """
     if isinstance(change, Insert):
         return judge_row(change, bool(doubts), current)
@@ -126,8 +126,8 @@ def judge_refusal(
 
 
 def evidence_of(doubt: Change, current: Current, known: Image | None = None, stamp: str | None = None) -> Evidence:
-    """What the current items show about a write of unknown outcome. "unclear": the application has changed what the
-    write touches; "gone": the run or the application has deleted the item."""
+    """The evidence in the current items about a write of unknown outcome. "unclear": the application has changed
+    attributes of the write; "gone": the run or the application has deleted the item."""
     now = current.source(doubt.key, known)
     if isinstance(doubt, Atomic):
         return _evidence_of_transaction(doubt, now, current)
@@ -138,29 +138,29 @@ def evidence_of(doubt: Change, current: Current, known: Image | None = None, sta
 
 
 def has_own_row(transaction: Atomic, current: Current) -> bool:
-    """Whether the row of this very transaction, sent by the phase of `current`, exists. Then all of it was written,
-    whatever the answer: it may have been refused, and repeated by the network once its key was free."""
+    """Whether the inserted row of this transaction, sent by the phase of `current`, exists. If so, all of it was
+    written, regardless of the response: it may have been refused, and repeated by the network once its key was free."""
     digest, phase = transaction_digest(transaction), current.phase
     rows = inserted_rows_of(transaction, current.inserted)
     return any(row.transaction == digest and (phase == row.phase or not phase or not row.phase) for row in rows)
 
 
 def inserted_rows_of(change: Change, inserted: dict[str, InsertedRow]) -> list[InsertedRow]:
-    """The rows of a change's insertions that this run has made of the same source. One of them shows that all of the
-    change was written, or another one with the same insertion."""
+    """The inserted rows of a change's insertions that this run has made from the same source. Such a row shows that the
+    whole change was written, or another change with the same insertion."""
     source = None if isinstance(change, Insert) else change.key
     found = ((inserted.get(key_text(part.key)), part) for part in inserts_of([change]))
     return [row for row, part in found if row is not None and row.is_of(part, source)]
 
 
 def inserts_of(changes: Sequence[Change]) -> list[Insert]:
-    """Their insertions."""
+    """The insertions of these changes."""
     return [part for change in changes for part in parts_of(change) if isinstance(part, Insert)]
 
 
 def _evidence_of_deletion(doubt: Remove, now: Image | None, current: Current) -> Evidence:
-    """An item that the run has inserted needed a free key: the one that was read is gone, unless it was that item
-    itself, as the application has changed it."""
+    """The evidence of a deletion. If the run has inserted an item at this key, the key was free: the item that was read
+    is gone, unless it was the inserted item, changed by the application."""
     row = current.inserted.get(key_text(doubt.key))
     if now is None or (row is not None and row.item == image_digest(now) and not same_image(now, doubt.read)):
         return "gone"
@@ -168,8 +168,8 @@ def _evidence_of_deletion(doubt: Remove, now: Image | None, current: Current) ->
 
 
 def _evidence_of_update(update: Update, now: Image, stamp: str | None) -> Evidence:
-    """A stamp shows that the patch was written, whatever was done to its attributes since. A missing stamp is no
-    evidence: an application may put an item without attributes that it does not know."""
+    """The evidence of an update. A stamp shows that it was written, regardless of later changes of its attributes. A
+    missing stamp proves nothing: an application may put an item without attributes that it does not know."""
     if stamp is not None and stamp in update.sets:
         if stamp in now and now[stamp] == update.sets[stamp]:
             return "written"
@@ -184,8 +184,8 @@ def _without(update: Update, name: str) -> Update:
 
 
 def _evidence_of_transaction(doubt: Atomic, now: Image | None, current: Current) -> Evidence:
-    """All or nothing was written, including the row of each insertion. If the row exists and the update is undone,
-    another change of the same source wrote it, which made the same insertion."""
+    """The evidence of a transaction: all of it or nothing was written, including the row of each insertion. If the row
+    exists and the update has no effect, another change of the same source, with the same insertion, wrote the row."""
     rows = inserted_rows_of(doubt, current.inserted)
     if not rows:
         return "unwritten"
@@ -197,8 +197,8 @@ def _evidence_of_transaction(doubt: Atomic, now: Image | None, current: Current)
 
 
 def judge_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
-    """A row of `items()`. An equal item is no loss; another one is a write of the application, and wins; another one of
-    this run is a collision."""
+    """The decision about a row of `items()`. If the key has an equal item, nothing is lost; if it has another item, the
+    application has written it, and it stays; if this run has written it, that is a collision."""
     text = key_text(change.key)
     row, there = current.inserted.get(text), current.placed.get(text)
     if row is not None and row.item != image_digest(change.item):
@@ -211,8 +211,9 @@ def judge_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
 
 
 def without_taken_keys(change: Atomic, current: Current) -> Judgement:
-    """The source is as it was read, so the refusal is due to an item or a row at the key of an insertion. An equal item
-    needs no insertion. Another one wins, unless the source would lose a value to it."""
+    """The decision about a transaction whose source is as it was read: it was refused for an item or a row at the key
+    of an insertion. If the item there is equal, it needs no insertion. Another item stays, unless a value of the source
+    would then be lost."""
     left: list[Part] = []
     ended: set[Count] = set()
     for part in change.parts:
@@ -227,7 +228,7 @@ def without_taken_keys(change: Atomic, current: Current) -> Judgement:
 
 
 def _outcome_at_key(change: Atomic, part: Insert, current: Current) -> Count | Collision | None:
-    """None: its key is free."""
+    """The outcome of an insertion at its key; None if the key is free."""
     text = key_text(part.key)
     row, there = current.inserted.get(text), current.placed.get(text)
     if row is not None:
@@ -243,7 +244,7 @@ def _outcome_at_key(change: Atomic, part: Insert, current: Current) -> Count | C
 
 
 def _loses_value(change: Atomic) -> bool:
-    """Whether the source is deleted or loses a value, which from then on only an insertion may contain."""
+    """Whether the source is deleted or loses a value, so that only an insertion may still contain it."""
     return any(
         isinstance(part, Remove) or (isinstance(part, Update) and (part.removes or part.sets.keys() & part.read.keys()))
         for part in change.parts
@@ -251,8 +252,8 @@ def _loses_value(change: Atomic) -> bool:
 
 
 def _remaining_write(change: Atomic, left: list[Part], ended: set[Count]) -> Judgement:
-    """The rest of a transaction without the insertions that are not needed: a transaction if another insertion is left,
-    otherwise the update or the deletion alone. A check of the source alone needs no request."""
+    """The rest of a transaction without its needless insertions: a transaction if another insertion is left, otherwise
+    the update or the deletion alone. A check of the source alone needs no request."""
     if any(isinstance(part, Insert) for part in left):
         return SendAgain(change._replace(parts=tuple(left)))
     for part in left:
@@ -263,8 +264,8 @@ def _remaining_write(change: Atomic, left: list[Part], ended: set[Count]) -> Jud
 
 
 def by_source(intents: Sequence[Sequence[Change]]) -> list[list[Change]]:
-    """The changes of a page's intents by the item that each was made of, in order: the last of each list is the one
-    that the last owner meant to write.
+    """The changes of a page's intents, by the item from which each was made, in order: the last of each list is the one
+    that the last owner intended.
 
     A row of `items()` has no source, and is never transformed again: the same row in a later intent is the same change;
     another row of that key, or the same row twice in one intent, is another change.

@@ -1,10 +1,10 @@
-"""Finds what earlier phases of a run have sent for an item that a later phase reads again: an incremental export, a
-final scan or a replay of dead letters must not transform the run's own result (guarantee G3, ADR 050).
+"""Finds the changes that earlier phases of a run have sent for an item that a later phase reads again: an incremental
+export, a final scan or a replay of dead letters must not transform the run's own result (guarantee G3, ADR 050).
 
-A phase reads an item again that was a dead letter: a replay does so on purpose, and an incremental export shows it as
-created if it was deleted and created again between two exports. Its page has ended, but a request may have had an
-effect that its page did not know of: it was never answered, or was refused and repeated by the network. So evidence
-decides, and not what was noted at the page's end:
+A phase may read an item again that was a dead letter: a replay reads it on purpose, and an incremental export shows it
+as created if it was deleted and created again between two exports. Its page has ended, but a request may have had an
+effect unknown to the page: it was never answered, or was refused and then repeated by the network. Therefore evidence
+decides, and not the page's note:
 
 - of a transaction with insertions, the inserted row (`conflicts.has_own_row`): without it nothing was written. With it,
   an item that is as it was written is done; any other is in doubt: changed since, or another one of its key;
@@ -51,8 +51,8 @@ class SentChange(NamedTuple):
 
 
 class EarlierWrites:
-    """Decides for each item that a phase meets whether the run has written it before. It reads nothing until the first
-    item, and keeps the changes in memory, at most one for each dead letter."""
+    """Decides for each item of a phase whether the run has written it before. It reads nothing until the first item,
+    and keeps the changes in memory, at most one for each dead letter."""
 
     def __init__(self, job: Job, storage: Storage, inserted: InsertedItems) -> None:
         self._job = job
@@ -111,7 +111,8 @@ class EarlierWrites:
         return found
 
     def _rows(self, sent: Sequence[SentChange]) -> Rows:
-        """The rows are read after the item: what the item shows has its row by then."""
+        """The inserted rows of these changes. They are read after the item, so that every write that the item shows has
+        its row."""
         keys = {key_text(part.key): part.key for part in inserts_of([one.change for one in sent])}
         return self._inserted.of(list(keys.values())) if keys else {}
 
@@ -124,8 +125,8 @@ def _of_transaction(made: Atomic, image: Image, current: Current) -> Evidence:
 
 
 def _in_doubt(unclear: Sequence[Change]) -> WrittenOrNot:
-    """A transaction without evidence of its absence was written (`_of_transaction`): the script may have been corrected
-    since, and put another item under another key."""
+    """The error for an item in doubt. A transaction in doubt was written (`_of_transaction`): the script may have been
+    corrected since, and insert another item under another key."""
     if inserted := inserts_of(unclear):
         keys = " and ".join(f"an item of the key {key_shown(part.key)}" for part in inserted)
         return WrittenOrNot(_INSERTED.format(keys), hint=_HINT_INSERTED)
@@ -141,8 +142,9 @@ def _is_one_of(change: Change, sent: Sequence[Change]) -> bool:
 
 
 def changes_sent_by(storage: Storage, job: Job, run: str) -> Iterator[SentChange]:
-    """What a phase has sent for items that were dead letters: everything, if it has replayed them; otherwise the
-    changes of those that it has left as dead letters itself, all of which had no effect as far as it knew."""
+    """The changes that a phase has sent for items that were dead letters: all of its changes if it is a replay;
+    otherwise the changes of the items that it left as dead letters itself, none of which is known to have had an
+    effect."""
     journal = Journal(storage, job.written_table, object_key(job.table.name, run, JOURNAL))
     if "/retry" in run:
         names = list(storage.names(object_key(job.table.name, run, JOURNAL)))
@@ -171,7 +173,7 @@ def _dead_letter_keys(storage: Storage, job: Job, run: str) -> dict[tuple[int, i
 
 
 def _of_items(journal: Journal, names: Sequence[str]) -> Iterator[Update | Atomic]:
-    """The changes that leave their item at its key; a moved one may have another item there."""
+    """The changes that leave their item at its key; the key of a moved item may have another item."""
     for name in names:
         for change in () if is_note(name) else journal.intended(name):
             stays = isinstance(change, Update | Atomic)

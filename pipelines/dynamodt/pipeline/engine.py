@@ -1,4 +1,4 @@
-"""The Beam runner, made by name, and Beam's own options (after `--` on the command line), checked before a run."""
+"""Makes the Beam runner by its name, and checks Beam's own options (after `--` on the command line) before a run."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ _SECONDS = 5.0
 
 
 def own_processes(words: Sequence[str]) -> int:
-    """How many processes Beam's in-process runner starts: as many as the options say, or one for each core; 1 if it
-    works in this one."""
+    """The number of processes that Beam's in-process runner starts: by the options, or one for each core; 1 if it works
+    in this process."""
     return processes_of(PipelineOptions(["--direct_num_workers=0", *words]).view_as(DirectOptions))
 
 
 def processes_of(options: DirectOptions) -> int:
-    """How many processes Beam's in-process runner has by its options."""
+    """The number of processes of Beam's in-process runner, by its options."""
     if options.direct_running_mode != "multi_processing":
         return 1
     return max(1, int(options.direct_num_workers) or os.cpu_count() or 1)
 
 
 def check_beam_options(words: Sequence[str], all_known: bool) -> None:
-    """Raises UsageError for an invalid value and, if `all_known`, for an option that Beam does not have, which it would
+    """Raises UsageError for an invalid value and, if `all_known`, for an option unknown to Beam, which Beam would
     silently ignore. A job server may have options of its own."""
     parsers: list[argparse.ArgumentParser] = []
     written = io.StringIO()
     try:
         with redirect_stderr(written):
             PipelineOptions(list(words)).get_all_options(add_extra_args_fn=parsers.append)
-    except SystemExit as error:  # argparse has written why
+    except SystemExit as error:  # argparse has written the reason
         reason = written.getvalue().strip().rpartition("\n")[2].partition("error: ")[2]
         raise UsageError(f"Beam does not take this: {reason}", where=_WHERE, hint=_hint()) from error
     unknown = parsers[0].parse_known_args(list(words))[1]
@@ -83,7 +83,7 @@ _WORKERS_OF_OTHERS = 16  # not known: enough split groups for a few machines
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A Beam runner; `workers` is how many processes may transform items at once."""
+    """A Beam runner; `workers` is the number of processes that may transform items at once."""
 
     runner: Any
     workers: int
@@ -95,9 +95,9 @@ def engine(
     notify: Callable[[str], None] = lambda text: None,
     beam_args: Sequence[str] = (),
 ) -> Engine:
-    """Make a runner, which may start a Spark: `notify` receives what takes long.
+    """Make a runner, which may start Spark. `notify` reports steps that take long.
 
-    Raises UsageError for an unknown name, and what `spark_context` raises.
+    Raises UsageError for an unknown name, and as `spark_context`.
     """
     make = {"direct": _in_process, "spark": _spark}.get(runner, _of_beam)
     made = make(runner, spark_master, notify)
@@ -116,8 +116,8 @@ def check_runner(runner: str, beam_args: Sequence[str]) -> None:
 
 
 def _in_process(runner: str, spark_master: str, notify: Callable[[str], None]) -> Engine:
-    """Beam's in-process runner by its own name: `DirectRunner` would look for one to download first. If it has
-    processes, they are `pipeline.worker`."""
+    """Beam's in-process runner, made directly: `DirectRunner` would first look for a runner to download. Its processes,
+    if any, execute `pipeline.worker`."""
     from apache_beam.portability import python_urns
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 

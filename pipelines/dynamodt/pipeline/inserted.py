@@ -1,9 +1,9 @@
-"""The items that the run has inserted, and the reads by which a writer decides after a refusal.
+"""The items that the run has inserted, and the reads for a writer's decision after a refusal.
 
-A row of the state table is written in the transaction of each insertion (guarantee G3, ADR 034): whether an insertion
-has happened is one strongly consistent read, even after the application has changed or deleted the item.
+A row of the state table is written in the transaction of each insertion (guarantee G3, ADR 034): one strongly
+consistent read shows whether an insertion has happened, even after the application has changed or deleted the item.
 
-An inserted item must not be transformed again: readers leave such items out (`foreign_of`).
+An inserted item must not be transformed again: readers skip such items (`foreign_of`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class InsertedItems:
-    """Which items of `table` a run has inserted, by its rows in the state table."""
+    """The items of `table` that a run has inserted, by its rows in the state table."""
 
     def __init__(self, wire: Wire, rows: InsertedRows, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._reads = Reads(wire, rows.spec, sleep=sleep)
@@ -44,9 +44,10 @@ class InsertedItems:
 
 @dataclass(eq=False)
 class Lookups:
-    """Reads what `pipeline.conflicts` judges by. `sources` reads the table that is transformed, `placed` the one that
-    is inserted into, if it is another. `meets`: an item that the run has inserted is no source. `asks`: it is one, and
-    tells that the item at its key before is gone. `phase`: the one that writes."""
+    """Reads the current items and rows for `pipeline.conflicts`. `sources` reads the transformed table, `placed` the
+    table that receives insertions, if it is another one. `meets`: an item that the run has inserted is not a source.
+    `asks`: it is a source, and its row shows that the previous item at its key is gone. `phase`: the phase that
+    writes."""
 
     sources: Reads
     placed: Reads | None = None
@@ -57,8 +58,8 @@ class Lookups:
     phase: str = ""
 
     def current(self, sources: Iterable[Image], places: Iterable[Image], known: Collection[Image] = ()) -> Current:
-        """The items as they are now, strongly consistent. `known` are keys of sources that came with a refusal:
-        they are not read again, but asked for as insertions."""
+        """The current items, strongly consistent. `known` are the keys of sources that came with a refusal: only their
+        inserted rows are read."""
         wanted, places = _each_once(sources), _each_once(places)
         if self.placed is None:
             there = placed = self.sources.items(_each_once([*wanted, *places]))
@@ -67,13 +68,13 @@ class Lookups:
             there, placed = self.sources.items(wanted), self.placed.items(places)
             rcu = there.rcu + placed.rcu
         asked = [*places, *wanted, *known] if self.meets or self.asks else places
-        # The rows last: by then each insertion that the items show has its row, even if both were written late.
+        # The rows are read last: each insertion that the items show has its row, even if both were written late.
         inserted = self.inserted.of(asked) if self.inserted is not None and asked else {}
         return Current(there.items, placed.items, inserted, self.meets, rcu, self.phase)
 
 
 def _each_once(keys: Iterable[Image]) -> list[Image]:
-    """BatchGetItem refuses a key that occurs twice."""
+    """The keys without duplicates, which BatchGetItem refuses."""
     return list({key_text(key): key for key in keys}.values())
 
 
@@ -89,7 +90,7 @@ def lookups(
 
 
 def inserted_items(wire: Wire, job: Job, sleep: Callable[[float], None] = time.sleep) -> InsertedItems:
-    """What the job's run has inserted, or the one that it takes back."""
+    """The items that the job's run has inserted, or the run that it takes back."""
     return InsertedItems(wire, rows_of(job), job.written_table.name, sleep)
 
 
@@ -108,7 +109,7 @@ def all_of(images: list[Image]) -> list[Image]:
 
 
 def foreign_of(wire: Wire, job: Job, resources: Resources) -> Foreign:
-    """A filter that leaves out items that the run has inserted itself: these, and rows of `items()`, must not be
+    """A filter that drops items that the run has inserted itself, including rows of `items()`: they must not be
     transformed. The first scan of a run contains none of them."""
     everything = job.meets_insertions
     if not (everything or (job.script.has_items and job.later and job.target is None and not job.inserts_rows)):

@@ -1,14 +1,15 @@
-"""The order of guarantee G3 for one page: journal, intent, write, checkpoint. A later owner recovers it from these.
+"""The order of guarantee G3 for one page: journal, intent, write, checkpoint. A later owner recovers the page from
+them.
 
-What a later owner finds, by the moment at which the earlier one died::
+A later owner continues by the moment at which the earlier one died::
 
-    before the intent the page is read again; parts of the journal without an intent are ignored before the checkpoint
-    the page is recovered: every change of the intents is judged by its item (`conflicts`) after the checkpoint
-    nothing is left to do
+    before the intent      the page is read again; parts of the journal without an intent are ignored
+    before the checkpoint  the page is recovered: every change of the intents is resolved by its item (`conflicts`)
+    after the checkpoint   nothing is left to do
 
-With a journal, only changes that were recorded are ever sent, and the record is conditional on the split's fencing
-token: so a fenced worker cannot begin a page, and the next owner knows the page that it has begun. Without one (an
-idempotent script, unless an undo is wanted) the page is read and applied again.
+With a journal, only recorded changes are sent, and the record is conditional on the split's fencing token: a fenced
+worker cannot begin a page, and the next owner knows which page was begun. Without a journal (for an idempotent script,
+unless an undo is wanted), the page is read and applied again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class IntentLog:
-    """Records the intents of one page. Without a journal (of an idempotent script) it records nothing."""
+    """Records the intents of one page. Without a journal (for an idempotent script) it records nothing."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class IntentLog:
         self.intended = intended is not None
 
     def record_intent(self, changes: Sequence[Change]) -> None:
-        """Journal the changes, then write the part's name to the split's row, before any of them is sent.
+        """Journal the changes, then record the part's name in the split's row, before any of them is sent.
 
         It is called several times for a page whose changes are transformed again after a conflict: each call adds a
         part. Raises Fenced when another worker owns the split, ServiceError when the storage cannot be written.
@@ -70,9 +71,9 @@ class IntentLog:
         self.intended = True
 
     def record_result(self, void: Sequence[Image], unconfirmed: Sequence[Image]) -> None:
-        """Note, before the checkpoint, the keys whose changes had no effect, and the items that are gone and may have
-        been deleted by the run or by the application: `undo` must restore neither. A page of several parts has a note,
-        too, by which `undo` can tell whether one of them is missing."""
+        """Store the page's note before the checkpoint: the keys whose changes had no effect, and the items that are
+        gone, deleted by either the run or the application. `undo` must restore neither. A page of several parts always
+        has a note, by which `undo` detects a missing part."""
         if self._journal is None or not self.intended:
             return
         if void or unconfirmed or len(self._parts) > 1:
@@ -86,7 +87,7 @@ class IntentLog:
         return JournalCount(len(self._parts), self._records, self._notes)
 
     def found(self) -> list[list[Change]]:
-        """The intents of previous owners of the page, in order: what they may have written."""
+        """The intents of previous owners of the page, in order; they may have been written."""
         return [self._journal.intended(part) for part in self._parts] if self._journal is not None else []
 
     def _intent(self) -> Intent:
@@ -124,7 +125,7 @@ def totals_of(written: WrittenPage) -> Totals:
 
 
 def _beginning(page: Page) -> Totals:
-    """The split's totals when this worker takes it up: those of its row, or for a recovered page those before it, from
-    its intent. A checkpoint may be delayed, and a page must count once (ADR 023)."""
+    """The split's totals when this worker begins with it: those of its row or, for a recovered page, those from its
+    intent, before the page. A checkpoint may be delayed, and a page must count once (ADR 023)."""
     intent = page.claim.intent
     return intent.before if page.recovers and intent is not None else page.claim.totals

@@ -6,16 +6,16 @@
                                   Page    AppliedPage     WrittenPage
 
 - `read` reads the job's source as pages of items.
-- `transform.ApplyVersion` calls the author's function on each item; an item that it fails on becomes a dead letter.
+- `transform.ApplyVersion` calls the author's function on each item; an item for which it fails becomes a dead letter.
 - `write.WritePatches` writes a page: `intents` records it first, `write_page` sends conditional writes, and `conflicts`
-  judges refusals.
+  decides about refusals.
 - `record.RecordProgress` checkpoints the page's split in the state table.
 - `rehearse.RehearseVersion` takes the place of applying and writing in a dry run.
 
-A split is a scan segment or a file, and a split group is what one worker reads. The only shuffle comes before the
-reading: from there on a page stays in one worker, so that recording it means that it was written. For the same reason
-there is no side input: a portable runner begins a stage of its own at each transform that has one, and keeps all that
-the stage before has read (docs/adr/010).
+A split is a scan segment or a file, and one worker reads a split group. The only shuffle is before the reading: from
+there on a page stays in one worker, so that a recorded page was written. For the same reason there is no side input: a
+portable runner begins a stage of its own at each transform with a side input, and keeps all elements of the stage
+before (docs/adr/010).
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def undo(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
 def execute(job: Job, resources: Resources, runner: Any, beam_args: Sequence[str] = ()) -> None:
     """Run a job to its end, with `beam_args` as Beam's own options.
 
-    Raises what the runner raises: a worker's own error is in the run's lease. No split group of this process is being
-    processed any more when it returns or raises.
+    Raises the runner's errors; a worker's own error is in the run's lease. When this returns or raises, no split group
+    is being processed in this process any more.
     """
     options = PipelineOptions([_threads(job, beam_args), *beam_args])
     try:
@@ -105,7 +105,7 @@ def execute(job: Job, resources: Resources, runner: Any, beam_args: Sequence[str
 
 
 def _threads(job: Job, beam_args: Sequence[str]) -> str:
-    """Beam's in-process runner gives each split group a thread: while one waits for an answer, another computes. If it
-    has processes, each takes one split group after the other; other runners ignore the option."""
+    """The option for a thread for each split group in Beam's in-process runner: while one waits for a response, another
+    computes. If it has processes, each processes one split group at a time; other runners ignore the option."""
     processes = own_processes(beam_args)
     return f"--direct_num_workers={processes if processes > 1 else min(job.split_groups, job.splits)}"

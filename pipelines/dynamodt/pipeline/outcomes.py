@@ -1,7 +1,8 @@
-"""The outcome of a page's changes, and the parts of it that are stored: dead letters, samples, and what an undo did not
-restore.
+"""The outcome of a page's changes, and the parts of it that are stored: dead letters, samples, and items that an undo
+did not restore.
 
-A dead letter has the whole item; what an undo did not restore has keys, names of attributes and reasons, no values.
+A dead letter has the whole item; an item that an undo did not restore has its key, names of attributes and a reason,
+but no values.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from dynamodt.state.storage import Storage
 
 MOST_SAMPLES = 3
-# Why an undo leaves an item whose key another split may free: it is done again at the end.
+# Reasons why an undo leaves an item whose key another split may free: it is tried again at the end.
 WAITS = "an item that the run has inserted is at its key, and stays"
 FOLLOWS = "an item that the run has inserted is at the key that the run moved it from"
 
@@ -42,7 +43,7 @@ class WriteResult:
     counts: Counts = Counts()
     units: Units = Units()
     dead: list[DeadLetter] = field(default_factory=list)
-    written: list[Change] = field(default_factory=list)  # the first few that were
+    written: list[Change] = field(default_factory=list)  # the first few written ones
     contention: Contention = Contention()
     void: list[Image] = field(default_factory=list)
     unconfirmed: list[Image] = field(default_factory=list)
@@ -56,7 +57,7 @@ class WriteResult:
             self.written += changes[: MOST_SAMPLES - len(self.written)]
 
     def end(self, change: Change, kind: str, *, unconfirmed: bool = False) -> None:
-        """Count one change as `kind`; any but "changed" means that it had no effect."""
+        """Count one change with the outcome `kind`; any outcome but "changed" means that it had no effect."""
         if unconfirmed:
             self.unconfirmed.append(change.key)
         self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
@@ -66,8 +67,8 @@ class WriteResult:
             self.without_effect(change)
 
     def bury(self, change: Change, error: BaseException, now: Image | None, step: str) -> None:
-        """Count a change as a dead letter, with the current image or the one that was read. One in doubt may have had
-        an effect, and is not reported as void: an undo then judges it by the item."""
+        """Count a change as a dead letter, with the current image or the one that was read. A change in doubt may have
+        had an effect and is not reported as void, so that an undo decides by the item."""
         image = now or (change.item if isinstance(change, Insert) else change.read)
         self.counts = self.counts._replace(dead=self.counts.dead + 1)
         self.dead.append(dead_letter(change.key, image, step, error))
@@ -84,12 +85,12 @@ class WriteResult:
         self.written += other.written[: MOST_SAMPLES - len(self.written)]
 
     def without_effect(self, change: Change) -> None:
-        """Records that nothing of the change was written. Insertions are left out: their rows in the state table show
-        them."""
+        """Record that no part of the change was written. Insertions are left out: their rows in the state table show
+        whether they happened."""
         self.void += [part.key for part in parts_of(change) if isinstance(part, Update | Remove) or part is change]
 
     def really_void(self) -> list[Image]:
-        """The void keys, without those on which another change of the page had an effect."""
+        """The void keys, except those on which another change of the page had an effect."""
         if not self.void:
             return []
         parts = (part for change in self.effective for part in parts_of(change))
@@ -98,7 +99,7 @@ class WriteResult:
 
 
 def without_write(applied: AppliedPage) -> Counts:
-    """The counts of the items that need no write, and of all that were read."""
+    """The counts of the items that need no write, and of all items that were read."""
     intent = applied.page.claim.intent
     if applied.page.recovers and intent is not None:
         return intent.counts
@@ -140,7 +141,7 @@ def _sample(change: Change) -> Sample:
 
 
 def _sample_of_several(change: Atomic) -> Sample:
-    """The item that was read, if it changed or moved to another key; otherwise an item that was inserted beside it."""
+    """The item that was read, if it changed or moved to another key; otherwise an item that was inserted with it."""
     inserted = [part.item for part in change.parts if isinstance(part, Insert)]
     for part in change.parts:
         if isinstance(part, Update):
@@ -151,7 +152,7 @@ def _sample_of_several(change: Atomic) -> Sample:
 
 
 def collision(found: Collision, change: Change) -> ItemError:
-    """Two items for one key: the error names both, since only the author can say which of them is right."""
+    """The error for two items with one key. It names both, since only the author can decide between them."""
     key = key_shown(found.insert.key)
     if not found.own:
         what = f"another item has the new key {key} already"
@@ -164,7 +165,7 @@ def collision(found: Collision, change: Change) -> ItemError:
     return ItemError(what, where=f"table {found.insert.table}", hint="give each item a key of its own in the script")
 
 
-UNREADABLE = "unreadable"  # lines of an export that are no items: `retry` cannot take them up
+UNREADABLE = "unreadable"  # lines of an export that are not items: `retry` cannot replay them
 
 
 def dead_letter(key: Image, image: Image, step: str, error: BaseException) -> DeadLetter:
@@ -175,7 +176,7 @@ def dead_letter(key: Image, image: Image, step: str, error: BaseException) -> De
 
 
 def _storable(text: str) -> str:
-    """An author's message may contain half a surrogate pair, which UTF-8 cannot encode."""
+    """The text in a form that UTF-8 can encode: an author's message may contain half a surrogate pair."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -191,7 +192,7 @@ def store(objects: Storage, job: Job, page: Page, name: str, dead_letters: Seque
 def dead_letters(
     objects: Storage, parts: Sequence[str], left_out: Sequence[tuple[str, str]] = ()
 ) -> Iterator[DeadLetter]:
-    """The dead letters of some parts, without those that are left out; of several for one key the last."""
+    """The dead letters of some parts, without those that are left out; for each key only the last one."""
     found: dict[str, DeadLetter] = {}
     without = set(left_out)
     for part in parts:
@@ -222,7 +223,7 @@ def _line(job: Job, dead_letter: DeadLetter) -> bytes:
 
 
 def store_not_restored(objects: Storage, job: Job, page: Page, left: Sequence[NotRestored]) -> None:
-    """Store what an undo did not restore of a page, as JSON lines, before it is counted."""
+    """Store the items of a page that an undo did not restore, as JSON lines, before they are counted."""
     if left:
         lines = (orjson.dumps(item._asdict(), option=orjson.OPT_APPEND_NEWLINE) for item in left)
         name = page_prefix(key_of_job(job, NOT_RESTORED), page.claim.split, page.number, page.claim.fencing_token)
@@ -235,8 +236,8 @@ def waits(line: bytes) -> bool:
 
 
 def waiting_keys(objects: Storage, parts: Iterable[str]) -> dict[tuple[int, int], set[str]]:
-    """The keys of the retried items, by `key_text`, of each split and page: another page may have a record of the same
-    key."""
+    """The keys of the retried items, by `key_text`, for each split and page, since another page may have a record of
+    the same key."""
     found: dict[tuple[int, int], set[str]] = {}
     for part in parts:
         for line in (objects.read(part) or b"").splitlines():

@@ -1,11 +1,12 @@
-"""The splits of a worker: a split is claimed, read from the cursor of its row, and owned while its pages are written.
+"""Claims a worker's splits, reads each from the cursor of its row, and confirms the ownership while its pages are
+written.
 
 A runner that considers a worker dead gives its split groups to another worker of the same attempt. The split's row then
-has another fencing token, which the recording of an intent checks. A worker that was suspended after it recorded one
-must not write when it wakes, minutes later: `SplitOwnership` polls the row.
+has another fencing token, which the recording of an intent checks. A worker that is suspended after recording an intent
+must not write when it resumes, minutes later: `SplitOwnership` polls the row.
 
-Guarantee G3 does not rest on the poll: a write that is sent after it still needs the item as it was read. The poll
-bounds how long two workers contend for the same items.
+Guarantee G3 does not depend on the poll: a later write still requires the item as it was read. The poll bounds the time
+for which two workers contend for the same items.
 """
 
 from __future__ import annotations
@@ -46,14 +47,14 @@ class PendingPage(Protocol):
     def result(self) -> Page: ...
 
 
-Fetch = Callable[[Claim, int, Cursor | None], PendingPage]  # the page of a split with this number, from a cursor on
+Fetch = Callable[[Claim, int, Cursor | None], PendingPage]  # the page of a split with this number, from a cursor
 
 
 _HOW = ("run", "attempt", "splits", "split_groups", "page_items", "in_turn", "read_ahead", "shards", "governed")
 
 
 def reading(job: Job) -> Job:
-    """The job as it reads: as another phase, where its source is one before it."""
+    """The job for reading: that of an earlier phase, if this is the job's source."""
     if not isinstance(job.source, EarlierPhase):
         return job
     one: Job = replace(job.before[job.source.phase], **{name: getattr(job, name) for name in _HOW})
@@ -63,9 +64,9 @@ def reading(job: Job) -> Job:
 def split_groups(job: Job) -> list[SplitGroup]:
     """The job's splits, shuffled over its split groups.
 
-    A segment follows the hash order, so that at any moment it meets one partition (1,000 WCU/s). Neighbouring segments
-    meet the same one; shuffled, the segments of a group are spread over the table. The run's id is the seed: a run has
-    the same groups wherever it is planned.
+    A segment follows the hash order, so that at any moment its writes go to one partition (1,000 WCU/s), and those of
+    neighbouring segments to the same one. Shuffled, the segments of a group are spread over the table. The run's id is
+    the seed, so that a run has the same groups wherever it is planned.
     """
     splits = list(range(job.splits))
     Random(job.run).shuffle(splits)
@@ -89,7 +90,7 @@ class ReadPages(beam.DoFn):
     def process(self, split_group: SplitGroup) -> Iterator[Page | JournalPage]:
         signal = Signal(self._leases, self._job, self._resources.clock, self._resources.sleep)
         with context_of(self._job).working(), report_errors(self._leases, self._job), suppress(Interrupted):
-            if signal.stopping():  # a worker has several groups: a later one claims and reads nothing
+            if signal.stopping():  # a worker has several groups: later ones claim and read nothing
                 return
             for page in self._pages(self._claims(split_group)):
                 if signal.stopping():
@@ -97,7 +98,7 @@ class ReadPages(beam.DoFn):
                 yield page
 
     def _claims(self, split_group: SplitGroup) -> Iterator[Claim]:
-        """The splits that are not done, each claimed when it is needed."""
+        """The claims of the splits that are not done; each split is claimed when it is needed."""
         claims = (self._splits.claim(split, self._job.attempt) for split in split_group)
         return (claim for claim in claims if not claim.done)
 
@@ -106,13 +107,14 @@ class ReadPages(beam.DoFn):
 
 
 def pages_in_turn(claims: Iterator[Claim], fetch: Fetch, ahead: int, splits: int) -> Iterator[Page]:
-    """The pages of at most `splits` splits, taken in turn; one that ends is replaced by another. The next `ahead` pages
-    are read in advance, and held in memory. A page that a previous owner left comes first in its split."""
+    """The pages of at most `splits` splits at once, taken in turn; a split that ends is replaced by another. The next
+    `ahead` pages are read in advance and kept in memory. A page that a previous owner left comes first in its split."""
     flying: deque[Callable[[], Page]] = deque()
     waiting: deque[Callable[[], PendingPage]] = deque()  # splits whose turn has not come yet
 
     def fly() -> None:
-        """Another split's first page comes before the next page of the split that has waited longest."""
+        """Start reads. The first page of a new split comes before the next page of the split that has waited
+        longest."""
         while len(flying) < ahead:
             claim = next(claims, None) if len(flying) + len(waiting) < splits else None
             if claim is not None:
@@ -138,7 +140,7 @@ def _first_page(claim: Claim, fetch: Fetch) -> Callable[[], Page]:
 
 
 def recovered_page(claim: Claim) -> Page:
-    """The page for which a previous owner of the split recorded an intent, and no checkpoint."""
+    """The page for which a previous owner of the split recorded an intent but no checkpoint."""
     intent = claim.intent
     assert intent is not None
     return Page(claim, intent.page, [], intent.rcu, intent.cursor, intent.last, recovers=True)
@@ -151,8 +153,9 @@ def resumed_pages(
     taken: Callable[[Row], Taken],
     page_of: Callable[[int, list[Taken], bool], Page],
 ) -> Iterator[Page]:
-    """Rows as pages, from the claim's position on: first the page that a previous owner left, then pages of rows as
-    `taken` converts them. `page_of` gets number, rows and whether they are the last, for which a page is read ahead."""
+    """Rows as pages, from the claim's position on: first the page that a previous owner left, then pages of rows that
+    `taken` converts. `page_of` receives the number, the rows, and whether they are the last, for which one page is read
+    ahead."""
     begin = claim.page
     if claim.intent is not None:
         page = recovered_page(claim)
@@ -171,8 +174,8 @@ def resumed_pages(
 
 
 class SplitOwnership:
-    """Confirms that the split of one page after the other is still owned. Recording an intent confirms it, too: most
-    pages need no poll."""
+    """Confirms that the split of the present page is still owned. Recording an intent confirms this, too: most pages
+    need no poll."""
 
     def __init__(self, rows: SplitRows, clock: Callable[[], float] = time.monotonic) -> None:
         self._rows = rows
@@ -187,12 +190,12 @@ class SplitOwnership:
 
     def intend(self, claim: Claim, intent: Intent) -> None:
         """Record an intent; see `SplitRows.intend`. Raises Fenced."""
-        now = self._clock()  # before it is sent: what it shows is at least this fresh
+        now = self._clock()  # before the request: its result is at least this recent
         self._rows.intend(claim, intent)
         self._poller.observed(now)
 
     def check_owner(self) -> None:
-        """Asked before every request that writes. Raises Fenced when the split was taken over. The row is read again
+        """Raises Fenced when the split was taken over; called before every request that writes. The row is read again
         before the last observation is half a second old (`signals.POLL_SECONDS`), so that few requests wait for it."""
         if self._claim is None:
             return

@@ -1,11 +1,11 @@
-"""Settings of a process: its signals, its log, the garbage collector and gRPC. Imports no Beam: it comes before that.
+"""Settings of a process: its signals, its log, the garbage collector and gRPC. Imports no Beam, since it is used first.
 
 Ctrl-C and SIGTERM both unwind the program as an exception, so that all resources are closed.
 
 A page is thousands of small dicts and lists without a cycle: reference counts free them all. Each is an allocation, so
-that the cyclic collector scans them again and again: 10 to 30 % of the client's CPU (10,000 items of 450 bytes on
-ministack). Importing Beam makes hundreds of thousands more, and at its end a process scans all that is left: a third of
-a second each.
+that the cyclic collector scans them repeatedly, for 10 to 30 % of the client's CPU (10,000 items of 450 bytes on
+ministack). The import of Beam makes hundreds of thousands of objects, and a process scans all remaining ones at its
+end: a third of a second each.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _STANDARD_LIBRARY = os.path.dirname(threading.__file__) + os.sep
 
 
 def is_from_beam(record: logging.LogRecord) -> bool:
-    """Whether Beam itself (or py4j) has logged this, by the file: Beam also uses the root logger, and a script may use
-    a logger of Beam's name."""
+    """Whether Beam itself (or py4j) has logged this. The file decides, since Beam also uses the root logger, and a
+    script may use a logger of Beam's name."""
     if in_beam(record.pathname):
         return True
-    by_name = record.name.partition(".")[0] in _LIBRARIES  # compiled code has no frame: its caller may be a thread's
+    by_name = record.name.partition(".")[0] in _LIBRARIES  # compiled code has no frame: the caller may be `threading`
     return by_name and record.pathname.startswith(_STANDARD_LIBRARY) and "site-packages" not in record.pathname
 
 
@@ -69,7 +69,8 @@ def mute_beam() -> Iterator[None]:
 
 
 def _install() -> None:
-    """Sets the filter where a record of Beam can pass: its loggers, the root logger, and the handlers there."""
+    """Adds the filter to all loggers and handlers of Beam's records: its own loggers, and the root logger with its
+    handlers."""
     root = logging.getLogger()
     names = [name for name in root.manager.loggerDict if name.partition(".")[0] in _LIBRARIES]
     for one in (root, *map(logging.getLogger, names), *root.handlers, logging.lastResort):
@@ -77,7 +78,7 @@ def _install() -> None:
             one.addFilter(_without_beams)
 
 
-_ALLOCATIONS = 200_000  # between two scans of the youngest objects; 700 (or 2,000) by default
+_ALLOCATIONS = 200_000  # between two scans of the youngest generation; 700 (or 2,000) by default
 
 
 def reduce_collections() -> None:
@@ -88,7 +89,7 @@ def reduce_collections() -> None:
         atexit.register(gc.freeze)
 
 
-_NO_PROXY = ("no_grpc_proxy", "no_proxy")  # as gRPC reads them: the second without the first
+_NO_PROXY = ("no_grpc_proxy", "no_proxy")  # gRPC reads the second only without the first
 _HERE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -101,7 +102,7 @@ def bypass_proxy_for_beam() -> None:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which cleans up as Ctrl-C does."""
+    """SIGTERM; the program cleans up as for Ctrl-C."""
 
 
 class StoppedError(DynamodtError):
@@ -113,7 +114,7 @@ class StoppedError(DynamodtError):
 
     @classmethod
     def by(cls, interrupt: KeyboardInterrupt, hint: str) -> StoppedError:
-        """The error for an interrupt; `hint` says how to continue."""
+        """The error for an interrupt; `hint` is about how to continue."""
         return cls(signal_name(interrupt), 143 if isinstance(interrupt, Terminated) else 130, hint)
 
 
@@ -138,7 +139,7 @@ class Signals:
 
 @contextmanager
 def raise_on_signals(notify: Callable[[], None]) -> Iterator[Signals]:
-    """Raises in the main thread for Ctrl-C and SIGTERM; calls `notify` before the first. Must be entered there."""
+    """Raises in the main thread, where it must be entered, for Ctrl-C and SIGTERM; calls `notify` before the first."""
     signals = Signals(notify)
     previous = {number: signal.signal(number, signals.arrived) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -152,13 +153,13 @@ class _Again(threading.local):
     on = False
 
 
-again = _Again()  # `on`: what scripts print in this thread was shown before
+again = _Again()  # `on`: the output of scripts in this thread was shown before
 
 
 @contextmanager
 def without_output() -> Iterator[None]:
-    """Drops what scripts print in this thread until the end, which was shown before: a dry run applies a version again
-    to give a later one its items."""
+    """Drops the output of scripts in this thread until the end. It was shown before: a dry run applies a version again
+    to make the items for a later one."""
     before, again.on = again.on, True
     try:
         yield

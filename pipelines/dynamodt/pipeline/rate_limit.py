@@ -1,8 +1,8 @@
 """A process's part of the run's budget (guarantee G7): each request waits until the budget covers its estimated cost,
 and is charged the consumption that the service reports.
 
-Once a second (with a small part every few seconds) the process reports what it has used and receives its part, which
-the process that executes the run allocates (`runs.budget`). The threads that send requests do this; there is no extra
+Once a second (every few seconds if its part is small) the process reports its usage and receives its part, which the
+process that follows the run allocates (`runs.budget`). The threads that send requests do this; there is no extra
 thread. A process that sends nothing reports nothing, and its part goes to the others.
 """
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 REPORT_SECONDS = 1.0
-_REPORT_SECONDS_MOST = 4.0  # as long as a page may take: a new rate takes effect within one
-_UNITS_A_REPORT = 400.0  # written between two reports, if that takes no longer: a report is a write unit, too
+_REPORT_SECONDS_MOST = 4.0  # the longest duration of a page, within which a new rate takes effect
+_UNITS_A_REPORT = 400.0  # written between two reports, within these bounds, since a report costs a write unit, too
 _NAP_SECONDS = 0.25
-_READ_SECONDS = 1.0  # of the read budget that a page takes at most; of the write budget REQUEST_SECONDS
+_READ_SECONDS = 1.0  # the most of the read budget for one page; for the write budget it is REQUEST_SECONDS
 _LEARNING = 0.3
 _KILOBYTE = 1024.0
 _ASSUMED_BYTES = 1024.0  # an item's size, if DescribeTable gives none
@@ -41,7 +41,7 @@ _ASSUMED_BYTES = 1024.0  # an item's size, if DescribeTable gives none
 class RateLimitedQueue:
     """Requests of one kind, reads or writes, of one process; safe to share between threads.
 
-    The caller estimates what a request costs; `price` learns what the service charges for one unit of the estimate.
+    The caller estimates the cost of a request; `price` adapts to the service's charge for one unit of the estimate.
     """
 
     def __init__(
@@ -57,19 +57,20 @@ class RateLimitedQueue:
         self._tick = tick
         self._sleep = sleep
         self._heed = wait_or_stop
-        self._line = threading.Lock()  # first come, first served: a large request is not overtaken for ever
+        self._line = threading.Lock()  # first come, first served, so that small requests do not starve a large one
         self._lock = threading.Lock()
         self.used = 0.0
         self.throttles = 0
 
     @property
     def limited(self) -> bool:
-        """Whether estimates are used."""
+        """Whether there is a limit, so that estimates are used."""
         return self._bucket.rate != inf
 
     def enter(self, estimate: float) -> float:
-        """Wait until a request of this estimate may be sent; returns what was taken for it, for `leave`. Raises what
-        `wait_or_stop` does: at a low rate a request may wait for minutes, in which the run is stopped or paused."""
+        """Wait until a request of this estimate may be sent; returns the units that were taken for it, for `leave`.
+        Raises as `wait_or_stop`: at a low rate a request may wait for minutes, during which the run may be stopped or
+        paused."""
         if not self.limited:
             self._tick()
             return 0.0
@@ -85,7 +86,7 @@ class RateLimitedQueue:
                 self._sleep(min(wait, _NAP_SECONDS))
 
     def leave(self, taken: float, estimate: float, units: float) -> None:
-        """The request has cost `units`, as the service reports."""
+        """Charge a request with the `units` that the service reports."""
         with self._lock:
             self.used += units
             if self.limited:
@@ -94,7 +95,7 @@ class RateLimitedQueue:
                 self._price += _LEARNING * (units / estimate - self._price)
 
     def throttled(self, times: int = 1) -> None:
-        """Requests were refused for their rate."""
+        """Count requests that were refused for their rate."""
         with self._lock:
             self.throttles += times
 
@@ -104,7 +105,7 @@ class RateLimitedQueue:
             self._bucket.change(rate)
 
     def within(self, seconds: float, estimate: float) -> float:
-        """How many requests of this estimate pass in a number of seconds."""
+        """The number of requests of this estimate that pass in a number of seconds."""
         return self._bucket.rate * seconds / (estimate * self._price)
 
 
@@ -139,7 +140,7 @@ class WorkerRateLimiter:
         self.writes = RateLimitedQueue(TokenBucket(rate, clock), 1.0 + target.indexes, self._tick, sleep, wait_or_stop)
 
     def page_items(self, most: int) -> int:
-        """How many items the next page may have, so that reading and writing all of it takes a few seconds."""
+        """The number of items of the next page, such that reading and writing all of them takes a few seconds."""
         while self.reads.within(1.0, 1.0) == 0.0 or self.writes.within(1.0, 1.0) == 0.0:  # nothing granted yet
             self._tick()
             self._heed()
@@ -176,7 +177,7 @@ class WorkerRateLimiter:
         report = Report(self._beat, self._awaited, used, self._reported)
         grant = self._replica.report(self._name, report)
         self._reported_at = self._clock()
-        if grant is None:  # not yet: a thousand waiting workers must not ask four times a second
+        if grant is None:  # no grant yet: a thousand waiting workers must not ask four times a second
             self._period = min(REPORT_SECONDS, 2.0 * self._period)
         elif grant.number != self._awaited:
             self.reads.change(grant.rate.rcu)
@@ -186,7 +187,7 @@ class WorkerRateLimiter:
 
 
 def _report_seconds(wcu: float) -> float:
-    """Seconds between reports for a part of `wcu` write units a second; of none, or without a limit, one second."""
+    """The seconds between reports for a part of `wcu` write units a second; one second for 0, or without a limit."""
     return min(_REPORT_SECONDS_MOST, max(REPORT_SECONDS, _UNITS_A_REPORT / wcu)) if wcu > 0.0 else REPORT_SECONDS
 
 

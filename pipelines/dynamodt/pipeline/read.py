@@ -56,7 +56,7 @@ class ScanSegments(ReadPages):
 
 
 class ReadRows(ReadPages):
-    """The rows of the script's `items()`; on the way down only those that the run to take back has inserted."""
+    """The rows of the script's `items()`; for `down` only those that the run to take back has inserted."""
 
     def setup(self) -> None:
         super().setup()
@@ -82,7 +82,7 @@ class ReadRows(ReadPages):
 
 
 class ReadEarlierRows(ReadPages):
-    """Of a dry run: the rows that a phase before it adds by `items()`, as its script gives them."""
+    """The rows that an earlier phase of a dry run adds by `items()`, from its script."""
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         for claim in claims:
@@ -111,7 +111,7 @@ class ReplayDeadLetters(ReadPages):
 
 
 def inserted_only(job: Job, page: Page, inserted: InsertedItems) -> Page:
-    """The page without rows that the run to take back did not insert: their items were there before."""
+    """The page without the rows that the run to take back did not insert, since their items existed before."""
     table = job.written_table
     rows = inserted.of([key_of(table, image) for image in page.images])
     images = [image for image in page.images if key_text(key_of(table, image)) in rows]
@@ -168,8 +168,8 @@ def scan_pages(
 
 
 def row_pages(job: Job, claim: Claim, rows: Iterable[dict[str, Any]]) -> Iterator[Page]:
-    """Rows as pages of at most `job.page_items`, from the claim's position on, which counts rows: `items()` must yield
-    the same rows each time. Raises ScriptError for a row that the table cannot hold."""
+    """Rows as pages of at most `job.page_items`, from the claim's position on. The position counts rows: `items()` must
+    yield the same rows each time. Raises ScriptError for a row that the table cannot hold."""
 
     def page(number: int, images: list[Image], last: bool) -> Page:
         return Page(claim, number, images, last=last)
@@ -216,8 +216,8 @@ def files_of(objects: S3Objects, source: ExportSource) -> tuple[DataFile, ...]:
 
 
 def images_of(job: Job, reader: DataReader, file: DataFile, cursor: int, foreign: Foreign | None = None) -> Images:
-    """The images of a file that the job transforms. Left out are items that an incremental export shows as deleted, and
-    those that the run has inserted itself, which are not `foreign`."""
+    """The images of a file that the job transforms, without items that an incremental export shows as deleted, and
+    without those that the run has inserted itself, which are not `foreign`."""
     source = job.source
     assert isinstance(source, ExportSource)
     if not source.incremental:
@@ -237,7 +237,7 @@ def images_of(job: Job, reader: DataReader, file: DataFile, cursor: int, foreign
 
 
 def _created(job: Job) -> Callable[[ChangedItem], bool]:
-    """Whether an item was created in the window of the export, and not by this run, which would have stamped it."""
+    """Whether an item was created in the export's period, and not by this run, which would have stamped it."""
     stamp, mark = job.script.stamp, {"S": job.base_run}
 
     def created(record: ChangedItem) -> bool:
@@ -250,7 +250,8 @@ def _created(job: Job) -> Callable[[ChangedItem], bool]:
 def export_pages(
     job: Job, claims: Iterator[Claim], images: Callable[[Claim, int], Images], executor: Executor
 ) -> Iterator[Page]:
-    """The pages of some data files, in turn: a file is of one partition, and several together spread the writes."""
+    """The pages of some data files, in turn: a file's items are in one partition, and several files spread the
+    writes."""
     without = without_record(job.table)
     opened: dict[int, Images] = {}
 

@@ -1,4 +1,5 @@
-"""RecordProgress: outcomes to the state table and the storage; and the coder of pages between two processes."""
+"""RecordProgress records the outcomes of pages in the state table and the storage; PageCoder encodes pages between
+processes."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ _SAMPLES = 3
 class RecordProgress(beam.DoFn):
     """WrittenPages to rows of the state table.
 
-    A split's row is written when the split ends, and every second before. Dead letters are stored before they are
-    counted: each one that is counted exists.
+    A split's row is written every second and when the split ends. Dead letters are stored before they are counted, so
+    that each counted one exists.
     """
 
     def __init__(self, job: Job, resources: Resources) -> None:
@@ -62,8 +63,8 @@ class RecordProgress(beam.DoFn):
 
 @dataclass(slots=True)
 class _Split:
-    """The totals of a split, over all attempts; `page` is its last one, without its images: a split group has many
-    splits in progress, and would hold a page of each. `flushed`: its row has these totals."""
+    """The totals of a split, over all attempts. `page` is its last page, without images, since a split group has many
+    splits in progress and would keep a page of each. `flushed`: the row has these totals."""
 
     totals: Totals
     page: Page
@@ -72,7 +73,7 @@ class _Split:
 
 @dataclass(slots=True)
 class PageRecorder:
-    """Adds up the splits of one bundle and checkpoints them: a page with an intent at once, others now and then."""
+    """Sums the splits of one bundle and checkpoints them: a page with an intent at once, others every second."""
 
     job: Job
     rows: SplitRows
@@ -86,7 +87,7 @@ class PageRecorder:
     _flushed_at: float = 0.0
 
     def add(self, written: WrittenPage) -> None:
-        """Count a page. Stops the run when there are more dead letters than `max_errors`. Raises Fenced."""
+        """Count a page. Stops the run if there are more dead letters than `max_errors`. Raises Fenced."""
         page = written.page
         self._count_dead(written)
         self._store_samples(written)
@@ -97,7 +98,8 @@ class PageRecorder:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows of all splits that have changed since the last time; drop those that have ended."""
+        """Write the rows of all splits that have changed since their last checkpoint; drop the splits that have
+        ended."""
         for number, split in list(self._splits.items()):
             if not split.flushed:
                 self._checkpoint(split)
@@ -111,7 +113,7 @@ class PageRecorder:
         split.flushed = True
 
     def _count_dead(self, written: WrittenPage) -> None:
-        for step in ("write", "doubt"):  # apart: `retry` leaves doubts to the operator
+        for step in ("write", "doubt"):  # in separate files: `retry` leaves doubts to the operator
             own = [dead_letter for dead_letter in written.dead if (dead_letter.step == "doubt") == (step == "doubt")]
             store(self.objects, self.job, written.page, step, own)
         self._dead += written.counts.dead
@@ -130,8 +132,8 @@ _ITEM_BYTES = 500
 
 
 class PageCoder(coders.Coder):
-    """Pickles a page. Its size is estimated: Beam samples the sizes of elements, and would pickle whole pages only to
-    measure them (6 % of the client's CPU)."""
+    """Pickles a page. Its size is estimated, since Beam samples the sizes of elements, and would pickle whole pages
+    only to measure them (6 % of the client's CPU)."""
 
     def encode(self, value: Any) -> bytes:
         return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
@@ -140,7 +142,7 @@ class PageCoder(coders.Coder):
         return pickle.loads(encoded)
 
     def estimate_size(self, value: Any) -> int:
-        """Bytes, roughly, from the number of items."""
+        """The approximate size in bytes, from the number of items."""
         page = value.page if isinstance(value, AppliedPage) else value
         return _ITEM_BYTES * (len(page.images) if isinstance(page, Page) else 1)
 

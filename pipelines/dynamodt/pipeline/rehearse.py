@@ -1,18 +1,18 @@
-"""RehearseVersion: pages of a dry run to pages of outcomes, without a write.
+"""RehearseVersion turns pages of a dry run into pages of outcomes, without a write.
 
-A version meets the items as the versions before it leave them. So a dry run of several applies the earlier phases
-(`Job.before`) to each page in memory, in their order, and counts what its own phase makes of the result: an item that
-an earlier phase inserts, moves or deletes is there, elsewhere or gone, and one that it fails on stays as it is. Rows
-that earlier versions add by `items()` are read after the table, by a phase of their own (`EarlierPhase`), and so is
-another table of the same command, where its versions insert into this one (`TARGET_TABLE`).
+A version is applied to the items as the versions before it leave them. A dry run of several versions therefore applies
+the earlier phases (`Job.before`) to each page in memory, in their order, and counts the outcomes of its own phase on
+the result. Insertions, moves and deletions of an earlier phase are included; an item for which it fails stays as it is.
+Rows that earlier versions add by `items()` are read after the table, by a phase of their own (`EarlierPhase`), and so
+is another table of the same command whose versions insert into this one (`TARGET_TABLE`).
 
-Whether the key of an insertion is taken is looked up: in the table, whose item is taken through the earlier phases,
-and among what this process remembers of its own insertions, those of the earlier versions' dry runs included
-(`pipeline.taken_keys`). Not seen are two insertions of one key in different processes, or too far apart, and a
-collision with an item that is at its key since an earlier phase could not move it. A phase that moves an item away and
-another one to its key is rehearsed in the order of the pages, which a run may not keep.
+The key of an insertion is looked up in the table, whose item passes through the earlier phases, and among the recent
+insertions of this process, including those of the earlier versions' dry runs (`pipeline.taken_keys`). Two insertions of
+one key are not detected in different processes or too far apart, nor is a collision with an item that an earlier phase
+could not move from its key. If a phase moves an item away and another one to its key, the dry run has the order of the
+pages, which a run may not have.
 
-Memory is bounded by a page and what the phases make of it, the remembered keys, and the rows of `items()`.
+Memory holds a page with the results of the phases, the recent keys, and the rows of `items()`.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ from dynamodt.script.diff import key_of, write_units
 if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources
 
-_MOST_ROWS = 20_000  # of `items()` that are kept whole; of the others it is only known that they are there
-_UNKNOWN: Image = {}  # an item that is there, and of which no more is known
+_MOST_ROWS = 20_000  # rows of `items()` that are kept as a whole; for the others only their keys and digests
+_UNKNOWN: Image = {}  # an item that exists, with unknown attributes
 
 
 class AcceptedError(Exception):
-    """The item is a dead letter that a person has accepted: it counts as one, and is not listed again."""
+    """The item is a dead letter that a person has accepted: it is counted, and is not listed again."""
 
 
 class RehearseVersion(beam.DoFn):
-    """Pages to WrittenPages of a dry run."""
+    """Turns Pages into WrittenPages of a dry run."""
 
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job
@@ -90,8 +90,8 @@ class RehearseVersion(beam.DoFn):
             yield _written(page, outcomes, self._dead(outcomes, "write"), rcu)
 
     def _arrived(self, page: Page) -> Page:
-        """The page with what the earlier phases leave of its items in the job's table. Rows of `items()` meet no other
-        phase of their version. What cannot be read of another table is a dead letter of that one."""
+        """The page with the items that the earlier phases leave in the job's table. Rows of `items()` pass through no
+        other phase of their version. An unreadable line of another table is a dead letter of that table."""
         job, earlier = self._job, self._phases[:-1]
         if job.inserts_rows:
             return page
@@ -126,8 +126,8 @@ class RehearseVersion(beam.DoFn):
 
 
 def _written(page: Page, outcomes: Sequence[Outcome], dead: list[DeadLetter], rcu: float) -> WrittenPage:
-    """A page's outcome. The write units are estimated, with those of refused changes; `rcu` are those of looking up
-    keys."""
+    """A page's outcome. The write units are estimated and include those of refused changes; `rcu` is the cost of the
+    key lookups."""
     changes = [outcome.change for outcome in outcomes if outcome.change is not None]
     ended = Counter(outcome.kind for outcome in outcomes)
     applied = AppliedPage(page, changes, ended["unchanged"], ended["dead"] - len(dead) + len(page.unreadable))
@@ -139,7 +139,7 @@ def _written(page: Page, outcomes: Sequence[Outcome], dead: list[DeadLetter], rc
 
 
 class _Phase:
-    """One phase of a dry run in memory: that of the job, or one before it."""
+    """One phase of a dry run in memory: the job's own, or an earlier one."""
 
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job
@@ -148,7 +148,7 @@ class _Phase:
         self.version = Version(job, resources)
 
     def setup(self, job: Job, wire: Wire, before: Sequence[_Phase]) -> None:
-        """Load the version. `job` is the one at work, `before` are the phases before this one."""
+        """Load the version. `job` is the job of the dry run, `before` are the phases before this one."""
         self.version.setup()
         self._before = before
         self._wire = wire
@@ -159,7 +159,7 @@ class _Phase:
         self._memory = context_of(self._job).remembered.setdefault(rows, RecentKeys())
 
     def outcomes(self, images: Sequence[Image]) -> list[Outcome]:
-        """What the phase makes of each image."""
+        """The outcome of the phase for each image."""
         if self._job.inserts_rows and self._job.direction == "down":
             return self._removals(images)
         attempts = [attempted(image, self._change_of, self._write) for image in images]
@@ -168,14 +168,15 @@ class _Phase:
             return [outcome_of_attempt(found, placed, self._memory) for found in attempts]
 
     def _change_of(self, image: Image) -> Change | None:
-        """Raises AcceptedError for the item of a dead letter that is accepted: no run would try it again."""
+        """The change of an image. Raises AcceptedError for the item of an accepted dead letter, which no run would try
+        again."""
         table = self._job.written_table if self._job.inserts_rows else self._job.table
         if self._job.accepted and key_text(key_of(table, image)) in self._job.accepted:
             raise AcceptedError
         return self.version.change_of(image)
 
     def _removals(self, rows: Sequence[Image]) -> list[Outcome]:
-        """Rows of `items()` are deleted while they are unchanged."""
+        """The outcomes of a `down` for rows of `items()`, which are deleted if they are unchanged."""
         table = self._job.written_table
         wanted = [Insert(table.name, key_of(table, row), row) for row in rows]
         there = self._placed(wanted)
@@ -189,12 +190,12 @@ class _Phase:
         return [removal(row) for row in wanted]
 
     def added(self, rows: Sequence[Image]) -> dict[str, list[Image]]:
-        """What the phase inserts of these rows of `items()`, by table."""
+        """The rows of `items()` among these that the phase inserts, by table."""
         changes = (outcome.change for outcome in self.outcomes(rows))
         return {self._job.written_table.name: [row.item for row in changes if isinstance(row, Insert)]}
 
     def pass_on(self, there: dict[str, list[Image]]) -> None:
-        """Bring items, by table, from before the phase to after it."""
+        """Replace the items, by table, by those after the phase."""
         if self._job.inserts_rows:
             table = self._job.written_table.name
             if self._job.direction == "down" and there.get(table):
@@ -207,16 +208,16 @@ class _Phase:
                 if item is not None:
                     there.setdefault(table, []).append(item)
 
-    # ------------------------------------------------------------ which keys are taken
+    # ------------------------------------------------------------ taken keys
 
     def read_units(self) -> float:
-        """What looking keys up has cost since the last time."""
+        """The read units of key lookups since the last call."""
         rcu, self._rcu = self._rcu, 0.0
         return rcu
 
     def _placed(self, wanted: Sequence[Insert]) -> dict[str, Image]:
-        """The items at the keys of insertions when the phase begins, by `key_text`: those of the table, as the phases
-        before leave them, and those that they have inserted."""
+        """The items at the keys of insertions when the phase begins, by `key_text`: those of the table after the
+        earlier phases, and those that these phases have inserted."""
         if not wanted:
             return {}
         parts = {key_text(part.key): part for part in wanted}
@@ -240,7 +241,7 @@ class _Phase:
             self._fill(found, wanted)
 
     def _fill(self, found: dict[str, Image], wanted: Mapping[str, Insert]) -> None:
-        """The same for the rows that the phase inserts or deletes."""
+        """As `_pass_over`, for the rows that the phase inserts or deletes."""
         if self._job.inserts_rows and self._job.direction == "down":
             left = {key_text(key_of(self._job.written_table, one)) for one in self._without_rows(list(found.values()))}
             for text in found.keys() - left:
@@ -254,7 +255,7 @@ class _Phase:
                 found[text] = part.item if row.item == image_digest(part.item) else _UNKNOWN
 
     def _stays(self, image: Image) -> Image | None:
-        """The item after the phase, if it is still at its key: an insertion of its own is taken for possible."""
+        """The item after the phase, if it is still at its key. Its own insertions are assumed to succeed."""
         if not image:
             return image
         return effect(image, attempted(image, self._change_of, self._write).change).stays
@@ -276,7 +277,7 @@ class _Phase:
 
     @cached_property
     def _rows(self) -> dict[str, _Row]:
-        """The rows that the phase inserts or deletes, by `key_text`; whole items of the first ones."""
+        """The rows that the phase inserts or deletes, by `key_text`, the first ones with their items."""
         job, found = self._job, dict[str, _Row]()
         table = table_of_rows(self._job.written_table, job.direction)
         for row in item_rows(job.script):

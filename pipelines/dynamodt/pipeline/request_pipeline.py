@@ -1,5 +1,5 @@
-"""Requests in flight: those of one page, several batches at once, each within the budget and each awaited; and the
-pages of one bundle. While a page waits for its partition, others continue."""
+"""Requests in flight: several batches of one page at once, each within the budget and each awaited. Also the pages in
+progress of one bundle: while a page waits for its partition, others continue."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Pending:
 
     change: Change
     request: Request
-    doubts: list[Change] = field(default_factory=list)  # what was sent and has an unknown outcome
-    transactions: list[Atomic] = field(default_factory=list)  # what was sent with insertions, whatever the answer
+    doubts: list[Change] = field(default_factory=list)  # versions sent with unknown outcome
+    transactions: list[Atomic] = field(default_factory=list)  # versions sent with insertions, with any answer
     tries: int = 0  # throttles and doubts in a row
-    failed: int = 0  # of the requests that contained it, those that failed as a whole
+    failed: int = 0  # the number of its requests that failed as a whole
     conflicts: int = 0
     fresh: bool = True  # its intent is not recorded yet
 
@@ -55,9 +55,8 @@ ReadAgain = Callable[[list[Pending]], list[Pending]]
 class RequestPipeline:
     """Sends the changes of one page.
 
-    Up to `writers` requests are unanswered at once, all sent by the calling thread: threads of their own would spend
-    more on handing over the interpreter than on what they send (docs/adr/019). Each of `check_owners` is called before
-    each request.
+    Up to `writers` requests are unanswered at once, all sent by the calling thread: with several threads, switching the
+    interpreter would cost more than sending (docs/adr/019). Each of `check_owners` is called before each request.
     """
 
     def __init__(
@@ -77,14 +76,14 @@ class RequestPipeline:
     def answered(
         self, waiting: list[Pending], held: list[Pending], read_again: ReadAgain
     ) -> Iterator[tuple[list[Pending], BatchAnswer]]:
-        """Each batch with its answer, in order. Once the budget lets a batch pass, `read_again` returns what of it is
-        to be sent. If this ends early, the answers to all that was sent are awaited first: no request of the page is
-        unanswered when it is left.
+        """Each batch with its answer, in order. Once the budget covers a batch, `read_again` returns the part of it
+        that is to be sent. If this ends early, the answers to all sent requests are awaited first, so that no request
+        of the page is left unanswered.
 
-        Once most of a batch was throttled the rest is added to `held` instead of being sent: a page is of one
-        partition as a rule, which would refuse it too, and the application's writes with it. The same holds once a
-        batch found no connection. After that batches are sent one at a time, and twice as many at once each time that
-        one passes.
+        Once most of a batch was throttled, the rest is added to `held` instead of being sent: a page usually belongs to
+        one partition, which would refuse the rest, too, together with writes of the application. The same applies once
+        a batch found no connection. Afterwards batches are sent one at a time, and twice as many at once after each
+        that passes.
         """
         sent: deque[_Sent] = deque()
         full = False
@@ -107,14 +106,15 @@ class RequestPipeline:
                     one.answer()
 
     def _most_in_flight(self, estimate: float) -> int:
-        """How many batches may be unanswered before the next one: as many as the budget lets pass in a second. At a low
-        rate an answer that is awaited only after the next batches would be charged, and reported as used, too late."""
+        """The number of batches that may be unanswered when the next one is sent: as many as the budget covers in a
+        second. At a low rate, an answer that is awaited only after the next batches would be charged and reported too
+        late."""
         return max(1, int(min(self._room, self._rate_queue.within(1.0, max(1.0, estimate)))))
 
     def _batches(self, waiting: list[Pending]) -> Iterator[tuple[list[Pending], float]]:
-        """Calls alone, and statements together, each batch with its estimated units: the smaller the more often their
-        requests failed as a whole, and no larger than what the budget lets pass in a few seconds. A statement that was
-        throttled alone gains nothing from a smaller batch."""
+        """Calls alone and statements in batches, each batch with its estimated units. A batch is smaller the more often
+        its requests failed as a whole, and no larger than the budget covers in a few seconds. Throttles of single
+        statements do not make batches smaller."""
         size = smaller(MAX_STATEMENTS, max(pending.failed for pending in waiting))
         batch: list[Pending] = []
         units = 0.0
@@ -133,10 +133,10 @@ class RequestPipeline:
             yield batch, units
 
     def _send(self, batch: list[Pending], estimate: float, read_again: ReadAgain) -> _Sent | None:
-        """Send a batch once the budget lets it pass, if run and split are still owned after the wait. None: nothing of
+        """Send a batch once the budget covers it, if run and split are still owned after the wait. None if no part of
         it is to be sent any more."""
         taken = self._rate_queue.enter(estimate)
-        self._heed()  # it may wait, or end the page: it comes before the reading, which grows old
+        self._heed()  # it may wait, or end the page; so it comes before the reading, which becomes outdated
         left = read_again(batch)
         if not left:
             self._rate_queue.leave(taken, estimate, 0.0)
@@ -151,8 +151,8 @@ class RequestPipeline:
         return sum(map(_units, batch)) if self._rate_queue.limited else 0.0
 
     def _awaited(self, sent: _Sent) -> tuple[BatchAnswer, bool]:
-        """The answer to a batch, charged to the budget, and whether most of the batch was throttled. A change that was
-        throttled alone may be of one item in demand."""
+        """The answer to a batch, charged to the budget, and whether most of the batch was throttled. A single throttled
+        change may be due to one busy item."""
         answer = sent.answer()
         answer = answer._replace(wcu=_metered(sent.batch, answer))
         throttled = sum(verdict.outcome == "throttled" for verdict in answer.verdicts)
@@ -160,7 +160,7 @@ class RequestPipeline:
         full = unsent or (len(sent.batch) > 1 and 2 * throttled > len(sent.batch))
         self._room = 1 if full else min(self._writers, 2 * self._room)
         self._rate_queue.throttled(throttled)
-        unknown = answer.verdicts[0].outcome == "doubt"  # it may have been carried out
+        unknown = answer.verdicts[0].outcome == "doubt"  # it may have been executed
         spent = answer.wcu or 0.0
         # The price is learned from whole batches only.
         estimate = 0.0 if throttled or unsent else sent.estimate
@@ -175,7 +175,8 @@ class RequestPipeline:
 
 
 def _metered(batch: list[Pending], answer: BatchAnswer) -> float:
-    """The units of an answer, estimated if the endpoint does not report them. A refused condition costs the same."""
+    """The units of an answer, estimated if the endpoint does not report them. A refused condition costs as much as a
+    write."""
     if answer.wcu is not None:
         return answer.wcu
     spent = ("done", "conflict")
@@ -184,14 +185,14 @@ def _metered(batch: list[Pending], answer: BatchAnswer) -> float:
 
 
 def _units(pending: Pending) -> float:
-    """The estimated units of a change. An insertion that is no transaction costs half of one."""
+    """The estimated units of a change. An insertion without a transaction costs half as much as with one."""
     units = float(write_units(pending.change))
     in_transaction = isinstance(pending.request, Call) and pending.request.operation == "TransactWriteItems"
     return units / 2 if isinstance(pending.change, Insert) and not in_transaction else units
 
 
 _NAP_SECONDS = 0.5
-MOST = 8  # waiting pages: each is in memory
+MOST = 8  # waiting pages, each of which is in memory
 
 
 class Wait(NamedTuple):
@@ -201,7 +202,8 @@ class Wait(NamedTuple):
 
 
 class Task(Protocol):
-    """A page in progress, such as a `PageTask`; each step returns how long to wait before the next one, or the end."""
+    """A page in progress, such as a `PageTask`; each step returns the wait before the next one, or the page's
+    outcome."""
 
     def step(self) -> Wait | WrittenPage: ...
 
@@ -213,9 +215,9 @@ class _Waiting(NamedTuple):
 
 class PageScheduler:
     """Steps the pages of one bundle. One partition takes 1,000 units a second: if a split group waited for it, all
-    others would be idle. Of a split one page is in progress at a time, as its row holds one intent.
+    other partitions would be idle. Each split has at most one page in progress, since its row holds one intent.
 
-    A page that was begun must be ended by `finish`, or dropped: none of its requests is unanswered while it waits.
+    A page that was begun is ended by `finish`, or dropped: while it waits, none of its requests is unanswered.
     """
 
     def __init__(
@@ -232,8 +234,8 @@ class PageScheduler:
         self._pages: dict[int, _Waiting] = {}  # by split
 
     def write(self, split: int, begin: Callable[[], Task]) -> Iterator[WrittenPage]:
-        """Step the pages whose wait is over, then begin one of this split; yields each that ends, as soon as it does:
-        a page must be recorded before the next one of its split begins."""
+        """Step the pages whose wait is over, then begin a page of this split. Yields each page as soon as it ends,
+        since a page must be recorded before the next one of its split begins."""
         while split in self._pages or len(self._pages) == self._most or self._is_due():
             if written := self._wake():
                 yield written

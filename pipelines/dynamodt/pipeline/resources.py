@@ -1,4 +1,5 @@
-"""The clients of a worker, made on the worker from a value that travels with the pipeline: no client is pickled."""
+"""The clients of a worker. They are made on the worker, from a value that travels with the pipeline, since no client
+can be pickled."""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ from dynamodt.state.storage import Storage, open_storage
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Makes what the DoFns use. Each method raises ServiceError when there are no credentials. `output` is where the
-    lines of a script go that a worker process executes."""
+    """Makes the clients of the DoFns. Each method raises ServiceError when there are no credentials. `output` receives
+    the lines of a script that a worker process executes."""
 
     stage: Stage
-    table: str = ""  # whose items are read and written
+    table: str = ""  # the table that is read and written
     output: Origin | None = None
 
     def wire(self, connections: int) -> Wire:
@@ -33,7 +34,7 @@ class Resources:
         return State(self.stage.connection, self.stage.state_table)
 
     def storage(self) -> Storage:
-        """Prepared data, dead letters, samples."""
+        """The storage: prepared data, dead letters, samples."""
         return open_storage(self.stage.connection, self.stage.storage)
 
     def objects(self, source: ExportSource) -> S3Objects:

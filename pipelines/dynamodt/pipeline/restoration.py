@@ -1,8 +1,8 @@
-"""How an undo restores an item, by the journal's records of its key (guarantee G5, ADR 024). Pure.
+"""Decides how an undo restores an item, by the journal's records of its key (guarantee G5, ADR 024). Pure.
 
-A key may occur in the journal several times: each time that a concurrent write made a change void, another one was
-recorded. At most one of them has taken effect: the last one, or one before it whose outcome was still open when the
-next was made. In that case both were made from the same values, and restore the same.
+A key may occur in the journal several times: whenever a concurrent write made a change void, another change was
+recorded. At most one of them has taken effect: the last one, or an earlier one whose outcome was still open when the
+next was made. In that case both were made from the same values, and restore the same values.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ STAYS = "it cannot go back to the key that the run moved it from"
 
 
 class Restoration(NamedTuple):
-    """The change that restores an item (None: there is nothing to restore), and what is left as it is: the names of its
-    attributes and `why`, which is empty if nothing is left. `restored` are the attributes that are then as before the
-    run, given if others are left."""
+    """The change that restores an item (None: there is nothing to restore). `left` are the names of the attributes that
+    are not restored, and `why` the reason, empty if everything is restored. `restored` are the attributes that are then
+    as before the run, if others are left."""
 
     change: Update | Insert | Remove | None
     left: tuple[str, ...] = ()
@@ -36,11 +36,12 @@ NOTHING = Restoration(None)
 
 
 def restoration(table: TableSpec, records: Sequence[Journaled], now: Image | None) -> Restoration:
-    """How to restore an item of `table`: `records` are the journal's, of one key, in order; `now` is the item.
+    """The restoration of an item of `table`. `records` are the journal's records of one key, in order; `now` is the
+    present item.
 
-    Only attributes that still equal what a record wrote are restored; those that are as before it need nothing, and all
-    others are left (guarantee G5, ADR 024). An insertion is taken back while its item is exactly what was written, a
-    deletion while its key is absent. Restoring is idempotent: an undo that died applies the same to what it left.
+    Only attributes that still have the value that a record wrote are restored; those with the value from before need
+    nothing, and all others are left (guarantee G5, ADR 024). An insertion is taken back if its item is exactly as
+    written, a deletion if its key is free. Restoring is idempotent: an undo that died can be repeated.
     """
     inserts = [record for record in records if isinstance(record, Insert)]
     own = [record for record in records if not isinstance(record, Insert)]
@@ -57,7 +58,7 @@ def restoration(table: TableSpec, records: Sequence[Journaled], now: Image | Non
 
 
 def _may_have_effect(records: Sequence[Journaled]) -> list[Journaled]:
-    """The last record, and those before it whose outcome was open when the next was made; the last first."""
+    """The last record, and the records before it whose outcome was open when the next was made; the last first."""
     likely = [records[-1]]
     for record in reversed(records[:-1]):
         if not _was_open(record, likely[-1]):
@@ -67,7 +68,7 @@ def _may_have_effect(records: Sequence[Journaled]) -> list[Journaled]:
 
 
 def _was_open(record: Journaled, following: Journaled) -> bool:
-    """Whether a record may have been written after the following one was made, from an item that did not show it."""
+    """Whether a record may have been written after the following one was made, since the item then did not show it."""
     if isinstance(record, Insert) or isinstance(following, Insert):
         return isinstance(record, Insert) and isinstance(following, Insert)
     if isinstance(record, Remove):
@@ -78,8 +79,8 @@ def _was_open(record: Journaled, following: Journaled) -> bool:
 def _of_moved(
     table: TableSpec, likely: Sequence[Journaled], inserts: Sequence[Insert], now: Image | None
 ) -> Restoration:
-    """The run has moved the item to another key, and another item to this one; or it has changed the item, which the
-    application has deleted before the other one came here."""
+    """The restoration of a key from which the run has moved an item, and to which it has moved another; or whose item
+    it has changed, and the application deleted, before the other item was moved here."""
     last = likely[0]
     if now is None or (isinstance(last, Remove) and same_image(now, last.read)):
         return restoration(table, list(reversed(likely)), now)
@@ -91,7 +92,7 @@ def _of_moved(
 
 
 def is_unlike(records: Sequence[Journaled], now: Image | None) -> bool:
-    """Whether a run has only updated an item, and what is there now equals neither what it was nor what it became: the
+    """Whether a run has only updated an item, and the present item equals none of the images before and after: the
     application has changed it; or has deleted it, and the run has moved another item to its key."""
     updates = [record for record in records if isinstance(record, Update)]
     known = (image for update in updates for image in (update.read, patched(update)))
@@ -99,8 +100,8 @@ def is_unlike(records: Sequence[Journaled], now: Image | None) -> bool:
 
 
 def _of_absent(table: TableSpec, likely: Sequence[Journaled]) -> Restoration:
-    """The key is free. An item that the run may have deleted is inserted again; an insertion is gone already; an item
-    that the run has updated was deleted by the application, and stays deleted."""
+    """The restoration of a free key. An item that the run may have deleted is inserted again; an inserted item is
+    already gone; an item that the run has updated was deleted by the application, and stays deleted."""
     for record in likely:
         if isinstance(record, Remove):
             return Restoration(Insert(table.name, record.key, record.read))
@@ -108,15 +109,15 @@ def _of_absent(table: TableSpec, likely: Sequence[Journaled]) -> Restoration:
 
 
 def _of_inserted(inserts: Sequence[Insert], now: Image) -> Restoration:
-    """Several insertions may have been for one key, of which one was written."""
+    """The restoration of an inserted item. Several insertions may have had this key, of which one was written."""
     if any(same_image(now, record.item) for record in inserts):
         return Restoration(Remove(inserts[0].key, now))
     return Restoration(None, _differing(inserts[0].item, now), CHANGED)
 
 
 def _of_deleted(record: Journaled, now: Image) -> Restoration:
-    """The run has deleted the item, and there is one of its key: the same, if an earlier try has restored it, or
-    another one of the application, which stays."""
+    """The restoration of an item that the run has deleted, and whose key has an item: the same one, if an earlier try
+    has restored it, or another one of the application, which stays."""
     assert isinstance(record, Remove)
     if same_image(now, record.read):
         return NOTHING
@@ -124,7 +125,8 @@ def _of_deleted(record: Journaled, now: Image) -> Restoration:
 
 
 def _of_updated(updates: Sequence[Update], now: Image) -> Restoration:
-    """Attribute by attribute. `updates` may have taken effect, the last first; all were made of the same values."""
+    """The restoration of an updated item, attribute by attribute. `updates` may have taken effect, the last first; all
+    were made from the same values."""
     before: dict[str, AttributeValue | None] = {}
     left: list[str] = []
     as_it_was: list[str] = []

@@ -1,8 +1,8 @@
 """The signals to a worker: stop, pause, and the loss of the run to another process.
 
-It polls one row of the state table: the table's lease, or a copy of it where there are many workers. Its observation is
-never older than half a second, and costs a process at most two small reads a second, whatever its number of items. A
-stop by this very process needs no read: it is in the run's context, which all stages of the process share.
+A worker polls one row of the state table: the table's lease, or a replica of it if there are many workers. The
+observation is never older than half a second, and costs a process at most two small reads a second. A stop by the same
+process needs no read: it is in the run's context, which all stages of the process share.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dynamodt.state.lease_rows import LeaseRows
 
 POLL_SECONDS = 0.5
-_AT_ONCE = 0.001  # seconds: an answer that took no longer had arrived already
+_AT_ONCE = 0.001  # seconds; an answer that took no longer had already arrived
 _FORGETTING = 0.9
 
 Observed = TypeVar("Observed")
@@ -35,11 +35,11 @@ Begin = Callable[[], Answer[Observed]]  # sends one
 
 
 class Poller(Generic[Observed]):
-    """The content of one row, by a read that was sent half a second ago at most. Not for several threads.
+    """The content of one row, by a read that was sent at most half a second ago. Not thread-safe.
 
-    The next read is sent ahead by as long as an answer takes, half of the time at most: a split group 300 ms away from
-    the table would otherwise mostly wait for reads. An answer that has lain unread for longer than that, since the
-    process was suspended, is not used.
+    The next read is sent ahead of time, earlier by the time that an answer takes, but at most by half of the period: at
+    300 ms from the table, a split group would otherwise mostly wait for reads. An answer that is older than half a
+    second when it is used, since the process was suspended, is read again.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -48,13 +48,13 @@ class Poller(Generic[Observed]):
         self._observed_at = float("-inf")
         self._took = 0.0
         self._sent: tuple[float, Answer[Observed]] | None = None
-        self._abandoned: Answer[Observed] | None = None  # about a row that is not of interest any more
+        self._abandoned: Answer[Observed] | None = None  # about a row that is not polled any more
 
     def current(self, begin: Begin[Observed]) -> Observed | None:
         """The row's content; None if `observed` has replaced a read. Raises what a read raises."""
         if self._sent is None and self._age() >= POLL_SECONDS - min(self._took, POLL_SECONDS / 2):
             self._send(begin)
-        now = self._clock()  # once: between two readings of the clock an answer may have grown too old
+        now = self._clock()  # read once: between two readings an answer may become too old
         if self._sent is not None and now - self._observed_at >= POLL_SECONDS:
             self._receive()
         if now - self._observed_at >= POLL_SECONDS:
@@ -63,12 +63,12 @@ class Poller(Generic[Observed]):
         return self._observed
 
     def observed(self, at: float) -> None:
-        """Another request that was sent at this moment shows as much."""
+        """Record that another request, sent at this moment, has shown the row's content."""
         self.reset()
         self._observed_at = at
 
     def reset(self) -> None:
-        """Polls another row from now on, which is not observed yet."""
+        """Poll another row from now on, which is not observed yet."""
         if self._sent is not None:
             self._abandoned, self._sent = self._sent[1], None
         self._observed, self._observed_at = None, float("-inf")
@@ -81,7 +81,7 @@ class Poller(Generic[Observed]):
             with suppress(ServiceError):
                 self._abandoned()  # frees its connection
             self._abandoned = None
-        now = self._clock()  # before it is sent: what it shows is at least this fresh
+        now = self._clock()  # before the request: its result is at least this recent
         self._sent = now, begin()
 
     def _receive(self) -> None:
@@ -103,8 +103,8 @@ _WITH_REASON = ("abort", "error")
 class WorkerContext:
     """The state that the stages of one attempt of a run share in this process.
 
-    `stopped`: no further page is read. `interrupted`: pages are also left where they are; none is begun, as it could be
-    the next one of a page that was left.
+    `stopped`: no further page is read. `interrupted`: in addition, pages in progress are left as they are, and none is
+    begun, since it could be the next one after a page that was left.
     """
 
     def __init__(self) -> None:
@@ -118,13 +118,13 @@ class WorkerContext:
 
     @property
     def ended(self) -> bool:
-        """Whether `end` was called, asked while `working`: then what is left undone stays so."""
+        """Whether `end` was called; read while `working`: the rest of the work is then left."""
         with self._changed:
             return self._ended
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """A split group is being processed: `end` waits for it."""
+        """Marks that a split group is being processed, for which `end` waits."""
         with self._changed:
             self._working += 1
         try:
@@ -153,14 +153,14 @@ def context_of(job: Job) -> WorkerContext:
 
 
 def drop_other_rate_limiters(context: WorkerContext) -> None:
-    """Let go of the rate limiters of other runs, which have ended."""
+    """Drop the rate limiters of other runs, which have ended."""
     for other in list(_contexts.values()):
         if other is not context:
             other.rate_limiter = None
 
 
 def forget_others(jobs: Sequence[Job]) -> None:
-    """Forget what dry runs other than that of these phases have inserted."""
+    """Forget the insertions of all dry runs except that of these phases."""
     kept = {(job.base_run, job.attempt) for job in jobs}
     for key, context in list(_contexts.items()):
         if key not in kept:
@@ -168,16 +168,16 @@ def forget_others(jobs: Sequence[Job]) -> None:
 
 
 class Interrupted(Exception):
-    """The run was stopped while a page was in progress: the page is left between two requests. What of it is written is
-    in the journal, and the next attempt recovers it as it recovers one of a process that died."""
+    """The run was stopped while a page was in progress, and the page is left between two requests. The journal has its
+    written part, and the next attempt recovers it like a page of a process that died."""
 
 
 def stop(leases: LeaseRows, job: Job, why: str, error: dict[str, Any] | None = None) -> None:
     """Ask all workers of a run to stop: those of this process at once, the others at their next poll. An attempt that
     has been taken over stops only itself.
 
-    Nothing is written if the lease says the same already: what stops one worker may stop a thousand in the same second.
-    An error or an operator's command in the lease is not replaced by a stop without a reason.
+    Nothing is written if the lease already has this stop: a thousand workers may stop for the same reason in the same
+    second. An error or an operator's command in the lease is not replaced by a stop without an error.
     """
     context = context_of(job)
     context.stopped = True
@@ -212,13 +212,13 @@ class Signal:
         self._leases = leases
         self._job = job
         self._context = context_of(job)
-        self._replica = random.randrange(job.shards)  # by lot: the process ids of containers are much alike
+        self._replica = random.randrange(job.shards)  # random, since containers have similar process ids
         self._poller: Poller[Lease] = Poller(clock)
         self._fences = [(table, token, Poller[Lease](clock)) for table, token in job.fences]
         self._sleep = sleep
 
     def stopping(self) -> bool:
-        """Whether to stop, asked between two pages; waits while the run is paused. Raises Fenced."""
+        """Whether to stop; called between two pages. Waits while the run is paused. Raises Fenced."""
         while not self._is_stopped():
             lease = self._poll()
             if not (lease.paused or lease.pause_reason):
@@ -227,8 +227,9 @@ class Signal:
         return True
 
     def wait_or_stop(self) -> None:
-        """Asked between two requests of a page; waits while the run is paused. Raises Interrupted when it is stopped,
-        Fenced when it was taken over. Dead letters and a limit of its cost stop a run after the pages in progress."""
+        """Waits while the run is paused; called between two requests of a page. Raises Interrupted when the run is
+        stopped, Fenced when it was taken over. Too many dead letters, or a limit of the cost, stop a run only after the
+        pages in progress."""
         while True:
             lease = self._poll()
             if lease.stop not in ("", *_AT_PAGE_END):
@@ -240,8 +241,8 @@ class Signal:
             self._sleep(POLL_SECONDS)
 
     def check_owner(self) -> None:
-        """Asked before every request that writes. Raises Fenced when the run was taken over: a worker that was
-        suspended writes nothing after it wakes."""
+        """Raises Fenced when the run was taken over; called before every request that writes, so that a worker that was
+        suspended writes nothing after it resumes."""
         self._poll()
 
     def _is_stopped(self) -> bool:
@@ -274,8 +275,8 @@ class SharedSignal:
 
 @contextmanager
 def report_errors(leases: LeaseRows, job: Job) -> Iterator[None]:
-    """Leave an error that ends a worker in the lease, where it keeps its type: a Beam runner passes on its text only.
-    Stops the other workers, too. An attempt that is fenced reports nothing."""
+    """Records an error that ends a worker in the lease, which keeps its type: a Beam runner passes on its text only.
+    Stops the other workers, too. A fenced attempt reports nothing."""
     try:
         yield
     except Fenced:
@@ -289,7 +290,7 @@ def report_errors(leases: LeaseRows, job: Job) -> Iterator[None]:
 
 
 def _is_lost(leases: LeaseRows, job: Job) -> bool:
-    """Whether the run was taken over; False if only a split was, which the runner has given to another worker."""
+    """Whether the run was taken over; False if only a split was taken over, by another worker of the same run."""
     try:
         return lost_lease_error(leases, job) is not None
     except ServiceError:

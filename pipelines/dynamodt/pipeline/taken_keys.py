@@ -1,6 +1,6 @@
-"""The outcomes that the changes of a rehearsal would have: a taken key is judged as a run's writer judges a refusal.
-Pure. `RecentKeys` has what a phase has inserted so far, within bounds: of two items for one key the second is found, as
-long as both are rehearsed in one process, and as the first is remembered.
+"""The outcomes of the changes of a rehearsal: a taken key is resolved in the same way as a refusal in a run. Pure.
+`RecentKeys` has a bounded number of keys that a phase has inserted: the second of two items for one key is detected if
+one process rehearses both, while the first key is kept.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from dynamodt.script.attempt import Attempt
 from dynamodt.script.codec import image_digest, key_text
 from dynamodt.script.diff import parts_of
 
-MOST_KEYS = 50_000  # keys of a phase in a process: about 40 MB
+MOST_KEYS = 50_000  # keys of a phase in a process, about 40 MB
 
 
 class Outcome(NamedTuple):
-    """The outcome of an item's attempt. `change` is what would be written of it (None: nothing), `error` and `step` are
-    those of a dead letter. `refused` is what a run would send before it, and be charged for."""
+    """The outcome of an item's attempt. `change` would be written (None: nothing); `error` and `step` are those of a
+    dead letter. `refused` is the change that a run would send first, be refused and be charged for."""
 
     image: Image
     kind: Count | Literal["dead"]
@@ -51,7 +51,7 @@ class RecentKeys:
         self._freed: dict[str, None] = {}
 
     def note(self, change: Change) -> None:
-        """Note a change that would be written."""
+        """Add the keys of a change that would be written."""
         source = None if isinstance(change, Insert) else change.key
         for part in parts_of(change):
             if isinstance(part, Insert):
@@ -72,8 +72,8 @@ class RecentKeys:
 
 
 def outcome_of_attempt(attempt: Attempt, placed: Mapping[str, Image], memory: RecentKeys) -> Outcome:
-    """The outcome of an attempt, noted in the memory. `placed` are the items at the keys of its insertions when its
-    phase begins, by `key_text`."""
+    """The outcome of an attempt; its keys are added to `memory`. `placed` are the items at the keys of its insertions
+    when its phase begins, by `key_text`."""
     image, change, error, step = attempt
     if error is not None:
         return Outcome(image, "dead", None, error, step)
@@ -94,13 +94,13 @@ def outcome_of_attempt(attempt: Attempt, placed: Mapping[str, Image], memory: Re
 def _without_taken(
     change: Insert | Atomic, placed: Mapping[str, Image], memory: RecentKeys
 ) -> Change | Resolved | Collision:
-    """The change, or what is left of it without the insertions that are not needed."""
+    """The change, or the rest of it without needless insertions."""
     there: dict[str, Image] = {}
     rows: dict[str, InsertedRow] = {}
     source = None if isinstance(change, Insert) else change.key
     for text in (key_text(part.key) for part in inserts_of([change])):
         row = memory.row(text)
-        if row is not None and not row.is_from(source):  # its own: the page is rehearsed again
+        if row is not None and not row.is_from(source):  # unless its own: the page is rehearsed again
             rows[text] = row
         if text in placed and not memory.is_freed(text):
             there[text] = placed[text]

@@ -1,4 +1,4 @@
-"""ApplyVersion: pages of items to pages of changes, by the author's function."""
+"""ApplyVersion turns pages of items into pages of changes, by the author's function."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ApplyVersion(beam.DoFn):
-    """Pages to AppliedPages. An item that the script fails on becomes a dead letter."""
+    """Turns Pages into AppliedPages. An item for which the script fails becomes a dead letter."""
 
     def __init__(self, job: Job, resources: Resources) -> None:
         self._job = job

@@ -5,9 +5,9 @@
     split groups ── Reshuffle ── ReadJournal ── RestoreItems ── RecordProgress
                                   JournalPage     WrittenPage
 
-Its splits are those of the phase, its pages those that the phase has journaled. It reads the current items of a page,
-and an item that is restored already needs no write: it journals nothing, and a page that was left unfinished is simply
-done again. Like all writes, its writes are conditional: a concurrent write of the application wins.
+Its splits are those of the phase, and its pages are those that the phase has journaled. It reads the current items of a
+page, and a restored item needs no further write: it journals nothing, and an unfinished page is repeated. Its writes
+are conditional, so that a concurrent write of the application is kept.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
 
 class ReadJournal(ReadPages):
-    """Split groups to JournalPages: every page with changes that may have been written, and all parts of its
+    """Turns split groups into JournalPages: every page with changes that may have been written, with all parts of its
     journal."""
 
     def setup(self) -> None:
@@ -94,8 +94,8 @@ class ReadJournal(ReadPages):
 def journal_pages(
     claim: Claim, undone: Claim | None, names: Iterable[str], attempts: tuple[int, int] = (0, 0)
 ) -> Iterator[JournalPage]:
-    """The pages of a split, the last one first: an item that was moved to a key must leave it before the one that was
-    there is restored.
+    """The pages of a split, the last one first: an item that was moved to a key must leave it before the previous item
+    is restored.
 
     `undone` is the split's claim in the run that is undone (None: it has not begun), `names` are its objects in the
     journal, and only pages of these `attempts` are taken back. The undo's own claim counts the pages that are done."""
@@ -116,15 +116,15 @@ def journal_pages(
 
 
 def is_complete(page: JournalPage, journal: Journal) -> bool:
-    """Whether all parts of a page exist. Raises RunFailed for a note that is not whole."""
+    """Whether all parts of a page exist. Raises RunFailed for a damaged note."""
     if page.expected or not page.notes:
         return len(page.parts) == page.expected
     return len(page.parts) == journal.read_note(max(page.notes, key=lambda name: part_of(name).fencing_token)).parts
 
 
 class Records(NamedTuple):
-    """The records of a page that may have had an effect, the keys that items were moved from and to, the deletions that
-    are not confirmed, and the updates of void keys, all by `key_text`."""
+    """The records of a page that may have had an effect, the keys from and to which items were moved, the unconfirmed
+    deletions, and the updates of void keys, all by `key_text`."""
 
     by_key: dict[str, list[Journaled]]
     moved_from: dict[str, set[str]]
@@ -133,7 +133,7 @@ class Records(NamedTuple):
     void: dict[str, list[Update]]
 
     def only(self, keys: Collection[str]) -> Records:
-        """The records of these keys. Deletions that are not confirmed wait for none."""
+        """The records of these keys, without unconfirmed deletions, which wait for no key."""
         by_key = {text: found for text, found in self.by_key.items() if text in keys}
         void = {text: found for text, found in self.void.items() if text in keys}
         return self._replace(by_key=by_key, void=void, unconfirmed={})
@@ -141,9 +141,9 @@ class Records(NamedTuple):
 
 def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems, phase: str = "") -> Records:
     """The records of a page. A note of void keys applies to all intents before it, of its own and of previous owners.
-    Insertions, and changes in one transaction with them, are shown by their rows in the state table: a transaction that
-    was refused, and that the network repeats after its page has ended, may still take effect as a whole. The row of
-    another transaction with the same insertion, of a later version of the item or of another `phase`, shows nothing."""
+    The inserted rows show whether insertions, and changes in one transaction with them, have happened: a refused
+    transaction that the network repeats after its page has ended may still take effect as a whole. The row of another
+    transaction with the same insertion, of a later version of the item or of another `phase`, proves nothing."""
     found = Records({}, {}, {}, {}, {})
     notes = [(part_of(name).fencing_token, journal.read_note(name)) for name in page.notes]
     for _, note in notes:
@@ -183,11 +183,11 @@ def _add(found: Records, change: Change, void: set[str]) -> None:
 
 
 class RestoreItems(beam.DoFn):
-    """JournalPages to WrittenPages.
+    """Turns JournalPages into WrittenPages.
 
-    Each item ends in one count: changed (restored, at least in part), unchanged (as before the run already), superseded
-    (left: changed since), vanished (left: deleted since), dead (could not be written). What is left is stored before it
-    is counted. A dry run only counts.
+    Each item has one outcome: changed (restored, at least in part), unchanged (already as before the run), superseded
+    (left, as it was changed since), vanished (left, as it was deleted since), dead (it could not be written). Items
+    that are left are stored before they are counted. A dry run only counts.
     """
 
     def __init__(self, job: Job, resources: Resources) -> None:
@@ -210,7 +210,7 @@ class RestoreItems(beam.DoFn):
         self._only = self._waiting()
 
     def _waiting(self) -> dict[tuple[int, int], set[str]] | None:
-        """The keys that are done again, by split and page; None: all."""
+        """The keys that are repeated, by split and page; None: all keys."""
         source = self._job.source
         if not (isinstance(source, JournalSource) and source.waiting):
             return None
@@ -238,8 +238,8 @@ class RestoreItems(beam.DoFn):
             )
 
     def _records_of(self, page: JournalPage) -> Records:
-        """The page's records. A partial undo leaves out pages that lack a part of the journal: the missing part may be
-        of a later change."""
+        """The page's records. A partial undo skips pages that lack a part of the journal, which may be of a later
+        change."""
         assert isinstance(self._job.source, JournalSource)
         with suppress(RunFailed) if self._job.source.partial else nullcontext():
             if not self._job.source.partial or is_complete(page, self._journal):
@@ -247,7 +247,8 @@ class RestoreItems(beam.DoFn):
         return Records({}, {}, {}, {}, {})
 
     def _page_writer(self, items: PageItems) -> PageWriter:
-        """Writes on the condition of the attributes that are restored; the others may have changed."""
+        """The writer of restorations. Its conditions cover the restored attributes only; the others may have
+        changed."""
         return PageWriter(
             Writes(self._wire, self._table.name),
             Lookups(self._reads),
@@ -266,8 +267,8 @@ class RestoreItems(beam.DoFn):
 
 
 class PageItems:
-    """The items of one page, read when it is made: `changes` restore them, `counts` are of all items, and by kind of
-    those that need no write."""
+    """The items of one page, read by the constructor: `changes` restore them; `counts` has the number of all items, and
+    the outcomes of those that need no write."""
 
     def __init__(
         self,
@@ -283,7 +284,7 @@ class PageItems:
         self._unconfirmed = records.unconfirmed
         self._moved_from = records.moved_from
         self._reads = reads
-        self.rcu = 0.0  # what reading the items has cost
+        self.rcu = 0.0  # the cost of reading the items
         self._records = {**self._stamped(records.void, stamp), **records.by_key}
         self._found = self._judged(list(self._records))
         self.changes: list[Change] = [found.change for found in self._found.values() if found.change is not None]
@@ -295,8 +296,8 @@ class PageItems:
                 self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
 
     def _stamped(self, void: dict[str, list[Update]], stamp: str | None) -> dict[str, list[Journaled]]:
-        """The updates that had no effect as far as their page knew, and whose item has their stamp: they were refused,
-        and repeated by the network."""
+        """The updates that were void for their page, but whose item has their stamp: they were refused, and then
+        repeated by the network."""
         if stamp is None or not void:
             return {}
         current = self._reads.items([updates[0].key for updates in void.values()])
@@ -310,7 +311,7 @@ class PageItems:
 
     def restored(self, write: Callable[[Sequence[Change]], WriteResult]) -> WriteResult:
         """Write the changes. An item that was moved here is deleted once its source is restored, and stays if that
-        fails: only the journal would still contain it."""
+        fails, since only the journal would then contain it."""
         total = WriteResult()
         waiting = {key_text(change.key): change for change in self.changes}
         lost = {text for text, found in self._found.items() if found.why and found.change is None}
@@ -325,8 +326,8 @@ class PageItems:
         return total
 
     def foreseen(self) -> WriteResult:
-        """The outcome without concurrent writes, with estimated units. A waiting item is restored once its key is free,
-        and one that was moved here is deleted then."""
+        """The outcome without concurrent writes, with estimated units. It counts waiting items as restored, and items
+        that were moved to their keys as deleted."""
         waits = [text for text, found in self._found.items() if found.why == WAITS]
         back = {text: restoration(self._table, self._records[text], None) for text in waits}
         self._found.update(back)
@@ -354,14 +355,14 @@ class PageItems:
         return self._found[text].change
 
     def left(self, write_result: WriteResult) -> list[NotRestored]:
-        """The items that were not restored, after the writes. An item that was not written is read again for the
+        """The items that were not restored, after the writes. An item that was not written is read again to find the
         reason."""
         dead = {
             key_text(dead_letter.key): NotRestored(dead_letter.key, (), dead_letter.error)
             for dead_letter in write_result.dead
         }
         again = self._judged([text for text in map(key_text, write_result.void) if text not in dead])
-        for text, one in again.items():  # with a change: it was changed while it was being written, and changed back
+        for text, one in again.items():  # with a change: it was changed during the write, and then changed back
             again[text] = one._replace(why=CHANGED, restored=()) if one.change is not None else one
         found = {**self._found, **again}
         judged = {
@@ -390,7 +391,8 @@ class PageItems:
         return found
 
     def _restoration(self, text: str, current: dict[str, Image]) -> Restoration:
-        """An item that was moved and does not exist under either key stays deleted, since an undo deletes it last."""
+        """The restoration of a key. A moved item that exists under neither key stays deleted, since an undo deletes it
+        last."""
         moved_to = self._moved_to.get(text)
         if moved_to and text not in current and not moved_to.keys() & current.keys():
             return Restoration(None, (), DELETED)

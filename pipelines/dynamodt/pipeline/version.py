@@ -1,4 +1,4 @@
-"""A job's script, loaded for the DoFns that apply it, with the rows that `prepare` has stored."""
+"""A job's script, loaded for the DoFns that apply it, with its prepared rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class _Rows:
-    """Holds the mapping in an object that a weak reference can point to."""
+    """Holds the mapping in an object to which a weak reference can point."""
 
     def __init__(self, rows: Mapping[Any, Any]) -> None:
         self.rows = rows
@@ -39,7 +39,7 @@ class _Rows:
 class PreparedCache:
     """The prepared rows, one copy for all DoFns and threads of a worker process.
 
-    A reference travels with the job; each process reads the file once, and checks it.
+    A reference travels with the job; each process reads and checks the file once.
     """
 
     def __init__(self, job: Job, resources: Resources) -> None:
@@ -48,7 +48,7 @@ class PreparedCache:
         self._shared = Shared()
 
     def rows(self) -> Mapping[Any, Any]:
-        """The job's prepared rows, if any. Raises Refused when the file is not what was prepared."""
+        """The job's prepared rows, if any. Raises Refused if the file differs from its manifest."""
         ref = self._job.prepared
         if ref is None:
             return NOTHING
@@ -63,7 +63,7 @@ class PreparedCache:
 class Version:
     """The loaded script of a job, with the life cycle of the DoFn that holds it.
 
-    `lazy` defers loading until the first item: a writer needs the script for conflicts only, which most runs never
+    `lazy` defers loading until the first item: a writer needs the script for conflicts only, which most runs do not
     have, and an author's `setup` may be slow.
     """
 
@@ -126,26 +126,26 @@ class Version:
         return leaving(job, self._storage(), change_of) if job.untransformed else change_of
 
     def _inserted_item(self, image: Image) -> Change | None:
-        """A row of `items()`: inserted if absent on the way up, deleted if unchanged on the way down."""
+        """The change of a row of `items()`: `up` inserts it if it is absent, `down` deletes it if it is unchanged."""
         table = self._job.written_table
         if self._job.direction == "down":
             return Remove(key_of(table, image), image)
         return Insert(table.name, key_of(table, image), image)
 
 
-# ---------------------------------------------------------------- what the other direction has left
+# ---------------------------------------------------------------- items that the other direction has left
 
 _CHANGED = "the {} of this version has left this item as a dead letter, and it was changed since"
 _HINT = "look at the item: `retry --in-doubt again` transforms it, `--in-doubt done` leaves it as it is"
 
 
 def leaving(job: Job, storage: Storage, change_of: ChangeOf) -> ChangeOf:
-    """`change_of` for all items but those that the last run in the other direction has left as dead letters, accepted
-    or tolerated. It reads these at once, and keeps them in memory.
+    """`change_of` for all items except those that the last run in the other direction has left as dead letters,
+    accepted or tolerated. These are read at once, and kept in memory.
 
-    They were not transformed: taking the version back must leave them alone, and so must an `up` after a `down` has
-    left them. Evidence decides (ADR 074): an item that equals its dead letter stays as it is; one that was changed
-    since, or had a write in doubt, is a dead letter of step `doubt`, unless the script would not change it.
+    They were not transformed, so that a `down`, or an `up` after a `down` that left them, must leave them as they are.
+    Evidence decides (ADR 074): an item that equals its dead letter stays as it is; an item that was changed since, or
+    had a write in doubt, is a dead letter of step `doubt`, unless the script would not change it.
     """
     left: dict[str, list[DeadLetter]] = {}
     for part, keys in job.untransformed:

@@ -1,6 +1,6 @@
 """A process of Beam's in-process runner with `--direct_running_mode=multi_processing`.
 
-Beam's SDK worker, whose own log stays off the screen, and in which the output of scripts is captured from the start.
+It is Beam's SDK worker, with the output of scripts captured from the start, and without Beam's own log on the screen.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from dynamodt.pipeline.author_output import capture_in_worker
 
-MODULE = "apache_beam.runners.worker.sdk_worker_main"  # that Beam would start instead
+MODULE = "apache_beam.runners.worker.sdk_worker_main"  # the module that Beam would start instead
 
 
 def main(words: Sequence[str]) -> None:

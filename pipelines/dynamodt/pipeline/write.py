@@ -1,4 +1,4 @@
-"""WritePatches: pages of changes to pages of outcomes, several pages in progress at once."""
+"""WritePatches turns pages of changes into pages of outcomes, with several pages in progress at once."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 class WritePatches(beam.DoFn):
-    """AppliedPages to WrittenPages.
+    """Turns AppliedPages into WrittenPages.
 
-    Each change is written on the condition of what was read (G1), each item ends in exactly one count (G2), and changes
-    of a script that is not idempotent are journaled and recorded as an intent first (G3; those of an idempotent one
-    only if an undo is wanted): a bundle that a runner repeats continues from the split's row.
+    Each change is conditional on the item as it was read (G1), each item has exactly one outcome (G2), and changes of a
+    script that is not idempotent (of an idempotent one only if an undo is wanted) are first journaled and recorded as
+    an intent (G3), so that a bundle that a runner repeats continues from the split's row.
     """
 
     def __init__(self, job: Job, resources: Resources) -> None:
@@ -78,7 +78,7 @@ class WritePatches(beam.DoFn):
         )
 
     def _change_of(self, image: Image) -> Change | None:
-        """The change of a concurrently modified item. It loads the author's function when it is first needed."""
+        """The change of a concurrently modified item. The author's function is loaded when it is first needed."""
         return self._earlier.change_of(image, self._version.change_of)
 
     def start_bundle(self) -> None:
@@ -102,12 +102,12 @@ class WritePatches(beam.DoFn):
     def _counted(self, written: WrittenPage) -> WrittenPage:
         """Adds a page to its split's totals, before the split's next page begins."""
         self._running.add(written)
-        self._free.append(self._ownerships.pop(written.page.claim.split))  # its unread answer keeps a connection
+        self._free.append(self._ownerships.pop(written.page.claim.split))  # its unread answer occupies a connection
         return written
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         with self._context.working(), report_errors(self._leases, self._job), suppress(Interrupted):
-            if not self._context.ended:  # a waiting page has an intent, or may be written twice
+            if not self._context.ended:  # a waiting page that is left has an intent, or may be written twice
                 for written in self._scheduler.finish():
                     yield GlobalWindows.windowed_value(self._counted(written))
         self._version.finish_bundle()
@@ -118,9 +118,9 @@ class WritePatches(beam.DoFn):
 
 
 class PageTask:
-    """A page in progress, new or left by a previous owner. `before` is what its split had come to.
+    """A page in progress, new or left by a previous owner. `before` are the totals of its split before the page.
 
-    Its creation and each step raise Fenced when the split has another owner. A page that may be written twice (by an
+    The constructor and each step raise Fenced when the split has another owner. A page that may be written twice (of an
     idempotent script, without a journal) needs no owner.
     """
 
@@ -143,7 +143,7 @@ class PageTask:
             self._writing.begin(applied.changes)
 
     def step(self) -> Wait | WrittenPage:
-        """Send what is waiting once. Returns how long to wait before the next step, or the page's outcome."""
+        """Send the waiting changes once. Returns the wait before the next step, or the page's outcome."""
         step = self._writing.step()
         if isinstance(step, Wait):
             return step

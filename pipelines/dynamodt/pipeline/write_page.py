@@ -1,10 +1,10 @@
 """Writes one page and resolves each of its changes to exactly one outcome (guarantees G1 and G2).
 
-A change is sent on the condition that its item is as it was read. The answer decides what follows:
+A change is sent on the condition that its item is as it was read. The next step depends on the answer:
 
 - *done*: the change counts as changed.
 - *conflict*: the item was modified since it was read. The current item is transformed and the new change is sent, a
-  bounded number of times. An item that needs no change any more is superseded; an item that is gone has vanished.
+  bounded number of times. An item that no longer needs a change is superseded; an item that is gone has vanished.
 - *throttled*: nothing was written. The change is sent again later, in smaller batches if the whole request failed.
 - *doubt* (time-out, reset, 5xx): the change is sent again. If it is then refused, the current item (for an insertion,
   its row in the state table) shows whether it was written. Otherwise it becomes a dead letter (`pipeline.conflicts`).
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from dynamodt.pipeline.inserted import Lookups
 
 MAX_CONFLICTS = 12
-READ_LASTS = 1.0  # seconds: a page that is not held up is written by then
+READ_LASTS = 1.0  # seconds; a page that is not delayed is written by then
 NOT_SENT = Statement("", [])
 _THROTTLED = "raise the table's capacity, or run again later"
 _UNCLEAR = "a write of this item was never answered, and its attributes were changed since"
@@ -70,8 +70,8 @@ class GaveUp(ItemError):
 class PageWriter:
     """Writes the pages of a worker; the state of a page is in its `WriteTask`.
 
-    `change_of` is the author's function; if None, concurrently modified items are left alone. `writers` is how many
-    requests of a page are sent at once.
+    `change_of` is the author's function; if None, concurrently modified items are left as they are. `writers` is the
+    number of requests of a page that are sent at once.
     """
 
     writes: Writes
@@ -90,7 +90,8 @@ class PageWriter:
     dice: Callable[[], float] = random.random
 
     def write(self, changes: Sequence[Change], result: WriteResult | None = None) -> WriteResult:
-        """Write the changes to their end, without recording an intent. Their outcomes are added to `result`."""
+        """Write the changes until each has an outcome, without recording an intent. The outcomes are added to
+        `result`."""
         task = WriteTask(self, result=result)
         task.begin(changes)
         while isinstance(step := task.step(), Wait):
@@ -102,8 +103,8 @@ class WriteTask:
     """The writing of one page: begun once, then stepped until it returns the result.
 
     `record_intent` receives all changes before the first is sent, and each new one before it is sent; `check_owner` is
-    called before each request. Every method raises what these raise, ServiceError when the table cannot be written at
-    all, and ScriptError when the script must not go on.
+    called before each request. Every method raises as these do, ServiceError when the table cannot be written at all,
+    and ScriptError for a fault of the script that stops the run.
     """
 
     def __init__(
@@ -120,24 +121,25 @@ class WriteTask:
         )
         self._result = WriteResult() if result is None else result
         self._waiting: list[Pending] = []
-        self._retried: list[Pending] = []  # of the round at work
-        self._lost: Verdict | None = None  # of the round at work, where a request found no connection
+        self._retried: list[Pending] = []  # of the present round
+        self._lost: Verdict | None = None  # of the present round, if a request found no connection
         self._read_at = 0.0
         self._has_waited = False
 
     def begin(self, changes: Sequence[Change]) -> None:
-        """Take up changes. Each adds one to exactly one of changed, unchanged, superseded, vanished and dead."""
-        self._record_intent(changes)  # before any ends: a later owner that finds the intent counts all of them
+        """Begin with these changes. Each gets exactly one of the outcomes changed, unchanged, superseded, vanished and
+        dead."""
+        self._record_intent(changes)  # before any outcome: a later owner that finds the intent counts all of them
         self._waiting = [pending for change in changes if (pending := self._start(change)) is not None]
         for pending in self._waiting:
             pending.fresh = False
         self._waiting = self._up_to_date(self._waiting)
 
     def recover(self, found: Sequence[Sequence[Change]]) -> None:
-        """Take up a page that previous owners may have written in part: `found` are their intents, in order.
+        """Begin with a page that previous owners may have written in part: `found` are their intents, in order.
 
-        An item that shows one of the changes is done. One that is as it was before the last of them is transformed
-        again. Any other is a dead letter, never a guess.
+        An item that shows one of the changes is done. An item that is as before the last of them is transformed again.
+        Any other item is a dead letter: its outcome is never guessed.
         """
         self._read_at = self._writer.clock()
         left = [Pending(changes[-1], NOT_SENT, doubts=changes) for changes in by_source(found)]
@@ -146,7 +148,7 @@ class WriteTask:
         self._waiting = [pending for pending in recovered if pending is not None]
 
     def step(self) -> Wait | WriteResult:
-        """Send what is waiting, once. Returns how long to wait before the next step, or the result."""
+        """Send the waiting changes once. Returns the wait before the next step, or the result."""
         if self._has_waited:
             self._waiting = self._up_to_date(self._waiting)
         if self._waiting:
@@ -162,33 +164,33 @@ class WriteTask:
         return self._result
 
     def _pause(self) -> float:
-        """Seconds until the next step: exponential with jitter, by the change that has been tried most. A conflict has
-        a shorter one than a throttle, since nothing has to recover."""
+        """The seconds until the next step: exponential with jitter, by the largest number of tries of a change. The
+        wait is shorter for a conflict than for a throttle, since no capacity has to recover."""
         tries, conflicts = max(p.tries for p in self._waiting), max(p.conflicts for p in self._waiting)
         backoff = self._writer.backoff
         if not tries:
-            backoff = replace(backoff, base=backoff.base / 4)  # a conflict is over by then
+            backoff = replace(backoff, base=backoff.base / 4)  # enough for a conflict to end
         return backoff.delay(max(tries, conflicts), self._writer.dice)
 
     def _start(self, change: Change, doubts: Sequence[Change] = ()) -> Pending | None:
-        """The change with its request; None where no request can hold it, which is a dead letter."""
+        """The change with its request; None if no request can hold it, and it is a dead letter."""
         try:
             return Pending(change, self._writer.statements.write(change), list(doubts))
         except ItemError as error:
             self._bury(change, error)
             return None
 
-    # ------------------------------------------------------------ what depends on whole items
+    # ------------------------------------------------------------ changes that depend on whole items
 
     def _up_to_date(self, waiting: list[Pending]) -> list[Pending]:
-        """Read what deletions and insertions depend on, right before they are sent. No condition can name an attribute
-        that was added to the source since it was read: it would be lost, or be missing from what is inserted."""
+        """Read the sources of deletions and insertions right before these are sent. No condition can name an attribute
+        that was added to the source since it was read: it would be lost, or be missing from the inserted item."""
         self._read_at = self._writer.clock()
         return self._fit_to_current(waiting)
 
     def _read_again(self, batch: list[Pending]) -> list[Pending]:
-        """The part of a batch that is sent now. If the budget has held it up for long, its items are read once more; a
-        change that is new by then waits for the next round, as its intent must be recorded first."""
+        """The part of a batch that is sent now. If it has waited long for the budget, its items are read once more; a
+        change that is then new waits for the next round, since its intent must be recorded first."""
         if self._writer.clock() - self._read_at < READ_LASTS:
             return batch
         found = self._fit_to_current(batch)
@@ -196,7 +198,7 @@ class WriteTask:
         return [pending for pending in found if not pending.fresh]
 
     def _fit_to_current(self, waiting: list[Pending]) -> list[Pending]:
-        """The pending changes, fitted to the current items; without those that end by what is there."""
+        """The pending changes, fitted to the current items, without those that the current items resolve."""
         reads_again = self._writer.statements.conditional
         whole = [pending for pending in waiting if reads_again and _depends_on_all(pending.change)]
         if not whole:
@@ -208,8 +210,8 @@ class WriteTask:
         return rest + list(compress(whole, as_read)) + self._resolve(others)
 
     def _is_as_read(self, pending: Pending, current: Current) -> bool:
-        """Whether a change can be sent as it is. The condition of a deletion names what is there: the numbers of a row
-        may be spelled otherwise in the script, which the `=` of some emulators does not take for equal."""
+        """Whether a change can be sent unchanged. The condition of a deletion is set to the current item: a script may
+        spell the numbers of a row differently, and the `=` of some emulators does not treat them as equal."""
         change = pending.change
         now = current.source(change.key)
         if now is None or isinstance(change, Insert) or not same_image(now, change.read):
@@ -231,10 +233,10 @@ class WriteTask:
     # ------------------------------------------------------------ one round of requests
 
     def _send_round(self) -> list[Pending]:
-        """Send all that is waiting, once, and resolve the answers in the order in which they arrive.
+        """Send all waiting changes once, and resolve the answers in the order of their arrival.
 
-        Returns what the next round sends: first the changes that were held back since their partition is full, then
-        those to repeat (throttled, in doubt, or by another kind of request), then refused ones that were made again.
+        Returns the changes of the next round: first those that were deferred since their partition is full, then those
+        to repeat (throttled, in doubt, or by another kind of request), then refused ones that were transformed again.
         """
         held: list[Pending] = []
         refused: list[tuple[Pending, Image | None]] = []
@@ -256,8 +258,8 @@ class WriteTask:
         return self._defer(held, passed) + self._retried + self._resolve(refused)
 
     def _may_retry(self, pending: Pending, verdict: Verdict) -> bool:
-        """Whether a change that had no effect, or an unknown one, is sent again. A change in doubt is remembered in
-        `doubts` as it was sent: it may be carried out at any later time."""
+        """Whether a change with no effect, or with an unknown one, is sent again. A change in doubt is kept in `doubts`
+        as it was sent, since it may be executed at any later time."""
         change = pending.change
         if verdict.outcome == "rejected" and isinstance(pending.request, Statement) and not isinstance(change, Atomic):
             pending.request = self._writer.statements.alone(change)  # a statement's limits are narrower than a call's
@@ -275,8 +277,8 @@ class WriteTask:
         return not self._is_exhausted(pending, verdict.message, verdict.hint or _THROTTLED)
 
     def _is_exhausted(self, pending: Pending, why: str, hint: str = _THROTTLED) -> bool:
-        """Whether a change has had all its tries; then it is given up. A lost connection is no item's fault: it raises
-        ServiceError, which ends the run, and the page is resolved by its next owner."""
+        """Whether a change has used all its tries and is given up as a dead letter. A lost connection is not due to an
+        item: it raises ServiceError, which ends the run, and the next owner resolves the page."""
         if not self._writer.backoff.exhausted(pending.tries):
             return False
         if self._lost is not None:
@@ -287,7 +289,8 @@ class WriteTask:
         return True
 
     def _defer(self, held: list[Pending], passed: bool) -> list[Pending]:
-        """Deferred changes are retried first. While no change passes, deferral counts as a try: a page must end."""
+        """The deferred changes that are retried, before others. While no change passes, a deferral counts as a try, so
+        that a page ends."""
         for pending in held:
             pending.tries = 0 if passed else pending.tries + 1
         return [pending for pending in held if not self._is_exhausted(pending, "its partition takes no more")]
@@ -295,7 +298,7 @@ class WriteTask:
     # ------------------------------------------------------------ conflicts
 
     def _resolve(self, refused: Sequence[tuple[Pending, Image | None]]) -> list[Pending]:
-        """The refused changes that are sent again, fitted to the current items. The others are counted."""
+        """The refused changes that are sent again, fitted to the current items. The others get their outcome."""
         if not refused:
             return []
         current, left = self._current(refused) if self._writer.statements.conditional else Current({}, {}, {}), []
@@ -307,7 +310,8 @@ class WriteTask:
         return left
 
     def _current(self, refused: Sequence[tuple[Pending, Image | None]]) -> Current:
-        """The sources that did not come with the refusal, the items at the keys of insertions, and the run's rows."""
+        """The current items for a decision: sources that did not come with the refusal, items at the keys of
+        insertions, and the inserted rows."""
         sources = [p.change.key for p, image in refused if image is None and not isinstance(p.change, Insert)]
         known = [pending.change.key for pending, image in refused if image is not None]
         versions = (change for p, _ in refused for change in (p.change, *p.doubts, *p.transactions))
@@ -320,7 +324,7 @@ class WriteTask:
         return current
 
     def _judged(self, pending: Pending, current: Current, known: Image | None = None) -> bool:
-        """Whether a change is sent again, fitted to the current items; otherwise it is counted."""
+        """Whether a change is sent again, fitted to the current items; otherwise it gets its outcome."""
         change = pending.change
         if self._writer.statements.conditional:
             found = judge_refusal(change, pending.doubts, current, known, self._writer.stamp, pending.transactions)
@@ -341,8 +345,8 @@ class WriteTask:
         return False
 
     def _transform_again(self, pending: Pending, now: Image) -> bool:
-        """Transform the current item; returns whether there is a new change to send. Without a function to transform
-        it, an item that has all that the change would write needs none."""
+        """Transform the current item; returns whether there is a new change to send. Without a function, an item that
+        already has all values of the change is unchanged, and any other is superseded."""
         if self._writer.change_of is None:
             there = isinstance(pending.change, Update) and carries(pending.change, now)
             self._result.end(pending.change, "unchanged" if there else "superseded")
@@ -361,7 +365,7 @@ class WriteTask:
         return True
 
     def _continue_with(self, pending: Pending, change: Change) -> bool:
-        """Send the same change, or the part of it that is left, which has an intent of its own."""
+        """Send the same change, or its remaining part, which has an intent of its own."""
         if change != pending.change:
             pending.change, pending.fresh = change, True
             pending.request = self._writer.statements.write(change)
@@ -379,5 +383,6 @@ def _too_many_conflicts(pending: Pending) -> str:
 
 
 def _depends_on_all(change: Change) -> bool:
-    """Whether a change is right only for the whole item as it was read: a deletion, or an insertion beside it."""
+    """Whether a change is valid only for the whole item as it was read: a deletion, or a transaction with an
+    insertion."""
     return isinstance(change, Remove | Atomic)

@@ -104,7 +104,8 @@ def cost_of(work: Work, prices: Prices | None) -> Cost:
 
 
 def amount_of(work: Work, prices: Prices) -> float | None:
-    """The cost of the work in US dollars, without writes of indexes; None if the region has no price of an export."""
+    """The cost of the work in US dollars; its `wcu` are all of its writes. None if the region has no price of an
+    export."""
     others = _without_writes(work, prices)
     return None if others is None else others + work.wcu * prices.write / MILLION
 

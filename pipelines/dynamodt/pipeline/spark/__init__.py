@@ -1,1 +1,1 @@
-"""Beam's own Spark runner inside a Spark that exists already: Glue's, or one started on this machine."""
+"""Beam's own Spark runner on an existing Spark: Glue's, or one started on this machine."""

@@ -1,9 +1,9 @@
-"""The Spark to run on: one that this process has already, as in Glue, or one that is started here, with the jar.
+"""The Spark that executes pipelines: the one of this process, as in Glue, or one that is started here, with the jar.
 
 A Spark that is started here writes to `.dynamodt/spark`: its log, the output of Python, and its executors' folders.
-`local-cluster` puts the folders of its executors, each with a copy of the jar, into `$SPARK_HOME/work`, which is inside
-the installed pyspark. No setting changes that (SPARK_WORKER_DIR is for workers that are started by hand), so SPARK_HOME
-is a folder of links, one for each process: two that start in the same second have the same application id.
+`local-cluster` puts the folders of its executors, each with a copy of the jar, into `$SPARK_HOME/work`, inside the
+installed pyspark. No setting changes this (SPARK_WORKER_DIR is for workers that are started by hand), so SPARK_HOME is
+a folder of links. Each process has its own, since two that start in the same second have the same application id.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dynamodt.state.storage import make_work_folder
 
 FOLDER = Path(WORK_FOLDER) / "spark"
 LOG = FOLDER / "spark.log"
-PYTHON_LOG = FOLDER / "python.log"  # what the harnesses wrote to stderr
+PYTHON_LOG = FOLDER / "python.log"  # the stderr of the harnesses
 
 _HOMES = "executors-"
 _WORK = "work"
@@ -37,7 +37,7 @@ _mine: tuple[Path, IO[bytes]] | None = None  # this process's folder, and its lo
 
 
 def begin() -> None:
-    """Make the folder, remove what processes that are gone have left, and empty the logs."""
+    """Make the folder, remove the folders of processes that have ended, and empty the logs."""
     make_work_folder(FOLDER.parent)
     FOLDER.mkdir(exist_ok=True)
     for home in FOLDER.glob(f"{_HOMES}*"):
@@ -50,7 +50,7 @@ def begin() -> None:
 
 @contextmanager
 def spark_home() -> Iterator[None]:
-    """SPARK_HOME is a folder of this process, for the start of a JVM, which uses it as long as it lives."""
+    """Sets SPARK_HOME to a folder of this process for the start of a JVM, which uses it until it ends."""
     before = os.environ.get("SPARK_HOME")
     os.environ["SPARK_HOME"] = str(_linked())
     try:
@@ -84,7 +84,7 @@ def _linked() -> Path:
 
 
 def _locked(home: Path) -> IO[bytes] | None:
-    """The folder's lock, which ends with its process; None: another process has it."""
+    """The folder's lock, which ends with its process; None if another process has it."""
     file = (home / _LOCK).open("wb")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,7 +94,7 @@ def _locked(home: Path) -> IO[bytes] | None:
     return file
 
 
-LOCAL = "local[*,4]"  # all cores; a task may fail three times, as it may on a cluster
+LOCAL = "local[*,4]"  # all cores; a task may fail three times, as on a cluster
 _NO_REASON = ("at ", "... ", "Driver stacktrace:", "INFO:", "WARNING:")
 RUNNER_CLASS = "org.apache.beam.runners.spark.SparkPipelineRunner"
 
@@ -102,12 +102,12 @@ _TASKS_PER_CORE = 4
 _LOCAL = re.compile(r"local\[(?P<cores>\d+|\*)(?:,\s*\d+)?\]|local")
 _CLUSTER = re.compile(r"local-cluster\[\s*(?P<executors>\d+)\s*,\s*(?P<cores>\d+)\s*,\s*\d+\s*\]")
 
-_started: tuple[str, Any] | None = None  # the master and the context that this process has started by itself
+_started: tuple[str, Any] | None = None  # the master and the context that this process has started
 
 
 def spark_context(master: str, notify: Callable[[str], None]) -> Any:
-    """The active SparkContext, or one that is started on `master` (empty: this machine's cores), which lives until the
-    process ends or another master is asked for. A Spark that was not started here is never stopped.
+    """The active SparkContext, or one that is started on `master` (empty: this machine's cores) and lasts until the
+    process ends or another master is requested. A Spark that was not started here is never stopped.
 
     Raises UsageError if pyspark, Java or Maven are missing, Refused for a given Spark that cannot be used, and
     RunFailed when it does not start.
@@ -149,7 +149,7 @@ def _start(kind: Any, master: str, notify: Callable[[str], None]) -> None:
     notify(f"starting Spark on {master}")
     try:
         context = _launched(kind, settings(master, path))
-    except Exception as error:  # whatever Spark and its JVM raise
+    except Exception as error:  # any error of Spark and its JVM
         raise RunFailed(
             f"Spark did not start on {master}: {last_line(str(error))}", where="--runner spark", hint=log_hint()
         ) from error
@@ -176,7 +176,7 @@ def _launched(kind: Any, values: dict[str, str]) -> Any:
 
 @contextmanager
 def _ended_when_interrupted() -> Iterator[None]:
-    """Kill a JVM whose start is interrupted: it would wait for ever for a call from Python."""
+    """Kills a JVM whose start is interrupted: it would wait forever for a call from Python."""
     from pyspark import java_gateway
 
     start, started = java_gateway.Popen, []
@@ -198,7 +198,7 @@ def _ended_when_interrupted() -> Iterator[None]:
 
 
 def settings(master: str, path: Path) -> dict[str, str]:
-    """The settings of a Spark that is started here. Without speculation: two tasks on one split group would take the
+    """The settings of a Spark that is started here, without speculation: two tasks on one split group would take the
     splits over from each other."""
     values = {
         "spark.master": master,
@@ -219,7 +219,7 @@ def settings(master: str, path: Path) -> dict[str, str]:
 
 
 def local_cores(master: str) -> int:
-    """The cores of a Spark on this machine; 0 for one elsewhere."""
+    """The cores of a Spark on this machine; 0 for a Spark elsewhere."""
     if found := _LOCAL.fullmatch(master):
         cores = found["cores"] or "1"
         return os.cpu_count() or 1 if cores == "*" else int(cores)
@@ -236,7 +236,7 @@ def executor_cores(context: Any) -> int:
 
 
 def workers(context: Any) -> int:
-    """How many harnesses work at once when Spark has all executors that it may have."""
+    """The number of harnesses that work at once when Spark has its maximum of executors."""
     conf = context.getConf()
     executors = conf.get("spark.dynamicAllocation.maxExecutors") or conf.get("spark.executor.instances") or "0"
     asked = int(executors) * executor_cores(context) if executors.isdigit() else 0
@@ -256,18 +256,18 @@ def check(context: Any) -> None:
 
 
 def java_class(context: Any, name: str) -> Any:
-    """A class of the driver's JVM, by the loader that knows Spark's jars too."""
+    """A class of the driver's JVM, by the loader that has Spark's jars, too."""
     java = context._jvm.java.lang
     return java.Class.forName(name, True, java.Thread.currentThread().getContextClassLoader())
 
 
 def log_hint() -> str:
-    """A hint at the log."""
+    """The hint that names the log."""
     return f"Spark's own log has more: {LOG}" if LOG.exists() else "the driver's log has more"
 
 
 def last_line(text: str) -> str:
-    """The reason in a traceback: the last line of Python's, the last line of Java's that is no frame."""
+    """The reason in a traceback: the last line of Python's, or the last line of Java's that is not a frame."""
     lines = [line.strip() for line in text.splitlines()]
     saying = [line for line in lines if line and not line.startswith(_NO_REASON)]
     return saying[-1] if saying else text

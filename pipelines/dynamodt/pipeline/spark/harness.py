@@ -1,7 +1,7 @@
-"""What an executor starts to run Python: `python -m dynamodt.pipeline.spark.harness --id=... --..._endpoint=...`.
+"""The program that an executor starts to run Python: `python -m dynamodt.pipeline.spark.harness --id=...`.
 
-The start of Beam's SDK worker in a PROCESS environment, without the program in Go that Beam's containers have for it:
-the pipeline's options are asked of the executor, and handed on as that program would.
+It starts Beam's SDK worker in a PROCESS environment, in place of the Go program in Beam's containers: it requests the
+pipeline's options from the executor and passes them on in the same way.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def parsed(words: Sequence[str]) -> argparse.Namespace:
-    """The options that an executor gives; unknown ones, of later versions of Beam, are ignored."""
+    """The options that an executor passes; unknown ones, of later versions of Beam, are ignored."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for name in ("id", "logging_endpoint", "artifact_endpoint", "provision_endpoint", "control_endpoint"):
         parser.add_argument(f"--{name}", default="")
@@ -65,8 +65,8 @@ def environment(info: Any, given: argparse.Namespace) -> dict[str, str]:
 
 
 def options(struct: Any) -> str:
-    """The pipeline's options as JSON. A protobuf Struct has no integers, and Beam, which turns the options into
-    arguments again, does not accept "4.0" for one."""
+    """The pipeline's options as JSON, with whole numbers as integers: a protobuf Struct has none, and Beam, which turns
+    the options into arguments again, does not accept "4.0" for an integer."""
     from google.protobuf import json_format
 
     return json.dumps({name: _whole(value) for name, value in json_format.MessageToDict(struct).items()})

@@ -21,25 +21,26 @@ _TAIL_LINES = 5
 
 
 def user_cache() -> Path:
-    """Outside the installed package, which may be read-only and is removed with its environment. Raises RuntimeError
-    for a user without a home folder."""
+    """The user's cache folder, outside the installed package, which may be read-only and is removed with its
+    environment. Raises RuntimeError for a user without a home folder."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "dynamodt"
 
 
 def _cache() -> Path:
-    """In a clone, where `deployment/infra` is a link, a folder of the clone."""
+    """The folder of the jars: in a clone, where `deployment/infra` is a link, a folder of the clone; else in the user's
+    cache."""
     in_clone = POM.parents[1].is_symlink()
     return _PACKAGE.parents[1] / ".cache" / "jars" if in_clone else user_cache() / "jars"
 
 
 def say(text: str) -> None:
-    """A line on stderr."""
+    """Write a line to stderr."""
     sys.stderr.write(f"{text}\n")
 
 
 def exit_code_of(act: Callable[[], object]) -> int:
-    """Runs what a build step asks for; an error is a line on stderr and its exit code."""
+    """Runs a build step and returns its exit code; an error is written to stderr."""
     try:
         act()
     except DynamodtError as error:
@@ -49,10 +50,10 @@ def exit_code_of(act: Callable[[], object]) -> int:
 
 
 def jar(notify: Callable[[str], None] = say, pom: Path = POM, cache: Path | None = None) -> Path:
-    """The jar, built first where it is not there yet (about a minute, and half a gigabyte in Maven's own cache).
+    """The jar, built first if it does not exist (about a minute, and half a gigabyte in Maven's own cache).
 
-    Raises UsageError when Java or Maven is missing, or a jar that was named (DYNAMODT_SPARK_JAR) is; RunFailed, with
-    the end of its log, when Maven fails.
+    Raises UsageError when Java or Maven is missing, or the jar that DYNAMODT_SPARK_JAR names; RunFailed, with the end
+    of the log, when Maven fails.
     """
     given = os.environ.get(GIVEN)
     path = Path(given).absolute() if given else cached(pom, cache)
@@ -67,7 +68,7 @@ def jar(notify: Callable[[str], None] = say, pom: Path = POM, cache: Path | None
 
 
 def cached(pom: Path = POM, cache: Path | None = None) -> Path:
-    """The path of the jar of this pom, whether it exists or not: another content has another name. Raises UsageError if
+    """The path of the jar of this pom, existing or not; its name depends on the pom's content. Raises UsageError if
     there is no pom, as in a job, which is given the jar."""
     if not pom.is_file():
         hint = f"build it in a clone of the project (make jar), and name it: {GIVEN}=/path/to/beam-spark.jar"
@@ -76,7 +77,7 @@ def cached(pom: Path = POM, cache: Path | None = None) -> Path:
 
 
 def missing() -> str:
-    """Why the jar cannot be built or used here; empty if it can."""
+    """The reason why the jar cannot be built or used here; empty if it can."""
     if not _java():
         return "a local Spark needs Java 17, and java is not installed"
     if shutil.which("mvn") is None and not cached().is_file():
@@ -97,7 +98,7 @@ def _java() -> str | None:
 
 
 def _build(pom: Path, path: Path) -> None:
-    """Build beside the path, then move: no other process finds half a jar."""
+    """Build the jar beside the path, then move it, so that no other process finds an incomplete jar."""
     maven = shutil.which("mvn")
     if maven is None:
         hint = "install Maven (mvn), then run the same command again"

@@ -1,9 +1,9 @@
 """SparkRunner: Beam's own Spark runner, called in the driver's JVM on an existing SparkContext.
 
 There is no job server: the pipeline is passed as a protocol buffer, by py4j. The executors start Python in a PROCESS
-environment, whose command is a small script that Spark distributes. This is the one module that uses what is private
-to Beam, `PortableRunner._optimize_pipeline`: so it runs with one version of Beam only, which is that of the extra
-`spark`, of the jobs (`requirements/job.lock`), and of the jar's other half (`infra/beam-spark/pom.xml`).
+environment, whose command is a small script that Spark distributes. Only this module uses a private method of Beam,
+`PortableRunner._optimize_pipeline`, and so requires one version of Beam: that of the extra `spark`, of the jobs
+(`requirements/job.lock`), and of the jar (`infra/beam-spark/pom.xml`).
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ exit $code
 # Beam discards the output of a harness.
 _EXECUTOR_S_OWN = "/proc/$PPID/fd/2"
 
-# Beam keeps the connection to a harness that has died, and each task that it then gives it fails, four times in a
-# moment. Spark can do without an executor, but not with a broken one: so the executor is killed with a harness that was
-# ended by a signal, except for the one that the executor itself sends.
+# Beam keeps the connection to a harness that has died, and every task on it fails, four times within a moment. Spark
+# tolerates the loss of an executor, but not a broken one. So if a signal ended the harness, other than the executor's
+# own SIGTERM, the executor is killed, too.
 _FOLLOW = "[ $code -gt 128 ] && [ $code -ne 143 ] && kill -9 $PPID"
 
 
 def check_beam(version: str = beam.__version__) -> None:
-    """Raises UsageError for another version of Beam than the one whose private API is used here."""
+    """Raises UsageError for any version of Beam but the one whose private API is used here."""
     if version != BEAM:
         what = f"Beam {version} is installed, and its Spark runner works with {BEAM} alone"
         raise UsageError(what, where="--runner spark", hint=installing("spark"))
 
 
 def process_environment(context: Any) -> Any:
-    """Beam's description of the harness. On this machine it has the import path of this process; elsewhere the package
-    is installed on every node."""
+    """Beam's description of the harness. On this machine, it has the import path of this process; elsewhere, the
+    package is installed on every node."""
     from apache_beam.transforms import environments
 
     path = os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))
@@ -88,7 +88,7 @@ def _command(context: Any) -> str:
 
 
 def written(folder: Path, log: Path | None, follow: str = _FOLLOW) -> Path:
-    """Write the script to a folder. Without a log its output goes to the executor's."""
+    """Write the script to a folder. Without a log, its output goes to that of the executor."""
     path = folder / BOOT
     to = shlex.quote(str(log)) if log else _EXECUTOR_S_OWN
     path.write_text(_SCRIPT.format(python=shlex.quote(sys.executable), log=to, follow=follow), encoding="utf-8")
@@ -98,7 +98,7 @@ def written(folder: Path, log: Path | None, follow: str = _FOLLOW) -> Path:
 
 @cache
 def _folder() -> Path:
-    """The same folder each time in this process: Spark refuses another file of the same name."""
+    """The folder of the script, always the same in this process, since Spark refuses another file of the same name."""
     return Path(_kept().name)
 
 
@@ -109,7 +109,7 @@ def _kept() -> tempfile.TemporaryDirectory[str]:
 
 JOB = "dynamodt"
 _NO_ARTIFACTS = "__no_artifacts_staged__"
-_KEPT_MILLIS = 3_600_000  # for which an idle harness is kept; by default hardly for a task
+_KEPT_MILLIS = 3_600_000  # for which an idle harness is kept; Beam's default hardly lasts a task
 _WHERE = "--runner spark"
 _DIED = re.compile(r"Process died with exit code (?P<code>\d+)")
 _TAIL = 10_000  # characters
@@ -200,7 +200,8 @@ class _Result(PipelineResult):
 
 
 def failed(error: BaseException, python_log: Path | None = None) -> RunFailed:
-    """Java's error. If a harness did not start it has only the exit code: the reason is the last line of Python's."""
+    """The error of Java's runner. If a harness did not start, Java has only the exit code; the reason is Python's last
+    line."""
     text = cause(error)
     died = _DIED.search(text)
     if died is None:
