@@ -60,7 +60,7 @@ class Hint(str):
 
 
 def as_hint(text: str) -> Hint:
-    """The text itself if it is a hint, else as prose without a command."""
+    """The text unchanged if it is a hint; otherwise a hint of prose without a command."""
     return text if isinstance(text, Hint) else Hint(text)
 
 
@@ -71,7 +71,8 @@ def suggest(command: str, *arguments: str, **options: str | int | bool) -> Hint:
 
 
 def option_words(flag: str, value: str | int | bool) -> list[str]:
-    """An option with its value, as a parser reads it: `--table users`, `--table=-users`; of True, the flag alone."""
+    """An option with its value in the form of a command line: `--table users`, `--table=-users`; for True, the flag
+    alone."""
     if value is True:
         return [flag]
     return [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
@@ -82,7 +83,8 @@ def _text(parts: tuple[str | tuple[str, ...], ...], program: str) -> str:
 
 
 class DynamodtError(Exception):
-    """What went wrong (`what`), where (`where`: a file, table, key or attribute path), and the next step (`hint`)."""
+    """An error: its description (`what`), its place (`where`: a file, table, key or attribute path), and the next step
+    (`hint`)."""
 
     exit_code = 1
 
@@ -113,7 +115,7 @@ class UsageError(DynamodtError):
 
 
 class ScriptError(UsageError):
-    """A version file is at fault: its name, its text, or what its functions do."""
+    """A version file is at fault: its name, its text, or the behaviour of its functions."""
 
 
 class Refused(DynamodtError):
@@ -128,8 +130,8 @@ class Refused(DynamodtError):
 
 
 class Busy(Refused):
-    """Another run holds `table`, or has changed its version while this one was planned. `goal` is what that run applies
-    (`Lease.goal`), `covered` whether it is all that this one would."""
+    """Another run holds `table`, or has changed its version while this one was planned. `goal` is the version that that
+    run applies (`Lease.goal`); `covered`: it covers everything that this one would apply."""
 
     covered = False
 
@@ -157,7 +159,7 @@ class Aborted(RunFailed):
 
 class CostReached(Aborted):
     """The runs of a command have cost as much as `--max-usd` allows; the pages in progress were completed. `higher` is
-    a limit that continues them; 0: twice the one that was given."""
+    a limit that continues them; 0: twice the given one."""
 
     higher = 0.0
 
@@ -171,7 +173,7 @@ class ItemError(DynamodtError):
 
 
 class WrittenOrNot(ItemError):
-    """It cannot be told whether an item is the run's own result."""
+    """An item may or may not be the run's own result."""
 
 
 # ---------------------------------------------------------------- of the installation
@@ -186,7 +188,7 @@ def require(module: str, extra: str, where: str, way_around: str = "") -> None:
 
 
 def installing(extra: str) -> str:
-    """The line that adds an extra to this installation, from where it was installed: an index, a wheel, a folder."""
+    """The command that adds an extra to this installation, from its origin: an index, a wheel, a folder."""
     import json
     import sys
     from importlib.metadata import PackageNotFoundError, distribution
@@ -227,7 +229,7 @@ _FILE_HINTS = {
 
 @contextmanager
 def file_explained(what: str, path: Path) -> Iterator[None]:
-    """Turns an error of the file system within into ServiceError, as `explained` does for S3. `what` is "read" or
+    """Turns file system errors of the code within into ServiceError, as `explained` does for S3. `what` is "read" or
     "written"."""
     try:
         yield

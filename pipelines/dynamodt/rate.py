@@ -1,4 +1,4 @@
-"""Rates: back-off between tries, a token bucket, the ramp-up of a budget, and its allocation over many workers.
+"""Rates: back-off between tries, a token bucket, the ramp-up of a budget, and its allocation to many workers.
 
 Pure: the clock, the dice and the sleep are passed in. Nothing is safe to share between threads.
 """
@@ -31,7 +31,7 @@ class Backoff:
         return attempt >= self.attempts
 
 
-REQUEST_SECONDS = 4.0  # of its budget that a request takes at most: a low rate is used evenly, and seen to be used
+REQUEST_SECONDS = 4.0  # the most of its budget for one request, so that a low rate is used evenly, and reported so
 
 
 def smaller(size: int, throttled: int) -> int:
@@ -39,12 +39,12 @@ def smaller(size: int, throttled: int) -> int:
     return max(1, size >> throttled)
 
 
-_NEARLY = 1.0 - 1e-6  # the last drop may be too small for a clock to move
+_NEARLY = 1.0 - 1e-6  # the missing units may be too few for the clock to advance
 
 
 class TokenBucket:
-    """Lets `rate` units a second pass. Units are saved up before they are taken, so that up to any moment no more
-    than rate x seconds has passed; at most the units of `burst` seconds are kept. `inf`: everything passes."""
+    """Lets `rate` units a second pass. Units are saved up before they are taken, so that up to any moment no more than
+    rate x seconds have passed; at most the units of `burst` seconds are saved. `inf`: everything passes."""
 
     def __init__(self, rate: float, clock: Callable[[], float], burst: float = 0.25) -> None:
         self._clock = clock
@@ -59,8 +59,8 @@ class TokenBucket:
         return self._rate
 
     def change(self, rate: float) -> None:
-        """Change the rate. Debts stay, and so do savings, at a lower rate in proportion: otherwise many workers would
-        spend together what they had saved for large requests."""
+        """Change the rate. Debts stay, and so do savings, reduced in proportion to a lower rate: otherwise many workers
+        together would spend what they have saved for large requests."""
         self._save(self._burst * self._rate)
         self._units = 0.0 if inf in (rate, self._rate) else self._units
         if rate < self._rate and self._units > 0.0:
@@ -78,7 +78,7 @@ class TokenBucket:
         return 0.0
 
     def charge(self, units: float) -> None:
-        """Charge what a request took beyond its cost; negative: give back what it did not need."""
+        """Charge the units of a request beyond its cost; a negative number gives units back."""
         if self._rate != inf:
             self._units -= units
 
@@ -91,20 +91,20 @@ class TokenBucket:
 
 class Ramp:
     """The rate of all workers together. It starts low and doubles every `doubling` seconds while it is used and nothing
-    is throttled. A throttle cuts it to below what was used, and stops its growth for a while.
+    is throttled. A throttle cuts it to below the used rate, and stops its growth for a while.
 
-    DynamoDB splits a partition, or raises an on-demand table, only under a load that grows; a load that jumps is
-    throttled, and the application with it (AWS, "On-demand capacity mode": up to double the previous peak).
+    DynamoDB splits a partition, or scales an on-demand table, only under a growing load; a sudden load is throttled,
+    and the application's requests with it (AWS, "On-demand capacity mode": up to double the previous peak).
     """
 
     _REST = 5.0  # seconds without growth after a throttle
     _CUT = 0.7
     _UNSEEN = 0.5  # of a rate may be used before it is reported: after a pause all workers begin at once
     _LEAST = 1.0
-    _USED = 0.5  # a rate of which less than this share is used has no need to grow
+    _USED = 0.5  # a rate does not grow if less than this share of it is used
     _PATIENCE = 10.0  # seconds after which a rate counts as not used: a slow one is used in bursts
     _BEGINNING = 0.25  # of a limit
-    _SMALL = 100.0  # units a second: a tenth of what one partition takes needs no load that grows
+    _SMALL = 100.0  # units a second: a tenth of a partition's maximum needs no growing load
 
     def __init__(self, limit: float, start: float, clock: Callable[[], float], doubling: float = 5.0) -> None:
         self._limit = limit
@@ -116,7 +116,7 @@ class Ramp:
 
     @classmethod
     def first(cls, limit: float) -> float:
-        """Where the rate below a limit begins."""
+        """The first rate below a limit."""
         return min(limit, max(cls._BEGINNING * limit, cls._SMALL))
 
     @property
@@ -125,7 +125,7 @@ class Ramp:
         return self._rate
 
     def limit(self, limit: float) -> None:
-        """Change the limit. A lower one holds at once; towards a higher one the rate grows from its usual start."""
+        """Change the limit. A lower one applies at once; towards a higher one, the rate grows from its usual start."""
         if self._limit < limit < inf:
             self._rate = max(self._rate, self.first(limit))
         self._limit = limit
@@ -144,7 +144,7 @@ class Ramp:
         return self._rate
 
     def _cut(self, used: float) -> float:
-        """Below what was used. Reports lag behind it: a rate that is still too high is cut again."""
+        """A rate below the used one. Reports lag behind: a rate that is still too high is cut again."""
         unseen = self._UNSEEN * self._rate if self._rate < inf else 0.0
         cut = max(self._LEAST, self._CUT * min(self._rate, max(used, unseen)))
         return min(self._rate, cut)  # which may be below the least itself
@@ -161,7 +161,7 @@ class Ramp:
 
 class ReadLimiter:
     """The read rate of a process that shares its budget with no other: a token bucket whose rate a `Ramp` decides once
-    a second. `limit` units a second are its end, `inf` is none; `first` is the rate that it begins with."""
+    a second. `limit` is the most units a second (`inf`: no limit), `first` the first rate."""
 
     _LOOK = 1.0
     _NAP = 0.25
@@ -179,15 +179,15 @@ class ReadLimiter:
 
     @property
     def limited(self) -> bool:
-        """Whether estimates are used."""
+        """Whether there is a limit, so that estimates are used."""
         return self._bucket.rate != inf
 
     def within(self, seconds: float, estimate: float) -> int:
-        """How many requests of this estimate pass in a number of seconds, at least 1."""
+        """The number of requests of this estimate that pass in a number of seconds, at least 1."""
         return max(1, int(self._bucket.rate * seconds / (estimate * self._price)))
 
     def enter(self, estimate: float) -> float:
-        """Wait until a request of this estimate may be sent; returns what was taken for it, for `leave`."""
+        """Wait until a request of this estimate may be sent; returns the units that were taken for it, for `leave`."""
         cost = estimate * self._price
         while wait := self._bucket.take(cost):
             self._sleep(min(wait, self._NAP))
@@ -196,14 +196,14 @@ class ReadLimiter:
         return cost if self.limited else 0.0
 
     def leave(self, taken: float, estimate: float, units: float) -> None:
-        """The request has cost `units`, as the service reports."""
+        """Charge a request with the `units` that the service reports."""
         self._used += units
         self._bucket.charge(units - taken)
         if units and estimate:
             self._price += self._LEARNING * (units / estimate - self._price)
 
     def throttled(self, times: int = 1) -> None:
-        """Requests were refused for their rate."""
+        """Count requests that were refused for their rate."""
         self._throttles += times
 
     def _adjust(self) -> None:
@@ -213,23 +213,24 @@ class ReadLimiter:
             self._at, self._used, self._throttles = self._clock(), 0.0, 0
 
 
-_RESERVE = 50  # workers, to one part that is kept for workers that join
-_WORTH_A_WRITE = 0.02  # an allocation that would grow by less stays: each change writes a row
+_RESERVE = 50  # workers for each part that is kept for workers that join
+_WORTH_A_WRITE = 0.02  # an allocation is not raised by less, since each change writes a row
 
 
 class Allocation(NamedTuple):
-    """What a worker was granted last, and what it may be using: more, until it has received a lower grant."""
+    """A worker's last grant, and the rate that it may be using: more than the grant until it has received a lower
+    one."""
 
     granted: float = 0.0
     using: float = 0.0
 
 
 def shares(allowed: float, allocations: Mapping[str, Allocation]) -> dict[str, float]:
-    """The grants to change, so that all workers come to an equal part. Larger grants are lowered first, and only$
-    what is known to be free is granted: the sum of all that is used or granted never exceeds `allowed`.
+    """The changed grants that bring all workers to equal parts. Larger grants are lowered first, and only a rate that
+    is known to be free is granted: the sum of all used or granted rates never exceeds `allowed`.
 
     One part in fifty is kept in reserve, and no grant is lowered while the free part suffices: a worker that joins a
-    thousand others has its part at once, without a change of theirs.
+    thousand others gets its part at once, without a change of other grants.
     """
     if not allocations:
         return {}

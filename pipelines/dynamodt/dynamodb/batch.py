@@ -1,4 +1,4 @@
-"""Batches of writes, with a verdict for each write: conditional ones are PartiQL statements, others a BatchWriteItem.
+"""Batches of writes, with a verdict for each write: conditional writes are PartiQL statements, others a BatchWriteItem.
 
 Only this module interprets the error codes of writes. A verdict is one of: done, conflict (the condition failed, or
 another region writes the item at this moment), throttled (without effect, for its rate), unsent (without effect, since
@@ -54,7 +54,7 @@ _REJECTIONS = frozenset(
         "ItemCollectionSizeLimitExceededException",
     }
 )
-# One write's fault, reported for all: smaller batches isolate it. DynamoDB Local has then carried out some of them.
+# Errors due to one write, reported for all: smaller batches isolate it. DynamoDB Local then has executed some writes.
 _WHOLE = frozenset(
     {
         "ValidationException",
@@ -68,8 +68,8 @@ _WHOLE = frozenset(
 
 
 class Verdict(NamedTuple):
-    """The outcome of one write. `image` is the current item, where a refusal returns it; `hint` the next step if the
-    outcome lasts, where the network is the reason."""
+    """The outcome of one write. `image` is the current item, if a refusal returns it; `hint` is the next step if the
+    network is the reason and the outcome lasts."""
 
     outcome: Outcome
     image: Image | None = None
@@ -94,8 +94,8 @@ Coming = Callable[[], BatchAnswer]  # waits for the response to a request
 
 class Writes:
     """Sends writes to one table. The functions that `batch` and `single` return wait for the response; they raise
-    ServiceError for what no retry resolves (no permission, no table). Transactions' units of the table `uncounted` are
-    left out. `answered` is called with the number of writes of each request, and its seconds."""
+    ServiceError for errors that no retry resolves (no permission, no table). Units of transactions on the table
+    `uncounted` are not counted. `answered` is called with the number of writes of each request, and its seconds."""
 
     def __init__(
         self,
@@ -130,7 +130,8 @@ class Writes:
         return "BatchWriteItem", {"RequestItems": items, "ReturnConsumedCapacity": "INDEXES"}
 
     def _halves(self, writes: Sequence[Any]) -> Coming:
-        """Two requests. If the second cannot be sent (credentials cannot be renewed), the first is still awaited."""
+        """Sends two requests. If the second cannot be sent (credentials cannot be renewed), the first is still
+        awaited."""
         middle = len(writes) // 2
         first = self.batch(writes[:middle])
         try:
@@ -213,7 +214,7 @@ def _timed(answered: Callable[[int, float], None], writes: int, begun: float, co
 def _together(first: Coming, second: Coming) -> BatchAnswer:
     try:
         one = first()
-    finally:  # no request is unanswered when the page is left
+    finally:  # no request is left unanswered
         other = second()
     wcu = None if one.wcu is None or other.wcu is None else one.wcu + other.wcu
     return BatchAnswer(one.verdicts + other.verdicts, wcu, one.whole or other.whole)
@@ -228,7 +229,8 @@ def _statements(statements: Sequence[Any]) -> dict[str, Any]:
 
 
 def _processed(writes: Sequence[BatchWrite], answer: dict[str, Any]) -> list[Verdict]:
-    """What is unprocessed was throttled, or exceeds what one answer takes: either way it had no effect."""
+    """The verdicts of a BatchWriteItem. An unprocessed write was throttled, or exceeded the size of one answer: it had
+    no effect."""
     left = [one for requests in answer.get("UnprocessedItems", {}).values() for one in requests]
     if not left:
         return [DONE] * len(writes)

@@ -1,13 +1,12 @@
 """AWS sessions and clients, created only here, and their errors.
 
-Proxies, trusted CAs and endpoints are found as botocore finds them. The embedded stage uses none of them, no profile
-and no file of the user: it works in any shell, without a home folder and under any user id.
+Proxies, trusted CAs and endpoints are found as botocore finds them. The embedded stage uses none of these, and no
+profile or file of the user: it works in any shell, without a home folder and under any user id.
 
-A client of S3 names the account that owns the bucket in every request (ExpectedBucketOwner): S3 refuses it, with 403,
-where another account has created a bucket of that name in between. So nothing is written to a stranger's bucket, and
-nothing is read from it.
+A client of S3 names the account that owns the bucket in every request (ExpectedBucketOwner): S3 refuses the request,
+with 403, if another account has since created a bucket of that name. So no foreign bucket is written or read.
 
-`explained` turns botocore's exceptions into ServiceError, with what was refused, where, and the next step.
+`explained` turns botocore's exceptions into ServiceError, with the refused call, its place and the next step.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ _CONFIGURATION = "correct the AWS configuration: the variables AWS_*, ~/.aws/con
 
 @lru_cache(maxsize=8)
 def session(connection: Connection) -> botocore.session.Session:
-    """A botocore session for the connection, with the stage's role assumed where it names one.
+    """A botocore session for the connection, with the stage's role assumed if it names one.
 
     Raises ServiceError when there are no credentials, no such profile, or the AWS configuration cannot be read.
     Credentials that cannot be renewed raise ServiceError, too, from the call that needs them.
@@ -80,8 +79,8 @@ def session(connection: Connection) -> botocore.session.Session:
 
 
 def region_of(profile: str | None) -> str | None:
-    """The region of a profile; of the one that the environment names, without a name. Raises ServiceError when it does
-    not exist or the AWS configuration cannot be read."""
+    """The region of a profile; None: the profile of the environment. Raises ServiceError when the profile does not
+    exist or the AWS configuration cannot be read."""
     with _configured(profile):
         region = _session(profile).get_config_variable("region")
     return str(region) if region else None
@@ -97,7 +96,7 @@ def _session(profile: str | None) -> botocore.session.Session:
 
 
 def _bare_session() -> botocore.session.Session:
-    """A session whose settings have their defaults: it reads no variable and no file."""
+    """A session with default settings, which reads no variable and no file."""
     import botocore.session
     from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 
@@ -110,7 +109,7 @@ def _bare_session() -> botocore.session.Session:
 
 
 def _watched(made: botocore.session.Session, **settings: Any) -> botocore.session.Session:
-    """The session, with time-outs for all of its clients: also for those by which botocore gets credentials."""
+    """The session, with time-outs for all of its clients, including those by which botocore gets credentials."""
     from botocore.config import Config
 
     made.set_default_client_config(Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, **settings))
@@ -119,7 +118,7 @@ def _watched(made: botocore.session.Session, **settings: Any) -> botocore.sessio
 
 
 def _assume(base: botocore.session.Session, connection: Connection) -> botocore.session.Session:
-    """A session with the role's credentials, which renews them: a run may outlast their hour."""
+    """A session with the role's credentials, which are renewed, since a run may outlast their hour."""
     from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
     fetcher = AssumeRoleCredentialFetcher(
@@ -136,8 +135,8 @@ def _assume(base: botocore.session.Session, connection: Connection) -> botocore.
 
 
 def _explain_renewals(credentials: Any, where: str, profile: str) -> None:
-    """Makes a failed renewal of credentials raise ServiceError. botocore raises any error of the service that issues
-    them, STS or IAM Identity Center, as if it were one of the call that needs them."""
+    """Makes a failed renewal of credentials raise ServiceError. botocore raises errors of the issuing service, STS or
+    IAM Identity Center, as if they were errors of the call that needs the credentials."""
     renew = getattr(credentials, "_refresh_using", None)
     if renew is None:
         return
@@ -153,7 +152,7 @@ def _explain_renewals(credentials: Any, where: str, profile: str) -> None:
 
 @contextmanager
 def _configured(profile: str | None) -> Iterator[None]:
-    """Turns errors of the AWS configuration, and of credentials that are read with it, into ServiceError."""
+    """Turns errors of the AWS configuration, and of the credentials in it, into ServiceError."""
     try:
         yield
     except BotoCoreError as error:
@@ -184,7 +183,7 @@ def _not_renewed(error: Exception, where: str, profile: str) -> ServiceError:
 
 
 def _endpoint(of: botocore.session.Session, connection: Connection, service: str) -> str | None:
-    """The endpoint that the environment or dynamodt.toml names for a service; None: botocore finds it."""
+    """The endpoint of a service in the environment or dynamodt.toml; None: botocore finds it."""
     if not connection.endpoints:
         return connection.endpoint_url
     name = of.get_service_model(service).service_id.hyphenize().replace("-", "_").upper()
@@ -192,7 +191,7 @@ def _endpoint(of: botocore.session.Session, connection: Connection, service: str
 
 
 class Resolved(NamedTuple):
-    """What DynamoDB's client uses: the route to its endpoint, the region of the signature, the credentials."""
+    """The settings of DynamoDB's client: the route to its endpoint, the region of the signature, the credentials."""
 
     route: Route
     region: str
@@ -201,7 +200,7 @@ class Resolved(NamedTuple):
 
 @lru_cache(maxsize=8)
 def resolved(connection: Connection) -> Resolved:
-    """The endpoint of DynamoDB as its client finds it for each request (by account id, FIPS, dual-stack, the profile's
+    """The endpoint of DynamoDB that its client finds for each request (by account id, FIPS, dual-stack, the profile's
     services), with proxy and CAs. Sends no request to DynamoDB; credentials may be renewed.
 
     Raises ServiceError when there are no credentials, or no endpoint for these settings.
@@ -218,14 +217,14 @@ def resolved(connection: Connection) -> Resolved:
 
 
 def _make_client(connection: Connection, service: str, config: Any) -> Any:
-    """A client: for DynamoDB by botocore alone, since importing boto3, which S3's transfers need, takes as long again
-    and most commands do without it."""
+    """A client. DynamoDB's uses botocore alone: importing boto3, which S3's transfers need, takes as long again, and
+    most commands do not need it."""
     boto = session(connection)
     try:
         url = _endpoint(boto, connection, service)
         create = boto.create_client if service == "dynamodb" else _boto3_session(connection).client
         made = create(service, endpoint_url=url, config=config)
-        ca_bundle(boto, made.meta.endpoint_url)  # one that cannot be read is reported here
+        ca_bundle(boto, made.meta.endpoint_url)  # an unreadable file is reported here
         return made
     except (BotoCoreError, ValueError) as error:
         raise ServiceError(f"there is no client for {service}: {error}", hint=_CONFIGURATION) from error
@@ -233,8 +232,8 @@ def _make_client(connection: Connection, service: str, config: Any) -> Any:
 
 @lru_cache(maxsize=8)
 def _boto3_session(connection: Connection) -> Any:
-    """One for each connection: a second one over the same botocore session registers S3's transfers twice, which boto3
-    reports as an error."""
+    """The boto3 session of a connection. A second one over the same botocore session would register S3's transfers
+    twice, which boto3 reports as an error."""
     import boto3
 
     return boto3.Session(botocore_session=session(connection))
@@ -249,11 +248,12 @@ def client(
     seconds: float = READ_SECONDS,
     owner: str | None = None,
 ) -> Any:
-    """A shared, thread-safe client. Retries are botocore's standard mode: bounded by `attempts`, with jitter; without a
-    number, a lost connection is tried again for up to a minute. `seconds` is the read timeout of one attempt.
+    """A shared, thread-safe client. Retries are those of botocore's standard mode: bounded by `attempts`, with jitter;
+    with the default number, a lost connection is tried again for up to a minute. `seconds` is the read timeout of one
+    attempt.
 
-    `owner`, for S3: the account that must own each bucket; None: that of the connection's credentials, except at an
-    endpoint, where an emulator may have no accounts; empty: any, for a bucket that the user names.
+    `owner`, for S3: the account that must own each bucket; None: that of the connection's credentials, except at a
+    custom endpoint, since an emulator may have no accounts; empty: any account, for a bucket that the user names.
     """
     made = _make_client(connection, service, _config(connection, service, attempts, seconds))
     if attempts == _ATTEMPTS:
@@ -278,15 +278,15 @@ def _config(connection: Connection, service: str, attempts: int = _ATTEMPTS, sec
 
 
 def _name_owner(connection: Connection, owner: str | None, params: dict[str, Any], model: Any, **_: Any) -> None:
-    """Adds the owner to the parameters of every operation that takes one, transfers included. Creating a bucket takes
+    """Adds the owner to the parameters of every operation that takes one, including transfers. Creating a bucket takes
     none."""
     if model.input_shape is not None and "ExpectedBucketOwner" in model.input_shape.members:
         params.setdefault("ExpectedBucketOwner", owner or bucket_owner(connection))
 
 
 def _check_whole(response_dict: dict[str, Any], **_: Any) -> None:
-    """Raises ServiceError for a truncated response, which botocore would read as an empty one, "there is no such item".
-    DynamoDB sends a CRC32, by which botocore recognizes it; some endpoints do not."""
+    """Raises ServiceError for a truncated response, which botocore would read as an empty one: "there is no such item".
+    DynamoDB sends a CRC32, by which botocore detects it; some endpoints do not."""
     import orjson
 
     try:
@@ -303,14 +303,14 @@ _GRANT_OR_OWNER = (
     "grant the action to the role or user that runs dynamodt; a bucket of the stage must belong to its account, or to "
     "the one that storage_owner names in dynamodt.toml"
 )
-AGAIN = "run the same command again"  # what a connector puts in other words
+AGAIN = "run the same command again"  # a connector has other words for it
 CONTINUES = f"{AGAIN}: it continues"
 _RENEW = f"renew them (`aws sso login`, for example), then {CONTINUES}"
 _EXPIRED = ("ExpiredTokenException", "ExpiredToken", "RequestExpired", "TokenRefreshRequired")
 _INVALID = ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "InvalidToken")
 _SKEWED = ("RequestTimeTooSkewed", "RequestInTheFuture")
 _SIGNATURES = ("InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignatureException")
-_CLOCK = ("Signature expired", "Signature not yet current")  # of the messages of a signature that a clock spoils
+_CLOCK = ("Signature expired", "Signature not yet current")  # such messages are due to a clock
 _PROXY_USER = "give the proxy's credentials: HTTP_PROXY=http://USER:PASSWORD@HOST:PORT"
 _HINTS = {
     "InsufficientStorage": NO_SPACE,  # of the embedded emulator's S3
@@ -328,7 +328,7 @@ _HINTS = {
 NO_TABLE = "the table does not exist"
 _WHAT = {"ResourceNotFoundException": NO_TABLE, "NoSuchBucket": "the bucket does not exist"}
 
-_NO_RESPONSE = "ResponseParserError"  # botocore's, by name as well
+_NO_RESPONSE = "ResponseParserError"  # botocore's, also by name
 _OTHER = "the response is not the service's own: check the endpoint, and a proxy or login page in between"
 _TRANSFER_ENDED = "RetriesExceededError"  # boto3's, by name: importing it would cost every command a fifth of its start
 _DAMAGED = f"{AGAIN}; if that ends the same, the object is damaged: create it again"
@@ -336,7 +336,7 @@ _DAMAGED = f"{AGAIN}; if that ends the same, the object is damaged: create it ag
 
 @contextmanager
 def explained(operation: str, where: str) -> Iterator[None]:
-    """Turns botocore's exceptions of the calls within into ServiceError."""
+    """Turns botocore's exceptions in the code within into ServiceError."""
     try:
         yield
     except ClientError as error:
@@ -379,7 +379,7 @@ def service_error(operation: str, where: str, code: str, message: str) -> Servic
 
 
 def is_expired(code: str) -> bool:
-    """Whether an error code is that of credentials that have expired."""
+    """Whether an error code is one of expired credentials."""
     return code in _EXPIRED
 
 
@@ -392,7 +392,7 @@ def account_id(connection: Connection) -> str:
 
 
 def bucket_owner(connection: Connection) -> str:
-    """`account_id`, for the stage's bucket. Raises ServiceError, with the way to do without STS."""
+    """`account_id`, for the stage's bucket. Raises ServiceError, with the alternative to STS."""
     try:
         return account_id(connection)
     except ServiceError as error:

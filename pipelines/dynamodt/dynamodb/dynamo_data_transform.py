@@ -1,6 +1,6 @@
 """The record that the tool dynamo-data-transform keeps in the table that it transforms.
 
-What that tool writes (github.com/jitsecurity/dynamo-data-transform at 53a4c30,
+The record's content (github.com/jitsecurity/dynamo-data-transform at 53a4c30,
 `src/services/dynamodb/transformations-executions-manager.js` and `src/config/constants.js`), as DynamoDB's JSON::
 
     {<each key attribute>: {"S": "DataTransformations"},
@@ -9,14 +9,14 @@ What that tool writes (github.com/jitsecurity/dynamo-data-transform at 53a4c30,
          "2023-05-04T08:15:30.123Z": {"M": {"transformationNumber": {"N": "2"}, "executedCommand": {"S": "up"},
                                             "transformed": {"N": "1234"}}}}}}
 
-- The key is that string for every attribute of the key schema, so only a table whose key is of strings can hold it.
+- The key has this string in every attribute of the key schema, so that only a table with a key of strings can hold it.
 - `up` appends the version's number to `executionState`, and adds an entry with `transformed`, the number of items
-  written; `down` takes the number out of the list and adds an entry without `transformed`. Both put the whole item, and
+  written; `down` removes the number from the list and adds an entry without `transformed`. Both put the whole item, and
   keep its other attributes. The last `down` leaves an empty list: the record itself is never deleted.
 - An entry's name is the moment of its end, JavaScript's `toISOString()`: UTC, to the millisecond. A failed or dry run
   leaves no entry; nor does an `up` whose function returned nothing, which will therefore run again.
-- `up` runs every file whose number is above the highest in the list, so that its numbers may have gaps; two that ran at
-  once may have left one number twice, or lost each other's.
+- `up` runs every file whose number is above the highest in the list, so that the numbers may
+  have gaps; two concurrent commands may have left a number twice, or lost each other's.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def record_key(spec: TableSpec) -> Image | None:
 
 
 def without_record(spec: TableSpec) -> Callable[[list[Image]], list[Image]]:
-    """A function that leaves the record out of a page's images. An item of the application with the record's key, but
-    without `executionState`, stays. One comparison an item: this is on the hot path."""
+    """A function that drops the record from a page's images. An item of the application with the record's key, but
+    without `executionState`, stays. It costs one comparison for each item, as it is on the hot path."""
     key = record_key(spec)
     if key is None:
         return lambda images: images

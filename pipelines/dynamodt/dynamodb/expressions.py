@@ -12,7 +12,8 @@ MAX_OPERATORS = 300
 
 
 class Expression:
-    """Collects the placeholders of an expression, as short as possible: an expression has at most 4 KB."""
+    """Collects the placeholders of an expression. They are as short as possible, since an expression has at most 4
+    KB."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -44,7 +45,7 @@ class Expression:
 
 
 def operators(terms: int) -> int:
-    """How many operators a condition of this many terms has, each a comparison, joined by AND."""
+    """The number of operators in a condition of this many comparisons, joined by AND."""
     return 2 * terms - 1
 
 

@@ -2,12 +2,12 @@
 
 urllib3, which supports any URL, takes three times the CPU (docs/adr/016).
 
-A response of DynamoDB has a status, a few headers and a body of known length, and the connection stays open: that is
-parsed here. Any other response is left to `http.client`, whose parsing of headers alone takes more CPU than the
-request's signature.
+A usual response of DynamoDB has a status, a few headers and a body of known length, and the connection stays open. It
+is parsed here. Any other response is parsed by `http.client`, which takes more CPU for the headers alone than the
+request's signature takes.
 
-A signature is AWS Signature Version 4 of a POST with headers (AWS, "Create a signed AWS API request"), the same as
-botocore's `SigV4Auth` makes, which a test compares, at a fifth of its CPU: the signing key is kept for its day.
+A signature is AWS Signature Version 4 of a POST with headers (AWS, "Create a signed AWS API request"). It equals that
+of botocore's `SigV4Auth`, as a test verifies, at a fifth of the CPU: the signing key is kept for its day.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def read_response(connection: socket.socket, late: Callable[[], None] = lambda: 
 
 
 def _received(connection: socket.socket, late: Callable[[], None]) -> tuple[bytes, int]:
-    """The first bytes, at least up to the end of the head, and where that is (-2: the stream ended before)."""
+    """The first bytes, at least up to the end of the head, and the position of that end (-2: the stream ended before
+    it)."""
     connection.settimeout(MENTION_SECONDS)
     try:
         received = connection.recv(_RECEIVED)
@@ -82,7 +83,7 @@ def _received(connection: socket.socket, late: Callable[[], None]) -> tuple[byte
 
 
 def _rest(connection: socket.socket, begun: bytes, length: int) -> bytearray:
-    """The whole body, whose first bytes were received."""
+    """The whole body, of which `begun` are the first bytes."""
     body, size = bytearray(length), len(begun)
     body[:size] = begun
     view = memoryview(body)
@@ -117,7 +118,8 @@ class _Replayed(io.RawIOBase):
 
 
 def _by_library(received: bytes, connection: socket.socket) -> Read:
-    """Any response that is not of DynamoDB's usual form: chunked, without a length, informational, or a proxy's."""
+    """The response, if it does not have DynamoDB's usual form: chunked, without a length, informational, or a
+    proxy's."""
     with HTTPResponse(_Replayed(received, connection), method="POST") as response:  # type: ignore[arg-type]
         response.begin()
         data = response.read()
@@ -134,12 +136,11 @@ class Response(NamedTuple):
 
 
 class Exchanges:
-    """POSTs to one URL; safe to share between threads. Up to `kept` connections stay open between requests.
-    `connected` is true once this process has made a connection to the URL: a later phase has a new instance.
+    """POSTs to one URL; safe to share between threads. Up to `kept` connections stay open between requests. `connected`
+    is true once this process has made a connection to the URL, also by another instance.
 
-    A connection that the service has closed is noticed before it is used (it is readable without a request),
-    so that an idle one does not make the next write one of unknown outcome. Connecting takes up to 5 seconds, a
-    response up to 30.
+    A connection that the service has closed is detected before it is used (it is readable without a request), so that
+    it does not make the next write one of unknown outcome. Connecting takes up to 5 seconds, a response up to 30.
     """
 
     _reached: ClassVar[set[str]] = set()  # URLs
@@ -159,12 +160,12 @@ class Exchanges:
 
     @property
     def lost_seconds(self) -> float:
-        """For how long the host has not answered; 0 if it has."""
+        """The seconds without a response of the host; 0 if it has responded."""
         return outages.lasted(self._place)
 
     def begin(self, headers: dict[str, str], body: bytes) -> Callable[[], Response]:
         """Sends a request; the function that it returns waits for the response. It raises Unreachable (nothing was
-        sent) or one of BROKEN (the request may have been carried out)."""
+        sent) or one of BROKEN (the request may have been executed)."""
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         head = f"{self._begin}{lines}Content-Length: {len(body)}\r\n\r\n"
         try:
@@ -215,8 +216,8 @@ class Exchanges:
         return self._connect()
 
     def _connect(self) -> socket.socket:
-        """A new connection. A time-out counts for the requests of the next second, too: those of one page would wait
-        for it one after the other."""
+        """A new connection. A time-out also applies to the requests of the next second: those of one page would
+        otherwise wait for it one after the other."""
         begun = time.monotonic()
         if self._failed is not None and begun < self._failed_until:
             raise self._failed
@@ -288,7 +289,7 @@ class Signer:
 
     def _key(self, secret_key: str, date: str) -> bytes:
         """The signing key: HMAC-SHA256 over the date, the region, the service and "aws4_request", one after the other.
-        It is the same for a day; a thread that meets another date or secret makes its own."""
+        It is valid for a day; a thread with another date or secret makes a new one."""
         kept = self._kept
         if kept.secret_key == secret_key and kept.date == date:
             return kept.key

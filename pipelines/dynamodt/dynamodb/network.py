@@ -1,4 +1,4 @@
-"""Connections to one URL, direct or through a proxy, with TLS where the URL has it; and why there is none.
+"""Connections to one URL, direct or through a proxy, with TLS if the URL requires it; and the reasons for failures.
 
 A proxy is used as botocore uses it: for an `https` URL by a tunnel (CONNECT), for an `http` URL by requests with the
 whole URL as their target.
@@ -55,8 +55,8 @@ def environment_endpoints() -> tuple[str | None, tuple[tuple[str, str], ...]]:
 
 
 class Route(NamedTuple):
-    """How an endpoint is reached: its URL, the proxy's URL (empty: direct) with the headers for it, and the file of the
-    CAs that are trusted (None: the system's)."""
+    """The route to an endpoint: its URL, the proxy's URL (empty: direct) with the proxy's headers, and the file of the
+    trusted CAs (None: the system's)."""
 
     url: str
     proxy: str = ""
@@ -65,14 +65,14 @@ class Route(NamedTuple):
 
 
 class Reason(NamedTuple):
-    """Why an endpoint does not answer, and the next step."""
+    """The reason why an endpoint does not respond, and the next step."""
 
     what: str
     hint: str
 
 
 class Unreachable(Exception):
-    """There is no connection, so that nothing was sent."""
+    """There is no connection; nothing was sent."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.what)
@@ -80,8 +80,8 @@ class Unreachable(Exception):
 
 
 class Connector:
-    """Opens the connections of a route; safe to share between threads. `target` is what a request's first line names,
-    `headers` are the lines that the proxy needs in each request.
+    """Opens the connections of a route; safe to share between threads. `target` is the target in a request's first
+    line, `headers` are the lines that the proxy needs in each request.
 
     Raises OSError if the file of the CAs cannot be read.
     """
@@ -168,8 +168,8 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def route_to(url: str, ca_bundle: str | None) -> Route:
-    """The route to a URL by the proxies of the environment, as botocore takes them. Without a file, the CAs are
-    botocore's."""
+    """The route to a URL, through the proxies of the environment in the same way as botocore. Without a file, the CAs
+    are botocore's."""
     from botocore.httpsession import ProxyConfiguration, get_cert_path
     from botocore.utils import get_environ_proxies
 
@@ -179,7 +179,8 @@ def route_to(url: str, ca_bundle: str | None) -> Route:
 
 
 def url_of_requests(dynamodb: Any) -> str:
-    """The URL that a client of DynamoDB sends its requests to, which it finds for each of them; sends none."""
+    """The URL to which a client of DynamoDB sends its requests. The client finds it for each request; none is sent
+    here."""
     found: list[str] = []
 
     def stop(params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
@@ -194,8 +195,8 @@ def url_of_requests(dynamodb: Any) -> str:
 
 
 def ca_bundle(boto: botocore.session.Session, url: str) -> str | None:
-    """The file of the trusted CAs, where one is named: by AWS_CA_BUNDLE, the profile, or REQUESTS_CA_BUNDLE, as in
-    botocore. Raises ValueError for one that a connection to this URL needs and cannot read."""
+    """The file of the trusted CAs, if one is named: by AWS_CA_BUNDLE, the profile, or REQUESTS_CA_BUNDLE, as in
+    botocore. Raises ValueError for a file that a connection to this URL needs and cannot read."""
     bundle: str | None = boto.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     if bundle and url.startswith("https:"):
         _check_bundle(bundle)
@@ -204,7 +205,8 @@ def ca_bundle(boto: botocore.session.Session, url: str) -> str | None:
 
 @cache
 def _check_bundle(bundle: str) -> None:
-    """Raises ValueError for a file of CAs that cannot be read or has none: at a connection, OpenSSL names no file."""
+    """Raises ValueError for a file of CAs that cannot be read or is empty: OpenSSL's error at a connection does not
+    name the file."""
     try:
         ssl.create_default_context(cafile=bundle)
     except OSError as error:
@@ -213,13 +215,13 @@ def _check_bundle(bundle: str) -> None:
         raise ValueError(f"{what} (AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, or ca_bundle of the profile)") from error
 
 
-# ---------------------------------------------------------------- why there is no answer
+# ---------------------------------------------------------------- reasons for a missing response
 
 
 _NETWORK = "check the network, the region, and AWS_ENDPOINT_URL if it is set"
 _CA = "name a PEM file that has the certificate of its CA: AWS_CA_BUNDLE, or `ca_bundle` of the AWS profile"
 _PROXY = "correct HTTPS_PROXY or HTTP_PROXY (http://USER:PASSWORD@HOST:PORT), or add the endpoint's host to NO_PROXY"
-_KINDS: tuple[tuple[type[OSError], str, str], ...] = (  # the first that an error is
+_KINDS: tuple[tuple[type[OSError], str, str], ...] = (  # the first matching type counts
     (ssl.SSLCertVerificationError, "the certificate of {place} is not accepted: {error.verify_message}", _CA),
     (ssl.SSLError, "no TLS connection to {place}: {error}", "check the scheme of the URL, http or https; then " + _CA),
     (socket.gaierror, "the host name of {place} cannot be resolved (DNS): {error.strerror}", _NETWORK),
@@ -233,7 +235,7 @@ _KINDS: tuple[tuple[type[OSError], str, str], ...] = (  # the first that an erro
 
 
 def reason(error: BaseException, url: str) -> Reason:
-    """Why there is no connection to a URL, by the error of a socket or of botocore's HTTP client."""
+    """The reason why there is no connection to a URL, by the error of a socket or of botocore's HTTP client."""
     chain = list(_causes(error))
     place = shown(url)
     for kind, what, hint in _KINDS:
@@ -245,25 +247,25 @@ def reason(error: BaseException, url: str) -> Reason:
 
 
 def proxy_reason(proxy: str, url: str, why: str) -> Reason:
-    """Why a proxy gives no connection to a URL (empty: unknown); no credentials are shown."""
+    """The reason why a proxy gives no connection to a URL (empty: unknown), without credentials."""
     to = f" to {shown(url)}" if url else ""
     return Reason(f"the proxy {shown(proxy)} gives no connection{to}: {why}", _PROXY)
 
 
 def silence(url: str, seconds: float) -> Reason:
-    """The reason where a connection was made, and no response came in time."""
+    """The reason if a connection was made, but no response came in time."""
     hint = "check the endpoint, and a proxy or firewall in between"
     return Reason(f"{shown(url)} accepts connections and does not answer: no response within {seconds:.0f} s", hint)
 
 
 def interruption(url: str, error: object) -> Reason:
-    """The reason where a connection ended before the whole response came."""
+    """The reason if a connection ended before the whole response came."""
     hint = "check the network, and a proxy or firewall in between"
     return Reason(f"{shown(url)} gave no whole response: {error}", hint)
 
 
 class RefusedCall(NamedTuple):
-    """How a service refused a call; empty or 0 where the response does not tell."""
+    """A service's refusal of a call; a field that the response lacks is empty or 0."""
 
     code: str
     message: str
@@ -271,13 +273,13 @@ class RefusedCall(NamedTuple):
 
 
 def refusal(error: ClientError) -> RefusedCall:
-    """What a client of botocore was refused with."""
+    """The refusal in an error of botocore's client."""
     detail, answer = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
     return RefusedCall(str(detail.get("Code", "")), detail.get("Message", ""), answer.get("HTTPStatusCode", 0))
 
 
 class Tolerated:
-    """Ends the calls within without an error, where one is refused with one of these codes (texts) or statuses."""
+    """Ends the code within without an error if a call is refused with one of these codes (texts) or statuses."""
 
     def __init__(self, *signs: str | int) -> None:
         self._signs = signs
@@ -293,7 +295,7 @@ class Tolerated:
 
 
 def client_reason(error: ConnectionError | HTTPClientError) -> Reason:
-    """Why a client of botocore has no response."""
+    """The reason why a client of botocore has no response."""
     url = str(error.kwargs.get("endpoint_url", ""))
     if isinstance(error, ProxyConnectionError):
         proxy = str(error.kwargs.get("proxy_url", ""))
@@ -313,7 +315,7 @@ def shown(url: str) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that it was made of: botocore's errors hold urllib3's as an argument."""
+    """An error and all of its causes: botocore's errors hold urllib3's as an argument."""
     waiting, seen = [error], {id(error)}
     while waiting:
         one = waiting.pop(0)

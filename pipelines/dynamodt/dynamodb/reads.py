@@ -28,32 +28,32 @@ _ASSUMED_BYTES = 1024.0  # an item's size, if DescribeTable gives none
 
 
 def read_estimate(table: TableSpec, consistent: bool) -> float:
-    """Read units for one item: one for 4 KB, or for 8 KB if the reads are eventually consistent."""
+    """The read units of one item: one for 4 KB, or for 8 KB if the reads are eventually consistent."""
     size = table.size_bytes / table.item_count if table.item_count and table.size_bytes else _ASSUMED_BYTES
     return size / (4096.0 if consistent else 8192.0)
 
 
 _SEGMENT_BYTES = 64 * 1024 * 1024
 _SEGMENTS_PER_WORKER = 4
-_SEGMENT_ITEMS = 2_500  # of a small table
+_SEGMENT_ITEMS = 2_500  # in a small table
 _MOST_FOR_ITEMS = 64
 _MAX_SEGMENTS = 10_000
 
 
 def segments(spec: TableSpec, workers: int = 1) -> int:
-    """The number of segments of a table: of about 64 MB, which spreads a split group over partitions at the price of
-    one row each. A small table has smaller ones, so that each worker and each split group has several."""
+    """The number of segments of a table. A segment has about 64 MB, which spreads a split group over partitions, at the
+    cost of one row each. A small table has smaller segments, so that each worker and each split group has several."""
     least = max(_SEGMENTS_PER_WORKER * workers, min(_MOST_FOR_ITEMS, spec.item_count // _SEGMENT_ITEMS))
     return min(_MAX_SEGMENTS, max(least, spec.size_bytes // _SEGMENT_BYTES))
 
 
-IN_FLIGHT = 8  # pages of a whole scan that are requested at once, of at most 1 MB each
-_LIMITED_SECONDS = 1.0  # of the budget, for a page that has no limit of its own
+IN_FLIGHT = 8  # pages of a whole scan in flight, of at most 1 MB each
+_LIMITED_SECONDS = 1.0  # of the budget, for a page without a limit of its own
 _MOST_ITEMS = 1000  # of such a page
 
 
 class ScanPage(NamedTuple):
-    """One response to Scan; `cursor` is where the next one starts, None at the segment's end. `evaluated` counts the
+    """One response to Scan. `cursor` is the start of the next one; None at the segment's end. `evaluated` counts the
     items before a filter."""
 
     images: list[Image]
@@ -64,7 +64,7 @@ class ScanPage(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Items by `key_text`, and what reading them has cost."""
+    """Items by `key_text`, and the read units of reading them."""
 
     items: dict[str, Image]
     rcu: float
@@ -104,9 +104,9 @@ class Free:
 
 
 class Scans:
-    """Pages of the segments of a table or index, by the parameters `body` of its Scan, retried as `Retried` does.
+    """Pages of the segments of a table or index, by the parameters `body` of its Scan, with the retries of `Retried`.
 
-    `units` estimates how many read units a number of items takes, `where` is an error's.
+    `units` estimates the read units of a number of items; `where` is the place in errors.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Scans:
         self._calls = Retried(wire, where, backoff=backoff, sleep=self._rest, throttled=rate_queue.throttled)
 
     def begin(self, segment: int, total: int, cursor: Image | None, limit: int | None = None) -> Callable[[], ScanPage]:
-        """Requests a page, once the budget allows it: at most `limit` items (None: what the budget lets pass in a
+        """Requests a page once the budget allows it: at most `limit` items (None: as many as the budget covers in a
         second) and 1 MB. The function that it returns waits for the page. Raises ServiceError."""
         body = {**self._body, "Segment": segment, "TotalSegments": total}
         limit = limit or self.page_items()
@@ -141,13 +141,13 @@ class Scans:
         return partial(self._page, taken, self._calls.begin("Scan", body))
 
     def page_items(self) -> int | None:
-        """How many items the budget lets pass in a second, at most 1,000; None without one."""
+        """The number of items that the budget covers in a second, at most 1,000; None without a budget."""
         if not self._rate_queue.limited:
             return None
         return max(1, int(min(_MOST_ITEMS, self._rate_queue.within(_LIMITED_SECONDS, self._units(1)))))
 
     def close(self, sent: Iterable[Callable[[], ScanPage]]) -> None:
-        """Ends what was begun and is not awaited: nothing is sent again."""
+        """Awaits the requests that were sent, without sending any again."""
         self._closing = True
         for answered in sent:
             with suppress(Exception):
@@ -171,9 +171,9 @@ class Scans:
 
 
 class Reads:
-    """Reads of one table, retried as `Retried` does (ServiceError).
+    """Reads of one table, with the retries of `Retried`. Raises ServiceError.
 
-    `units` estimates how many read units a number of items of the table takes.
+    `units` estimates the read units of a number of items.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Reads:
         return self._scans[consistent].begin(segment, total, cursor, limit)()
 
     def items(self, keys: Sequence[Image]) -> Found:
-        """The current items of these keys, strongly consistent; an absent item is left out."""
+        """The current items of these keys, strongly consistent, without absent ones."""
         found: dict[str, Image] = {}
         total, start = 0.0, 0
         while start < len(keys):
@@ -219,7 +219,7 @@ class Reads:
         return Found(found, total)
 
     def _most_keys(self) -> int:
-        """How many keys one request may have: as many as a low rate lets pass in a few seconds."""
+        """The most keys of one request: as many as the rate covers in a few seconds."""
         return max(1, int(min(MAX_KEYS, self._rate_queue.within(REQUEST_SECONDS, 2.0 * self._units(1)))))
 
     def _some(self, keys: list[Image]) -> tuple[list[Image], list[Image], float]:
@@ -246,7 +246,7 @@ class WholeScan:
     """All items of a table or index, by the parameters `body` of its Scan.
 
     IN_FLIGHT segments are read at once by one thread, with at most one page of each in memory. `item_units` are the
-    read units of an item, `where` is an error's. Raises ServiceError from the iteration.
+    read units of an item; `where` is the place in errors. Raises ServiceError from the iteration.
     """
 
     def __init__(
@@ -263,7 +263,7 @@ class WholeScan:
         self._scans = Scans(wire, body, where, rate_queue, lambda items: items * item_units, sleep=sleep)
 
     def items(self) -> Generator[Image, None, None]:
-        """The items, in any order. Once the iterator is closed no request is sent, and none is awaited any more."""
+        """The items, in any order. Closing the iterator awaits the requests in flight and sends no more."""
         due: deque[tuple[int, Image | None]] = deque((number, None) for number in range(self._segments))
         sent: deque[tuple[int, Callable[[], ScanPage]]] = deque()
         try:
@@ -283,8 +283,8 @@ class WholeScan:
 def projected(names: Sequence[str], where: str) -> dict[str, Any]:
     """The parameters of a request for these attributes, or paths within them: `address.city`, `tags[0]`.
 
-    Raises UsageError, naming it, for a text that is not such a path, and for what is not a list of at least one: a
-    single text would be read letter by letter, and DynamoDB refuses an empty expression.
+    Raises UsageError for a text that is not such a path, and for anything but a list of at least one: a single text
+    would be read letter by letter, and DynamoDB refuses an empty expression.
     """
     if isinstance(names, str) or not names:
         raise UsageError(f"projection is {names!r}, and must be a list of attributes", where=where, hint=_PATHS)

@@ -1,8 +1,8 @@
-"""Changes as requests: a PartiQL statement of a batch, or a call of its own where a statement cannot hold the change.
+"""Changes as requests: a PartiQL statement of a batch, or a call of its own if a statement cannot hold the change.
 
 Each insertion is one transaction with a row of the state table, which must be absent, too. So a run inserts an item of
-one key at most once, even if a request is repeated or late; one exact read shows whether it has; and the row names the
-item that the inserted one was made of, which distinguishes a repetition from a collision (docs/adr/034).
+one key at most once, even if a request is repeated or late, and one strongly consistent read shows whether it has. The
+row names the source of the inserted item, which distinguishes a repetition from a collision (docs/adr/034).
 
 Facts (AWS, "Service quotas", and both emulators of the service tests): a statement has at most 8,192 characters, an
 expression 4,096 bytes, and either one at most 300 operators (each comparison and each AND is one), so that it guards
@@ -39,8 +39,8 @@ _SORT_KEY = {"S": "INSERTED"}
 
 
 class InsertedRow(NamedTuple):
-    """The content of such a row: the source's key (None: a row of `items()`), the digests of the item as inserted and
-    of the whole transaction, and the phase that has sent it (empty: not known)."""
+    """The content of an inserted row: the source's key (None: a row of `items()`), the digests of the item as inserted
+    and of the whole transaction, and the phase that has sent it (empty: not known)."""
 
     source: Image | None
     item: str
@@ -48,13 +48,13 @@ class InsertedRow(NamedTuple):
     phase: str = ""
 
     def is_from(self, source: Image | None) -> bool:
-        """Whether the item was made of this source (None: a row of `items()`)."""
+        """Whether the item was made from this source (None: a row of `items()`)."""
         if self.source is None or source is None:
             return self.source is source
         return key_text(self.source) == key_text(source)
 
     def is_of(self, part: Insert, source: Image | None) -> bool:
-        """Whether it is the row of this insertion, made of this source."""
+        """Whether it is the row of this insertion, made from this source."""
         return self.is_from(source) and self.item == image_digest(part.item)
 
 
@@ -80,7 +80,8 @@ class InsertedRows:
         return {"pk": {"S": f"RUN#{self._run}#INSERTED#{digest(f'{table} {key_text(key)}')}"}, "sk": _SORT_KEY}
 
     def put(self, insert: Insert, source: Image | None, transaction: str = "") -> dict[str, Any]:
-        """The action of an insertion's transaction, with this digest, that writes its row where it is absent."""
+        """The action that writes the row of an insertion if it is absent; `transaction` is the digest of its
+        transaction."""
         row = {
             **self.key(insert.table, insert.key),
             "table": {"S": insert.table},
@@ -124,16 +125,16 @@ _IN_TWO_VERSIONS = (
 
 class Statements:
     """Makes the requests for changes of one table; an insertion names its own table. A statement's text depends only on
-    attribute names and is cached by them.
+    attribute names, and is cached by them.
 
     With the `guard` None an update requires only that its item exists.
 
     With `inserted`, each insertion is a transaction with its row. `confirms`: a deletion is a request of its own, which
-    fails for an absent item, where a statement succeeds. `meets`: a transaction or deletion fails for an item that the
+    fails for an absent item, while a statement succeeds. `meets`: a transaction or deletion fails for an item that the
     run has inserted.
     """
 
-    conditional = True  # a change may be refused, and its item is looked at then
+    conditional = True  # a change may be refused, and its item is then read
 
     def __init__(
         self,
@@ -154,7 +155,8 @@ class Statements:
         self._texts: dict[tuple[Any, ...], tuple[str | None, tuple[str, ...]]] = {}
 
     def write(self, change: Change) -> Request:
-        """The request for a change. Raises ItemError for a transaction about an item too wide for its expressions."""
+        """The request for a change. Raises ItemError for a transaction whose item has too many attributes for its
+        expressions."""
         if type(change) is Update:
             return self._update(change)
         if isinstance(change, Insert):
@@ -165,7 +167,7 @@ class Statements:
         return self._transaction(change, change.key)
 
     def alone(self, change: Update | Insert | Remove) -> Call:
-        """The request for a change as a call of its own, whatever a statement could hold."""
+        """The request for a change as a call of its own, even if a statement could hold it."""
         if isinstance(change, Update):
             return self._single("UpdateItem", {**self._update_body(change), "Key": change.key})
         if isinstance(change, Insert):
@@ -176,7 +178,7 @@ class Statements:
 
     def _update(self, change: Update) -> Statement | Call:
         """`UPDATE "T" SET "a"=? REMOVE "b" WHERE "id"=? AND "c"=? AND "d" IS MISSING`: the key, the guarded attributes
-        as read, new ones absent; a call of its own where no statement can hold that."""
+        as read, new ones absent; a call of its own if no statement can hold this."""
         key, read, sets, removes = change
         shape = (tuple(sets), removes, tuple(read))
         kept = self._texts.get(shape)
@@ -205,8 +207,8 @@ class Statements:
         return len(text) > MAX_STATEMENT or operators(terms) > MAX_OPERATORS
 
     def _guarded(self, change: Update | Remove | Check, whole: bool = False) -> tuple[str, ...]:
-        """The attributes that must still be as they were read: all of them for a deletion, a check or a `whole` update,
-        and with the guard "item"."""
+        """The attributes that must be as they were read: all of them for a deletion, a check or a `whole` update, and
+        with the guard "item"."""
         if whole or self._guard == "item" or not isinstance(change, Update):
             return tuple(name for name in change.read if name not in self._keys)
         if self._guard is None:
@@ -250,7 +252,8 @@ class Statements:
         return Call(operation, {"TableName": self._name, **answer, **body})
 
     def _transaction(self, change: Atomic | Insert | Remove, source: Image | None) -> Call:
-        """All parts, and a row for each insertion, in one TransactWriteItems. Raises ItemError with the way out."""
+        """All parts, and a row for each insertion, in one TransactWriteItems. Raises ItemError, with the
+        alternative."""
         made = "" if isinstance(change, Remove) else transaction_digest(change)
         try:
             items = [action for part in parts_of(change) for action in self._actions(part, source, made)]
@@ -261,7 +264,7 @@ class Statements:
         return Call("TransactWriteItems", {"TransactItems": items, "ReturnConsumedCapacity": "INDEXES"})
 
     def _way_out(self, change: Change) -> str:
-        """The hint for an item that is too wide for a transaction; the other guard is tried."""
+        """The hint for an item with too many attributes for a transaction; the other guard is tried."""
         if isinstance(change, Remove):
             return _DELETE_BY_HAND
         if any(isinstance(part, Remove) for part in parts_of(change)):
@@ -288,8 +291,8 @@ class Statements:
         return [{"Update": {**where, **self._whole_update_expression(part)}}]
 
     def _whole_update_expression(self, change: Update) -> dict[str, Any]:
-        """Requires all attributes as read, whatever the guard, as far as they fit an expression: the insertions beside
-        it may depend on any of them."""
+        """The expression of an update in a transaction. It requires all attributes as read, regardless of the guard, if
+        they fit: the insertions of the transaction may depend on any of them."""
         try:
             return self._update_expression(change, whole=True)
         except ItemError:
@@ -298,7 +301,8 @@ class Statements:
             return self._update_expression(change)
 
     def _check_expression(self, change: Check) -> dict[str, Any]:
-        """With `GUARD = "changed"`, an item that is too wide for an expression is only required to exist."""
+        """The expression of a check. With `GUARD = "changed"`, an item with too many attributes is only required to
+        exist."""
         try:
             return self._delete_expression(change)
         except ItemError:
@@ -326,14 +330,15 @@ class Statements:
         return expression.body(UpdateExpression=" ".join(clauses), ConditionExpression=condition)
 
     def _condition(self, expression: Expression, change: Update | Remove | Check, whole: bool = False) -> str:
-        """The item exists, its guarded attributes are as read, and new ones are absent. Raises ItemError."""
+        """The condition that the item exists, its guarded attributes are as read, and new ones are absent. Raises
+        ItemError."""
         exists = f"attribute_exists({expression.name(self._keys[0])})"
         equal = [expression.equal(name, change.read[name]) for name in self._guarded(change, whole)]
         missing = [f"attribute_not_exists({expression.name(name)})" for name in self._added(change)]
         expression.checkoperators(len(equal) + len(missing) + 1)
         return " AND ".join([exists, *equal, *missing])
 
-    # ------------------------------------------------------------ where no expression is long enough
+    # ------------------------------------------------------------ beyond the limits of expressions
 
     def _update_body(self, change: Update) -> dict[str, Any]:
         try:
@@ -350,15 +355,15 @@ class Statements:
             return {"Expected": self._expected(change)}
 
     def _expected(self, change: Update | Remove) -> dict[str, Any]:
-        """An absent item has no key attribute that is equal: it is not created."""
+        """The conditions as `Expected`. The key attributes are included, so that an absent item is not created."""
         values = {**change.key, **{name: change.read[name] for name in self._guarded(change)}}
         equal = {name: {"ComparisonOperator": "EQ", "AttributeValueList": [value]} for name, value in values.items()}
         return {**equal, **{name: {"Exists": False} for name in self._added(change)}}
 
 
 class Replacing(Statements):
-    """As `Statements`, but an insertion replaces what has its key, and a removal deletes whatever is there: requests of
-    a BatchWriteItem, which takes no conditions."""
+    """As `Statements`, but without conditions, as requests of a BatchWriteItem: an insertion replaces the item of its
+    key, and a removal deletes it."""
 
     conditional = False
 

@@ -61,8 +61,8 @@ def _client(connection: Connection, table: str, **settings: Any) -> Any:
 
 
 class Capacity(NamedTuple):
-    """Units a second that a table takes: the provisioned ones, or the maximum of an on-demand table; 0: no limit. Of
-    `write`, `limited_by` names the global index that limits it, if it is not the table."""
+    """The units a second that a table accepts: the provisioned ones, or the maximum of an on-demand table; 0: no limit.
+    `limited_by` names the global index that limits `write`, if it is not the table."""
 
     read: int
     write: int
@@ -77,8 +77,8 @@ def capacity(connection: Connection, name: str) -> Capacity:
 
 
 def capacity_of(table: dict[str, Any]) -> Capacity:
-    """The capacity in a TableDescription. A full global index throttles the writes to its table; one that holds a part
-    of the items takes that part of the writes. An on-demand table has 0 provisioned units, and -1 for no maximum."""
+    """The capacity in a TableDescription. A full global index throttles the writes to its table; an index with a part
+    of the items receives that part of the writes. An on-demand table has 0 provisioned units, and -1 for no maximum."""
     own, items = _own_capacity(table), table.get("ItemCount") or 0
     limits = [(own.write, "")] if own.write else []
     for index in table.get("GlobalSecondaryIndexes") or ():
@@ -97,8 +97,8 @@ def _own_capacity(table: dict[str, Any]) -> Capacity:
 
 
 def index_capacity(connection: Connection, table: TableSpec, index: str, where: str) -> int:
-    """The read units a second that an index takes: its own, or the table's for a local one; 0: no limit. Raises
-    UsageError, naming those that there are, for an index that does not exist; ServiceError."""
+    """The read units a second that an index accepts: its own, or the table's for a local one; 0: no limit. Raises
+    UsageError, with the existing indexes, for an index that does not exist; ServiceError."""
     found = description(connection, table.name)
     indexes = {one["IndexName"]: one for one in _indexes(found)}
     if index not in indexes:
@@ -108,7 +108,7 @@ def index_capacity(connection: Connection, table: TableSpec, index: str, where: 
     return _own_capacity(indexes[index]).read if is_global else table.read_units
 
 
-_BRIEFLY: dict[str, Any] = {"attempts": 2, "seconds": 5}  # of a client, for calls that a run can do without
+_BRIEFLY: dict[str, Any] = {"attempts": 2, "seconds": 5}  # of a client, for calls that a run does not depend on
 
 
 class Consumers(NamedTuple):
@@ -144,7 +144,7 @@ def _functions(connection: Connection, stream: str) -> tuple[str, ...]:
 
 
 def _empty_if_denied(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The answer to a question; empty where it is not permitted, or an emulator does not know it."""
+    """The answer to a request; empty if it is not permitted, or if an emulator does not support it."""
     try:
         return ask()
     except (BotoCoreError, ClientError):
@@ -164,7 +164,7 @@ def legacy_replicas(connection: Connection, table: TableSpec) -> tuple[str, ...]
 
 
 class TablePlace(NamedTuple):
-    """A table's ARN, and that of the KMS key that encrypts it (empty: DynamoDB's own), as a policy names them."""
+    """A table's ARN, and that of the KMS key that encrypts it (empty: DynamoDB's own), for policies."""
 
     arn: str
     key_arn: str
@@ -191,8 +191,8 @@ Key = Sequence[KeyAttribute]
 
 
 def create_table(dynamodb: Any, name: str, key: Key, where: str, indexes: Mapping[str, Key] = {}) -> None:
-    """Creates an on-demand table with these global indexes, which hold all attributes, and waits until it is active;
-    also one that another process has just created. Raises ServiceError."""
+    """Creates an on-demand table with these global indexes, which hold all attributes, and waits until it is active,
+    even if another process has just created it. Raises ServiceError."""
     types = dict((*key, *(attribute for index in indexes.values() for attribute in index)))
     made = [{"IndexName": index, "KeySchema": _schema(of), "Projection": _WHOLE} for index, of in indexes.items()]
     with explained("CreateTable", where):
@@ -282,7 +282,7 @@ def _key(table: dict[str, Any]) -> tuple[KeyAttribute, ...]:
 
 
 def has_point_in_time_recovery(connection: Connection, table: str) -> bool:
-    """Whether it is on. Raises ServiceError without the permission dynamodb:DescribeContinuousBackups."""
+    """Whether point-in-time recovery is on. Raises ServiceError without dynamodb:DescribeContinuousBackups."""
     with explained("DescribeContinuousBackups", f"table {table}"):
         answer = _client(connection, table).describe_continuous_backups(TableName=name_in_requests(table))
     recovery = answer["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
@@ -290,8 +290,8 @@ def has_point_in_time_recovery(connection: Connection, table: str) -> bool:
 
 
 def latest_backup(connection: Connection, table: str) -> str:
-    """The ARN of the newest backup of a table, which may be deleted: of a table with point-in-time recovery DynamoDB
-    makes one at its deletion, and keeps it for 35 days. Empty without a backup. Raises ServiceError."""
+    """The ARN of the newest backup of a table, which may be deleted: DynamoDB backs up a table with point-in-time
+    recovery at its deletion, and keeps the backup for 35 days. Empty without a backup. Raises ServiceError."""
     pages = client(connection, "dynamodb").get_paginator("list_backups").paginate(TableName=table, BackupType="ALL")
     with explained("ListBackups", f"table {table}"):
         found = [one for page in pages for one in page["BackupSummaries"] if one["BackupStatus"] == "AVAILABLE"]

@@ -1,6 +1,6 @@
-"""Hosts that do not answer: at the first call to each, or after earlier answers.
+"""Detects hosts that do not respond, at the first call to each or after earlier responses.
 
-Both are mentioned while the call is still retried, so that a waiting command reports what it waits for.
+Both are reported while the call is still retried, so that a waiting command shows the reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from botocore.exceptions import ConnectionError, HTTPClientError, ReadTimeoutErr
 if TYPE_CHECKING:
     import botocore.session
 
-FIRST_TRIES = 3  # of a call to a host that has never answered this process, or that is silent
+FIRST_TRIES = 3  # tries of a call to a host that has never responded to this process, or that is silent
 MENTION_SECONDS = 10.0
 _listeners: list[Callable[[str], None]] = []
 
@@ -34,9 +34,9 @@ def mentioning(notify: Callable[[str], None]) -> Iterator[None]:
 
 
 class FirstAnswers:
-    """Watches the calls of a session's clients to hosts that have not answered yet: an endpoint that is out of reach or
-    silent is reported within seconds, where botocore's retries take minutes. Later calls are retried in full, unless
-    three responses in a row time out. `why`: the reason that an error is reported with."""
+    """Watches the calls of a session's clients to hosts that have not responded yet: an endpoint that is unreachable or
+    silent is reported within seconds, while botocore's retries take minutes. Later calls are retried in full, unless
+    three responses in a row time out. `why` gives the reason of an error."""
 
     def __init__(self, why: Callable[[ConnectionError | HTTPClientError], str]) -> None:
         self._why = why
@@ -78,7 +78,7 @@ class FirstAnswers:
 
 
 def _is_final(error: BaseException, attempts: int, first: bool) -> bool:
-    """Whether a call that failed is not tried again: neither a certificate nor a silent server changes at once."""
+    """Whether a failed call is not tried again: neither a certificate nor a silent server changes at once."""
     if isinstance(error, ReadTimeoutError):
         return first or attempts >= FIRST_TRIES
     return first and isinstance(error, _LOST) and (attempts >= FIRST_TRIES or isinstance(error, SSLError))
@@ -87,13 +87,13 @@ def _is_final(error: BaseException, attempts: int, first: bool) -> bool:
 _LOST = (ConnectionError, HTTPClientError)
 _LONGEST_PAUSE = 10.0  # seconds: shorter than the thirty that a lease lasts
 LASTING_SECONDS = 60.0
-_MOST_TRIES = 24  # of a call that is lost again and again, while its host answers others
+_MOST_TRIES = 24  # of a call that is lost repeatedly, while its host answers others
 
 
 def retried_longer(attempts: int, caught_exception: Any, request_dict: Any, **_: Any) -> float | None:
-    """A handler of `needs-retry`, for clients whose calls may be carried out twice: a lost connection is tried again
-    until its host has been lost for a minute. botocore's own tries are over within a second, and an interruption of
-    two would end a run. A host that has never answered, or is silent, is given up by `FirstAnswers`."""
+    """A handler of `needs-retry`, for clients whose calls may be executed twice: a lost connection is tried again until
+    its host has been lost for a minute. botocore's own tries end within a second, and an interruption of two seconds
+    would end a run. `FirstAnswers` gives up a host that has never responded, or is silent."""
     lost = isinstance(caught_exception, _LOST) and not isinstance(caught_exception, ReadTimeoutError | SSLError)
     if not lost or attempts >= _MOST_TRIES or outages.lasted(_host(request_dict["url"])) >= LASTING_SECONDS:
         return None
@@ -122,8 +122,8 @@ LOST_SECONDS = 2.0
 
 
 class Outages:
-    """Mentions each host (by scheme, host and port) that stops answering, and that it answers again. A connection that
-    is lost once is not mentioned: the next try finds another."""
+    """Reports each host (by scheme, host and port) that stops responding, and that it responds again. A connection that
+    is lost once is not reported, since the next try finds another."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -132,13 +132,13 @@ class Outages:
         self._lock = threading.Lock()
 
     def failed(self, url: str, what: str) -> None:
-        """Records a try without a response. It is mentioned if the tries of the last seconds had none either."""
+        """Records a try without a response. It is reported if the tries of the last seconds had none either."""
         now = self._clock()
         if now - self._since.setdefault(url, now) >= LOST_SECONDS and self._is_new(url):
             _tell(f"{what}: it is tried again for about a minute")
 
     def lasted(self, url: str) -> float:
-        """Seconds since the first try without a response, after which there was none; 0: there is no such try."""
+        """The seconds since the first try without a response, with no response since; 0 if there is no such try."""
         now = self._clock()
         return now - self._since.get(url, now)
 

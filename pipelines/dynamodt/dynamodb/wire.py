@@ -1,16 +1,15 @@
-"""The hot calls to DynamoDB: signed HTTP on persistent connections, JSON by orjson.
+"""The frequent calls to DynamoDB: signed HTTP on persistent connections, JSON by orjson.
 
 botocore finds the credentials, the endpoint, the proxy and the trusted CAs (`clients.resolved`). Its serializer and
-parser, which cost more than everything else together (docs/adr/002), are not used, nor its signer and HTTP client,
-which came next (docs/adr/016). `Wire` retries nothing: a call returns the service's response, or raises one of the
-errors below, which show whether the request may have taken effect. `Retried` retries calls that may be carried out
-twice::
+parser, which cost more than everything else together (docs/adr/002), are not used, nor its signer and HTTP client, the
+next in cost (docs/adr/016). `Wire` retries nothing: a call returns the service's response, or raises one of the errors
+below, which show whether the request may have taken effect. `Retried` retries calls that may be executed twice::
 
     no connection                                       Unsent      nothing was sent
     expired credentials, renewed since it was signed    Unsent      the next request is signed with new ones
     throttled, a transaction's conflict, 429            Throttled   refused without effect
-    time-out, reset, truncated response, any 5xx        InDoubt     it may be carried out, now or later
-    any other 4xx                                       Refusal     without effect, and the same next time
+    time-out, reset, truncated response, any 5xx        InDoubt     it may be executed, now or later
+    any other 4xx                                       Refusal     without effect, and the same at the next try
     credentials that cannot be used                     ServiceError
 
 The codes are those of AWS's "Error handling with DynamoDB" and of BatchStatementError.
@@ -73,7 +72,7 @@ class Statement(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One request that goes out alone: an operation of DynamoDB's API, such as `UpdateItem`, and its JSON body."""
+    """One request that is sent alone: an operation of DynamoDB's API, such as `UpdateItem`, and its JSON body."""
 
     operation: str
     body: dict[str, Any]
@@ -88,7 +87,7 @@ class Throttled(Exception):
 
 class Unsent(Exception):
     """The request had no effect, for another reason than its rate: there was no connection, or its credentials were
-    renewed while it was on its way. `hint` is the next step if that lasts; `first`: no connection was made before;
+    renewed while it was in flight. `hint` is the next step if this lasts; `first`: no connection was made before;
     `lasted`: the seconds without a response of the host."""
 
     def __init__(self, what: str, hint: str, first: bool = False, lasted: float = 0.0) -> None:
@@ -100,8 +99,8 @@ class Unsent(Exception):
 
 class InDoubt(Exception):
     """The request may or may not have taken effect: a time-out, a reset, a truncated response, or a 5xx. `hint` is the
-    next step if that lasts; empty for a response of the service. `lasted`: the seconds without a response
-    of the host."""
+    next step if this lasts; empty for a response of the service. `lasted`: the seconds without a response of the
+    host."""
 
     def __init__(self, what: str, hint: str = "", lasted: float = 0.0) -> None:
         super().__init__(what)
@@ -125,7 +124,7 @@ def is_throttle(code: str) -> bool:
 
 
 def is_doubt(code: str) -> bool:
-    """Whether an error code leaves the effect open."""
+    """Whether the effect of a request with this error code is unknown."""
     return code in _DOUBTS
 
 
@@ -146,7 +145,7 @@ class Wire:
 
     def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
         """One request, its body as a dict or as JSON. Raises Throttled, Unsent, InDoubt or Refusal; ServiceError if
-        there are no credentials to sign it with."""
+        there are no credentials."""
         return self.begin(operation, body)()
 
     def begin(self, operation: str, body: dict[str, Any] | bytes) -> Callable[[], dict[str, Any]]:
@@ -179,7 +178,7 @@ class Wire:
         return InDoubt(f"{operation}: {found.what}", found.hint, self._exchanges.lost_seconds)
 
     def _renewed(self, secret: ReadOnlyCredentials) -> bool:
-        """Whether the credentials are others by now than those that a request was signed with."""
+        """Whether the credentials have been renewed since a request was signed."""
         return bool(self._credentials.get_frozen_credentials() != secret)
 
     def close(self) -> None:
@@ -189,12 +188,12 @@ class Wire:
 
 @lru_cache(maxsize=8)
 def shared_wire(connection: Connection) -> Wire:
-    """One for all threads of this process: for the state table."""
+    """The wire for the state table, shared by all threads of this process."""
     return Wire(connection)
 
 
 class Answered(NamedTuple):
-    """A response, and the number of refusals for the call's rate before it."""
+    """A response, and the number of throttles before it."""
 
     answer: dict[str, Any]
     throttles: int
@@ -206,8 +205,8 @@ _FAILING = "the service fails: run again later"
 
 class Retried:
     """Calls of one table, retried with back-off after throttles, lost connections, resets and 5xx until `backoff` is
-    exhausted or the host has been lost for a minute (ServiceError at `where`, with the reason); where there was no
-    connection yet, three times. Other refusals are raised as they are. `throttled` is called for each throttle."""
+    exhausted or the host has been lost for a minute (ServiceError at `where`, with the reason); three times before the
+    first connection. Other refusals are raised unchanged. `throttled` is called for each throttle."""
 
     def __init__(
         self,
@@ -274,8 +273,9 @@ def _parsed(operation: str, data: bytes | bytearray) -> dict[str, Any]:
 
 
 def _failure(operation: str, status: int, data: bytes | bytearray) -> Exception:
-    """The error of a response other than 200. The code decides before the status: throttles are 400, like refusals. A
-    body that is no JSON is a proxy's page, or a refusal whose code was cut off: unknown, where it could be either."""
+    """The error of a response other than 200. The code takes precedence over the status: throttles are 400, like
+    refusals. A body that is not JSON is a proxy's page or, with status 400, a truncated refusal, whose effect is
+    unknown."""
     try:
         answer = orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -1,10 +1,10 @@
-"""Capacity units of a connector: its budget of them a second, without a state table, and the count of those used.
+"""Capacity units of a connector: its budget a second, without a state table, and the count of used units.
 
 Each process of the runner has an equal part of a budget.
 
 Beam's in-process runners have one process, or as many as `--direct_num_workers` gives with
-`--direct_running_mode=multi_processing`. Of another runner the number is not known where a pipeline is built, and it
-must be given. The threads of a process share its part, and wait for their turn.
+`--direct_running_mode=multi_processing`. For another runner, the number is not known when a pipeline is built, and must
+be given. The threads of a process share its part, and wait for their turn.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from dynamodt.pipeline import rate_limit
 from dynamodt.pipeline.engine import processes_of
 from dynamodt.rate import TokenBucket
 
-METRICS = "dynamodt.io"  # the namespace of what the connectors count
-_REQUEST_SECONDS = 0.25  # as much as a bucket saves up
+METRICS = "dynamodt.io"  # the namespace of the connectors' metrics
+_REQUEST_SECONDS = 0.25  # the time for which a bucket saves up
 _IN_PROCESS = ("SwitchingDirectRunner", "BundleBasedDirectRunner", "FnApiRunner", "PrismRunner", "InProcess")
 
 
@@ -39,7 +39,8 @@ class Budget:
 
     @classmethod
     def of(cls, option: str, units: float | None, processes: int | None, where: str) -> Budget:
-        """The budget that a transform is given as `option`. Raises UsageError for anything but positive numbers."""
+        """The budget of a transform, from its argument `option`. Raises UsageError for anything but positive
+        numbers."""
         if units is not None and not (_is_number(units) and units > 0):
             raise UsageError(f"{option} is {units!r}", where=where, hint=f"leave {option} out, or give units a second")
         if processes is not None and not (type(processes) is int and processes > 0):
@@ -48,7 +49,7 @@ class Budget:
         return cls(units, processes, uuid4().hex)
 
     def on(self, pipeline: Any, where: str) -> Budget:
-        """The budget with the number of the runner's processes. Raises UsageError where it is needed and not known."""
+        """The budget with the number of the runner's processes. Raises UsageError if it is needed and not known."""
         if self.units is None or self.processes is not None:
             return self
         runner = type(pipeline.runner).__name__
@@ -59,7 +60,7 @@ class Budget:
         return replace(self, processes=processes_of(pipeline.options.view_as(DirectOptions)))
 
     def shown(self, option: str) -> dict[str, float | None]:
-        """What `display_data` has of it."""
+        """The entries of `display_data`."""
         return {option: self.units, "processes": self.processes}
 
     def queue(self) -> RateLimitedQueue:
@@ -68,8 +69,8 @@ class Budget:
 
 
 class _Part(rate_limit.RateLimitedQueue):
-    """The part of a process. A request takes at most what a fraction of a second lets pass, so that a low budget is
-    kept in each second, not only in the long run."""
+    """The part of a process. A request takes at most the units of a fraction of a second, so that a low budget is kept
+    in each second, not only on average."""
 
     def within(self, seconds: float, estimate: float) -> float:
         return super().within(min(seconds, _REQUEST_SECONDS), estimate)
@@ -86,7 +87,7 @@ def _queue(budget: Budget) -> RateLimitedQueue:
 
 
 class UnitCounter:
-    """A counter of capacity units, which has whole numbers alone: less than one is held back."""
+    """A counter of capacity units. Beam's counters have whole numbers only: fractions are kept for the next count."""
 
     def __init__(self, name: str) -> None:
         self._counter = Metrics.counter(METRICS, name)

@@ -1,7 +1,8 @@
-"""How a connector reaches DynamoDB and S3: a value that travels with the pipeline, of which a worker makes its clients.
+"""The endpoint of a connector: a value that travels with the pipeline, from which a worker makes its clients of
+DynamoDB and S3.
 
-Region, endpoint, proxies and credentials that are not given are found on the worker, as botocore finds them there. No
-client and no secret is pickled.
+Region, endpoint, proxies and credentials that are not given are found on the worker, as by botocore. No client and no
+secret is pickled.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from dynamodt.model.tables import Connection, TableSpec, is_elsewhere
 from dynamodt.script.names import is_table_name
 
 _AGAIN = "run the pipeline again"
-_CONNECTIONS = 64  # that a process keeps open to one endpoint
+_CONNECTIONS = 64  # kept open by a process to one endpoint
 _ARN = re.compile(r"arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]*:table/[A-Za-z0-9_.-]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a connector's tables are. `endpoint_url` is that of an emulator or a VPC endpoint, `profile` one of the
-    worker's AWS profiles. Raises UsageError for a malformed URL or an empty name."""
+    """The location of a connector's tables. `endpoint_url` is that of an emulator or a VPC endpoint, `profile` an AWS
+    profile of the worker. Raises UsageError for a malformed URL or an empty name."""
 
     region: str | None = None
     endpoint_url: str | None = None
@@ -73,12 +74,12 @@ class Endpoint:
         return describe(self.connection(table), table)
 
     def dynamodb(self, region: str) -> Any:
-        """A boto3 client for DynamoDB, of this region unless another one is given."""
+        """A boto3 client for DynamoDB, in this region unless the endpoint has another one."""
         at = self if self.region else replace(self, region=region)
         return client(at.connection(), "dynamodb")
 
     def objects(self, bucket: str, region: str = "", owner: str = "") -> S3Objects:
-        """A bucket of S3; `owner` is the account that it must belong to (empty: any)."""
+        """A bucket of S3; `owner` is the account that must own it (empty: any)."""
         at = self if self.region or not region else replace(self, region=region)
         return S3Objects(client(at.connection(), "s3", owner=owner), bucket)
 
@@ -98,8 +99,9 @@ def _place(table: str) -> str:
 
 @contextmanager
 def in_full() -> Iterator[None]:
-    """An error of the code within, or of a function with this decorator, has its place and its next step in its text:
-    a traceback shows no more, and Beam passes on no more from a worker. A pipeline is no command, and begins anew."""
+    """Adds the place and the next step to the text of an error of the code within, or of a function with this
+    decorator: tracebacks, and errors that Beam passes on from a worker, show nothing else. A pipeline begins anew when
+    it is run again, unlike a command."""
     try:
         yield
     except DynamodtError as error:
@@ -125,7 +127,7 @@ class Connector(beam.PTransform):
 
 
 def check_begin(given: Any, transform: Any) -> None:
-    """Raises UsageError for a transform that begins a pipeline, and is applied to a PCollection."""
+    """Raises UsageError for a transform that begins a pipeline, but is applied to a PCollection."""
     name = type(transform).__name__
     if not isinstance(given, PBegin):
         hint = f"apply it to the pipeline; {name.replace('Read', 'ReadAll', 1)} reads what the elements name"
@@ -133,14 +135,15 @@ def check_begin(given: Any, transform: Any) -> None:
 
 
 def no_such_output(outputs: Any, name: str) -> NoReturn:
-    """What several outputs lack: of a transform that is applied to all of them, Beam reports it as its error."""
+    """Raises AttributeError for an attribute that a tuple of outputs lacks. Beam shows it for a transform that is
+    applied to all outputs."""
     kind = type(outputs).__name__
     fields = " and ".join(outputs._fields)
     raise AttributeError(f"{kind} has no {name}: it has the outputs {fields}; apply the next transform to one of them")
 
 
 def check_flag(option: str, given: object, where: str) -> bool:
-    """Raises UsageError for anything but True and False, which DynamoDB would refuse, or take for True."""
+    """Raises UsageError for anything but True and False, which DynamoDB would refuse or treat as True."""
     if not isinstance(given, bool):
         raise UsageError(f"{option} is {given!r}", where=where, hint="give True or False")
     return given

@@ -5,7 +5,7 @@
     exports ── find, verify the manifests, list the files ── Reshuffle ── read lines ──▶ items
                ExportFile                                                 splittable   └▶ unreadable lines
 
-Reading an export takes no read units. What is verified of a file, and when, is in `export.datafiles`.
+Reading an export takes no read units. `export.datafiles` describes how a file is verified.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from dynamodt.state.journal import ChangedItem, UnreadableLine
 
 View: TypeAlias = Literal["new", "new_and_old"]
 _UNREADABLE, _ITEMS = "unreadable", "items"
-_NO_KEY = TableSpec("", ())  # of an export alone the table's key is not known
+_NO_KEY = TableSpec("", ())  # an export alone does not show the table's key
 _FORMS = "give s3://BUCKET/PREFIX, the folder of an export or its manifest, or the ARN of an export"
 
 _LOG = logging.getLogger(__name__)
 
 
 class ExportChange(NamedTuple):
-    """What an incremental export shows of an item: without `old` it was inserted, without `new` deleted."""
+    """The change of an item in an incremental export: without `old` it was inserted, without `new` deleted."""
 
     key: Item
     new: Item | None
@@ -146,7 +146,7 @@ class ReadFromDynamoDBExport(ReadAllFromDynamoDBExport):
 
 
 def _check_export(export: Any, where: str) -> str:
-    """Raises UsageError for what is neither a place in S3 nor an export's ARN."""
+    """Raises UsageError for anything but a place in S3 or an export's ARN."""
     if not isinstance(export, str) or not export.startswith(("s3://", "arn:")):
         raise UsageError(f"{export!r} names no export", where=where, hint=_FORMS)
     if export.startswith("arn:"):
@@ -199,7 +199,7 @@ def _check_has_old(manifest: Manifest, export: str) -> None:
 
 
 class LineTracker(OffsetRestrictionTracker):
-    """Claims lines of a file up to a number of them; where that crosses the stop, those before it."""
+    """Claims lines of a file up to a number; if that exceeds the stop, only the lines before it."""
 
     def __init__(self, lines: OffsetRange) -> None:
         super().__init__(lines)
@@ -264,7 +264,7 @@ class _ReadFiles(beam.DoFn):
                     return
 
     def _reader(self, where: str, incremental: bool) -> Callable[[Any], Any]:
-        """Makes an element of a record; None of one that the view leaves out."""
+        """The function that makes an element from a record; it returns None for a record that the view leaves out."""
         made = self._form.reader(where)
         if not incremental:
             return made

@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ReadAllFromDynamoDB(Connector):
-    """The items of the tables of a PCollection: names, ARNs, `ReadRequest`s, or rows with the fields of one.
+    """The items of the tables in a PCollection of names, ARNs, `ReadRequest`s, or rows with their fields.
 
-    Otherwise as `ReadFromDynamoDB`, whose arguments it has.
+    Otherwise as `ReadFromDynamoDB`, with the same arguments.
     """
 
     segments: int | None = None
@@ -151,7 +151,7 @@ class ReadFromDynamoDB(ReadAllFromDynamoDB):
 
 
 class ItemForm:
-    """What elements are: images, dicts, or rows of a schema."""
+    """The form of elements: images, dicts, or rows of a schema."""
 
     def __init__(self, raw: bool = False, schema: Schema | None = None) -> None:
         self.raw = raw
@@ -162,8 +162,8 @@ class ItemForm:
         return dict[str, Any] if self._schema is None else self._schema.element_type
 
     def reader(self, where: str, keys: Sequence[str] = ()) -> Callable[[Image], Any]:
-        """Makes an element of an image. It raises ItemError at `where`, with the item's key, where the item is not of
-        the schema."""
+        """The function that makes an element from an image. It raises ItemError at `where`, with the item's key, if the
+        item does not match the schema."""
         if self.raw:
             return lambda image: image
         if self._schema is None:
@@ -176,7 +176,7 @@ class ItemForm:
                 return row(item)
             except ItemError as error:
                 key = {name: item[name] for name in keys if name in item}
-                item_place = f"{where}, item {key}" if key else where  # an export does not tell the key
+                item_place = f"{where}, item {key}" if key else where  # an export does not show the key
                 raise error.hinted(error.hint, where=f"{item_place}, attribute {error.where}") from error
 
         return checked
@@ -206,7 +206,7 @@ class _ReadSegments(beam.DoFn):
         self._budget = budget
 
     def setup(self) -> None:
-        reduce_collections()  # a page is many small objects: scanning them took twice the CPU of all else
+        reduce_collections()  # a page is many small objects: scanning them took twice the CPU of everything else
         self._metrics = PageMetrics()
 
     def process(
@@ -234,8 +234,9 @@ class _ReadSegments(beam.DoFn):
 def pages(scans: Scans, segment: Segment, part: SegmentPart, metrics: PageMetrics) -> Generator[ScanPage, None, None]:
     """The pages of a part of a segment; the next one is requested before one is yielded.
 
-    A part that ends at a `stop` was read before, up to there: pages of no more than its items end at the same cursor,
-    unless the table was written in between. Then it is read on, to the segment's end at most: items may come twice.
+    A part with a `stop` was read up to it before: pages of no more than its items end at the same cursor, unless the
+    table was written in between. In that case it is read further, at most to the segment's end, and items may be read
+    twice.
     """
     if part.items == 0:
         return
@@ -262,7 +263,7 @@ def pages(scans: Scans, segment: Segment, part: SegmentPart, metrics: PageMetric
 
 
 class PageMetrics:
-    """What is counted of pages, in the namespace `dynamodt.io`."""
+    """The metrics of pages, in the namespace `dynamodt.io`."""
 
     def __init__(self) -> None:
         self._items = Metrics.counter(METRICS, "items_read")
@@ -273,13 +274,13 @@ class PageMetrics:
         self._latency = Metrics.distribution(METRICS, "read_latency_ms")
 
     def page(self, page: ScanPage, seconds: float) -> None:
-        """A page was received, after a wait of some seconds."""
+        """Count a page that was received after a wait of `seconds`."""
         self._units.add(page.rcu)
         self._pages.inc()
         self._throttles.inc(page.throttles)
         self._latency.update(round(1000 * seconds))
 
     def read(self, items: int) -> None:
-        """Items of a page are output."""
+        """Count the output items of a page."""
         self._items.inc(items)
         self._sizes.update(items)

@@ -1,4 +1,4 @@
-"""Items as rows of a schema, a NamedTuple type, or names with types; and rows as items."""
+"""Items as rows of a schema (a NamedTuple type, or names with types), and rows as items."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ class Schema:
 
     @property
     def element_type(self) -> Any:
-        """What the rows' PCollection has as its type; a NamedTuple gets Beam's row coder."""
+        """The element type of the rows' PCollection; a NamedTuple gets Beam's row coder."""
         if self._type is None:
             return RowTypeConstraint.from_fields(list(self.fields))
         coders.registry.register_coder(self._type, coders.RowCoder)
         return self._type
 
     def reader(self) -> Callable[[Item], Any]:
-        """Makes a row of an item. It raises ItemError for an attribute that is missing, or of another type."""
+        """The function that makes a row from an item. It raises ItemError for an attribute that is missing, or of
+        another type."""
         return _reader(self._type or beam.Row, self.fields)
 
 
@@ -74,7 +75,7 @@ def _fields(given: Any) -> tuple[tuple[str, Any], ...]:
 
 
 def _of(kind: Any) -> tuple[bool, Callable[[Any], Any]]:
-    """Whether a field may be None, and what makes its value."""
+    """Whether a field may be None, and the function that makes its value."""
     if get_origin(kind) in (Union, types.UnionType):
         kinds = [one for one in get_args(kind) if one is not type(None)]
         return len(kinds) < len(get_args(kind)), _converter(kinds[0]) if len(kinds) == 1 else _unchanged
@@ -106,7 +107,8 @@ def _converter(kind: Any) -> Callable[[Any], Any]:
 
 
 def _of_python(kind: Any, own: type) -> Any:
-    """A type of numpy stands for a width alone: the values of Beam's rows are Python's, which JSON has, too."""
+    """The Python type for a type of numpy, which stands for a width only: the values of Beam's rows are Python's, as in
+    JSON."""
     return kind if issubclass(kind, own) else own
 
 
@@ -142,9 +144,9 @@ _PLAIN = frozenset({str, int, bool, bytes, Decimal, set, frozenset, type(None)})
 
 
 def as_item(row: Any) -> Item | None:
-    """A row as an item, without the fields that are None; None for what is no row. Nested rows are maps: to the codec a
-    NamedTuple is a list. A row has no exact decimals, so that a float becomes the shortest one that reads as the same
-    float."""
+    """A row as an item, without the fields that are None; None if it is not a row. Nested rows are maps, while the
+    codec treats a NamedTuple as a list. A row has no exact decimals: a float becomes the shortest decimal that reads as
+    the same float."""
     fields = getattr(row, "_asdict", None) or getattr(row, "as_dict", None)
     if fields is None:
         return None
@@ -152,7 +154,7 @@ def as_item(row: Any) -> Item | None:
 
 
 def as_value(value: Any) -> Any:
-    """A value of a row as one of an item."""
+    """A value of a row as a value of an item."""
     if type(value) in _PLAIN:
         return value
     if type(value).__module__ == "numpy":

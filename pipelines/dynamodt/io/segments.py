@@ -1,10 +1,9 @@
-"""What a read of DynamoDB is asked for, its segments, and where the reading of one is.
+"""The request of a read of DynamoDB, its segments, and the position of the reading in one.
 
-A request is checked where a pipeline is built, and split into segments on a worker. A part of a segment is the
-restriction of a splittable DoFn. A page is claimed after it was read and before its items are output, by where the next
-one starts.
-A split leaves the claimed pages to the primary, and the residual starts at that cursor; a page that is read, and not
-claimed, is read again by the residual. DynamoDB gives no key between two cursors to divide a segment at.
+A request is checked when a pipeline is built, and split into segments on a worker. A part of a segment is the
+restriction of a splittable DoFn. A page is claimed after it was read and before its items are output, by the start of
+the next one. A split leaves the claimed pages to the primary, and the residual starts at that cursor; a page that is
+read, and not claimed, is read again by the residual. DynamoDB gives no key between two cursors to divide a segment at.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _CONDITION = 'Attr("age").gt(3) of boto3.dynamodb.conditions, or filter="age > :
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """A table to read, as an element of `ReadAllFromDynamoDB`. What is None is as the transform has it."""
+    """A table to read, as an element of `ReadAllFromDynamoDB`. A field that is None has the transform's value."""
 
     table: str
     index: str | None = None
@@ -61,8 +60,8 @@ class ReadRequest:
 
 
 class Segment(NamedTuple):
-    """A segment to scan. `body` are the parameters of its Scan, `item_units` the read units of an item, `items` how
-    many it may have, `keys` the table's key attributes."""
+    """A segment to scan. `body` are the parameters of its Scan, `item_units` the read units of an item, `items` and
+    `bytes` its expected size, `keys` the table's key attributes."""
 
     table: str
     body: dict[str, Any]
@@ -76,7 +75,7 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How tables are read. `filter` holds the parameters of a request that a filter becomes."""
+    """The options for reading tables. `filter` has the request parameters of a filter."""
 
     endpoint: Endpoint = Endpoint()
     segments: int | None = None
@@ -100,7 +99,7 @@ class ReadOptions:
 
     def segments_of(self, request: ReadRequest) -> Iterator[Segment]:
         """The segments of a table, by its description. Raises UsageError for an index that does not exist; ServiceError
-        for a table that does not, or that the worker may not describe."""
+        for a table that does not exist, or that the worker may not describe."""
         where = f"table {request.table}"
         spec = self.endpoint.describe(request.table)
         index = check_index(request.index, where) or self.index
@@ -114,7 +113,7 @@ class ReadOptions:
 
 
 def check_segments(number: int | Decimal | None, where: str) -> int | None:
-    """Raises UsageError for a number of segments that DynamoDB does not take."""
+    """Raises UsageError for a number of segments that DynamoDB does not accept."""
     if isinstance(number, Decimal) and number == number.to_integral_value():  # of an item that was read
         number = int(number)
     if number is not None and not (type(number) is int and 1 <= number <= MOST_SEGMENTS):
@@ -124,7 +123,7 @@ def check_segments(number: int | Decimal | None, where: str) -> int | None:
 
 
 def check_index(index: str | None, where: str) -> str | None:
-    """Raises UsageError for anything but a name: for an empty one the table would be read."""
+    """Raises UsageError for anything but a name: with an empty one, the table would be read."""
     if index is not None and not (isinstance(index, str) and index):
         raise UsageError(f"index is {index!r}", where=where, hint="give an index's name, or leave index out")
     return index
@@ -170,11 +169,11 @@ def _text_parameters(
     return tuple((name, part) for name, part in found.items() if part)
 
 
-# ---------------------------------------------------------------- where the reading of a segment is
+# ---------------------------------------------------------------- the position in a segment
 
 
 class Position(NamedTuple):
-    """The end of a page: where the next one starts (None: the segment's end), and how many items it has evaluated."""
+    """The end of a page: the start of the next one (None: the segment's end), and the number of evaluated items."""
 
     cursor: Image | None
     items: int
@@ -182,8 +181,8 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SegmentPart:
-    """A part of a segment: from `cursor` (None: its beginning) to `stop` (None: its end), which lies `items` evaluated
-    items further on. 0 items: nothing. `expected` is how many it has, by the table's description."""
+    """A part of a segment: from `cursor` (None: the segment's beginning) to `stop` (None: its end), `items` evaluated
+    items later. 0 items: nothing. `expected` is the number of items by the table's description."""
 
     cursor: Image | None = None
     stop: Image | None = None
@@ -220,7 +219,8 @@ class PageTracker(RestrictionTracker):
         return True
 
     def try_split(self, fraction_of_remainder: float) -> tuple[SegmentPart, SegmentPart] | None:
-        """At 0, a checkpoint, what is not claimed is the residual. No other fraction can be split off."""
+        """Splits at 0, a checkpoint: the pages that are not claimed are the residual. No other fraction can be split
+        off."""
         if self._done or fraction_of_remainder > 0:
             return None
         part, items = self._part, self._items
@@ -240,7 +240,7 @@ class PageTracker(RestrictionTracker):
 
 
 class SegmentParts(RestrictionProvider):
-    """A segment as a whole at first."""
+    """The restriction of a segment, at first the whole segment."""
 
     def initial_restriction(self, element: Any) -> SegmentPart:
         return SegmentPart(expected=element.items)
@@ -249,7 +249,7 @@ class SegmentParts(RestrictionProvider):
         return PageTracker(restriction)
 
     def restriction_size(self, element: Any, restriction: SegmentPart) -> float:
-        """Its bytes, in proportion to its items."""
+        """The bytes of the part, in proportion to its items."""
         if not element.items:
             return 1.0
         items = restriction.expected if restriction.items is None else restriction.items

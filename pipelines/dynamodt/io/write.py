@@ -154,7 +154,7 @@ def _check_one_of(option: str, value: object, allowed: Sequence[object], where: 
 
 @dataclass(frozen=True)
 class Target:
-    """The table that is written to, and how."""
+    """The written table, with the mode and the guard."""
 
     table: str
     mode: Mode
@@ -167,7 +167,7 @@ class Target:
 
 
 class _Element(NamedTuple):
-    """An element with its change, and where it belongs in event time."""
+    """An element with its change, timestamp and window."""
 
     value: Any
     change: Change
@@ -176,7 +176,7 @@ class _Element(NamedTuple):
 
 
 class _WriteElements(beam.DoFn):
-    """Elements to elements, and to `FailedWrite`s."""
+    """Turns elements into written elements and `FailedWrite`s."""
 
     def __init__(self, target: Target, budget: Budget) -> None:
         self._target = target
@@ -258,7 +258,8 @@ def _in_window(value: Any, element: _Element) -> Any:
 
 @lru_cache(maxsize=256)
 def _described(endpoint: Endpoint, table: str, transform: str) -> TableSpec:
-    """A table's description, once for a transform: the next pipeline of the process may find another key or index."""
+    """A table's description, requested once for each transform: the next pipeline of the process may find another key
+    or index."""
     return endpoint.describe(table)
 
 
@@ -308,7 +309,7 @@ def _text(error: Exception) -> str:
     return f"{error} ({hint})" if hint else str(error)
 
 
-# ---------------------------------------------------------------- what came of them
+# ---------------------------------------------------------------- outcomes
 
 
 @dataclass(slots=True)
@@ -318,7 +319,7 @@ class PageEnds(WriteResult):
     errors: dict[str, WriteError] = field(default_factory=dict)
 
     def error(self, change: Change) -> WriteError | None:
-        """Why a change was not written; None if it was."""
+        """The reason why a change was not written; None if it was."""
         return self.errors.get(key_text(change.key)) if self.errors else None
 
     def end(self, change: Change, kind: str, *, unconfirmed: bool = False) -> None:
@@ -334,7 +335,7 @@ class PageEnds(WriteResult):
 
 
 class WriteMetrics:
-    """What is counted of writes, in the namespace `dynamodt.io`."""
+    """The metrics of writes, in the namespace `dynamodt.io`."""
 
     def __init__(self) -> None:
         self._items = Metrics.counter(METRICS, "items_written")
@@ -347,22 +348,22 @@ class WriteMetrics:
         self._latency = Metrics.distribution(METRICS, "write_latency_ms")
 
     def request(self, size: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count a request that was answered."""
         self._sizes.update(size)
         self._latency.update(round(1000 * seconds))
 
     def page(self, ends: WriteResult) -> None:
-        """A page was written."""
+        """Count a page that was written."""
         self._units.add(ends.units.wcu)
         self._throttles.inc(ends.contention.throttles)
         self._conflicts.inc(ends.contention.conflicts)
         self._items.inc(ends.counts.changed + ends.counts.unchanged)
 
     def unchanged(self) -> None:
-        """An element has nothing to write."""
+        """Count an element that needs no write."""
         self._unchanged.inc()
 
     def failed(self, code: str) -> None:
-        """An element was not written."""
+        """Count an element that was not written."""
         self._failures.inc()
         Metrics.counter(METRICS, f"failed_{code}").inc()

@@ -1,4 +1,4 @@
-"""Pages of items on their way through the pipeline, their counts, and the splits that they belong to."""
+"""Pages of items in the pipeline, their counts, and the splits to which they belong."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Units(NamedTuple):
 
 
 class Contention(NamedTuple):
-    """Writes that met another writer's, and requests that were refused for their rate."""
+    """The numbers of conflicts with other writers, and of throttles."""
 
     conflicts: int = 0
     throttles: int = 0
@@ -48,7 +48,8 @@ class Contention(NamedTuple):
 
 
 class JournalCount(NamedTuple):
-    """What the journal of a split must contain: parts, the records in them, and the notes of completed pages."""
+    """The required contents of a split's journal: the numbers of parts, of their records, and of notes of completed
+    pages."""
 
     parts: int = 0
     records: int = 0
@@ -80,7 +81,7 @@ class Totals(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """An item that could not be transformed or written, with what a retry and a diagnosis need."""
+    """An item that could not be transformed or written, with the data for a retry and a diagnosis."""
 
     key: Image
     image: Image
@@ -90,8 +91,8 @@ class DeadLetter(NamedTuple):
 
 
 class Acceptance(NamedTuple):
-    """Dead letters of a run that a person has accepted: how many, who, when and why. `file` names the object of the
-    storage that lists them."""
+    """Dead letters of a run that a person has accepted: their number, the person, the time and the reason. `file` names
+    the object in the storage that lists them."""
 
     items: int
     by: str
@@ -103,10 +104,9 @@ class Acceptance(NamedTuple):
 class Intent(NamedTuple):
     """The page that a split is about to write, recorded before the first write.
 
-    `parts` name the page's journal. The other fields are what the checkpoint needs beyond the journal: the `cursor` of
-    the next page, the `counts` of items that need no write, the split's totals `before` the page, and the number of
-    `records` in the parts. The last checkpoint may be several pages back: pages without writes are recorded at
-    intervals.
+    `parts` name the page's journal. The other fields are for the checkpoint: the `cursor` of the next page, the
+    `counts` of items that need no write, the split's totals `before` the page, and the number of `records` in the
+    parts. The last checkpoint may be several pages back: pages without writes are recorded at intervals.
     """
 
     parts: tuple[str, ...]
@@ -120,8 +120,8 @@ class Intent(NamedTuple):
 
 
 class OwnershipPeriod(NamedTuple):
-    """One owner's time over a split: pages after `after` have its fencing token. `parts` is the journal of the page
-    that the previous owner left in doubt, `attempt` the run's attempt that the owner belongs to."""
+    """The period of one owner of a split: pages after `after` have its fencing token. `parts` is the journal of the
+    page that the previous owner left in doubt, `attempt` the run's attempt to which the owner belongs."""
 
     fencing_token: int
     after: int
@@ -154,7 +154,7 @@ class Claim(NamedTuple):
 class Page(NamedTuple):
     """One page of a split: of a scan segment, of a file of an export, or of inserted rows.
 
-    `cursor` is where the next page starts; `last` marks the split's last page. A page that `recovers` has no images: it
+    `cursor` is the start of the next page; `last` marks the split's last page. A page that `recovers` has no images: it
     is the page that an earlier owner left between intent and checkpoint.
     """
 
@@ -173,7 +173,7 @@ class Page(NamedTuple):
 
 
 class AppliedPage(NamedTuple):
-    """A page after the author's function: the changes to write, and the number of items that stay or failed.
+    """A page after the author's function: the changes to write, and the numbers of items that are unchanged or dead.
     `confirmed` counts the items in doubt that an operator has found written."""
 
     page: Page
@@ -184,8 +184,8 @@ class AppliedPage(NamedTuple):
 
 
 class JournalPage(NamedTuple):
-    """A page of a run that is taken back: its committed parts of the journal, and the notes of its owners. `expected`
-    is the number of parts that must exist; 0: the last note's number; below 0: unknown."""
+    """A page of a run that is undone: its committed parts of the journal, and the notes of its owners. `expected` is
+    the number of parts that must exist; 0: the last note's number; below 0: unknown."""
 
     page: Page
     parts: tuple[str, ...]
@@ -194,8 +194,8 @@ class JournalPage(NamedTuple):
 
 
 class WrittenPage(NamedTuple):
-    """A page whose every item has exactly one outcome. `dead` are the dead letters of writing; those of transforming
-    are stored already. `intended`: its intent is recorded, and ends with the checkpoint."""
+    """A page in which every item has exactly one outcome. `dead` are the dead letters of writing; those of transforming
+    are already stored. `intended`: its intent is recorded, and ends with the checkpoint."""
 
     page: Page
     counts: Counts
@@ -209,8 +209,8 @@ class WrittenPage(NamedTuple):
 
 class RunProgress(NamedTuple):
     """A run's progress, for display. `planned` is the number of splits over all its phases, `wcu` and `rcu` its budget
-    in units a second (0: unlimited); `idle` is the reason why it does no work now ("paused"), if any; `run` its id, if
-    known. The writes of a `rehearsal`, a dry run, are those that it would take."""
+    in units a second (0: unlimited); `idle` is the reason why it does not work now ("paused"), if any; `run` its id, if
+    known. The writes of a `rehearsal`, a dry run, are those of the real run."""
 
     totals: Totals
     planned: int
@@ -222,6 +222,6 @@ class RunProgress(NamedTuple):
 
     @classmethod
     def under(cls, lease: Lease, totals: Totals, planned: int) -> RunProgress:
-        """The progress of the run that works under a lease."""
+        """The progress of the run that holds a lease."""
         idle = "paused" if lease.paused else f"held: {lease.pause_reason}" if lease.pause_reason else ""
         return cls(totals, planned, lease.wcu, lease.rcu, idle)

@@ -45,20 +45,20 @@ class RunReport:
     consumed: Units = Units()
     seconds: float = 0.0
     error: str = ""
-    dead_letters: str = ""  # where the file is
+    dead_letters: str = ""  # the place of the file
     accepted: int = 0  # dead letters that a person has accepted
     first_dead_letter: str = ""  # in a sentence, for the terminal only: never logged
     samples: tuple[tuple[Item, Item | None], ...] = ()
     key_names: tuple[str, ...] = ()  # the key attributes of the samples
     journal: bool = False  # `undo` can take it back
     rehearsal: bool = False  # a dry run, whatever its status
-    uncovered: str = ""  # the moment (ISO 8601) after which writes of the application are not covered
+    uncovered: str = ""  # the moment (ISO 8601) from which on writes of the application are not covered
     cost: Cost | None = None  # of the run that a dry run rehearsed
     texts: tuple[ScriptText, ...] = ()  # all texts of a script that was edited between attempts
 
     @property
     def tolerated(self) -> int:
-        """The dead letters with which it has succeeded, accepted ones aside."""
+        """The number of dead letters with which it has succeeded, without accepted ones."""
         return self.counts.dead - self.accepted if self.status == "succeeded" else 0
 
     @property
@@ -83,15 +83,15 @@ class TableReport:
     error: BaseException | None = None
     latest: int = 0  # the highest version that has a file; 0: unknown
     unprepared: int = 0  # the first pending version whose prepared data is missing; 0: none
-    reversible: bool = True  # the version that it is at has a way down
-    notices: tuple[str, ...] = ()  # what receives the writes of its versions; applied versions of a newer release
+    reversible: bool = True  # the table's present version can be rolled back
+    notices: tuple[str, ...] = ()  # consumers of its versions' writes; applied versions of a newer release
     held_back: bool = False  # it was not started, since another table of the command is refused
     refusal: BaseException | None = None  # of a dry run: what the command itself would be refused for
 
 
 class NotRestored(NamedTuple):
-    """An item that an undo has not restored in full: which attributes (none: all of it), and why. `restored` are the
-    attributes that are as before the run; with any, the item is restored in part."""
+    """An item that an undo has not restored in full: the attributes that are not restored (none: the whole item), and
+    the reason. `restored` are the attributes that are as before the run; with any, the item is restored in part."""
 
     key: Image
     attributes: tuple[str, ...]
@@ -101,7 +101,7 @@ class NotRestored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UndoReport:
-    """The result of an undo. Of the counts in `run`, changed items are restored, unchanged ones were already as before
+    """The result of an undo. In the counts of `run`, changed items are restored, unchanged ones were already as before
     the run, superseded and vanished ones were changed or deleted since, dead ones could not be written."""
 
     run: RunReport  # its status: "undone", "undoing" (not at its end yet) or "dry-run"
@@ -121,8 +121,8 @@ class UndoReport:
 
 
 class VersionOutcome(NamedTuple):
-    """What `stamp`, `import_history` or `repair` did with a version: "recorded" as applied, "removed" from the applied
-    ones, "accepted" (an edit of its file), "unchanged", or "edited": as recorded before, with a file that differs."""
+    """The outcome of `stamp`, `import_history` or `repair` for a version: "recorded" as applied, "removed" from the
+    applied ones, "accepted" (an edit of its file), "unchanged", or "edited" (unchanged, but its file differs)."""
 
     version: int
     name: str
@@ -131,8 +131,8 @@ class VersionOutcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TakeOver:
-    """What `stamp`, `import_history` or `repair` has recorded of a table, or would record. `at`: the table's version
-    after it; `outcomes` are of each version that it was about."""
+    """The records of `stamp`, `import_history` or `repair` for a table, or those that a dry run would write. `at` is
+    the table's version afterwards; `outcomes` has each version concerned."""
 
     table: str
     records: tuple[RunRecord, ...]
@@ -146,8 +146,8 @@ class TakeOver:
 class VersionStatus:
     """One version in `status`. Its `state` is "applied", "pending", "running" (its run is at work), "unfinished" (its
     run has ended early), "edited" (its file has changed) or "missing" (it has no file: a newer release has applied it).
-    `run` is that run, with its current status (such as "paused"), and `held` why it does not work; `changed` are the
-    files that it uses and that have changed since it was applied."""
+    `run` is that run, with its current status (such as "paused"), and `held` the reason why it does not work; `changed`
+    are the files that the version uses and that have changed since it was applied."""
 
     version: int
     name: str
@@ -165,7 +165,7 @@ class TableStatus:
     table: str
     at: int
     versions: tuple[VersionStatus, ...]
-    error: BaseException | None = None  # of its folder; `versions` is empty then
+    error: BaseException | None = None  # of its folder; `versions` is then empty
     younger: str = ""  # a sentence, when the table was created again since its last run
 
 
@@ -175,7 +175,7 @@ def picked(value: object, names: str) -> dict[str, Any]:
 
 
 def outcome(status: str, dead: int, accepted: int) -> str:
-    """A run's status in words, with the dead letters of one that has succeeded."""
+    """A run's status in words; if it has succeeded, with its dead letters."""
     if status != "succeeded" or not dead:
         return status
     text = f"{status} with {counted(dead, 'dead letter')}"

@@ -1,4 +1,4 @@
-"""A version's script, its runs as the state table records them, and the job that a worker takes part in."""
+"""A version's script, its runs as recorded in the state table, and the job of a worker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def content_of(checksum: str, files: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A version file, read but not executed. Its text and the files that it uses are here: any worker can load it."""
+    """A version file, read but not executed, with the text and files by which any worker can load it."""
 
     table: str
     sequence: int
@@ -59,7 +59,7 @@ class Script:
 
     @property
     def content(self) -> str:
-        """The checksum of the code and the files: what decides whether a version was edited."""
+        """The checksum of the code and the files, which decides whether a version was edited."""
         return content_of(self.checksum, self.file_checksums)
 
     @property
@@ -69,14 +69,14 @@ class Script:
 
     @property
     def exact_content(self) -> str:
-        """The checksum of the exact text and files: what a process executes."""
+        """The checksum of the exact text and files that a process executes."""
         exact = {file.name: hashlib.sha256(file.content).hexdigest() for file in self.files}
         return content_of(self.text_checksum, exact)
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRef:
-    """A prepared file: where it is, and what it is verified against when it is read."""
+    """A prepared file: its location, and the values by which it is verified when it is read."""
 
     url: str
     rows: int
@@ -107,8 +107,8 @@ class AppliedVersion:
 
 
 class ScriptText(NamedTuple):
-    """A text of a version's script, with the files that it used, and the number of items that a run has transformed by
-    it. `checksum` is that of both."""
+    """A script's text, by the checksum of it and its files, and the number of items that a run has transformed with
+    it."""
 
     checksum: str
     items: int
@@ -116,7 +116,7 @@ class ScriptText(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as the state table records it, ended or not."""
+    """The record of a run in the state table, ended or not."""
 
     table: str
     run: str
@@ -158,14 +158,14 @@ class RunRecord:
     reason: str = ""  # why, as its caller has given it
     text_before: str = ""  # of an edit that was accepted: where the text is kept that was applied
     accepted: tuple[Acceptance, ...] = ()  # dead letters that no retry replays, by the command that has accepted them
-    tolerated: int = 0  # dead letters with which it has succeeded, accepted ones aside; `retry` may replay them
-    commit: str = ""  # of the git repository that its script was read from
+    tolerated: int = 0  # dead letters with which it has succeeded, without accepted ones; `retry` may replay them
+    commit: str = ""  # of the git repository of its script
     undone_reason: str = ""
     budget: Units = Units()  # units a second, of all its workers together, at its last end; 0: unlimited
-    higher_usd: float = 0.0  # of one that has cost as much as it may: a limit that continues it
+    higher_usd: float = 0.0  # a limit that continues a run that has reached its limit
     revision: int = 0  # of its row: each write raises it and requires the one before; 0: not written yet
     token: int = 0  # of the lease under which its row was last written: it grows, whatever a machine's clock shows
-    target_token: int = 0  # the same of its target's lease
+    target_token: int = 0  # the same, of its target's lease
 
     @property
     def content(self) -> str:
@@ -185,10 +185,10 @@ class ScanSource:
 
 @dataclass(frozen=True, slots=True)
 class ExportSource:
-    """A finished export of the table: its folder in a bucket, and the table that it must be of. A file is a split.
+    """A finished export of the table: its folder in a bucket, and its table's ARN. A file is a split.
 
     `owner` is the account that owns the bucket; empty: unknown. `created_only` limits an incremental export to items
-    that were created in its window, by another writer.
+    that were created in its period, by another writer.
     """
 
     bucket: str
@@ -230,8 +230,8 @@ class DeadLetterSource:
 class JournalSource:
     """The journal of `run` (a run or one of its phases), which the job takes back.
 
-    `attempts` limits it to pages of the attempts from the first to before the second; 0 is no limit. `partial`: pages
-    whose journal is incomplete are left out. `waiting`: a phase whose waiting items alone are done again.
+    `attempts` limits it to pages of the attempts from the first up to, but not including, the second; 0: no limit.
+    `partial`: pages with an incomplete journal are skipped. `waiting`: a phase; only its waiting items are repeated.
     """
 
     run: str
@@ -242,8 +242,8 @@ class JournalSource:
 
 @dataclass(frozen=True, slots=True)
 class EarlierPhase:
-    """Of a dry run: what a phase before it, `before[phase]`, inserts: rows of `items()`, or the items of another table,
-    which it and those after it bring to this one. The other items were read from `origin`."""
+    """The insertions of an earlier phase of a dry run, `before[phase]`: rows of `items()`, or items of another table,
+    which this phase and later ones bring to this one. The other items were read from `origin`."""
 
     phase: int
     origin: Origin = ScanSource()
@@ -251,15 +251,15 @@ class EarlierPhase:
 
 Origin = ScanSource | ExportSource | RowsSource | JournalSource
 Source = Origin | DeadLetterSource | EarlierPhase
-LeftPart = tuple[str, tuple[str, ...] | None]  # a part of dead letters, and which of its keys; None: all
-Fence = tuple[str, int]  # another table that a run writes to, and its lease's token
+LeftPart = tuple[str, tuple[str, ...] | None]  # a part of dead letters, and some of its keys; None: all
+Fence = tuple[str, int]  # another table to which a run writes, and its lease's token
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that a worker needs to take part in a run; frozen and picklable: it travels with the pipeline.
+    """The description of a run's phase for its workers; frozen and picklable, since it travels with the pipeline.
 
-    `source` is what it reads, in as many splits as `splits` says. `consistent` asks for strongly consistent reads.
+    It reads `source`, in `splits` splits. `consistent` requests strongly consistent reads.
     """
 
     run: str
@@ -283,20 +283,20 @@ class Job:
     writers: int = 16  # batches of a page that are in flight: enough for a distant region's latency
     shards: int = 1  # partition keys of the workers' reports and of the lease: one for every fifty workers
     governed: bool = False  # it waits for a part of the budget before its first request
-    fences: tuple[Fence, ...] = ()  # leases that the run holds beside its own table's
-    earlier: tuple[str, ...] = ()  # phases whose dead letters it may meet again (`pipeline.earlier_phases`)
+    fences: tuple[Fence, ...] = ()  # leases that the run holds besides that of its own table
+    earlier: tuple[str, ...] = ()  # phases whose dead letters it may read again (`pipeline.earlier_phases`)
     untransformed: tuple[LeftPart, ...] = ()  # dead letters of the version's other direction (`pipeline.version`)
     before: tuple[Job, ...] = ()  # of a dry run: the phases before this one, which are applied in memory
     accepted: frozenset[str] = frozenset()  # of a dry run: keys of the dead letters that a run would leave as they are
 
     @property
     def origin(self) -> Origin:
-        """What the items are first read from: the source, or of dead letters what they were read from."""
+        """The source from which the items were first read: that of a replay's dead letters, or else the job's own."""
         return self.source.origin if isinstance(self.source, DeadLetterSource | EarlierPhase) else self.source
 
     @property
     def export(self) -> ExportSource | None:
-        """The export that the items come from, if any."""
+        """The export from which the items are read, if any."""
         return self.origin if isinstance(self.origin, ExportSource) else None
 
     @property
@@ -311,18 +311,18 @@ class Job:
 
     @property
     def journaled_run(self) -> str:
-        """The run (or phase) whose journal it writes, or takes back."""
+        """The run (or phase) whose journal it writes or undoes."""
         return self.source.run if isinstance(self.source, JournalSource) else self.run
 
     @property
     def journals(self) -> bool:
-        """Whether pages are journaled, with an intent, before they are written: always if it is not idempotent."""
+        """Whether pages are journaled, with an intent, before they are written; always so without IDEMPOTENT."""
         return (self.journal or not self.script.idempotent) and not self.dry_run
 
     @property
     def meets_insertions(self) -> bool:
-        """Whether an item that it reads or meets may be one that the run has inserted, which must not be transformed:
-        the source is older than the table, and the run may have inserted an item under a key that was freed since."""
+        """Whether an item may be one that the run has inserted, which must not be transformed: the source is older than
+        the table, and the run may have inserted an item at a key that was freed since."""
         older = (
             isinstance(self.source, ExportSource | DeadLetterSource) and not self.table.lacks_transactions
         )  # it takes no insertion
@@ -330,13 +330,13 @@ class Job:
 
     @property
     def later(self) -> bool:
-        """Whether it follows the phases over the table's first state, and may meet rows of `items()`."""
+        """Whether it follows the phases over the table's first state, and may read rows of `items()`."""
         in_window = self.export is not None and self.export.incremental
         return in_window or self.replays or self.run.partition("/retry")[0].endswith(FINAL_SCAN)
 
     @property
     def written_table(self) -> TableSpec:
-        """The table that it writes to: the target, or its own."""
+        """The table to which it writes: the target, or its own."""
         return self.target or self.table
 
     @property
@@ -346,7 +346,7 @@ class Job:
 
     @property
     def base_run(self) -> str:
-        """The id of the run that the job is a phase of."""
+        """The id of the run of which the job is a phase."""
         return self.run.partition("/")[0]
 
 
@@ -355,13 +355,13 @@ EARLIER_PHASE = "/earlier"  # and a number from 1
 INCREMENTAL = "/incremental"
 FINAL_SCAN = "/final-scan"
 ABORT = "abort"  # `Lease.stop` of a run that was ended by a command
-MAX_USD = "max-usd"  # of one that has cost as much as it may
+MAX_USD = "max-usd"  # `Lease.stop` of a run that has reached its limit of cost
 
 
 class Lease(NamedTuple):
-    """The run that may work on a table, and its control attributes. `token` grows with every owner.
-    `beat` is the holder's last sign of life by its own clock (seconds since 1970, for display), `ttl` how many seconds
-    the lease holds without another one. An empty `run`: the lease is free.
+    """The run that may work on a table, and its control attributes. `token` grows with every holder. `beat` is the
+    holder's last heartbeat by its own clock (seconds since 1970, for display), `ttl` the seconds for which the lease
+    lasts without another one. An empty `run`: the lease is free.
     """
 
     table: str
@@ -375,8 +375,8 @@ class Lease(NamedTuple):
     beat: float = 0.0
     ttl: float = 30.0
     paused: bool = False
-    pause_reason: str = ""  # why it is held without an operator's pause: an alarm; empty: it is not held
-    stop: str = ""  # why all workers should stop: "max-errors", "max-usd", "interrupted", "abort", "error"
+    pause_reason: str = ""  # the reason for a pause without an operator's command: an alarm; empty: no such pause
+    stop: str = ""  # the reason why all workers should stop: "max-errors", "max-usd", "interrupted", "abort", "error"
     error: dict[str, str] | None = None
     wcu: float = 0.0  # the budget of all workers together, in units a second; 0: unlimited
     rcu: float = 0.0
@@ -384,15 +384,15 @@ class Lease(NamedTuple):
     lease_replicas: int = 1  # rows with the same content, which spread the workers' reads
     revision: int = 0  # of the row: each write raises it and requires the one before
     write_ids: tuple[str, ...] = ()  # of the last few writes, the latest first
-    beats: int = 0  # signs of life under this token
+    beats: int = 0  # heartbeats under this token
     ticks: float = 0.0  # the monotonic clock of the holder's system at the last one
-    owner: str = ""  # the table whose run holds it in order to write here; empty: this one
-    goal: str = ""  # the last version that its command applies, and that script's content; empty: it applies none
+    owner: str = ""  # the table of the run that holds it, if that run only writes here; empty: this one
+    goal: str = ""  # the last version that its command applies, and its script's content; empty: none
 
 
 class RunState(NamedTuple):
-    """A run as `runs` lists it: its record, its current status ("running", "paused", "gone", "succeeded" ...), its
-    counts so far, and the lease of the process that works on it."""
+    """A run in the list of `runs`: its record, its current status ("running", "paused", "gone", "succeeded" ...), its
+    counts so far, and the lease of its process."""
 
     record: RunRecord
     status: str

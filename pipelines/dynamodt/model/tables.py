@@ -1,6 +1,6 @@
 """Tables and their items, the changes that a version makes to items, connections and stages.
 
-An item has two shapes. An **Image** is DynamoDB's JSON, `{"id": {"S": "u1"}}`, with binary as base64 text. An **Item**
+An item has two forms. An **Image** is DynamoDB's JSON, `{"id": {"S": "u1"}}`, with binary as base64 text. An **Item**
 is the Python dict that an author's function gets, `{"id": "u1"}`. `script.codec` converts between them.
 """
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STATE_TABLE = "dynamodt-state"  # unless a stage names another one
-WORK_FOLDER = ".dynamodt"  # in a project's folder, for its owner alone; git ignores it
+WORK_FOLDER = ".dynamodt"  # in a project's folder; only its owner can read it, and git ignores it
 KEY_TYPES = ("S", "N", "B")
 
 
 def is_elsewhere(table: str) -> bool:
-    """Whether a table is in another account or region than its stage: its real name is its ARN then."""
+    """Whether a table is in another account or region than its stage. Its real name is then its ARN."""
     return table.startswith("arn:")
 
 
 def name_in_requests(table: str) -> str:
-    """A table's name as DynamoDB takes it in the table's own account and region: of an ARN, its last part."""
+    """A table's name in requests to its own account and region: the last part of an ARN."""
     return table.rpartition("/")[2] if is_elsewhere(table) else table
 
 
@@ -35,19 +35,19 @@ class KeyAttribute(NamedTuple):
 
 
 class TableExtras(NamedTuple):
-    """What a table of the embedded stage is created with beside its key: the keys of its global indexes by name, and
-    the attribute by which its items expire (empty: none)."""
+    """The settings with which a table of the embedded stage is created, besides its key: the keys of its global indexes
+    by name, and the attribute by which its items expire (empty: none)."""
 
     indexes: Mapping[str, tuple[KeyAttribute, ...]] = {}
     ttl: str = ""
 
 
-MOST_INDEX_BYTES = {"HASH": 2048, "RANGE": 1024}  # of a value of an index's partition key, of its sort key
+MOST_INDEX_BYTES = {"HASH": 2048, "RANGE": 1024}  # bytes of a value of an index's partition key and sort key
 
 
 class IndexKey(NamedTuple):
-    """An attribute that is a key of an index. An item without it is not in the index; one with a value of another type,
-    an empty one, or one of more than `most` bytes is refused."""
+    """A key attribute of an index. An item without it is not in the index; an item whose value has another type, is
+    empty, or has more than `most` bytes is refused."""
 
     name: str
     type: str  # one of KEY_TYPES
@@ -56,8 +56,8 @@ class IndexKey(NamedTuple):
 
 
 class Index(NamedTuple):
-    """An index of a table: its key attributes, and the attributes of an entry beside the table's key and its own
-    (`projected`; None: all of the item's)."""
+    """An index of a table: its key attributes, and the further attributes of an entry besides these and the table's key
+    (`projected`; None: all attributes of the item)."""
 
     name: str
     keys: tuple[str, ...]
@@ -95,7 +95,8 @@ class TableSpec:
 
     @property
     def lacks_transactions(self) -> str:
-        """Why no transaction can hold an item of the table and a row of the state table; empty: it can."""
+        """The reason why no transaction can hold an item of the table and a row of the state table; empty if one
+        can."""
         if self.strong:
             return "a global table with multi-Region strong consistency"
         return "a table of another account or region than the stage's" if is_elsewhere(self.name) else ""
@@ -107,10 +108,10 @@ class TableSpec:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach AWS: what a client needs, so that each worker creates its own.
+    """The settings to reach AWS, from which each worker creates its own clients.
 
-    `endpoint_url` is for all services but those in `endpoints`, pairs of a service, as AWS_ENDPOINT_URL_SERVICE spells
-    it, and its URL. A service without any has the endpoint that botocore finds.
+    `endpoint_url` is for all services except those in `endpoints`: pairs of a service, in the spelling of
+    AWS_ENDPOINT_URL_SERVICE, and its URL. For any other service, botocore finds the endpoint.
     """
 
     region: str
@@ -131,7 +132,7 @@ class Connection:
         return replace(self, region=table.split(":")[3], role_arn=role, table_roles=())
 
     def endpoint(self, service: str = "DYNAMODB") -> str | None:
-        """The URL that is given for a service."""
+        """The given URL of a service; None if there is none."""
         return dict(self.endpoints).get(service, self.endpoint_url)
 
     @property
@@ -154,21 +155,21 @@ class StorageSpec:
     owner: str | None = None
 
 
-LOOKUPS = ("cfn:", "ssm:", "arn:")  # what a name is looked up by: a stack, a parameter, an ARN
+LOOKUPS = ("cfn:", "ssm:", "arn:")  # the sources of a name that is looked up: a stack, a parameter, an ARN
 
 
 @dataclass(frozen=True, slots=True)
 class TableNames:
-    """The names of a stage's tables: the *logical* name is that of a table's folder, and the same on every stage; the
-    *real* one is DynamoDB's.
+    """The names of a stage's tables: the *logical* name is that of a table's folder and the same on every stage; the
+    *real* name is DynamoDB's.
 
-    Folders, TARGET_TABLE and the command line use logical names. Everything else, requests, rows and objects of the
-    storage included, uses real ones; results show both where they differ. The real name of a table in another account
-    or region is its ARN.
+    Folders, TARGET_TABLE and the command line use logical names. Everything else, including requests, rows and objects
+    of the storage, uses real names; results show both if they differ. The real name of a table in another account or
+    region is its ARN.
 
-    `sources` has by logical name the real one, or where to look it up (LOOKUPS), `offered` the same as a framework
-    that has deployed the service gives it; `pattern` makes it for all other tables. `known` has the real names by
-    logical ones, once the stage is opened (`config.names`).
+    `sources` has, by logical name, the real name or the place to look it up (LOOKUPS); `offered` has the same from a
+    framework that has deployed the service; `pattern` makes the names of all other tables. `known` has the real names
+    by logical ones, once the stage is opened (`config.names`).
     """
 
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -183,12 +184,12 @@ class TableNames:
         return bool(self.sources or self.offered) or self.pattern != "{table}"
 
     def source(self, logical: str) -> str:
-        """The real name, or where it is looked up."""
+        """The real name, or the place to look it up."""
         given = self.sources.get(logical) or self.offered.get(logical)
         return given or self.pattern.replace("{table}", logical)
 
     def real(self, name: str) -> str:
-        """The real name of a table, by either of its names. Raises KeyError for one whose name was not looked up."""
+        """The real name of a table, by either of its names. Raises KeyError if it was not looked up."""
         if name in self.known or name in self.known.values():
             return self.known.get(name, name)
         if self.source(name).startswith(LOOKUPS):
@@ -196,17 +197,17 @@ class TableNames:
         return self.source(name)
 
     def logical(self, real: str) -> str:
-        """The logical name of a table; the real one itself, if the stage has no other for it."""
+        """The logical name of a table; the real name if the stage has no other one."""
         return next((name for name, known in self.known.items() if known == real), real)
 
     def shown(self, real: str) -> str:
-        """`users (shop-users-prod)`, or the one name if both are the same."""
+        """Both names, `users (shop-users-prod)`, or one if they are the same."""
         logical = self.logical(real)
         return real if logical == real else f"{logical} ({real})"
 
     def in_text(self, text: str) -> str:
-        """A message with `shown` for each real name that differs; a name that may be a word of prose counts only after
-        "table". Paths, quoted names and those that are shown already stay as they are."""
+        """A message with `shown` for each real name that differs. A name that may be a common word is replaced only
+        after "table". Paths, quoted names and names that are already shown stay."""
         for logical, real in self.known.items():
             if logical != real and real in text:
                 word = "(?<=table )" if real.isalpha() and real.islower() else ""
@@ -256,24 +257,24 @@ Guard: TypeAlias = Literal["item", "changed"]
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Returned by a script: write this item, only where its key is absent."""
+    """Returned by a script: insert this item, if its key is free."""
 
     item: Item
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Returned by a script: delete the item that was handed in, unless it has changed since it was read."""
+    """Returned by a script: delete the item that the function was given, unless it has changed since it was read."""
 
 
-# What an author annotates a script with, beside Item, Put and Delete: `from dynamodt import Result`.
+# The types for annotations of a script, besides Item, Put and Delete: `from dynamodt import Result`.
 OneResult: TypeAlias = dict[str, Any] | Put | Delete
 Result: TypeAlias = OneResult | Iterable[OneResult]  # of a transform, or of a DoFn's `process`
 Prepared: TypeAlias = Mapping[Any, Any]  # the rows of `prepare`, read-only in depth
 
 
 class Context(Protocol):
-    """The argument of `prepare`: where it runs, and what it may read."""
+    """The argument of `prepare`: the place where it runs, and the data that it may read."""
 
     @property
     def folder(self) -> Path:
@@ -292,7 +293,7 @@ class Context(Protocol):
     def items(
         self, table: str | None = None, index: str | None = None, projection: Sequence[str] | None = None
     ) -> Iterator[Item]:
-        """All items of this table, of another one of the project, or of an index; of `projection` only these
+        """All items of this table, of another one of the project, or of an index; with `projection`, only these
         attributes."""
 
     def prepared(self, version: int) -> Prepared:
@@ -312,8 +313,8 @@ class Update(NamedTuple):
 
 
 class Insert(NamedTuple):
-    """Write an item of `table` where its key is absent. Alone it is a row of the version's `items()`; an insertion that
-    is made of an item is a part of that item's Atomic."""
+    """Insert an item into `table` if its key is free. Alone, it is a row of the version's `items()`; an insertion that
+    is made from an item is a part of that item's Atomic."""
 
     table: str
     key: Image
@@ -321,7 +322,7 @@ class Insert(NamedTuple):
 
 
 class Check(NamedTuple):
-    """Require that an item is still as it was read; nothing is written."""
+    """Require that an item is as it was read, without writing it."""
 
     key: Image
     read: Image
@@ -335,10 +336,11 @@ class Remove(NamedTuple):
 
 
 class Atomic(NamedTuple):
-    """One transaction, all of its parts or none: a re-key (insert, remove), a fan-out, an item for another table.
+    """One transaction, all of its parts or none: a move to another key (insert, remove), several items, or an item for
+    another table.
 
-    `key` and `read` are the source item, which all parts are made of. One part updates, removes or checks it, so that
-    the transaction fails when the item has changed since it was read; all others are insertions.
+    `key` and `read` are the source item, from which all parts are made. One part updates, removes or checks it, so that
+    the transaction fails if the item has changed since it was read; all others are insertions.
     """
 
     key: Image
@@ -347,5 +349,5 @@ class Atomic(NamedTuple):
 
 
 Change: TypeAlias = Update | Insert | Remove | Atomic
-Journaled: TypeAlias = Update | Insert | Remove  # a record of the journal, which holds a transaction as its parts
+Journaled: TypeAlias = Update | Insert | Remove  # a record of the journal, in which a transaction is several records
 Sample: TypeAlias = tuple[Image, Image | None]  # before, after
