@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None, on_result: OnResult | None = No
 
 
 def _without_help(argv: list[str]) -> list[str]:
-    """`help up` is `up --help`."""
+    """Writes `help up` as `up --help`."""
     return [*argv[1:], "--help"] if argv[:1] == ["help"] else argv
 
 
@@ -79,7 +79,7 @@ def _report_unwritten(error: DynamodtError | None) -> int:
 
 
 def _split(argv: list[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Our arguments, and Beam's, which follow the first `--`."""
+    """dynamodt's arguments, and Beam's, which follow the first `--`."""
     end = argv.index("--") if "--" in argv else len(argv)
     return argv[:end], tuple(argv[end + 1 :])
 
@@ -88,7 +88,7 @@ def _split(argv: list[str]) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _run(request: Request, on_result: OnResult | None) -> int:
-    """Runs the request; the menu, which is asked for without a command, until it is left."""
+    """Runs the request; without a command, the menu until the user leaves it."""
     from dynamodt.pipeline.process import reduce_collections
 
     reduce_collections()
@@ -116,7 +116,7 @@ def _run_once(request: Request, on_result: OnResult | None) -> tuple[int, bool]:
 
 
 def _recorder(request: Request) -> ProgressRecorder:
-    """Shows a run's progress: on stderr, but with `--follow`, whose result it is, on stdout."""
+    """Shows a run's progress on stderr; with `--follow`, whose result is the progress, on stdout."""
     from dynamodt.cli.logs import JSON, on_stderr, stderr_format, with_file
     from dynamodt.cli.progress import display
 
@@ -147,7 +147,7 @@ def _execute(request: Request, recorder: ProgressRecorder, on_result: OnResult |
 
 
 def _mention_stage(request: Request, recorder: ProgressRecorder) -> None:
-    """Notify of a stage that comes from the environment: nothing else on the screen may name it."""
+    """Names a stage that comes from the environment: the output may have no other mention of it."""
     given = os.environ.get(STAGE_VARIABLE)
     if given and request.stage == given and any(option.variable for option in options_of(request.command)):
         recorder.notify(f"stage {given}, from {STAGE_VARIABLE}")
@@ -190,8 +190,8 @@ def _result(request: Request, recorder: ProgressRecorder) -> CommandResult:
 def _show(
     request: Request, result: CommandResult, on_result: OnResult | None, recorder: ProgressRecorder | None = None
 ) -> int:
-    """Results to stdout, errors to stderr. A reader that closes the pipe (`| head`) changes no exit code; a stdout that
-    cannot take the result, full or closed, makes a failure of a success."""
+    """Results to stdout, errors to stderr. A reader that closes the pipe (`| head`) changes no exit code. If stdout is
+    full or closed, a success becomes a failure."""
     if on_result is not None:
         on_result(result)
     unwritten = console.print_results(result.document if request.json else None, result.render)
@@ -207,7 +207,7 @@ def _show(
 
 
 def _parser_error(json: bool, error: Exception, on_result: OnResult | None) -> int:
-    """The parser's own error, in the form of ours."""
+    """The parser's error as an error of dynamodt."""
     text = error.format_message() if isinstance(error, typer.TyperException) else "aborted"
     context = getattr(error, "ctx", None)
     command = context.command_path if context else PROGRAM
@@ -313,7 +313,7 @@ def _parameter(option: Option) -> Parameter:
 
 
 def _completion(option: Option) -> Callable[[typer.Context, str], list[str]] | None:
-    """What completes an option's value in a shell; None for one of any value."""
+    """The completion of an option's value in a shell; None if the option takes any value."""
     if not option.choices and option.field not in ("tables", "stage", "run", "options.runner"):
         return None
 
@@ -361,7 +361,7 @@ def _table_names(given: Sequence[str]) -> list[str]:
 
 
 def _rate(option: Option, given: float) -> float:
-    """Raises UsageError for 0: it would be no limit, and is typed to mean that nothing may be used."""
+    """Raises UsageError for 0, which means no limit, while its author means that nothing may be used."""
     if given > 0:
         return given
     rate = option.names[0] not in ("--max-usd", "--max-hours")

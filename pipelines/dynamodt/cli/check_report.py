@@ -1,4 +1,4 @@
-"""What `check` has found, as text, as JSON and as Markdown for a pull request.
+"""The findings of `check` as text, as JSON and as Markdown for a pull request.
 
 Text shows the smallest item of each finding, as a dry run shows items. JSON and Markdown, which are kept elsewhere,
 show it only where its values were replaced, and otherwise the types of its attributes.
@@ -33,7 +33,7 @@ _MOST_PATHS = 8
 
 
 def failures(found: Sequence[TableCheck], names: TableNames) -> tuple[DynamodtError, ...]:
-    """An error for each table with a fault, and the one that has ended a table's check."""
+    """An error for each table with a fault, and for each table whose check an error has ended."""
     errors: list[DynamodtError] = []
     for table in found:
         if table.error is not None:
@@ -59,7 +59,7 @@ def _names(version: VersionCheck) -> list[str]:
 
 
 def _facts(version: VersionCheck) -> Iterator[tuple[str, str]]:
-    """What a version is, as pairs of a property and its text."""
+    """A version's properties, as pairs of a name and a text."""
     effect = version.effect
     yield "tried on", _inputs_text(version)
     yield "effect", _effect(effect)
@@ -140,7 +140,7 @@ def _paths(effect: Effect) -> Iterator[str]:
 
 
 def _bound(table: TableCheck, version: VersionCheck) -> str:
-    """What the sample can say about the table."""
+    """The bound that the sample gives for the table."""
     if version.bound is None:
         return ""
     if table.whole:
@@ -152,7 +152,7 @@ def _bound(table: TableCheck, version: VersionCheck) -> str:
 
 
 def _percent(share: float) -> str:
-    """Two digits below ten, no decimals from there on: `0.3`, `8.6`, `100`."""
+    """A percentage: below ten with one decimal, otherwise without: `0.3`, `8.6`, `100`."""
     return f"{share:.0f}" if share >= 10 else f"{share:.2g}"
 
 
@@ -184,7 +184,8 @@ def print_check(console: Console, request: Request, found: Sequence[TableCheck],
 
 
 def _next_steps(request: Request, found: Sequence[TableCheck], names: TableNames) -> list[NextStep]:
-    """Prepared data that is missing, the tests on saved samples, and the dry run of what has no fault."""
+    """The commands for missing prepared data, for tests on saved samples, and for a dry run of the tables without a
+    fault."""
     saved = any(table.saved for table in found)
     steps = [NextStep("pytest --dynamodt", "test the versions on what was saved")] if saved else []
     for table in found:
@@ -209,7 +210,7 @@ def _print_version(console: Console, table: TableCheck, version: VersionCheck) -
 
 
 def _label(shown: Shown, label: str) -> str:
-    """An item's label, with the key of the sampled item that it was made from, if it was made."""
+    """An item's label; for a variant, with the key of the sampled item that it was made from."""
     if label != "item" or not (shown.variant or shown.invented):
         return label
     key = f" {key_line(decode(shown.of), shown.key)}" if shown.of else ""
@@ -236,7 +237,7 @@ def _print_finding(console: Console, finding: Finding) -> None:
 
 
 def check_document(found: Sequence[TableCheck]) -> dict[str, Any]:
-    """What `check` prints. Items have replaced values only."""
+    """The document of `check`. Items have replaced values only."""
     return {"faults": sum(table.faults for table in found), "tables": [_table(table) for table in found]}
 
 
@@ -284,7 +285,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 
 def _loggable_text(finding: Finding) -> str:
-    """What was found, without the text of an error that may have an item's value."""
+    """A finding's text, without an error message that may contain an item's value."""
     if finding.name == "raises" and finding.shown is not None and not finding.shown.invented:
         return finding.what.rpartition("Error:")[0] + "Error" if "Error:" in finding.what else "an error"
     return finding.what
@@ -346,7 +347,7 @@ def _public_text(shown: Shown, image: Image) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text in which Markdown and HTML find nothing of theirs."""
+    """A text whose characters are escaped for Markdown and HTML."""
     text = printable(text).replace("\n", " ").replace("<", "&lt;")
     return "".join(f"\\{c}" if c in "\\`*_|[]#" else c for c in text)
 

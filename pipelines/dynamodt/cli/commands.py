@@ -1,4 +1,4 @@
-"""Executes each command: calls its operation, and makes one result of it, as text and as JSON."""
+"""Executes each command: calls its operation, and returns one result, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def ended_early(request: Request, recorder: ProgressRecorder | None, error: Base
 
 
 def _with_both_names(found: TableReport, names: TableNames) -> TableReport:
-    """The report as it is printed where the stage, which has the names, is not at hand."""
+    """The report with both names of its table, for printing without the stage."""
     runs = tuple(replace(run, table=names.shown(run.table)) for run in found.versions)
     return replace(found, table=names.shown(found.table), versions=runs)
 

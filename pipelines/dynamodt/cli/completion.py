@@ -1,4 +1,4 @@
-"""What a shell completes: tables, stages and choices by the files of the folder, and run ids by the history."""
+"""Completion in a shell: tables, stages and choices by the files of the folder, and run ids by the history."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _stages() -> Sequence[str]:
 
 
 def _runs(stage: str, tables: str | Sequence[str]) -> Sequence[str]:
-    """The ids of the stage's runs, the newest first. A stage that does not run, or does not answer, has none."""
+    """The ids of the stage's runs, the newest first. None from a stage that does not run or does not answer."""
 
     def give_up(*_: Any) -> None:
         raise TimeoutError

@@ -1,4 +1,4 @@
-"""The confirmation before a command takes something back or deletes it: by an answer on a terminal, or by `--yes`."""
+"""The confirmation before a command reverts or deletes something: by an answer on a terminal, or by `--yes`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
     """The command as it was confirmed: a `down` goes to the version that was shown. A terminal shows the effects and
     asks; without one, only a protected stage needs `--yes`. Raises Refused for the answer no, for a missing `--yes`,
     and if the effects have changed before the answer."""
-    if not is_asked(request):  # what a dry run suggests is typed where it was: without a terminal, it needs the answer
+    if not is_asked(request):  # without a terminal, the command that a dry run suggests needs `--yes`
         return replace(request, yes=True) if stage.protected and _is_suggested(request) else request
     if on_terminal(request):
         from dynamodt.runs.context import Project
@@ -55,7 +55,7 @@ def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
 
 
 def confirm_reset(request: Request, stage: Stage, folder: Path) -> None:
-    """The same before `local reset`, if there is anything to delete."""
+    """Asks before `local reset`, if there is anything to delete."""
     data = folder / WORK_FOLDER / LOCAL
     if not (is_asked(request) and data.exists()):
         return

@@ -53,7 +53,7 @@ def lenient() -> None:
 
 
 def flush_results() -> DynamodtError | None:
-    """The error if stdout could not be written. A reader that has closed the pipe is none."""
+    """The error if stdout could not be written. A pipe that its reader has closed is no error."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -64,7 +64,7 @@ def flush_results() -> DynamodtError | None:
 
 
 def not_written(error: OSError) -> DynamodtError | None:
-    """The error of a write to stdout, as it is reported; nothing more is written there."""
+    """The reported error of a write to stdout; nothing more is written there."""
     drop_output()
     if isinstance(error, BrokenPipeError):
         return None
@@ -108,12 +108,12 @@ _PIPE_WIDTH = 120  # a pipe has no width; rich would take 80
 
 
 def output_console() -> Console:
-    """Where results go."""
+    """The console of stdout, for results."""
     return _console(sys.stdout)
 
 
 def message_console() -> Console:
-    """Where everything else goes."""
+    """The console of stderr, for everything else."""
     return _console(sys.stderr)
 
 

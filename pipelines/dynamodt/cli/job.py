@@ -47,7 +47,7 @@ DEAD_LETTERS = "dynamodt: dead letters:"  # a number follows; a metric filter ma
 def carry_out(arguments: Mapping[str, str | None], *more: str) -> int:
     """Runs `arguments["command"]`, with the arguments `more` if it is a run, on the project at `arguments["project"]`
     and the stage `arguments["stage"]`; `arguments["owner"]` is the account that owns the project's bucket,
-    `arguments["region"]` the job's region, which its environment need not have. Returns the exit code. With
+    `arguments["region"]` the job's region, which its environment may lack. Returns the exit code. With
     `arguments["JOB_RUN_ID"]` the result is stored under that id.
     """
     try:
@@ -86,7 +86,7 @@ def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> in
 
 @contextmanager
 def _unpacked(project: StorageSpec, region: str) -> Iterator[None]:
-    """Unpacks the project and makes it the current folder. Raises UsageError without a region: none is made up."""
+    """Unpacks the project and makes it the current folder. Raises UsageError without a region: there is no default."""
     if not region:
         raise UsageError(
             "the job is given no region", where="--region", hint="deploy the job again, or give it --region"
@@ -109,7 +109,7 @@ def _unpacked(project: StorageSpec, region: str) -> Iterator[None]:
 
 @contextmanager
 def _for_the_caller(arguments: Mapping[str, str | None]) -> Iterator[None]:
-    """Runs show who has started the job, and from which commit, rather than this process."""
+    """Makes runs show the user who has started the job and the commit, instead of this process."""
     given = {variable: arguments.get(name) or "" for name, variable in (("by", BY), ("commit", COMMIT))}
     os.environ.update({variable: value for variable, value in given.items() if value})
     try:

@@ -39,8 +39,8 @@ Document = dict[str, Any]
 
 
 def error_document(error: BaseException) -> Document:
-    """`{"what", "where", "hint", "exit_code"}` of any error; `"run"` is what a refusal is about, `"limit"` what has
-    stopped a run."""
+    """`{"what", "where", "hint", "exit_code"}` of any error; `"run"` is the run that a refusal names, `"limit"` the
+    limit that has stopped a run."""
     if isinstance(error, DynamodtError):
         of_run = {"run": error.run} if isinstance(error, Refused) and error.run else {}
         limit = {"limit": MAX_USD} if isinstance(error, CostReached) else {}
@@ -65,12 +65,12 @@ def with_names(document: Any, names: TableNames) -> Any:
 
 
 def tables_document(reports: Iterable[TableReport]) -> Document:
-    """What `up` and `down` print."""
+    """The document of `up` and `down`."""
     return {"tables": [_table(report) for report in reports]}
 
 
 def undo_document(report: UndoReport) -> Document:
-    """What `undo` prints. `first` has the keys of a few items that were not restored."""
+    """The document of `undo`. `first` has the keys of a few items that were not restored."""
     run = report.run
     first = [item._asdict() for item in report.first_not_restored]
     document = {
@@ -86,8 +86,8 @@ def undo_document(report: UndoReport) -> Document:
 
 
 def history_document(history: Mapping[str, Sequence[RunRecord]], younger: Mapping[str, str] = {}) -> Document:
-    """What `history` prints: a table's runs in the order of the mapping's lists. `younger` has a sentence for
-    each table that was created after its last run."""
+    """The document of `history`: a table's runs in the order of the mapping's lists. `younger` has a sentence for each
+    table that was created after its last run."""
     runs_of = {table: {"table": table, "runs": [_record(run) for run in runs]} for table, runs in history.items()}
     return {"tables": [_with_younger(document, younger.get(table, "")) for table, document in runs_of.items()]}
 
@@ -97,17 +97,17 @@ def _with_younger(document: Document, reason: str) -> Document:
 
 
 def status_document(statuses: Iterable[TableStatus]) -> Document:
-    """What `status` prints."""
+    """The document of `status`."""
     return {"tables": [_status(status) for status in statuses]}
 
 
 def runs_document(runs: Iterable[RunState]) -> Document:
-    """What `runs` prints."""
+    """The document of `runs`."""
     return {"runs": [_run_state(run) for run in runs]}
 
 
 def progress_document(run: Current, at: str, seconds: float) -> Document:
-    """What `status --follow` prints of a run each time; `at` is the time, `seconds` the duration of the run."""
+    """A line of `status --follow` about a run; `at` is the time, `seconds` the duration of the run."""
     run_progress, speed = run.run_progress, run.pace.speed() or Speed()
     left = run.pace.seconds_left()
     return {
@@ -128,37 +128,37 @@ def progress_document(run: Current, at: str, seconds: float) -> Document:
 
 
 def followed_document(reports: Iterable[RunReport]) -> Document:
-    """What `status --follow` prints at its end: the result of each run."""
+    """The last line of `status --follow`: the result of each run."""
     return {"runs": [{"table": run.table, "direction": run.direction, **_run(run)} for run in reports]}
 
 
 def reported_document(command: str, lease: Lease, limits: Units) -> Document:
-    """What `pause`, `resume`, `abort`, `unlock` and `throttle` print: the command, and the holder of the run."""
+    """The document of `pause`, `resume`, `abort`, `unlock` and `throttle`: the command, and the holder of the run."""
     budget = {"max_wcu": limits.wcu or lease.wcu or None, "max_rcu": limits.rcu or lease.rcu or None}
     run = {"table": lease.table, "command": command, "run": lease.run, **_holder(lease)}
     return {**run, "pause_reason": lease.pause_reason, **budget}
 
 
 def baseline_document(taken: TakeOver) -> Document:
-    """What `stamp`, `import-history` and `repair` print: the runs that were recorded, or would be."""
+    """The document of `stamp`, `import-history` and `repair`: the runs that were recorded, or would be."""
     runs = [_record(run) for run in taken.records]
     versions = [outcome._asdict() for outcome in taken.outcomes]
     return {"table": taken.table, "at": taken.at, "recorded": runs, "versions": versions, "dry_run": taken.dry_run}
 
 
 def prepared_document(table: str, version: int, prepared: PreparedRef, dry_run: bool) -> Document:
-    """What `prepare` prints."""
+    """The document of `prepare`."""
     stored = picked(prepared, "url rows sha256 script_checksum created")
     return {"table": table, "version": version, **stored, "dry_run": dry_run}
 
 
 def files_document(files: Iterable[Path], dry_run: bool) -> Document:
-    """What `init` and `create` print."""
+    """The document of `init` and `create`."""
     return {"files": [str(path) for path in files], "dry_run": dry_run}
 
 
 def local_document(status: LocalStatus) -> Document:
-    """What `local` prints; `url`, `pid` and `since` are null if it is not running."""
+    """The document of `local`; `url`, `pid` and `since` are null if it is not running."""
     document: Document = {"running": status.running, "url": None, "pid": None, "since": None}
     if status.running:
         document.update(url=status.url, pid=status.pid, since=str(status.since))
@@ -166,7 +166,7 @@ def local_document(status: LocalStatus) -> Document:
 
 
 def examination_document(found: Examination) -> Document:
-    """What `doctor` prints, and its report holds."""
+    """The document of `doctor`, also stored as its report."""
     checks = [finding._asdict() | {"hint": str(finding.hint)} for finding in found.findings]
     return {"stage": found.stage, "wrong": len(found.wrong), "checks": checks, "report": found.report}
 
@@ -246,7 +246,7 @@ def _record(run: RunRecord) -> Document:
 
 
 def accepted_documents(run: RunRecord) -> list[Document]:
-    """What was accepted of a run's dead letters: how many by each command, by whom, when and why."""
+    """The accepted dead letters of a run: for each command the number, the user, the time and the reason."""
     return [{**picked(one, "items by when why"), "reason": one.why} for one in run.accepted]
 
 
@@ -293,13 +293,13 @@ def _version_status(version: VersionStatus) -> Document:
 
 
 def deployment_document(made: Deployment) -> Document:
-    """What `deploy --json` prints."""
+    """The document of `deploy`."""
     changes = [change._asdict() for change in made.changes]
     return {**picked(made, "stack status"), "changes": changes, "outputs": dict(made.outputs)}
 
 
 def removal_document(removal: Removal) -> Document:
-    """What `destroy --json` prints."""
+    """The document of `destroy`."""
     return {**picked(removal, "stack status"), "removed": list(removal.removed), "kept": list(removal.kept)}
 
 

@@ -40,7 +40,7 @@ def on_stderr(watching: bool) -> ProgressRecorder:
 
 
 def with_file(shown: ProgressRecorder, path: str, format: str) -> ProgressRecorder:
-    """The display, and a log beside it that is appended to a file. Raises UsageError for one that cannot be written."""
+    """The display, and a log beside it that is appended to a file. Raises UsageError if the file cannot be written."""
     try:
         stream = Path(path).open("a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     except OSError as error:

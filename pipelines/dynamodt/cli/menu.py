@@ -1,4 +1,4 @@
-"""`-i`: questions in place of options, for those that are not given."""
+"""`-i`: a question for each option that is not given."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ _COMMANDS = (
 
 
 def choose(request: Request, folder: Path) -> Request | None:
-    """Asks for the options that `request` lacks and shows the equivalent command line; None if the menu is left, or a
-    command that was given is not confirmed. Without one, the menu returns to its first question.
+    """Asks for the options that `request` lacks and shows the equivalent command line; None if the user leaves the
+    menu, or does not confirm the command that was given. Without a given command, the menu returns to its first
+    question.
 
     Raises KeyboardInterrupt on Ctrl-C, UsageError where a table's versions are not in order.
     """
@@ -59,7 +60,7 @@ def choose(request: Request, folder: Path) -> Request | None:
         for question in (_stage, _tables, _version, _texts, _accepting, _dry_run):
             asked = question(asked, folder)
         questionary.print(f"\n  {as_typed(asked)}\n", style="bold")
-        # `down` and its like ask by themselves, with what they will do
+        # commands such as `down` ask themselves, and show their effects
         if is_asked(asked) or _answer(questionary.confirm("Run it?")):
             return asked
         if request.command:
@@ -138,7 +139,7 @@ def _texts(request: Request, folder: Path) -> Request:
 
 
 def _accepting(request: Request, folder: Path) -> Request:
-    """The dead letters that `retry` accepts, and why; none: all are replayed."""
+    """The dead letters that `retry` accepts, and the reason; empty: it replays all."""
     given = request.options
     if request.command != "retry" or given.accept or given.accept_all:
         return request

@@ -1,4 +1,4 @@
-"""What `plan` shows: as text, as Markdown for a pull request, and as JSON."""
+"""The result of `plan`: as text, as Markdown for a pull request, and as JSON."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def print_plan(console: Console, request: Request, found: Sequence[TableForecast
 
 
 def _next_steps(request: Request, found: Sequence[TableForecast], names: TableNames) -> list[NextStep]:
-    """The dry run of each table that nothing stops."""
+    """The dry run of each table without an obstacle."""
     ready = (
         table for table in found if table.versions and not table.error and not any(one.stops for one in table.obstacles)
     )
@@ -225,7 +225,7 @@ def _cell(text: str) -> str:
 
 
 def plan_document(found: Sequence[TableForecast]) -> Document:
-    """What `plan --json` prints."""
+    """The document of `plan`."""
     return {"tables": [_table(table) for table in found]}
 
 

@@ -49,8 +49,8 @@ def _stage_of(given: str, stage: str) -> list[str]:
 
 
 def with_plugin(hint: Hint, stage: str, environment: Mapping[str, str] = os.environ) -> Hint:
-    """A hint as it can be typed in a service: with the plugin's commands, and for any other command with the entry that
-    `dynamodt.toml` lacks."""
+    """A hint for a service: with the plugin's commands, and for any other command with the missing entry of
+    `dynamodt.toml`."""
     if not environment.get(_BY_PLUGIN):
         return hint
     typed = [part if isinstance(part, str) else (plugin_command(part, environment) or part) for part in hint.parts]
@@ -60,13 +60,14 @@ def with_plugin(hint: Hint, stage: str, environment: Mapping[str, str] = os.envi
 
 
 def with_needs(typed: str, words: Sequence[str], stage: str, environment: Mapping[str, str] = os.environ) -> str:
-    """A command as it is typed, with what it needs if the plugin does not have it."""
+    """A command as it is typed; if the plugin lacks the command, with the entry that it needs."""
     needs = "" if plugin_command(words, environment) else needs_entry(stage, environment)
     return f"{typed} ({needs})" if needs else typed
 
 
 def needs_entry(stage: str, environment: Mapping[str, str] = os.environ) -> str:
-    """What a command that the plugin does not have needs in `dynamodt.toml`; empty if it has the stage."""
+    """The entry in `dynamodt.toml` that a command without a form of the plugin needs; empty if the file has the
+    stage."""
     from dynamodt.config.settings import FILE_NAME, read_settings
 
     of = json.loads(environment.get(_BY_PLUGIN) or "{}")

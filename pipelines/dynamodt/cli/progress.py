@@ -117,7 +117,7 @@ class BarDisplay(ProgressRecorder):
 
 
 def said_text(line: Line, names: TableNames) -> str:
-    """What a script has printed or logged, with its table and version."""
+    """A script's output or log message, with its table and version."""
     return f"{names.logical(line.table)} v{line.version}: {line.text}" if line.table else line.text
 
 
@@ -133,7 +133,7 @@ def ended_lines(run: Current, report: RunReport, width: int) -> RenderableType:
     """A run that has ended: its progress and figures."""
     well = report.status in ENDED | {"dry-run"}
     outcome = Text(report.status, _ENDED_STYLES.get(report.status, "green" if well else ""))
-    parts = figures(run.run_progress._replace(wcu=0.0, rcu=0.0), None)  # it waits for nothing any more
+    parts = figures(run.run_progress._replace(wcu=0.0, rcu=0.0), None)  # an ended run does not wait for capacity
     if report.seconds > 0:
         parts.insert(1, f"{report.counts.read / report.seconds:,.0f} items/s")
     written = [] if report.rehearsal or report.status == "dry-run" else [f"{report.consumed.wcu:,.0f} WCU"]

@@ -1,5 +1,5 @@
-"""The results of the commands that touch no items: what `validate` finds, what `stamp`, `import-history` and `repair`
-record, and what `deploy` and `destroy` do to a stack."""
+"""The results of the commands that touch no items: `validate`, `stamp`, `import-history`, `repair`, `deploy` and
+`destroy`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MARKS = {"Add": "+", "Remove": "-", "Modify": "~", "Import": "+"}
 
 
 def print_deployment(console: Console, request: Request, made: Deployment) -> None:
-    """The changes, the stack's outputs, and what to try next."""
+    """The changes, the stack's outputs, and the next steps."""
     show(console, Text.assemble((made.stack, "bold"), f"  {_WORDS[made.status]}"))
     show(console, *map(_change, made.changes), *_outputs(made))
     if any(change.resource == _BY_EMAIL for change in made.changes) and _ADDRESS in made.outputs:
@@ -49,7 +49,7 @@ def print_deployment(console: Console, request: Request, made: Deployment) -> No
 
 
 def print_removal(console: Console, request: Request, removal: Removal) -> None:
-    """What was deleted, and what stays."""
+    """The deleted and the kept resources."""
     if removal.status == "nothing":
         show(console, Text.assemble(("Nothing to do: ", "bold"), f"{removal.stack} does not exist"))
     word = "would be deleted" if removal.status == "dry-run" else "deleted"
@@ -77,7 +77,7 @@ def _outputs(made: Deployment) -> Iterator[Text]:
 
 
 def validation_document(found: Validation) -> Document:
-    """What `validate` prints."""
+    """The document of `validate`."""
     return {
         "valid": not found.all_errors,
         "tables": [_validated(table) for table in found.tables],
@@ -119,7 +119,7 @@ def print_validation(console: Console, found: Validation) -> None:
 
 
 def print_baseline(console: Console, request: Request, taken: TakeOver, names: TableNames = TableNames()) -> None:
-    """The versions that were recorded, or would be, and what to try next."""
+    """The versions that were recorded, or would be, and the next steps."""
     table = names.shown(taken.table)
     if taken.records:
         dry, done = ("dry run: nothing was recorded", "bold cyan"), ("recorded, and nothing run", "bold")

@@ -114,7 +114,7 @@ def _print_refusal(console: Console, refusal: BaseException | None) -> None:
 
 
 def print_undo(console: Console, request: Request, stage: Stage, undo: UndoReport) -> None:
-    """What an undo has restored, and what not."""
+    """The items that an undo has restored, and those that it has not."""
     run = undo.run
     status = _outcome(run)
     table = _shown(run.table, stage)
@@ -150,8 +150,8 @@ def _print_run(console: Console, run: RunReport, stage: Stage | None) -> None:
 
 
 def _outcome(run: RunReport) -> str:
-    """The status; of a dry run, also that nothing was written. A run that is refused is another one than the command
-    would begin, and its counts are its own."""
+    """The status; for a dry run, also that nothing was written. A refusal shows the status and the counts of the
+    existing run, since the command has started none."""
     if run.status == "refused":
         return f"is unfinished (run {run.run}), and has come to:"
     how = "" if run.status == "dry-run" else f", {run.status}"
@@ -163,7 +163,7 @@ def _shown(table: str, stage: Stage | None) -> str:
 
 
 def _by_logical_name(report: TableReport, stage: Stage) -> TableReport:
-    """The report as the commands for its table name it."""
+    """The report under its table's logical name, for commands."""
     return replace(report, table=stage.names.logical(report.table))
 
 
@@ -314,7 +314,7 @@ _MOST_STEPS = 8
 
 
 def merged_steps(request: Request, reports: Sequence[TableReport]) -> list[NextStep]:
-    """The same for several tables, each command once."""
+    """The next steps for several tables, each command once."""
     merged: list[Step] = []
     for command, why in (step for report in reports for step in _steps(request, report)):
         found = next((n for n, (one, w) in enumerate(merged) if w == why and _differ_in_tables(one, command)), None)
@@ -329,13 +329,13 @@ def merged_steps(request: Request, reports: Sequence[TableReport]) -> list[NextS
 
 
 def _steps(request: Request, report: TableReport) -> list[Step]:
-    """The steps of one table: those that would be refused are left out."""
+    """The next steps of one table, without those that would be refused."""
     steps = steps_of(request, report)
     return [step for step in steps if step[0].command == "status"] if report.refusal is not None else steps
 
 
 def _differ_in_tables(one: Command, other: Command) -> bool:
-    """Whether one command can be for the tables of both."""
+    """Whether one command can combine the tables of both."""
     several = takes_several_tables(one.command) or one.tables == other.tables
     return several and bool(one.tables) == bool(other.tables) and replace(one, tables=other.tables) == other
 

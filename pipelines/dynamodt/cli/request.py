@@ -1,4 +1,4 @@
-"""One parsed command: what it must have, how it is written (for `dynamodt` or for `make`), and what to try next."""
+"""One parsed command: its required options, its text (for `dynamodt` or for `make`), and the next steps."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def check(request: Request) -> None:
 
 
 def _check_accepting(options: RunOptions) -> None:
-    """Raises UsageError for both ways to accept dead letters, and without a reason."""
+    """Raises UsageError if dead letters are accepted in both ways, or without a reason."""
     if options.accept and options.accept_all:
         raise UsageError("--accept and --accept-all exclude each other", hint="leave one of them out")
     if (options.accept or options.accept_all) and not options.reason.strip():
@@ -134,8 +134,8 @@ _MAKE_TARGETS = {"up": "run", "down": "run", "prepare": "prepare", "deploy": "de
 
 
 def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> str:
-    """The command line that asks for this request: `make TARGET ...` if make has started the program, and what
-    `plugin_command` gives if the Serverless Framework has."""
+    """The command line of this request: `make TARGET ...` if make has started the program, and what `plugin_command`
+    gives if the Serverless Framework has."""
     from dynamodt.cli.plugin import plugin_command
 
     if typed := plugin_command(command_argv(request), environment):
@@ -159,7 +159,8 @@ def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> s
 
 
 def program(environment: Mapping[str, str] = os.environ) -> str:
-    """The program as it can be typed: with make, it is not on the PATH but in .venv; and with `-C`."""
+    """The program's name for a shell: with make, the program is in .venv, not on the PATH; with `-C` if it was
+    given."""
     return (_INSTALLED if environment.get(_BY_MAKE) else "") + PROGRAM + (f" -C {quote(_folder)}" if _folder else "")
 
 
@@ -167,7 +168,7 @@ _folder = ""  # of `-C`
 
 
 def in_folder(folder: str) -> None:
-    """From now on, commands are written for this folder; empty: for the current one."""
+    """Writes all later commands for this folder; empty: for the current one."""
     global _folder
     _folder = folder
 
@@ -186,7 +187,7 @@ def _staged(words: tuple[str, ...], stage: str) -> tuple[str, ...]:
 
 
 def with_tables(hint: Hint, names: TableNames) -> Hint:
-    """A hint whose commands name tables as they are typed, by their logical names."""
+    """A hint whose commands have the logical names of tables."""
     return Hint(*(part if isinstance(part, str) else _by_logical_name(part, names) for part in hint.parts))
 
 
@@ -214,7 +215,7 @@ def next_steps(request: Request, report: TableReport, environment: Mapping[str, 
 def written_steps(
     request: Request, steps: Iterable[Step], environment: Mapping[str, str] = os.environ
 ) -> list[NextStep]:
-    """The steps as they are typed; with what those need that a plugin does not start."""
+    """The steps as they are typed; those that the plugin lacks with the entry that they need."""
     from dynamodt.cli.plugin import needs_entry, plugin_command
 
     needs, written = needs_entry(request.stage, environment), list[NextStep]()
@@ -261,8 +262,8 @@ def steps_after_sample(request: Request, table: str) -> NextStep:
 
 
 def after_preparation(request: Request, status: TableStatus, unprepared: int = 0) -> list[NextStep]:
-    """What comes after `prepare`: the version that joins the data; or the status, if that is applied already or the way
-    there is refused now, and first the data of an earlier version that lacks it (`unprepared`)."""
+    """The steps after `prepare`: `up` to the version that joins the data; first `prepare` of the earlier version
+    `unprepared`, which lacks its data; or the status, if the version is applied or cannot be reached now."""
     number = request.number or 0
     refused = {"edited", "unfinished", "running"} & {version.state for version in status.versions}
     if number <= status.at or refused or status.error or status.younger:
@@ -276,7 +277,7 @@ def after_preparation(request: Request, status: TableStatus, unprepared: int = 0
 
 
 def after_baseline(request: Request, taken: TakeOver) -> list[NextStep]:
-    """What comes after `stamp`, `import-history` or `repair`: the status, and the versions that are pending."""
+    """The steps after `stamp`, `import-history` or `repair`: the status, and the pending versions."""
     if taken.dry_run and taken.records:
         again = replace(request, json=False, interactive=False, options=replace(request.options, dry_run=False))
         return [NextStep(as_typed(again), "record it")]
@@ -299,7 +300,7 @@ def after_undo(request: Request, undo: UndoReport, names: TableNames) -> list[Ne
 
 
 def after_deploy(request: Request, dry_run: bool) -> list[NextStep]:
-    """What comes after `deploy`: the same without a dry run, or the pending versions and the job that applies them."""
+    """The steps after `deploy`: the same without a dry run, or the pending versions and the job that applies them."""
     if dry_run:
         options = replace(request.options, dry_run=False)
         return [NextStep(as_typed(replace(request, json=False, options=options)), "deploy it")]
@@ -353,7 +354,7 @@ def _show_run(request: Request, run: RunReport) -> Request:
 
 
 def _continuation_steps(request: Request, report: TableReport) -> list[Step]:
-    """How to continue an unfinished run."""
+    """The steps that continue an unfinished run."""
     left = next((run for run in report.versions if run.left_early), None)
     if left is None or request.options.dry_run:
         return []

@@ -37,7 +37,7 @@ _MOST_SERIOUS_FIRST = (130, 143, 1, 2, 3)
 
 @dataclass(frozen=True)
 class CommandResult:
-    """`document` is what `--json` prints, `render` prints the same as text, `errors` are printed on stderr."""
+    """`--json` prints `document`, `render` prints the same as text; `errors` are printed on stderr."""
 
     document: json_output.Document
     render: Callable[[Console], None]
@@ -45,7 +45,7 @@ class CommandResult:
 
     @property
     def exit_code(self) -> int:
-        """Of several errors the most serious decides: a stop, then 1, 2 and 3."""
+        """The exit code of the most serious error: a stop, then 1, 2 and 3."""
         if not self.errors:
             return 0
         code: int = min(map(json_output.error_document, self.errors), key=_seriousness)["exit_code"]
@@ -68,7 +68,7 @@ def _typed(request: Request) -> str:
 
 
 def with_retry_hint(request: Request, error: BaseException) -> BaseException:
-    """A run that lost a service is continued by the same command, which the hint has."""
+    """Adds the same command to the hint of a ServiceError, since it continues the run."""
     if not isinstance(error, ServiceError) or "same command" in error.hint:
         return error
     again = request.options.dry_run or request.command == "prepare"
@@ -102,7 +102,7 @@ def reported(request: Request, error: BaseException, names: TableNames) -> BaseE
 
 
 def _disk_error(error: OSError) -> BaseException:
-    """A full disk or a read-only folder is an expected error, with any file."""
+    """A full disk or a read-only folder as an expected error, for any file."""
     return file_error("used", os.fsdecode(error.filename or ""), error) if is_of_the_disk(error) else error
 
 
@@ -134,7 +134,7 @@ def without_duplicates(errors: Sequence[BaseException]) -> list[BaseException]:
 
 
 def similar(unknown: str, known: Sequence[str]) -> str:
-    """The options that are written much as an unknown one."""
+    """The options whose names resemble an unknown one."""
     from difflib import get_close_matches
 
     plain = {name.lower().strip("-").replace("_", "").replace("-", ""): name for name in known if len(name) > 2}
@@ -151,7 +151,7 @@ def left(status: TableStatus) -> tuple[VersionStatus, ...]:
 
 
 def not_applied(status: TableStatus) -> DynamodtError | None:
-    """Why `status --check` fails for a table; None if it does not."""
+    """The reason why `status --check` fails for a table; None if it succeeds."""
     by_state: dict[str, list[str]] = {}
     for version in left(status):
         by_state.setdefault(version.state, []).append(f"v{version.version} {version.name}")

@@ -55,7 +55,7 @@ def print_details(console: Console, request: Request, found: RunDetails, stage: 
 
 
 def print_keys(console: Console, keys: Iterable[str]) -> None:
-    """One key a line, as they come."""
+    """Prints the keys as they are read, one a line."""
     for key in keys:
         console.file.write(f"{key}\n")
 
@@ -74,7 +74,7 @@ def _facts(facts: dict[str, str]) -> Table:
 
 
 def _facts_of(found: RunDetails) -> Iterator[tuple[str, str]]:
-    """What is known of the run; what is not is left out."""
+    """The known facts of the run."""
     record, totals = found.record, found.totals
     units = totals.units if any(totals.units) else record.consumed
     holder = f"{found.holder.user}@{found.holder.host}, process {found.holder.pid}" if found.holder else ""
@@ -136,8 +136,8 @@ def _phase_amounts(counts: Counts) -> list[str]:
 
 
 def why_lines(run: RunRecord) -> list[str]:
-    """The reason and the commit of a run, and what was accepted of its dead letters. The reason to accept an edit is
-    printed with the edit."""
+    """The reason and the commit of a run, and its accepted dead letters. The reason to accept an edit is printed with
+    the edit."""
     lines = [f"reason: {run.reason}"] if run.reason and run.status != "repaired" else []
     lines += [f"commit {run.commit[:12]}"] if run.commit else []
     return lines + [
@@ -203,7 +203,7 @@ def _keys(group: ErrorGroup, verbose: bool) -> Text:
 
 
 def details_document(found: RunDetails) -> Document:
-    """What `show --json` prints."""
+    """The document of `show`."""
     record, totals = found.record, found.totals
     return {
         **picked(record, "table run version name direction"),
@@ -249,13 +249,13 @@ def _group(group: ErrorGroup) -> Document:
 
 
 def continuing(run: RunRecord, stage: str, table: str) -> Command:
-    """The command that continues an unfinished run; one that has cost as much as it may, with a higher limit."""
+    """The command that continues an unfinished run; after a run reached its limit of the cost, with a higher one."""
     higher = RunOptions(max_usd=run.higher_usd)
     return Command(run.direction, stage, (table,), None if run.direction == "up" else goal(run), options=higher)
 
 
 def _next_steps(request: Request, found: RunDetails, stage: Stage) -> list[NextStep]:
-    """What can be done about a run's dead letters, while they can be replayed."""
+    """The steps for a run's dead letters, while they can be replayed."""
     record, open_letters = found.record, found.counts.dead - found.record.accepted_items
     if record.status == "paused":
         return [NextStep(as_typed(continuing(record, request.stage, stage.names.logical(record.table))), "continue it")]

@@ -1,4 +1,5 @@
-"""The results of the other commands as text: history, status, runs, and what was written or recorded."""
+"""The results of the other commands as text: history, status, runs, and the files or versions that were written or
+recorded."""
 
 from __future__ import annotations
 
@@ -96,7 +97,7 @@ def _expected_effect(request: Request, lease: Lease) -> str:
 def print_prepared(
     console: Console, request: Request, prepared: PreparedRef, names: TableNames, status: TableStatus, unprepared: int
 ) -> None:
-    """Where the prepared rows are, and what to try next."""
+    """The location of the prepared rows, and the next steps."""
     table = names.shown(names.real(request.tables[0]))
     label = f"{table} version {request.number}: {counted(prepared.rows, 'row')}"
     if request.options.dry_run:
@@ -111,8 +112,8 @@ def print_prepared(
 def print_files(
     console: Console, request: Request, files: Sequence[Path], missing: Sequence[str] = (), creates: bool = False
 ) -> None:
-    """The files that were written, or would be, and what to try next. `missing` are tables that the stage lacks;
-    `creates`: it is the embedded one, which creates them."""
+    """The files that were written, or would be, and the next steps. `missing` are tables that the stage lacks;
+    `creates`: the stage is the embedded one, which creates them."""
     if not files:
         console.print("Nothing to do: every table has its folder already.")
     else:
@@ -134,7 +135,7 @@ def print_files(
 
 
 def print_local(console: Console, status: LocalStatus) -> None:
-    """Whether the embedded stage runs, and where its data is."""
+    """The embedded stage's state, and the location of its data."""
     if status.running:
         facts = {"local stage": f"running at {status.url} (process {status.pid}, since {status.since})"}
     else:
@@ -148,7 +149,7 @@ def print_variables(console: Console, variables: Mapping[str, str]) -> None:
 
 
 def print_examination(console: Console, found: Examination) -> None:
-    """Each check with its result, the advice for a wrong one (once, if several share it), and why an emulator may
+    """Each check with its result, the advice for a failed one (once, if several share it), and how an emulator may
     differ."""
     given: set[str] = set()
     width = max(len(finding.name) for finding in found.findings)
@@ -199,7 +200,7 @@ def undo_command(run: RunRecord, stage: str) -> str:
 
 
 def reason(run: RunRecord) -> list[str]:
-    """Why a run has ended early, without the location of its dead letters, which is printed by itself."""
+    """The reason why a run has ended early, without the location of its dead letters, which has its own line."""
     told = run.status == "paused" or (run.status in LEFT and not run.dead_letters)
     return [printable(run.error.removeprefix(f"run {run.run}: "))] if run.error and told else []
 
@@ -260,7 +261,7 @@ def _version_line(
 
 
 def _unfinished_lines(run: RunRecord, stage: str, table: str, hindered: str) -> list[Text]:
-    """An unfinished run, and the command that continues it, once what has `hindered` it is over."""
+    """An unfinished run, and the command that continues it; `hindered` is the condition for it, if there is one."""
     undone = run.status in ("undoing", "partly-undone")
     first = f"once {hindered}, " if hindered and run.direction == "up" and not undone else ""
     command = Command("undo", stage, run=run.run) if undone else continuing(run, stage, table)
@@ -331,7 +332,7 @@ def _row(run: RunState, now: float, wide: bool, names: TableNames) -> tuple[str,
 
 
 def _widths(rows: Sequence[tuple[str, ...]], room: int) -> list[int]:
-    """As wide as their cells; the table's name is shortened, since the run's id must stay complete to be copied."""
+    """The widths of the columns, by their cells. Only the table's name is shortened: run ids are copied."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     over = sum(widths) + len(widths) - 1 - room
     widths[_TABLE] = max(_LEAST_TABLE, widths[_TABLE] - max(0, over))
