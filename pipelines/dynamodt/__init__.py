@@ -1,7 +1,7 @@
 """Zero-downtime data transformations for Amazon DynamoDB.
 
-What an author's script may want: `Put`, `Delete`, `without`, and for its annotations `Item`, `Result`, `Prepared` and
-`Context`. What its test wants: `load_script`.
+For an author's script: `Put`, `Delete`, `without`, and for its annotations `Item`, `Result`, `Prepared` and `Context`.
+For its test: `load_script`.
 """
 
 from __future__ import annotations

@@ -90,7 +90,8 @@ def up(
     stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions, observer: Observer
 ) -> list[TableReport]:
     """Migrate tables up to version `to` (default: the latest). All are checked before the first is started: if one is
-    refused, none is. Once started, they are independent of each other's errors; those of a dry run always are."""
+    refused, no table is migrated. Once started, they are independent of each other's errors; those of a dry run always
+    are."""
     project = Project(stage, folder, signed(options, folder), observer)
     chosen = project.tables(names)
     if options.runner == GLUE:
@@ -129,9 +130,9 @@ def undo(
 def retry(
     stage: Stage, folder: Path, names: Sequence[str], run: str, options: RunOptions, observer: Observer
 ) -> list[TableReport]:
-    """Continue an unfinished run of these tables, its dead letters first, or replay those of a run that has succeeded
-    with some; what the options accept is not replayed. Raises UsageError for a run that does not exist, and for a key
-    without a dead letter, Refused where nothing is left to retry."""
+    """Continue an unfinished run of these tables, its dead letters first, or replay the dead letters of a run that has
+    succeeded. Dead letters that the options accept are not replayed. Raises UsageError for a run that does not exist,
+    and for a key without a dead letter, Refused where nothing is left to retry."""
     if (options.accept or options.accept_all) and not options.reason:
         raise UsageError("what is accepted needs a reason", where="--accept", hint="add it: --reason TEXT")
     project = Project(stage, folder, signed(options, folder), observer)
@@ -178,7 +179,7 @@ def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
 
 
 def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus]:
-    """Which versions of the tables are applied, pending, running, unfinished, edited or missing."""
+    """The states of the tables' versions: applied, pending, running, unfinished, edited or missing."""
     project = Project(stage, folder)
     found = [_status(project, name) for name in project.tables(names)]
     found += [] if names else running.without_files(project, [one.table for one in found])
@@ -202,19 +203,19 @@ def validate(folder: Path, names: Sequence[str] = ()) -> Validation:
 def stamp(
     stage: Stage, folder: Path, name: str, to: int, observer: Observer, options: RunOptions = RunOptions()
 ) -> TakeOver:
-    """Record that versions 1 to `to` of a table are applied, with who and why of the options; see `runs.baseline`."""
+    """Record that versions 1 to `to` of a table are applied, with the options' user and reason; see `runs.baseline`."""
     return baseline.stamp(Project(stage, folder, signed(options, folder), observer), stage.names.real(name), to)
 
 
 def repair(stage: Stage, folder: Path, name: str, to: int | None, observer: Observer, options: RunOptions) -> TakeOver:
-    """Accept the edits of a table's applied versions, with who and why of the options; see `runs.baseline`."""
+    """Accept the edits of a table's applied versions, with the options' user and reason; see `runs.baseline`."""
     return baseline.repair(Project(stage, folder, signed(options, folder), observer), stage.names.real(name), to)
 
 
 def import_history(
     stage: Stage, folder: Path, name: str, observer: Observer, options: RunOptions = RunOptions()
 ) -> TakeOver:
-    """Import a table's record of dynamo-data-transform, with who and why of the options; see `runs.baseline`."""
+    """Import a table's record of dynamo-data-transform, with the options' user and reason; see `runs.baseline`."""
     return baseline.import_history(Project(stage, folder, signed(options, folder), observer), stage.names.real(name))
 
 
@@ -298,8 +299,8 @@ def declare(
 def init(
     stage: Stage, folder: Path, names: Sequence[str], dry_run: bool = False, keys: Mapping[str, Key] = {}
 ) -> list[Path]:
-    """Create a folder and a template for each table (default: all of the stage but our own); returns the files. `keys`
-    are those of tables that do not exist yet."""
+    """Create a folder and a template for each table (default: all of the stage except dynamodt's own); returns the
+    files. `keys` are those of tables that do not exist yet."""
     found = names or list(logical_names(stage, folder))
     if not found:
         hint = "name one, with its key: " + suggest("init", table="users", key="id:S")
@@ -323,8 +324,8 @@ def _key_of(stage: Stage, name: str) -> Key:
 def doctor(
     name: str, folder: Path, names: Sequence[str], observer: Observer, *, full: bool = False, glue: bool = False
 ) -> Examination:
-    """Examine the stage of this name; see `doctor.doctor.doctor`. `glue`: in its deployed job, too, and with `full`
-    what its deployment relies on."""
+    """Examine the stage of this name; see `doctor.doctor.doctor`. `glue`: in its deployed job, too, and with `full` the
+    assumptions of its deployment."""
     in_job, more = (on_glue.examined, DEPLOYED) if glue else (None, ())
     return examining.doctor(name, folder, names, observer, full=full, in_job=in_job, more=more)
 
@@ -346,8 +347,8 @@ def _status(project: Project, name: str) -> TableStatus:
 
 
 def _on_glue(project: Project, request: Command, tables: Sequence[str]) -> list[TableReport]:
-    """Migrates the tables in the deployed job. It is given the tables as they were typed, so that the same command
-    finds it again."""
+    """Migrates the tables in the deployed job. The job gets the tables as they were typed, so that the same command
+    finds its run again."""
     direction: Direction = "up" if request.command == "up" else "down"
     on_glue.wait_for_others(project, tables, request)
     return _in_job(project, request, [plan_migration(project, name, direction, request.to) for name in tables])

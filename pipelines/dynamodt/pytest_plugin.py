@@ -1,6 +1,6 @@
 """The pytest plugin of this package: `pytest --dynamodt`, and the fixture `dynamodt_table` (docs/testing.md).
 
-pytest imports this module whenever it starts: it imports nothing until one of them is asked for.
+pytest imports this module whenever it starts: it imports nothing else until one of the two is used.
 """
 
 from __future__ import annotations

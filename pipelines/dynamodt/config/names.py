@@ -1,7 +1,7 @@
 """The real names of a stage's tables, looked up when a command opens the stage.
 
 A stack is read once a command, a parameter once, and only for tables that the command needs: those that it names, and
-the ones that their versions write to. Workers and deployed jobs look nothing up.
+those that their versions write to. Workers and deployed jobs look nothing up.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def with_names(stage: Stage, folder: Path, named: Sequence[str] = ()) -> Stage:
     """The stage with the real names of the tables `named`, by either of their names (default: all that have a folder
     in `folder`/transforms), and of those that their versions write to.
 
-    Sends no request unless one of them is looked up. Raises UsageError, naming file and key, for a name that cannot be
+    Sends no request unless a name is looked up. Raises UsageError, naming file and key, for a name that cannot be
     found, a table in another account or region, and for two logical names of one table; ServiceError.
     """
     names = stage.names
@@ -72,7 +72,7 @@ def tables_in_use(folder: Path) -> tuple[str, ...]:
 
 
 def example() -> str:
-    """A table for a command that is shown as an example: one of the current folder, if it has any."""
+    """A table's name for an example of a command: one of the current folder, if it has any."""
     return next(iter(_folders(Path("transforms"))), "users")
 
 
@@ -87,7 +87,8 @@ def _folders(transforms: Path) -> tuple[str, ...]:
 
 
 def _targets(folder: Path, logical: str) -> set[str]:
-    """The tables that the versions of a table write to; of a folder at fault, none: its own command reports it."""
+    """The tables that the versions of a table write to; none for a folder with an error, which the command for that
+    table reports."""
     with suppress(UsageError):
         scripts = read_versions(folder / "transforms", logical)
         return {script.target_table for script in scripts if script.target_table}
@@ -127,7 +128,7 @@ def _exists(stage: Stage, table: str) -> bool:
 
 
 def name_place(stage: Stage, logical: str) -> str:
-    """Where a table's name is written, as an error's `where`."""
+    """The place of a table's name, as an error's `where`."""
     if logical in stage.names.offered and logical not in stage.names.sources:
         return f"table {logical}, as serverless-dynamodt gives it"
     keys = ("tables", logical) if logical in stage.names.sources else ("table_name",)
@@ -139,7 +140,7 @@ def name_place(stage: Stage, logical: str) -> str:
 
 @dataclass
 class _Lookups:
-    """What one command has looked up. Each stack and each parameter is read once."""
+    """The lookups of one command. Each stack and each parameter is read once."""
 
     stage: Stage
     _stacks: dict[str, _Stack] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What `init` and `create` write: version files from a template, and in `dynamodt.toml` the keys of the embedded
+"""The files of `init` and `create`: version files from a template, and in `dynamodt.toml` the keys of the embedded
 stage's tables.
 
 `init` writes a table's first version, `create` its next one. The text of an existing `dynamodt.toml` is kept: an entry
@@ -86,8 +86,8 @@ _VALUES = {"S": '"1"', "N": "Decimal(1)", "B": 'b"1"'}
 
 
 def init(folder: Path, tables: Iterable[str], keys: Mapping[str, Key] = {}, *, dry_run: bool = False) -> list[Path]:
-    """Creates `folder`/TABLE with a template v1 and its test, for each table without versions. `keys` are those of the
-    tables, as far as they are known: a test has an item with its table's key.
+    """Creates `folder`/TABLE with a template v1 and its test, for each table without versions. `keys` are the known
+    keys of the tables: a test has an item with its table's key.
 
     Returns the files that were written (in a dry run, that would be); overwrites none. Raises UsageError for an invalid
     name of a table, before any file is written.
@@ -125,7 +125,7 @@ def create(folder: Path, table: str, name: str, key: Key = (), *, dry_run: bool 
 
 
 def _has_versions(folder: Path, table: str) -> bool:
-    """Also if they are not in order, which other commands report."""
+    """Whether a table has versions, in order or not: other commands report their order."""
     try:
         return bool(_versions(folder, table))
     except ScriptError:
@@ -216,7 +216,7 @@ def parse_key(text: str) -> Key:
 
 
 def shown_key(key: Key) -> str:
-    """A key as `--key` takes it."""
+    """A key in the form of `--key`."""
     return ",".join(f"{name}:{kind}" for name, kind in key)
 
 
@@ -231,8 +231,8 @@ def keys_here(folder: Path) -> dict[str, Key]:
 def declare(folder: Path, keys: Mapping[str, Key], dry_run: bool = False) -> Path | None:
     """Gives the embedded stage these tables; returns the file if it was written (in a dry run, would be).
 
-    Raises UsageError for a name that no table has; Refused if the file gives one of them another key, or has a form
-    that an entry cannot be added to.
+    Raises UsageError for a name that no table has; Refused if the file gives one of them another key, or has a form to
+    which no entry can be added.
     """
     file = folder / FILE_NAME
     known = read_settings(file).get("local", StageSettings())

@@ -29,8 +29,9 @@ def service_file(folder: Path) -> Path | None:
 
 
 def service_keys(folder: Path) -> dict[str, tuple[KeyAttribute, ...]]:
-    """The keys of the service's tables, by logical id; of those whose key is written out. Raises UsageError for a file
-    that cannot be read. The plugin's keys take precedence, since they include values that the framework computes."""
+    """The keys of the service's tables, by logical id, without tables whose key is computed. Raises UsageError for a
+    file that cannot be read. The plugin's keys take precedence, since they include values that the framework
+    computes."""
     return {**_keys_in_files(folder), **_given_by_the_plugin()}
 
 

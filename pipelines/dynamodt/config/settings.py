@@ -29,7 +29,7 @@ def place(*keys: str) -> str:
 
 
 def check_keys(table: dict[str, Any], allowed: Iterable[str], path: str) -> None:
-    """Raises UsageError for a key that is none of these."""
+    """Raises UsageError for an unknown key."""
     names = list(allowed)
     for key in table:
         if key not in names:
@@ -100,7 +100,7 @@ def _ruled(rule: Rule, value: object, path: str) -> Any:
 
 
 def _accepted_instead(rule: Rule, value: Any) -> str:
-    """What a rule accepts; empty if it accepts this value."""
+    """The values that a rule accepts, in words; empty if it accepts this value."""
     if value not in rule.get("enum", (value,)):
         return f"one of: {', '.join(map(str, rule['enum']))}"
     if "minimum" in rule and not rule["minimum"] <= value <= rule["maximum"]:
@@ -148,7 +148,7 @@ def deploy_settings(values: dict[str, Any], path: str) -> DeploySettings:
     return settings
 
 
-_OF_PARTS = ("table_name", "tables", "deploy")  # of a stage: what no single rule describes
+_OF_PARTS = ("table_name", "tables", "deploy")  # of a stage: conditions beyond single rules
 _INDEX_HINT = 'write its name and its key: indexes = { by_status = { status = "S", placed_at = "N" } }'
 _TABLES_HINT = 'write the partition key first, then the sort key if there is one: users = { id = "S" }'
 _DOTTED = 'a table\'s name with a dot needs quotes: "my.table" = ...'
@@ -165,9 +165,9 @@ _LOOKUP = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class StageSettings:
-    """`[stages.NAME]` as it is written; None for a missing string. `tables` has the keys of the tables that the
-    embedded stage creates, `extras` their indexes and TTL, `table_names` names, or where to look them up; all by
-    logical name."""
+    """`[stages.NAME]` of the file; None for a missing string. `tables` has the keys of the tables that the embedded
+    stage creates, `extras` their indexes and TTL, `table_names` names, or where to look them up; all by logical
+    name."""
 
     region: str | None = None
     profile: str | None = None

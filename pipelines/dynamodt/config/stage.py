@@ -7,10 +7,10 @@
     storage = "s3://my-bucket/dynamodt"
 
 The stage `local` needs no entry: it is the embedded emulator, unless an endpoint is set. The plugin of the Serverless
-Framework sets DYNAMODT_EXPECTED_ACCOUNT and DYNAMODT_EXPECTED_REGION to where it has deployed the application; a stage
-in another account or region is refused, since its tables belong to another deployment. It sets DYNAMODT_SERVICE to
-what the stage has without an entry, as JSON: `{"stage": "dev", "storage": "s3://BUCKET/PREFIX", "tables": {"users":
-"cfn:shop-dev.Users"}}`, for `init` with the `keys` of its tables. An entry's own keys take precedence.
+Framework sets DYNAMODT_EXPECTED_ACCOUNT and DYNAMODT_EXPECTED_REGION to the account and the region of the application;
+a stage in another account or region is refused, since its tables belong to another deployment. It sets DYNAMODT_SERVICE
+to the settings of a stage without an entry, as JSON: `{"stage": "dev", "storage": "s3://BUCKET/PREFIX", "tables":
+{"users": "cfn:shop-dev.Users"}}`, for `init` with the `keys` of its tables. An entry's own keys take precedence.
 """
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ def load_stage(name: str = LOCAL, folder: Path = Path()) -> Stage:
         hint = f"deploy the service first, or write storage under [stages.{name}] in {FILE_NAME}"
         raise UsageError("the service has no deployment bucket yet", where=f"stage {name}", hint=hint)
     endpoint, others = environment_endpoints()
-    if name == LOCAL and endpoint == os.environ.get(EMBEDDED_URL):  # by `local env`: it is the embedded stage's own
+    if name == LOCAL and endpoint == os.environ.get(EMBEDDED_URL):  # by `local env`: the embedded stage's own endpoint
         endpoint = None
     return _stage(name, known, service or StageSettings(), folder, endpoint, others)
 
 
 def embedded_stage(folder: Path, by_file: bool = True) -> Stage:
-    """The embedded stage, as `load_stage` has it where neither the environment nor the file names an endpoint. Without
-    `by_file`, as it is where there is no file. Raises UsageError for an invalid one."""
+    """The embedded stage, as `load_stage` returns it if neither the environment nor the file names an endpoint. Without
+    `by_file`, the file is ignored. Raises UsageError for an invalid file."""
     known = read_settings(folder / FILE_NAME) if by_file else {}
     settings = replace(known.get(LOCAL, StageSettings()), endpoint_url=None)
     return _stage(LOCAL, {**known, LOCAL: settings}, StageSettings(), folder, None, ())
@@ -128,7 +128,7 @@ def _state_tables(known: dict[str, StageSettings]) -> tuple[str, ...]:
 
 
 def ambient_connection(region: str) -> Connection:
-    """The connection of a process that AWS has started in a region: with the process's own role."""
+    """The connection of a process in AWS, in its region and with its own role."""
     endpoint, others = environment_endpoints()
     return Connection(region, endpoint, endpoints=others)
 

@@ -1,4 +1,4 @@
-"""The S3 bucket and the KMS key of a deployment: their facts, and their deletion. The bucket is one of the stage's own
+"""The S3 bucket and the KMS key of a deployment: their facts, and their deletion. The bucket belongs to the stage's own
 account: `client` names that account in each request.
 
 Every function raises ServiceError when AWS refuses a call or cannot be reached. A deletion that fails has deleted some
@@ -93,8 +93,8 @@ def _if_set(ask: Callable[..., dict[str, Any]], operation: str, bucket: str) -> 
 
 @dataclass(frozen=True, slots=True)
 class OwnObjects:
-    """The objects of a bucket that a stage has written itself, by their names: of its prefix, of its tables, of runs
-    and exports that its state table has.
+    """A stage's own objects in a bucket, known by their names: its prefix, its tables, and the runs and exports in its
+    state table.
 
     `tables` are those with a folder here, `runs` those of the state table, `exports` the ids of the exports that they
     have requested, `shared` the names of data files of incremental exports.
@@ -123,8 +123,8 @@ class OwnObjects:
 
 
 def outside(connection: Connection, own: OwnObjects) -> Iterator[str]:
-    """The names of all that is in the bucket and is not the stage's own: objects, unfinished uploads, and prefixes as a
-    whole where none of its own objects can be. Old versions and delete markers count."""
+    """The names in the bucket that are not the stage's own: objects, unfinished uploads, and prefixes as a whole if
+    they cannot contain one of its own objects. Old versions and delete markers count."""
     s3 = client(connection, "s3")
     parts = own.prefix.split("/")[:-1]
     above = ["".join(f"{part}/" for part in parts[:depth]) for depth in range(len(parts) + 1)]
@@ -187,7 +187,7 @@ def _listed(objects: S3Objects, folder: ExportFolder) -> list[str]:
 
 
 def has_objects(connection: Connection, own: OwnObjects) -> bool:
-    """Whether the bucket holds any of them, or of their unfinished uploads."""
+    """Whether the bucket holds any of the stage's own objects, or of their unfinished uploads."""
     s3 = client(connection, "s3")
     with explained("ListObjectVersions", f"bucket {own.bucket}"):
         if any(name in own for root in own.roots for name in _names(s3, own.bucket, root)):
@@ -241,14 +241,14 @@ def _uploads(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def _abort(s3: Any, bucket: str, key: str, upload: str) -> None:
-    """Aborts an upload. One that has ended since it was listed is an object now, or is gone."""
+    """Aborts an upload. An upload that has ended since the listing is ignored."""
     with explained("AbortMultipartUpload", f"s3://{bucket}/{key}"), suppress(s3.exceptions.NoSuchUpload):
         s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
 
 
 def may_read(connection: Connection, role: str, bucket: str, prefix: str) -> bool | None:
-    """Whether the policies of a role let it list and read what is below a prefix, by IAM's simulator; None if the
-    caller may not ask it (iam:SimulatePrincipalPolicy). The policies of the bucket and of its key are left out."""
+    """Whether the policies of a role let it list and read the objects below a prefix, by IAM's simulator; None if the
+    caller lacks iam:SimulatePrincipalPolicy. The policies of the bucket and of its key are left out."""
     iam = client(connection, "iam", attempts=2, seconds=5)
     arn = f"arn:{role.split(':')[1]}:s3:::{bucket}"
     context = {"ContextKeyName": "s3:prefix", "ContextKeyValues": [f"{prefix}/"], "ContextKeyType": "string"}
@@ -316,7 +316,7 @@ def keys_made_for(connection: Connection, stage: str, bucket: str) -> list[KeyFa
 
 
 def schedule_deletion(connection: Connection, key: str) -> int:
-    """Schedules the deletion of a key, and with it the loss of all that it has encrypted; returns the days until then,
+    """Schedules the deletion of a key, which makes all data encrypted with it unreadable; returns the days until then,
     in which it can be canceled."""
     with explained("ScheduleKeyDeletion", f"key {key}"):
         client(connection, "kms").schedule_key_deletion(KeyId=key, PendingWindowInDays=_LONGEST_WAIT_DAYS)

@@ -84,12 +84,12 @@ class Deployment:
 
 
 def deploy(project: Project, state_only: bool = False) -> Deployment:
-    """Creates or updates the stage's stack. A dry run uploads nothing, and returns what would change. `state_only`: the
-    bucket, the state table and the key, for runs that need no job; a later deployment adds the rest.
+    """Creates or updates the stage's stack. A dry run uploads nothing, and returns the changes that would be made.
+    `state_only`: the bucket, the state table and the key, for runs that need no job; a later deployment adds the rest.
 
     Recreates what was deleted by hand (`resources`). Raises UsageError for a stage or settings that cannot be deployed,
-    Refused for a stack of another project, one that must be repaired first, or one with jobs where only the state is
-    asked for; RunFailed with the events that failed, ServiceError.
+    Refused for a stack of another project, one that must be repaired first, or one with jobs if `state_only`; RunFailed
+    with the events that failed, ServiceError.
     """
     stage, folder, observer, dry_run = project.stage, project.folder, project.observer, project.options.dry_run
     stack = stack_of(stage)
@@ -155,7 +155,8 @@ def _live_stack(stage: Stage, stack: Stack, state: StackState | None) -> StackSt
 
 
 def _drift(project: Project, stack: Stack, found: DeployedResources, given: Mapping[str, str]) -> Drift:
-    """Reports what was deleted by hand, before anything is changed. Raises Refused if it must be repaired by hand."""
+    """Reports the resources that were deleted by hand, before anything is changed. Raises Refused if it must be
+    repaired by hand."""
     if found.state is None:
         return Drift()
     stage = project.stage
@@ -172,7 +173,7 @@ def _drift(project: Project, stack: Stack, found: DeployedResources, given: Mapp
 
 
 def _one_change_each(changes: Sequence[ResourceChange]) -> tuple[ResourceChange, ...]:
-    """The first change of each resource: one that is created, and then completed, is created."""
+    """The first change of each resource: one that is created and later modified counts as created."""
     first: dict[str, ResourceChange] = {}
     for change in changes:
         first.setdefault(change.resource, change)
@@ -203,7 +204,7 @@ class _Changer:
         return self.state.outputs if self.state else {}
 
     def rehearsed(self, made: Parts, drift: Drift) -> Deployment:
-        """What `applied` would change, with all parts uploaded and each missing resource recreated."""
+        """The changes that `applied` would make, with all parts uploaded and each missing resource recreated."""
         change_set = self._proposed({**NO_PARTS, **places(made, Assets(self.stage))})
         if change_set is not None:
             self.stack.discard(change_set)

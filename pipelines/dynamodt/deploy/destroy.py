@@ -1,5 +1,5 @@
-"""`dynamodt destroy`: deletes the stage's stack, and with `--purge` its data. Without it, what cannot be recreated is
-kept.
+"""`dynamodt destroy`: deletes the stage's stack, and with `--purge` its data. Without `--purge`, resources that cannot
+be recreated are kept.
 
 The evidence about resources that outlive the stack is gathered here; `removal` decides by it.
 """
@@ -48,14 +48,14 @@ if TYPE_CHECKING:
 _DATA = "it holds data that cannot be recreated: only --purge deletes it"
 _DRY_RUN = "dry-run/"
 _DELETING = "DELETING"
-_LISTED = 1000  # names that are looked at for the first different ones: versions of one object have one name
+_LISTED = 1000  # names that are read to find the first different ones: all versions of an object have one name
 _GOING = ("PendingDeletion", "PendingReplicaDeletion")
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What `destroy` has removed, or would remove, and what it keeps: a line for each bucket, table, key and stack,
-    with the evidence or the reason."""
+    """The resources that `destroy` has removed, or would remove, and those that it keeps: a line for each bucket,
+    table, key and stack, with the evidence or the reason."""
 
     stack: str
     status: str  # destroyed, nothing or dry-run
@@ -67,8 +67,8 @@ def destroy(project: Project, purge: bool = False, agreed: Removal | None = None
     """Deletes the stage's stack; with `purge` also its bucket, its state table and its key, each if it belongs to the
     stage (`removal`). After an interruption the same command finishes it.
 
-    Raises Refused while a run is active, and if the resources to delete differ from those that were `agreed`; and what
-    `deploy` raises. Only the deletion of a key can be undone: KMS waits 30 days.
+    Raises Refused while a run is active, and if the resources to delete differ from those that were `agreed`; also the
+    errors of `deploy`. Only the deletion of a key can be undone: KMS waits 30 days.
     """
     notify, stack = project.observer.notify, stack_of(project.stage, sleep)
     state = wait_until_idle(stack, notify, sleep, partial(check_ours, project.stage, stack))
@@ -128,7 +128,7 @@ def _delete(project: Project, whole: Plan, sleep: Sleep) -> None:
 
 
 def _check_unshared(project: Project, sleep: Sleep) -> None:
-    """Raises Refused if the state table has got another user in the minutes that the deletion of the stack took."""
+    """Raises Refused if another table or a run has begun to use the state table while the stack was deleted."""
     stage = project.stage
     strangers, at_work = users_of_state(project, contents_of(stage.connection, stage.state_table), sleep)
     if strangers or at_work:
@@ -194,7 +194,7 @@ def _with_contents(stage: Stage, bucket: FoundBucket, own: OwnObjects) -> FoundB
 
 
 def glance(stage: Stage, own: Mapping[str, str]) -> Evidence:
-    """Which resources exist, and where they come from; their contents, and other stages, are left out."""
+    """The resources that exist, and their origins, without their contents and without other stages."""
     table, bucket = _state_table(stage, own), _bucket(stage, own)
     linked = [one.key for one in (table, bucket) if one is not None]
     return Evidence(stage.name, table, bucket, _keys(stage, own, linked), ())
@@ -274,8 +274,8 @@ def _key(found: KeyFacts, own: Mapping[str, str], named: Iterable[str], bucket: 
 
 
 def _with_users(stage: Stage, keys: tuple[FoundKey, ...], notify: Callable[[str], None]) -> tuple[FoundKey, ...]:
-    """The keys with the tables that they encrypt beside the state table of this stage, which may have had another one
-    under the same key. Where that cannot be looked up, each key counts as in use."""
+    """The keys, each with the tables that it encrypts other than this stage's state table, which may include an earlier
+    state table. If the tables cannot be listed, each key counts as in use."""
     if not any(key.origin.is_of(stage.name) for key in keys):
         return keys
     try:

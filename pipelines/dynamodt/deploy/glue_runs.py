@@ -1,6 +1,6 @@
 """A Glue job's runs: started, stopped, and followed until the job has stored its answer.
 
-Only Glue and CloudWatch Logs are asked here. The outcome of a run is recorded in the state table.
+This module calls Glue and CloudWatch Logs only. The outcome of a run is recorded in the state table.
 
 The answer and the progress are read from the state table. Glue's own state is displayed, and decides only whether the
 job has ended.
@@ -82,7 +82,7 @@ class GlueJob:
 
     def start(self, arguments: Mapping[str, str]) -> str:
         """Starts a run; returns its id. StartJobRun has no idempotency token, so it is sent once. If its response is
-        lost, a new run with these arguments is taken to be the one.
+        lost, a new run with these arguments counts as the started one.
 
         Raises ConcurrentRuns if the job has reached its maximum of concurrent runs.
         """
@@ -103,7 +103,7 @@ class GlueJob:
         return _job_run(self._asked("GetJobRun", self._glue.get_job_run, JobName=self.name, RunId=run)["JobRun"])
 
     def at_work(self, arguments: Mapping[str, str] | None = None) -> list[JobRun]:
-        """The runs that have not ended, or those of them that were started with these arguments; the newest first."""
+        """The runs that have not ended, the newest first; with arguments, only the runs that were started with them."""
         answer = self._asked("GetJobRuns", self._glue.get_job_runs, JobName=self.name, MaxResults=_MOST_RUNS)
         wanted = (arguments or {}).items()
         runs = map(_job_run, answer["JobRuns"])
@@ -263,7 +263,8 @@ class JobWatch:
     # ------------------------------------------------------------ Ctrl-C
 
     def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
-        """Asks the user what becomes of the job. After SIGTERM, and without a terminal, it is left running."""
+        """Asks the user whether the job continues, pauses or ends. After SIGTERM, and without a terminal, it
+        continues."""
         at_work = [table for table, watch in self._watches.items() if watch.at_work]
         choices = {_LEAVE: "it continues without this command"}
         choices |= {_PAUSE: "the run pauses before its next request, until `resume`"} if at_work else {}

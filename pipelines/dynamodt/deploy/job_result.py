@@ -1,4 +1,4 @@
-"""The answer of a job in AWS, as the reports of a command that ran here: `cli.json_output` in reverse.
+"""Converts the answer of a job in AWS to the reports of a local command: `cli.json_output` in reverse.
 
 The values of items, which the answer lacks since it is logged, are read from the stage's storage. A job may run another
 release: unknown fields are ignored, and only those without which a report would be wrong (versions, runs, statuses,

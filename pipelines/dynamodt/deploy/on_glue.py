@@ -163,7 +163,7 @@ class DeployedJob:
         return error or self._no_answer()
 
     def unanswered(self, table: str) -> RunFailed:
-        """The error of a table that has pending versions, and that the job has left out."""
+        """The error of a table with pending versions that the job has left out."""
         hint = "is it in the project that was uploaded? `" + self._deploy + "`, then the same command"
         return RunFailed(
             f"the job has not migrated table {table}, which has pending versions", where=self.place, hint=hint
@@ -232,7 +232,7 @@ def _place_of(stage: Stage, export: str) -> tuple[str, str]:
 
 
 def examined(project: Project, tables: Sequence[str]) -> list[dict[str, str]]:
-    """The checks of `doctor`, as the job's role makes them. Raises what prevents them."""
+    """The checks of `doctor`, as the job's role makes them. Raises the error that prevents them."""
     job = DeployedJob(project, Command("doctor", tables=tuple(tables)))
     answer = job.answer(job.at_work(), [])
     if answer is None or "checks" not in answer.document:
@@ -245,8 +245,8 @@ def examined(project: Project, tables: Sequence[str]) -> list[dict[str, str]]:
 
 
 def wait_for_others(project: Project, tables: Sequence[str], request: Command) -> None:
-    """With `wait_lock`, waits until no other run holds the tables: here, where waiting costs nothing. A job that is
-    already running this command is followed instead. Raises Busy on timeout."""
+    """With `wait_lock`, waits until no other run holds the tables: in this process, since a waiting job costs money. A
+    job that is already running this command is followed instead. Raises Busy on timeout."""
     if not project.options.wait_lock or not any(is_held(project.state.leases, table) for table in tables):
         return
     if DeployedJob(project, request).at_work() is None:
@@ -307,8 +307,8 @@ def _is_answered(job: DeployedJob, move: TableMigration, answered: Mapping[str, 
 
 
 def _without_answer(job: DeployedJob, moves: Sequence[TableMigration], answer: JobAnswer | None) -> Reports:
-    """The job has died, or an emulator pretended to run it: the state table decides. A table that has reached its
-    version has lost only the answer."""
+    """The outcome without a job's answer (the job was killed, or an emulator ran nothing), by the state table. A table
+    that has reached its version has lost only the answer."""
     failure = None if all(_has_arrived(job, move) for move in moves) else job.failure(answer)
     for move in moves:
         move.error = move.error or (None if _has_arrived(job, move) else failure)
@@ -316,7 +316,7 @@ def _without_answer(job: DeployedJob, moves: Sequence[TableMigration], answer: J
 
 
 def _has_arrived(job: DeployedJob, move: TableMigration) -> bool:
-    """Whether a table is at the version of the first plan: a second plan of `down` would go one further."""
+    """Whether a table is at the version of the first plan: a new plan of `down` would go one version further."""
     if move.planned is None or not move.has_steps:
         return True
     if move.reopens is not None:  # the table is at that version before and after
@@ -328,7 +328,7 @@ def _has_arrived(job: DeployedJob, move: TableMigration) -> bool:
 
 
 def _in_full(job: DeployedJob, run: RunReport, move: TableMigration) -> RunReport:
-    """A run's report, with what only the stage's storage holds."""
+    """A run's report, with the parts that only the stage's storage has."""
     scripts, keys = (move.planned.scripts, move.planned.table.key_names) if move.planned else ((), ())
     return in_full(job.project, run, scripts, keys)
 

@@ -1,9 +1,9 @@
-"""The uploads for the jobs of a stage: the wheel, Beam's Spark runner, two scripts, and the project.
+"""The five uploads for the jobs of a stage: the wheel, Beam's Spark runner, two scripts, and the project.
 
-Each is stored under the hash of its content, and is sent only if it is not there yet; none is ever replaced, so that a
-running job keeps what it was started with. The wheel and the project are zips with fixed dates and no compression: the
-same content gives the same bytes on every machine. The wheel (PEP 427) is built from the files of this very process,
-and needs neither a source tree nor a build tool.
+Each is stored under the hash of its content, and is sent only if it is not stored yet. None is ever replaced, so that a
+running job keeps its files. The wheel and the project are zips with fixed dates and no compression: the same content
+gives the same bytes on every machine. The wheel (PEP 427) is built from the files of the running package, and needs
+neither a source tree nor a build tool.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _asset(name: str, content: bytes | Path) -> str:
 
 
 def _zipped(files: Mapping[str, bytes]) -> bytes:
-    """A zip with neither dates nor compression, whose result differs between versions of zlib."""
+    """A zip without dates and without compression: compressed bytes differ between versions of zlib."""
     target = io.BytesIO()
     with ZipFile(target, "w", ZIP_STORED) as archive:
         for name, content in files.items():
@@ -206,7 +206,7 @@ def stage_file(stage: Stage) -> str:
 
 
 def _table_names(stage: Stage, path: str) -> list[str]:
-    """The tables' names as they were found here: a job looks none up, and needs no right to."""
+    """The tables' real names, so that a job needs no lookup, and no permission for one."""
     if not stage.names.mapped:
         return []
     names = {**stage.names.sources, **stage.names.known}
@@ -237,8 +237,8 @@ _TAIL_LINES = 5
 
 
 def job_locks(scripts: Path | None = None) -> list[Path]:
-    """The lock files, in pip's format, of all packages that a job installs: dynamodt's, and that of the packages which
-    `scripts` import. Raises UsageError for one that is missing."""
+    """The lock files, in pip's format, of all packages that a job installs: dynamodt's file, and the one for the
+    packages that `scripts` import. Raises UsageError for one that is missing."""
     if scripts is not None and not scripts.is_file():
         hint = f"write it: pip-compile --generate-hashes --output-file {scripts.name} NEEDS.in"
         raise UsageError("there is no such file", where=f"requirements = {scripts}", hint=hint)
@@ -320,7 +320,7 @@ def wheel() -> bytes:
 
 @cache
 def build() -> str:
-    """The hash of the package's files, which is the same here and where the wheel is installed."""
+    """The hash of the package's files: the same in this process and in an installation of the wheel."""
     files = _modules(Path(dynamodt.__file__).parent)
     lines = [f"{name} {_digest(content)}" for name, content in files.items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -28,7 +28,8 @@ SHOWN = 5  # names in a line
 
 
 class Neighbour(NamedTuple):
-    """Another stage as it is displayed, and the names of what it uses; the key as it is written, or empty."""
+    """Another stage as it is displayed, and the names of the resources that it uses; the key as it is written, or
+    empty."""
 
     name: str
     bucket: DeployedBucket
@@ -37,7 +38,8 @@ class Neighbour(NamedTuple):
 
 
 def neighbours(stage: Stage, folder: Path, stack: str) -> tuple[Neighbour, ...]:
-    """Every other stage that can be found from here. Raises ServiceError if CloudFormation cannot be reached."""
+    """Every other stage in the account and in dynamodt.toml. Raises ServiceError if CloudFormation cannot be
+    reached."""
     return (*_deployed(all_stacks(stage.connection), stack), *_declared(stage, folder))
 
 
@@ -50,7 +52,8 @@ def _deployed(stacks: Mapping[str, StackState], own: str) -> Iterator[Neighbour]
 
 
 def _declared(stage: Stage, folder: Path) -> Iterator[Neighbour]:
-    """Those with the same connection. `local` is an emulator, or this stage by an environment variable."""
+    """The stages of dynamodt.toml with the same connection. `local` is an emulator, or this stage by an environment
+    variable."""
     for name, settings in read_settings(folder / FILE_NAME).items():
         other = _loaded(name, folder) if name not in (stage.name, LOCAL) else None
         if other is not None and other.connection == stage.connection:
@@ -69,7 +72,7 @@ def _loaded(name: str, folder: Path) -> Stage | None:
 
 
 class Origin(NamedTuple):
-    """Where a resource comes from: the stage that its tag names (empty: no tag), and whether it is in the stack."""
+    """The origin of a resource: the stage that its tag names (empty: no tag), and whether it is in the stack."""
 
     tag: str
     of_stack: bool
@@ -80,7 +83,7 @@ class Origin(NamedTuple):
 
 
 class FoundTable(NamedTuple):
-    """The state table: the ARN of its key (empty: DynamoDB's own). Of a table that belongs to the stage, also the
+    """The state table: the ARN of its key (empty: DynamoDB's own). For a table that belongs to the stage, also the
     `strangers`, tables without a folder here whose history it holds, and the tables with a live lease (`at_work`)."""
 
     name: str
@@ -92,8 +95,9 @@ class FoundTable(NamedTuple):
 
 class FoundBucket(NamedTuple):
     """The bucket: the ARN of its default key (empty: S3's own), the first names in it that the stage has not written
-    (`strangers`), the tables without a folder here whose files it holds, and why it cannot be read; each empty if there
-    is none. Of a bucket that belongs to the stage, also which objects are its `own`; None if it holds none of them."""
+    (`strangers`), the tables without a folder here whose files it holds, and the reason why it cannot be read; each
+    empty if there is none. For a bucket that belongs to the stage, also the stage's `own` objects; None if it holds
+    none."""
 
     bucket: DeployedBucket
     origin: Origin
@@ -130,7 +134,7 @@ class Evidence:
 
 
 class Verdict(NamedTuple):
-    """Whether a resource is deleted, and the evidence for that; or the reason to keep it."""
+    """The decision about a resource: deleted, with the evidence; or kept, with the reason."""
 
     goes: bool
     why: str
@@ -138,7 +142,7 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is deleted; and a line for each resource that is removed, or kept, with the reason."""
+    """The resources to delete; and a line for each resource that is removed, or kept, with the reason."""
 
     state_table: str = ""
     objects: OwnObjects | None = None

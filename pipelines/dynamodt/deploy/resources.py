@@ -116,8 +116,8 @@ def bucket_at(url: str) -> DeployedBucket:
 
 
 def find(stage: Stage, stack: Stack, state: StackState | None, tables: Mapping[str, TablePlace]) -> DeployedResources:
-    """Finds all of it. Raises UsageError for a bucket of another account or region, Refused for a state table that
-    is being deleted."""
+    """Finds the stage's resources. Raises UsageError for a bucket of another account or region, Refused for a state
+    table that is being deleted."""
     bucket = bucket_facts(stage.connection, bucket_of(stage).name)
     own = stack.resources() if state is not None else {}
     state_table = place_of(stage.connection, stage.state_table)
@@ -137,8 +137,8 @@ def find(stage: Stage, stack: Stack, state: StackState | None, tables: Mapping[s
 
 
 def _key(stage: Stage, own: Mapping[str, str], bucket: BucketFacts | None, state: StackState | None) -> str:
-    """The key of dynamodt.toml, else the bucket's, else, if the bucket is gone, the one that the stack was given; empty
-    if that is the stack's own."""
+    """The key of dynamodt.toml, else the bucket's, else, if the bucket is gone, the stack's parameter; empty for the
+    stack's own key."""
     named = stage.storage.kms_key
     if not named and "Key" not in own:
         given = state.parameters.get("KmsKey", "") if state is not None else ""
@@ -191,7 +191,7 @@ def named_tables(stage: Stage, folder: Path) -> list[str]:
 
 
 def tables_here(stage: Stage, folder: Path) -> set[str]:
-    """The same for a removal, which ignores a version that cannot be read."""
+    """The tables of `named_tables` for a removal, which ignores a version that cannot be read."""
     found = set(tables(folder / "transforms", stage.names))
     for name in tuple(found):
         with suppress(UsageError):
@@ -241,7 +241,8 @@ class _Group(NamedTuple):
 def grouped(
     stage: Stage, settings: DeploySettings, tables: Mapping[str, TablePlace], before: Mapping[str, str]
 ) -> dict[str, str]:
-    """The parameters that name the tables. `before` are those of the deployed stack: what fits stays where it is.
+    """The parameters that name the tables. `before` are those of the deployed stack: a table that still fits stays in
+    its policy.
 
     Raises UsageError for more tables than the role's policies can name.
     """
@@ -319,7 +320,7 @@ class Drift:
 
     @property
     def resources(self) -> tuple[str, ...]:
-        """All of it, by logical ids."""
+        """All missing resources, by logical ids."""
         lasting = {"State": self.state_table, "Storage": self.bucket}
         return (*(name for name, gone in lasting.items() if gone), *self.jobs)
 

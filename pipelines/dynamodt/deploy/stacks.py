@@ -22,7 +22,7 @@ Notify = Callable[[str], None]
 Sleep = Callable[[float], None]
 
 UNMADE = "REVIEW_IN_PROGRESS"  # the stack has a change set that was never executed, and no resource
-OWN_CHANGE_SET = "dynamodt-"  # the prefix of the names of our change sets
+OWN_CHANGE_SET = "dynamodt-"  # the prefix of the names of dynamodt's change sets
 GONE = "DELETE_COMPLETE"
 _BEING_DELETED = "DELETE_IN_PROGRESS"
 POLL_SECONDS = 2.0
@@ -85,7 +85,7 @@ class StackEvent(NamedTuple):
 
 
 class ResourceChange(NamedTuple):
-    """What a change set does to a resource: Add, Modify, Remove ..., and whether the resource is replaced."""
+    """The change of a resource in a change set: Add, Modify, Remove ..., and whether the resource is replaced."""
 
     action: str
     resource: str
@@ -279,8 +279,8 @@ def wait_for_end(
 def wait_until_idle(
     stack: Stack, notify: Notify, sleep: Sleep = time.sleep, check: Callable[[StackState], None] = lambda state: None
 ) -> StackState | None:
-    """The stack, once no operation is in progress; None if it does not exist. What `check` raises for a stack that it
-    would have to wait for is raised at once; after a deletion the name is free."""
+    """The stack, once no operation is in progress; None if it does not exist. Before waiting, unless for a deletion,
+    `check` is called, and its error raised. None after a deletion: the name is free."""
     state = stack.state()
     if state is None or not state.moving:
         return state
@@ -301,7 +301,7 @@ def remove_stack(stack: Stack, state: StackState, notify: Notify, sleep: Sleep) 
 
 
 def failure(stack: Stack, state: StackState, events: Iterable[StackEvent]) -> RunFailed:
-    """The error of an operation that failed: which resources failed, with CloudFormation's reasons."""
+    """The error of an operation that failed: the failed resources, with CloudFormation's reasons."""
     failed = [event for event in events if event.status.endswith("_FAILED") and not event.of_stack]
     causes = [event for event in failed if event.reason and not event.reason.startswith(_CANCELLED)]
     lines = [f"{event.resource} ({event.type}): {event.reason}" for event in causes or failed]

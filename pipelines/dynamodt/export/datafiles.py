@@ -4,8 +4,8 @@ The manifests are verified against their checksums, each other and the table. Be
 the object's ETag must be the manifest's, or the MD5 in the manifest (an export may have been copied). An ETag that is
 neither, and not an MD5 (KMS, a copy in parts), proves nothing: such a file is read once for its MD5 before its first
 chunk. While reading, gzip's own checksum is verified. Before the last chunk, gzip's end, the MD5 and the number of
-lines are. So a replaced or truncated file yields no chunk, and a file whose number of lines differs from the manifest's
-never yields its last one; the chunks before are written under their guard.
+lines are. Therefore a replaced or truncated file yields no chunk, and a file whose number of lines differs from the
+manifest's does not yield its last one; the chunks before it may be written.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Chunk(NamedTuple, Generic[Record]):
 
 
 def check_there(objects: S3Objects, files: Sequence[DataFile]) -> None:
-    """Raises RunFailed for a file that is missing, or that its ETag proves to be another one, before the first file is
-    read. One HEAD request for each file."""
+    """Raises RunFailed for a file that is missing, or whose ETag proves that it is another file, before the first file
+    is read. One HEAD request for each file."""
     with ThreadPoolExecutor(_HEADS, thread_name_prefix="head") as pool:
         for start in range(0, len(files), _HEADS_AHEAD):
             for _ in pool.map(lambda file: _CheckedFile(objects, file).head(), files[start : start + _HEADS_AHEAD]):
@@ -215,8 +215,8 @@ REPLACE = "restore the file as DynamoDB wrote it, or request a new export"
 
 
 def export_of_file(name: str) -> str:
-    """The id of the export that has a file of this name, relative to the prefix that was exported to; empty for any
-    other name, and for the data of incremental exports, which share a folder."""
+    """The id of the export that a file belongs to, by its name below the export's prefix; empty for any other name, and
+    for the data of incremental exports, which share a folder."""
     found = _FILE.fullmatch(name)
     return found[1] if found else ""
 
@@ -248,7 +248,7 @@ class Manifest:
 
 
 def read_manifest(objects: S3Objects, folder: ExportFolder, table_arn: str = "") -> Manifest:
-    """The summary of a finished export of this table; without an ARN, of any.
+    """The summary of a finished export of this table; without an ARN, of any table.
 
     Raises Refused when it is unfinished or in Ion, UsageError when it is of another table, RunFailed when it is
     damaged.

@@ -120,7 +120,7 @@ _SHOWN = 10
 
 
 class ExportFolder(NamedTuple):
-    """`key` is the folder's, without a slash at its end: `PREFIX/AWSDynamoDB/01234567890123-a1b2c3d4`."""
+    """The folder of an export. `key` has no slash at its end: `PREFIX/AWSDynamoDB/01234567890123-a1b2c3d4`."""
 
     key: str
 
@@ -201,7 +201,7 @@ def export_id(millis: int, suffix: str) -> str:
 
 
 def written(moment: datetime) -> str:
-    """As manifests write a moment: `2020-11-04T07:28:34.028Z`."""
+    """A moment in the form of manifests: `2020-11-04T07:28:34.028Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -306,7 +306,8 @@ def described(dynamodb: Any, arn: str) -> Export:
 
 
 class TableIdentity(NamedTuple):
-    """What distinguishes a table from one of the same name elsewhere (ARN) or earlier (id, moment of creation)."""
+    """The values that distinguish a table from one of the same name elsewhere (ARN) or earlier (id, moment of
+    creation)."""
 
     arn: str
     id: str
@@ -329,9 +330,8 @@ def service_time(dynamodb: Any, table: str) -> datetime:
 
 
 def awaited(exports: Exports, arn: str, sleep: Callable[[float], None], every: float = 20.0) -> Iterator[Export]:
-    """The states of an export, the last one completed, polled every `every` seconds without a time-out.
-
-    Raises RunFailed with AWS's reason when the export has failed, and what `describe` raises.
+    """The states of an export, the last one completed, polled every `every` seconds without a time-out. Raises
+    RunFailed with AWS's reason when the export has failed, and the errors of `describe`.
     """
     while True:
         export = exports.describe(arn)

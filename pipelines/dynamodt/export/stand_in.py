@@ -1,4 +1,4 @@
-"""Exports of an emulator's tables, in AWS's layout (see the package): an emulator itself writes no export files.
+"""Exports of an emulator's tables, in AWS's layout (see the package): emulators write no export files themselves.
 
 An emulator has no point in time. A full export is a strongly consistent scan of the table now; it may or may not
 include writes during the scan. Nothing is billed. `request` returns when all files are written; an export that was
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from dynamodt.model.tables import Connection, Image, StorageSpec, TableSpec
 
 
-Line: TypeAlias = tuple[Image, dict[str, Any]]  # what decides the file (a partition key), and the record
+Line: TypeAlias = tuple[Image, dict[str, Any]]  # the partition key, which selects the file, and the record
 Summary: TypeAlias = dict[str, Any]
 
 _GZIP = zlib.MAX_WBITS | 16
@@ -227,7 +227,7 @@ class StandInExports:
         return read_manifest(self._objects, kept, table.arn)
 
     def _now(self) -> datetime:
-        """Now, in milliseconds, as manifests have it."""
+        """The present moment, in milliseconds as in manifests."""
         return datetime.fromtimestamp(int(self._clock() * 1000) / 1000, UTC)
 
     def _summary(self, folder: ExportFolder, table: TableIdentity, now: datetime) -> Summary:

@@ -50,7 +50,7 @@ def unsaved_since(data: Path) -> str:
 
 
 def _since(file: Path) -> str:
-    """The time in a file; if a full disk has left the file empty, the time of its creation."""
+    """The time that the file contains; if a full disk has left it empty, the time of its creation."""
     try:
         made = datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
         return file.read_text(encoding="ascii", errors="replace") or made
@@ -62,9 +62,8 @@ def _since(file: Path) -> str:
 
 
 def save(data: Path, services: Iterable[str], write: Callable[[Path], None]) -> None:
-    """Replaces the services' files, each atomically, once all of them are written and synced.
-
-    `write` writes them into a folder. Raises OSError for a file that it has not written.
+    """Replaces the services' files, each atomically, after `write` has written all of them into a folder and they are
+    synced. Raises OSError for a file that `write` has not written.
     """
     state = data / STATE
     fresh = Path(tempfile.mkdtemp(prefix=_SAVING, dir=state))

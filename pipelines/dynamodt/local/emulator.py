@@ -1,7 +1,5 @@
-"""The emulator's process, seen from outside: its command, environment, lock, record and identity.
-
-It runs in a session of its own: neither Ctrl-C nor the end of the command that started it ends it. `server` is the
-process itself.
+"""The emulator's process, for the commands that use it: its start, environment, lock, record and identity. It runs in a
+session of its own: neither Ctrl-C nor the end of the command that started it ends it. `server` is the process itself.
 """
 
 from __future__ import annotations

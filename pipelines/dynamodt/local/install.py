@@ -1,4 +1,4 @@
-"""The emulator's environment: ministack and what it requires, apart from the packages of the user's project.
+"""The emulator's environment: ministack and its requirements, separate from the packages of the user's project.
 
 ministack requires one exact botocore. In an environment of its own this requirement applies to the emulator alone. The
 environment is made once for each content of the lock, by `make install` or by the first command that needs it:
@@ -54,15 +54,15 @@ class Environment:
 
     @property
     def release(self) -> str:
-        """The release of ministack and of what it requires, such as "1.5.33-0a1b2c3d"."""
+        """The release of ministack and of its requirements, such as "1.5.33-0a1b2c3d"."""
         return self.folder.name
 
 
 def environment(work: Path, notify: Notify, lock: Path = LOCK) -> Environment:
     """The environment, which is made first if there is none; `work` is the project's `.dynamodt`.
 
-    Of two commands at the same time one makes it. Raises ServiceError, with the end of its output, if Python cannot
-    make an environment or pip finds no packages.
+    If two commands need it at the same time, one makes it. Raises ServiceError, with the end of its output, if Python
+    cannot make an environment or pip finds no packages.
     """
     release = release_of(lock)
     places = [*_places(work)]
@@ -139,7 +139,7 @@ def _build(place: Path, release: str, lock: Path) -> None:
 
 
 def _run(command: list[str], place: Path, hint: str) -> str:
-    """What a command prints. Raises ServiceError, with the end of its output."""
+    """A command's output. Raises ServiceError, with the end of its output, if it fails."""
     given = {name: value for name, value in os.environ.items() if name not in _MISLEADING}
     done = subprocess.run(command, env=given, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -102,8 +102,8 @@ async def _serve(listener: socket.socket, record: Record, lock: int) -> None:
 
 
 def _load(server: Any) -> None:
-    """Loads what was saved. Ends the emulator where that fails: ministack's own function would continue with empty
-    tables, and the next save would replace the file."""
+    """Loads the saved data. Ends the emulator if the data cannot be loaded: ministack's own function would continue
+    with empty tables, and the next save would replace the file."""
     from ministack.core import persistence
 
     for service, module in server._state_map.items():
@@ -171,8 +171,8 @@ class _Unwritten(Exception):
 
 
 def _written(persist: Callable[[str, str, Any], None]) -> Callable[[str, str, Any], None]:
-    """ministack's writing of an object to its file, with an error where the file could not be written. ministack only
-    logs that: it would keep the object in memory, and lose it at its end."""
+    """ministack's writing of an object to its file, with an error if the file could not be written. ministack itself
+    only logs the failure, keeps the object in memory, and loses it when it ends."""
 
     def written(bucket: str, key: str, stored: Any) -> None:
         persist(bucket, key, stored)
@@ -183,7 +183,7 @@ def _written(persist: Callable[[str, str, Any], None]) -> Callable[[str, str, An
 
 
 def _refused_if_unwritten(handle: Callable[..., Awaitable[tuple[Any, ...]]]) -> Callable[..., Awaitable[Any]]:
-    """ministack's S3, with an answer for such an error whose status no client retries."""
+    """ministack's S3, which answers `_Unwritten` with a status that no client retries."""
 
     async def handled(*request: Any, **more: Any) -> tuple[Any, ...]:
         try:
@@ -213,7 +213,8 @@ class Saver:
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """Encloses a request that may change data, which is recorded first: after a SIGKILL it could not be."""
+        """Encloses a request that may change data. The change is recorded first: after a SIGKILL nothing could record
+        it."""
         if not emulator_data.unsaved_since(HERE):
             with suppress(OSError):  # the save reports a full disk
                 emulator_data.mark_unsaved(HERE, emulator_data.now())

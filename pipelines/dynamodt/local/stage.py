@@ -52,8 +52,8 @@ class LocalStatus:
 
 
 def open_stage(stage: Stage, folder: Path, notify: Notify = lambda _: None) -> Stage:
-    """Returns the stage ready for use. Of the embedded one, the emulator runs, the endpoint is set, and the bucket and
-    the tables of dynamodt.toml exist; any other stage is returned unchanged, without a request.
+    """Returns the stage ready for use. For the embedded stage, the emulator runs, the endpoint is set, and the bucket
+    and the tables of dynamodt.toml exist; any other stage is returned unchanged, without a request.
 
     Raises UsageError if `.dynamodt` cannot be created, ServiceError if the emulator cannot be installed or does not
     start.
@@ -73,9 +73,9 @@ def ensure_started(folder: Path, notify: Notify = lambda _: None) -> str:
     """Starts the emulator of this folder unless it runs, and installs it first if it is not here; returns its URL. It
     listens on 127.0.0.1 only.
 
-    Of two concurrent commands one starts it. An emulator of another release is restarted, so that all requests meet the
-    emulator that they are made for. Reports lost changes and damaged files. Raises Refused if that
-    emulator has a run, ServiceError if the emulator cannot be installed or does not start.
+    Of two concurrent commands one starts it. An emulator of another release is restarted, so that all requests are
+    answered by the release that they were written for. Reports lost changes and damaged files. Raises Refused if the
+    emulator to restart has an active run, ServiceError if the emulator cannot be installed or does not start.
     """
     data = _data_folder(folder)
     make_work_folder(data.parent)
@@ -259,7 +259,7 @@ def _emulator_to_end(folder: Path, data: Path, notify: Notify = lambda _: None) 
 
 def _refuse_under_a_run(folder: Path, record: Record, notify: Notify) -> None:
     """Raises Refused while a run is active: it would fail after a minute of retries, or lose its tables."""
-    from dynamodt.runs.control import runs_at_work  # late: `local status` needs nothing of it
+    from dynamodt.runs.control import runs_at_work  # late: `local status` does not need it
 
     try:
         stage, known = embedded_stage(folder), True
@@ -346,7 +346,7 @@ def _create_table(dynamodb: Any, name: str, key: tuple[KeyAttribute, ...], extra
 
 
 def _note_what_it_lacks(connection: Connection, stage: Stage, name: str, notify: Notify) -> None:
-    """Reports what dynamodt.toml gives a table that exists without it: a table is created once."""
+    """Reports the settings of dynamodt.toml that an existing table lacks: a table is created once."""
     dynamodb, extras = client(connection, "dynamodb"), stage.extras.get(name, TableExtras())
     with explained("DescribeTable", f"table {name}"):
         table = dynamodb.describe_table(TableName=name)["Table"]
