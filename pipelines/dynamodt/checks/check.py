@@ -1,4 +1,4 @@
-"""`check`: applies a table's versions in order to a sample of items, each to the results of the one before.
+"""`check`: applies a table's versions in order to a sample of items, each version to the results of the previous one.
 
 The items come from random segments of a scan, an export in S3, or a file.
 """
@@ -37,9 +37,9 @@ from dynamodt.state.runs import unfinished
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What to check: `sample` items, of the table, of `items` (a file) or of `export`; `version` alone (None: every
-    pending one, or all of them), each on `variants` variants. `save`: keep the sample, with its values replaced.
-    `seconds` is the limit of one call of the author's code."""
+    """The options of `check`: `sample` items, from the table, from `items` (a file) or from `export`; one `version`
+    (None: every pending version, or all without one), each on `variants` variants. `save`: keep the sample, with its
+    values replaced. `seconds` is the limit of one call of the author's code."""
 
     sample: int = 1000
     items: str = ""
@@ -51,8 +51,8 @@ class CheckOptions:
 
 
 def check_table(project: Project, name: str, options: CheckOptions) -> TableCheck:
-    """One table's versions, checked; nothing is written but the sample with `save`. `name` is the table's real name;
-    the project's options limit the reads.
+    """Checks one table's versions; only `save` writes a file, the sample. `name` is the table's real name; the
+    project's options limit the reads.
 
     Raises ScriptError for files that are not versions, UsageError for a version or file that does not exist,
     ServiceError.
@@ -79,7 +79,7 @@ def check_table(project: Project, name: str, options: CheckOptions) -> TableChec
 
 
 def check_tables(project: Project, names: Sequence[str], options: CheckOptions) -> list[TableCheck]:
-    """Several tables; the error that ends a table's check is in its result."""
+    """Checks several tables; an error that ends a table's check is in its result."""
     found: list[TableCheck] = []
     for name in names:
         try:
@@ -90,7 +90,7 @@ def check_tables(project: Project, names: Sequence[str], options: CheckOptions) 
 
 
 def _chosen(scripts: Sequence[Script], at: int, version: int | None) -> tuple[Script, ...]:
-    """The versions to check: the given one, every pending one, or all."""
+    """The versions to check: the given one, else every pending one, else all."""
     if version is None:
         return tuple(script for script in scripts if script.sequence > at) or tuple(scripts)
     found = tuple(script for script in scripts if script.sequence == version)
@@ -113,7 +113,7 @@ def _sample(project: Project, table: TableSpec, options: CheckOptions, consisten
 
 
 def _saved(project: Project, table: TableSpec, sample: Sample, at: int) -> str:
-    """Keeps the sample with its values replaced, and returns the file's name. Raises UsageError without items."""
+    """Writes the sample with its values replaced, and returns the file's name. Raises UsageError without items."""
     names = project.stage.names
     if not sample.images:
         hint = "put items into the table, or name a file of them: --items FILE.jsonl"
@@ -136,7 +136,7 @@ class _Checking:
     def versions(
         self, chosen: Sequence[Script], sample: Sample, at: int, elsewhere: Elsewhere
     ) -> tuple[tuple[VersionCheck, ...], list[str]]:
-        """The chosen versions, and what limits the check."""
+        """The checks of the chosen versions, and the notices about limits of the check."""
         notices = [] if sample.images else [_no_items(self.project.stage.names.shown(self.table.name))]
         first = chosen[0].sequence if chosen else 0
         there = self._version_of(sample, at, first)
@@ -152,7 +152,7 @@ class _Checking:
         return tuple(found), notices
 
     def _version_of(self, sample: Sample, at: int, first: int) -> int:
-        """The version of the sample's items; a file without one is taken to have the input of the first version to
+        """The version of the sample's items; a file without a version counts as the input of the first version to
         check."""
         if sample.version is not None:
             return min(sample.version, len(self.scripts))
@@ -162,7 +162,8 @@ class _Checking:
         return [script for script in self.scripts if start <= script.sequence < end]
 
     def _before(self, first: int, there: int, images: list[Image]) -> tuple[list[Image], bool, str]:
-        """The items as the input of version `first`: a sample of a later version is taken back by `transform_down`."""
+        """The items as the input of version `first`: `transform_down` reverts a sample of a later version. Also whether
+        items were reverted, and a notice."""
         undone = self._between(first, there + 1)[::-1]
         if not undone or not images:
             return images, False, ""
@@ -176,7 +177,7 @@ class _Checking:
         return images, True, f"{which}: version {first} is tried on what transform_down makes of them"
 
     def _undone(self, script: Script, images: list[Image]) -> list[Image]:
-        """The results of a version's transform_down; items that it fails on are left out."""
+        """The results of a version's transform_down, without the items that raise an error."""
         if not script.has_down:
             return images
         watch, found = Watch(self.options.seconds), dict[str, Image]()
@@ -194,7 +195,7 @@ class _Checking:
     def _one(
         self, script: Script, images: list[Image], derived: bool, elsewhere: Elsewhere, quick: bool = False
     ) -> tuple[VersionCheck, list[Image]]:
-        """One version's check; `quick`: for its result alone."""
+        """One version's check, and the items after it; `quick`: only these items are needed."""
         try:
             asked = self._asked(script, derived)
         except DynamodtError as error:
@@ -206,7 +207,7 @@ class _Checking:
         return VersionTrial(asked, elsewhere, self.project.observer.notify).check(images)
 
     def _asked(self, script: Script, derived: bool) -> Asked:
-        """A version with its tables and its prepared data. Raises Refused for another key than the table's and for an
+        """A version with its tables and its prepared data. Raises Refused if KEY is not the table's key, and for an
         unusable target."""
         if script.key and script.key != self.table.key:
             raise Refused(
@@ -219,7 +220,7 @@ class _Checking:
         return Asked(script, self.table, target, rows, derived, self.options.variants, self.options.seconds)
 
     def _prepared(self, script: Script) -> Mapping[Any, Any] | None:
-        """The version's prepared rows; None where they are missing."""
+        """The version's prepared rows; None if they are missing."""
         storage = self.project.storage
         try:
             return prepared.load(storage, script, prepared.find(storage, script, self.project.stage.connection.region))
@@ -243,13 +244,13 @@ def _no_items(table: str) -> str:
 # ---------------------------------------------------------------- the sample
 
 
-_PLACES = 50  # files that a sample of a large export comes from
+_PLACES = 50  # files from which a large export is sampled
 _LISTED = "an item of --items must have the table's key"
 
 
 class Sample(NamedTuple):
-    """Items and where they come from. `whole`: they are all that there is. `version`: the version of the table that
-    they have, None for that of the table now."""
+    """Items and their source. `whole`: they are all items of the table. `version`: the version that they have; None:
+    the table's present one."""
 
     images: list[Image]
     source: str
@@ -259,7 +260,7 @@ class Sample(NamedTuple):
 
 
 def of_file(path: Path, table: TableSpec) -> Sample:
-    """The items of a file. Raises UsageError for one without the table's key, and for two with one key."""
+    """The items of a file. Raises UsageError for an item without the table's key, and for two with the same key."""
     images = list(read_images(path))
     seen: dict[str, int] = {}
     for number, image in enumerate(images, 1):
@@ -282,8 +283,8 @@ def of_export(
     number: int,
     dice: random.Random | None = None,
 ) -> Sample:
-    """Items of the first chunks of random data files of an export, which is at `place`. Raises what a run with this
-    export would; UsageError for an empty one."""
+    """Items of the first chunks of random data files of the export at `place`. Raises the errors of a run with this
+    export; UsageError for an empty one."""
     files = (dice or random.Random()).sample(files, len(files))
     limit = max(1, -(-number // _PLACES))
     images: list[Image] = []

@@ -1,13 +1,14 @@
-"""Turns faults into findings: faults or warnings, each with the smallest item that shows it, with replaced values.
+"""Converts faults to findings (faults or warnings), each with the smallest item that shows it, with replaced values.
 
-A finding that an item of the sample shows is a fault, since a run would meet it. One that only a variant shows is a
+A finding about an item of the sample is a fault, since it would occur in a run. A finding about variants only is a
 warning, unless the version never returns.
 
-Replaced values have the same shapes, types and lengths, and are no real data. Equal words stay equal and different ones
-different, over all items of one `Replacer`, so that keys stay unique and references between items hold, also those of a
-part of a text. Letters become letters and digits digits; other characters stay, and dates become dates. Values that
-scripts compare with stay: the values of an attribute that has only a few (a type, a status, a country), the first word
-of an attribute's texts where at least half of them share it (`USER#17`), numbers of one digit, booleans and NULL.
+Replaced values have the same shapes, types and lengths, and contain no real data. Equal words stay equal and different
+ones different, over all items of one `Replacer`, so that keys stay unique and references between items stay valid, also
+a reference to a part of a text. Letters become letters, digits become digits, dates become dates; other characters
+stay. Values that scripts compare with stay: the values of an attribute that has only a few (a type, a status, a
+country), the first word of an attribute's texts if at least half of them share it (`USER#17`), numbers of one digit,
+booleans and NULL.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ FaultsOf = Callable[[Image], list[Fault]]  # of one item
 
 @dataclass
 class Met:
-    """A kind of fault, the first item that shows it, and the number of items of the sample that do. Of a variant, `why`
-    is how it differs from the item `base`. `invented`: the fault's images have replaced values."""
+    """A kind of fault, the first item that shows it, and the number of items of the sample that show it. For a variant,
+    `why` is its difference from the item `base`. `invented`: the fault's images have replaced values."""
 
     fault: Fault
     image: Image
@@ -50,7 +51,7 @@ class Met:
 
 @dataclass(frozen=True)
 class Judge:
-    """Turns faults into findings. `faults_of` applies the version to one item again; `doubtful`: the version was tried
+    """Converts faults to findings. `faults_of` applies the version to one item again; `doubtful`: the version was tried
     without its prepared data, or on derived items, so that its errors are warnings."""
 
     table: TableSpec
@@ -58,7 +59,7 @@ class Judge:
     doubtful: bool
 
     def findings(self, met: Iterable[Met], sample: Iterable[Image]) -> Iterator[Finding]:
-        """The findings, the gravest first. At most eight are of variants only."""
+        """The findings, the gravest first, at most eight of them about variants only."""
         replacer = Replacer(sample)
         order = ("fault", "warning", "note")
         ranked = sorted(met, key=lambda one: (order.index(self._level(one)), -one.items))
@@ -86,7 +87,8 @@ class Judge:
         return Shown(images, self.table.key_names, invented, key_of(self.table, of) if of else {}, not met.items)
 
     def _smallest(self, met: Met, replacer: Replacer) -> tuple[Fault, Shown | None]:
-        """The smallest item that shows the fault, with its values replaced where it still does, and the fault of it."""
+        """The fault of the smallest item that shows it, and this item; its values are replaced if it still shows the
+        fault."""
         kind, keys = met.fault.kind, self.table.key_names
         if met.fault.name == "hangs" or not self._shows(met.image, kind):
             return self._as_it_is(met)
@@ -95,7 +97,7 @@ class Judge:
         invented = self._shows(other, kind)
         shown = other if invented else small
         fault = next((fault for fault in self.faults_of(shown) if fault.kind == kind), None)
-        if fault is None:  # the version keeps something between items
+        if fault is None:  # the version keeps state between items
             return self._as_it_is(met)
         return fault, self._shown(met, fault.images or (("item", shown),), invented)
 
@@ -111,8 +113,8 @@ _MOST_TRIES = 300
 
 
 def smallest_item(image: Image, keeps: tuple[str, ...], shows: Callable[[Image], bool]) -> Image:
-    """The smallest item found by leaving out what is not needed; the attributes in `keeps` stay as they are. Greedy,
-    with at most 300 tries."""
+    """The smallest item that still `shows` the fault, found by removing parts; the attributes in `keeps` stay
+    unchanged. Greedy, with at most 300 tries."""
     tries = 0
     changed = True
     while changed:
@@ -128,7 +130,7 @@ def smallest_item(image: Image, keeps: tuple[str, ...], shows: Callable[[Image],
 
 
 def _smaller(image: Image, keeps: tuple[str, ...]) -> Iterator[Image]:
-    """Items that are a step smaller, those by the largest steps first."""
+    """Items that are one step smaller, the largest steps first."""
     free = [name for name in image if name not in keeps]
     if len(free) > 2:
         half = len(free) // 2
@@ -176,8 +178,8 @@ _TRIES = 1000
 
 
 class Replacer:
-    """Replaces the values of some items, of which it first learns the words that stay. `salt` decides what becomes of a
-    value; it is random, so that values cannot be found by trying."""
+    """Replaces the values of items; the words that stay are determined from these items first. `salt` determines the
+    replacements; it is random, so that values cannot be found by trying."""
 
     def __init__(self, images: Iterable[Image], salt: str = "") -> None:
         texts: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -218,7 +220,7 @@ class Replacer:
         )
 
     def _replaced(self, kind: str, raw: str) -> str:
-        """The replacement of a word, a date, a number or a binary: always the same, and different for different
+        """The replacement of a word, a date, a number or a binary: equal for equal values, different for different
         ones."""
         if (kind, raw) not in self._made:
             found = next(text for text in self._candidates(kind, raw) if (kind, text) not in self._taken)
@@ -231,7 +233,7 @@ class Replacer:
         for number in count():
             seed = hashlib.sha256(f"{self._salt} {kind} {number} {raw}".encode("utf-8", "surrogatepass")).digest()
             made = make(raw, random.Random(seed))
-            # few values are as short: those beyond them are longer
+            # only a few values have this length: further ones are longer
             yield made if number < _TRIES else _longer(kind, made, number)
 
 
@@ -257,7 +259,7 @@ def _texts(path: str, value: AttributeValue) -> Iterator[tuple[str, str]]:
 
 
 def _are_words(found: Counter[str]) -> bool:
-    """Whether an attribute has only a few values, each of which many items have."""
+    """Whether an attribute has only a few values, each in many items."""
     short = all(len(text) <= _LONGEST_WORD and not _DATE.fullmatch(text) for text in found)
     return short and len(found) <= min(_MOST_WORDS, found.total() // _ITEMS_PER_WORD)
 
@@ -286,19 +288,20 @@ def _character(c: str, dice: random.Random) -> str:
 
 
 def _other(c: str, dice: random.Random) -> str:
-    """Another letter of as many bytes in UTF-8; what is no letter stays."""
+    """Another letter with the same number of bytes in UTF-8; other characters stay."""
     first, last = {2: (0xE0, 0xF6), 3: (0x4E00, 0x9FA5), 4: (0x20000, 0x2A6D6)}[len(c.encode("utf-8", "replace"))]
     return chr(dice.randint(first, last)) if c.isalpha() else c
 
 
 def _date(text: str, dice: random.Random) -> str:
-    """Another valid date of the same form: its last digits of year, month, day and time are drawn anew."""
+    """Another valid date of the same form: the last digits of the year, the month, the day and the time are drawn
+    anew."""
     day = f"{text[:2]}{dice.randint(0, 29):02}-{dice.randint(1, 12):02}-{dice.randint(1, 28):02}"
     return day + re.sub(r"\d", lambda digit: str(dice.randint(0, min(int(digit[0]), 9))), text[10:16]) + text[16:]
 
 
 def _number(raw: str, dice: random.Random) -> str:
-    """A number of as many digits, with the sign and the point where they were. A single digit stays."""
+    """A number with the same number of digits, and its sign and point unchanged. A single digit stays."""
     plain = raw.lstrip("-")
     if len(plain) == 1 or "E" in raw.upper() or not Decimal(raw):
         return raw

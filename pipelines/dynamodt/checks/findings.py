@@ -27,7 +27,7 @@ class Fault(NamedTuple):
 class Shown(NamedTuple):
     """The smallest item that shows a finding, and its results, as pairs of a label and an image. `key` are the key's
     attributes. `invented`: the values were replaced, and are no real data. `of` is the key of the sample's item that
-    shows it, or whose `variant` does; empty where the sample has none."""
+    shows the finding, or from which the `variant` was made; empty without such an item."""
 
     images: tuple[tuple[str, Image], ...]
     key: tuple[str, ...]
@@ -51,8 +51,8 @@ class Finding:
 
 
 class Path(NamedTuple):
-    """An attribute, by its path, and how many items of the sample a version adds it to, changes, retypes or removes it
-    of."""
+    """An attribute, by its path, and the numbers of items of the sample in which a version adds, changes, retypes or
+    removes it."""
 
     path: str
     added: int
@@ -88,9 +88,9 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class VersionCheck:
-    """One version as it was checked on `items` items. `idempotent` and `reversible` are what the sample shows: None
-    where it shows nothing. `prepared`: "", "used" or "missing". `bound`: with 95 % certainty at most this share of the
-    table's items shows a fault, None where there is no such statement."""
+    """The check of one version on `items` items. `deterministic`, `idempotent` and `reversible` are by the sample:
+    None, or "", if it has no evidence. `prepared`: "", "used" or "missing". `bound`: with 95 % certainty at most this
+    share of the table's items shows a fault; None if unknown."""
 
     version: int
     name: str
@@ -103,7 +103,7 @@ class VersionCheck:
     deterministic: bool | None = None
     idempotent: bool | None = None
     declared_idempotent: bool = False
-    reversible: str = ""  # "yes", "lossy", "no", "none" (no transform_down), or "" where it is not known
+    reversible: str = ""  # "yes", "lossy", "no", "none" (no transform_down), or "": unknown
     prepared: str = ""
     micros: float | None = None
     bound: float | None = None
@@ -115,7 +115,7 @@ class VersionCheck:
 
 @dataclass(frozen=True, slots=True)
 class TableCheck:
-    """A table's versions as they were checked. `source` describes the sample, `whole`: it is all of the table."""
+    """The checks of a table's versions. `source` describes the sample; `whole`: it is all of the table."""
 
     table: str
     at: int
@@ -126,7 +126,7 @@ class TableCheck:
     notices: tuple[str, ...] = ()
     saved: str = ""
     read_units: float = 0.0
-    error: DynamodtError | None = None  # what has ended the check
+    error: DynamodtError | None = None  # that has ended the check
 
     @property
     def faults(self) -> int:

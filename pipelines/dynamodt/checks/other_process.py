@@ -1,12 +1,11 @@
-"""The same version in another process: another hash seed, time, time zone and current folder, another machine's and
-user's name, other order of items and of their attributes, fresh modules.
+"""Applies a version in another process: with another hash seed, time, time zone and current folder, another machine's
+and user's name, another order of items and of their attributes, and fresh modules.
 
-A script that is loaded after `shift` gets a clock that is more than a year off, on another weekday and at another time
+A script that is loaded after `shift` gets a clock that is more than a year ahead, with another weekday and another time
 of the day, so that a result that depends on the clock differs.
 
-A worker of a run is another process than the one that read the item first, so a result must not depend on any of these.
-`python -m dynamodt.checks.other_process` is that process; it reads requests from stdin and answers on stdout, both
-pickled.
+In a run an item may be transformed again in another process, so a result must not depend on any of these. `python -m
+dynamodt.checks.other_process` is that process; it reads requests from stdin and answers on stdout, both pickled.
 """
 
 from __future__ import annotations
@@ -39,17 +38,17 @@ from dynamodt.model.runs import Script
 from dynamodt.model.tables import Direction, Image, TableSpec
 from dynamodt.script.load import parse
 
-_SEED = "4242"  # of hashes; this process's own is another one, or random
-_MOST_SECONDS = 60.0  # of a request, besides what the items may take: native code that hangs is not interrupted
+_SEED = "4242"  # of hashes; this process has another one, or a random one
+_MOST_SECONDS = 60.0  # of a request, beside the time for items: native code that hangs is not interrupted
 _TIME, _ITEMS, _ATTRIBUTES, _FOLDER = 1, 2, 3, 4  # of `Asked.alike`
-_NAME = "elsewhere"  # of the machine and the user there
-_ZONE = "Asia/Kathmandu"  # local time there: hardly any machine's, and 5:45 ahead of UTC, so that hours differ
+_NAME = "elsewhere"  # of the machine and the user in the other process
+_ZONE = "Asia/Kathmandu"  # its local time: rare on machines, and 5:45 ahead of UTC, so that hours differ
 _NAMED = ("HOSTNAME", "LOGNAME", "USER", "LNAME", "USERNAME")
 _THERE = {"PYTHONHASHSEED": _SEED, **dict.fromkeys(_NAMED, _NAME)}
 
 
 class Side(NamedTuple):
-    """One side of a version, with what it needs."""
+    """One side of a version, with its tables and its prepared data."""
 
     script: Script
     direction: Direction
@@ -59,14 +58,14 @@ class Side(NamedTuple):
     seconds: float
 
     def open(self, watch: Watch) -> Subject:
-        """Raises as `Subject` does."""
+        """The side, loaded. Raises the errors of `Subject`."""
         return Subject(self.script, self.direction, self.table, self.target, self.prepared, watch)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: the side applied to the images. `alike` is how much is as in the process that asks: 0 nothing, 1 the
-    time and its zone, 2 also the order of items, 3 that of attributes, 4 the current folder."""
+    """A request: the side applied to the images. `alike`: the conditions that equal those of the asking process: 0
+    none, 1 the time and its zone, 2 also the order of items, 3 that of attributes, 4 the current folder."""
 
     side: Side
     images: tuple[Image, ...] = ()
@@ -77,7 +76,7 @@ class Asked:
 
 
 class Elsewhere:
-    """The other process; it is started when it is first needed."""
+    """The other process, which the first request starts."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -89,13 +88,13 @@ class Elsewhere:
         self.close()
 
     def observed(self, side: Side, images: Sequence[Image], alike: int = 0) -> list[Observed] | None:
-        """The results of the side for the images there, in their order. None: that process has ended, or the script
-        cannot be loaded there."""
+        """The results of the side for the images in the other process, in their order. None: the process has ended, or
+        it cannot load the script."""
         found: list[Observed] | None = self._asked(Asked(side, tuple(images), alike))
         return found
 
     def rows(self, side: Side, most: int) -> list[Image] | None:
-        """The rows of `items()` there; None as above."""
+        """The rows of `items()` in the other process; None as in `observed`."""
         found: list[Image] | None = self._asked(Asked(side, rows=most))
         return found
 
@@ -167,7 +166,7 @@ def _answer(asked: Asked) -> list[Observed] | list[Image] | None:
             images = asked.images[::-1] if reverse else asked.images
             images = images if asked.alike >= _ATTRIBUTES else tuple(map(_turned, images))
             found = [subject.observe(image) for image in images]
-            with suppress(DynamodtError, HangError):  # is reported by the process that asked
+            with suppress(DynamodtError, HangError):  # the asking process reports it
                 subject.close()
         return found[::-1] if reverse else found
     except (DynamodtError, HangError):
@@ -177,7 +176,7 @@ def _answer(asked: Asked) -> list[Observed] | list[Image] | None:
 
 
 def _set_zone(zone: str | None) -> None:
-    """None: the machine's own."""
+    """Sets the time zone; None: the machine's."""
     if zone is None:
         os.environ.pop("TZ", None)
     else:
@@ -186,14 +185,14 @@ def _set_zone(zone: str | None) -> None:
 
 
 def _import_packages(script: Script) -> None:
-    """Imports the installed packages that a script imports. It is done before the clock is shifted: the native code of
-    some, such as pandas, does not end while it is imported with another class in the place of `datetime`."""
+    """Imports the installed packages that a script imports. This precedes the shift of the clock: importing some, such
+    as pandas, does not end if `datetime` is another class."""
     texts = (script.text, *(file.content.decode() for file in script.files if file.name.endswith(".py")))
     for node in (node for text in texts for node in ast.walk(parse(text, script.path))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
         for name in filter(_is_installed, names):
-            with suppress(Exception):  # the script's own import says what is wrong
+            with suppress(Exception):  # the script's own import reports the error
                 import_module(name)
 
 
@@ -289,7 +288,7 @@ for _class, _name in ((_Datetime, "datetime"), (_Date, "date")):
 
 
 def _main() -> None:
-    """Serves requests on the pipes; what the author's code prints is discarded."""
+    """Serves requests on the pipes; the output of the author's code is discarded."""
     for module, name in ((socket, "gethostname"), (socket, "getfqdn"), (platform, "node")):
         setattr(module, name, lambda *_: _NAME)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")

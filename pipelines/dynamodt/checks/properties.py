@@ -1,11 +1,11 @@
-"""The properties of a version that one item can show, and those that many show together.
+"""The properties of a version that one item can show, and those that need many items.
 
-One item shows that the version fails, depends on chance, mutates its input, is not idempotent as declared, or cannot be
-taken back. A `Fault` names the property, and a `kind` that is the same for items that show the same fault.
+One item can show that the version fails, depends on chance, mutates its input, is not idempotent as declared, or cannot
+be reverted. A `Fault` names the property, and a `kind` that is the same for items that show the same fault.
 
-Many items show which attributes it adds, changes and removes, how they grow, and which of them would get one key. A
-version is *expanding* when every attribute that an item has stays as it is, so that running code misses nothing; it is
-*contracting* when it changes or removes attributes, or the item.
+Many items show the attributes that it adds, changes and removes, the growth of items, and items that would get one key.
+A version is *expanding* when every attribute that an item has stays as it is, so that running code misses nothing; it
+is *contracting* when it changes or removes attributes, or the item.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _CHANCE = "use no time, no random value and no state between items; put what var
 
 @dataclass(frozen=True)
 class Trial:
-    """A version's two sides as they are tried on single items. `down`: None without a transform_down. Of all that it
-    logs for an item, the first application of each side is shown."""
+    """A version's two sides, for trials on single items. `down`: None without a transform_down. Only the first
+    application of each side to an item shows its output."""
 
     up: Subject
     down: Subject | None
@@ -56,12 +56,12 @@ class Trial:
         return any(fault.kind == kind for fault in self.faults(image)[0])
 
     def idempotent(self, outcome: Outcome) -> bool | None:
-        """Whether another application changes nothing; None where that raises."""
+        """Whether another application changes nothing; None if it raises an error."""
         again, raised = _all_again(self.up, outcome.items.values())
         return None if raised else same_items(again, outcome.items)
 
     def _reversal(self, down: Subject, image: Image, after: Outcome) -> Iterator[Fault]:
-        """The faults of transform_down with what transform_up has made of an item."""
+        """The faults of transform_down on the items that transform_up has made of an item."""
         back: dict[str, Image] = {}
         for one in after.items.values():
             first = down.observe(one)
@@ -82,8 +82,8 @@ class Trial:
     def _difference(self, image: Image, after: Outcome, back: dict[str, Image]) -> Iterator[Fault]:
         """The fault that `back`, the items after up and down, differ from the item.
 
-        transform_up may have lost what transform_down would need: then applying it again gives the same result, and no
-        transform_down can do better. Otherwise it is transform_down that is wrong.
+        If transform_up, applied to `back`, gives the same result again, it has lost data that any transform_down would
+        need. Otherwise transform_down is wrong.
         """
         own = key_text(key_of(self.up.table, image))
         if same_items(back, {own: image}):
@@ -202,7 +202,7 @@ def _lost(image: Image, back: Image | None) -> str:
 
 
 def _remains(image: Image, after: Mapping[str, Image], back: Mapping[str, Image]) -> list[str]:
-    """Attributes that transform_up has added, and transform_down leaves."""
+    """The attributes that transform_up has added and transform_down does not remove."""
     return sorted(
         {
             name
@@ -216,7 +216,7 @@ def _remains(image: Image, after: Mapping[str, Image], back: Mapping[str, Image]
 # ---------------------------------------------------------------- what many items show
 
 
-Made = Sequence[tuple[Image, Outcome]]  # items, and what a version has made of them
+Made = Sequence[tuple[Image, Outcome]]  # items, each with a version's outcome
 
 _ADDED, _CHANGED, _RETYPED, _REMOVED = range(4)
 
@@ -266,7 +266,7 @@ def _of_one(image: Image, outcome: Outcome, table: TableSpec) -> _One:
     own = key_text(key_of(table, image))
     if own in outcome.items:
         return _One(image, outcome.items[own], False, len(outcome.inserted))
-    if outcome.items:  # the item is the one that has most of its attributes
+    if outcome.items:  # the moved item: the result with most of its attributes
         likest = max(outcome.items.values(), key=lambda after: sum(name in after for name in image))
         return _One(image, likest, True, len(outcome.items) - 1)
     return _One(image, None, False, 0)
@@ -301,8 +301,8 @@ def _growth(each: Sequence[_One]) -> Growth:
 
 
 def collisions(made: Made, table: TableSpec) -> tuple[Fault | None, int]:
-    """The fault that two items would have one key, if there is one, and the number of items that it concerns. Equal
-    items do no harm, and neither does an insertion that is left out beside an item that loses nothing."""
+    """The fault that two items would have one key, if there is one, and the number of affected items. Equal items are
+    no fault, nor is an insertion that is skipped for an existing item if its source keeps all its data."""
     there = {key_text(key_of(table, image)): image for image, _ in made}
     fault: Fault | None = None
     items = 0
@@ -313,7 +313,7 @@ def collisions(made: Made, table: TableSpec) -> tuple[Fault | None, int]:
 
 
 def _twice(made: Made) -> Iterator[tuple[Image, Image, Image]]:
-    """Different items for one key: the item, its source, and the source of the other one."""
+    """Different items for one key: the item, its source, and the other item's source."""
     first: dict[tuple[bool, str], tuple[Image, Image]] = {}
     for source, outcome in made:
         own = {(False, text): outcome.items[text] for text in outcome.inserted}

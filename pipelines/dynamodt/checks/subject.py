@@ -1,11 +1,10 @@
 """One side of a version, loaded and applied to one item at a time, with observations of how it handles the item.
 
-An `Outcome` is the content of the table and the target in place of the item. `script.apply` makes it, as in a run, and
-refuses what a run would refuse.
+An `Outcome` has the items of the table and of the target that replace the item. `script.apply` makes it, as in a run,
+and raises the same errors.
 
-Calls of the author's code are limited in time, and what they print is kept. The limit is a timer's signal, which
-interrupts Python code, sleeps and waits of the main thread; in another thread, and in native code that does not return,
-there is none.
+Calls of the author's code have a time limit, and their output is kept. The limit is a timer's signal, which interrupts
+Python code, sleeps and waits of the main thread, but neither another thread nor native code.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ _FROZEN = (list, dict, set)
 
 
 _TICK = 0.5
-_MOST = 64 * 1024  # characters that are kept
+_MOST = 64 * 1024  # characters of output
 
 
 class HangError(BaseException):
-    """A call of the author's code that does not return in time. No `except Exception` of a script catches it."""
+    """A call of the author's code has not returned in time. No `except Exception` of a script catches this error."""
 
 
 class _Kept(io.TextIOBase):
@@ -61,7 +60,7 @@ class _Kept(io.TextIOBase):
 
 
 class Watch:
-    """Limits each call within `call()` to `seconds`; `printed` is what the author's code has printed so far."""
+    """Limits each call within `call()` to `seconds`; `printed` is the output of the author's code so far."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -82,7 +81,7 @@ class Watch:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Limits calls, and keeps stdout and stderr away from the terminal, until the end."""
+        """A context in which calls are limited, and stdout and stderr do not reach the terminal."""
         with redirect_stdout(self.printed), redirect_stderr(self.printed), self._timer():
             yield
 
@@ -111,8 +110,8 @@ class Watch:
 
 
 class Outcome(NamedTuple):
-    """The items that take an item's place, by the text of their keys; `elsewhere`: in the target table. `inserted` are
-    the keys of new ones."""
+    """The items that replace an item, by the text of their keys; `elsewhere`: those in the target table. `inserted` are
+    the keys of new items."""
 
     items: dict[str, Image]
     elsewhere: dict[str, Image]
@@ -123,8 +122,8 @@ class Outcome(NamedTuple):
 
 
 class Raised(NamedTuple):
-    """An error for an item. `name` is the property that it shows, `line` the author's line, `kind` tells it from other
-    errors of other lines, independent of the item."""
+    """An error for an item. `name` is the property that it shows, `line` the author's line, `kind` identifies the error
+    and its line, independent of the item."""
 
     name: str
     text: str
@@ -134,8 +133,7 @@ class Raised(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """One application. `alters` describes what the script has altered of the item that it was handed, "" if nothing
-    that matters."""
+    """One application. `alters` names the attributes of its argument that the script has altered; "" if none."""
 
     outcome: Outcome | None
     raised: Raised | None
@@ -149,8 +147,8 @@ def same_items(one: Mapping[str, Image], other: Mapping[str, Image]) -> bool:
 
 
 class Subject:
-    """The `direction` side of a version. `observe` applies it once. Raises ScriptError when it cannot be loaded, or its
-    class cannot be set up; HangError when that takes too long."""
+    """The `direction` side of a version. `observe` applies it once. Raises ScriptError if it cannot be loaded, or its
+    class cannot be set up; HangError if loading takes too long."""
 
     def __init__(
         self,
@@ -182,7 +180,8 @@ class Subject:
         return apply.change_of
 
     def observe(self, image: Image) -> Observed:
-        """Applies the version to an item once; twice where it first shows that a run would read its own output."""
+        """Applies the version to an item once; a second time when it first shows that a run would read its own
+        output."""
         if self.reads_own_output is None:
             try:
                 return self._observed(self._strict, image)
@@ -233,8 +232,8 @@ class Subject:
         return Raised("raises", error_text(error), hint, line, kind)
 
     def _named(self, error: BaseException) -> str:
-        """The missing key of a KeyError, if the script names it: another missing one of the same line is another error.
-        A key that it does not name is an item's value."""
+        """The missing key of a KeyError, if the script names it: two missing keys in one line are two errors. A key
+        that the script does not name is an item's value."""
         key = error.args[0] if isinstance(error, KeyError) and error.args else None
         return (
             f" {key}" if isinstance(key, str) and key and any(f"{q}{key}{q}" in self.script.text for q in "'\"") else ""
@@ -249,8 +248,8 @@ class Subject:
         return "size" if "DynamoDB keeps at most" in error.what else "values"
 
     def close(self) -> None:
-        """Ends the class's life cycle. Raises ScriptError where its bundle cannot be finished; a run leaves an error of
-        teardown unnoticed, as Beam does. Raises HangError."""
+        """Ends the class's life cycle. Raises ScriptError if `finish_bundle` fails; ignores an error of teardown, as
+        Beam does in a run. Raises HangError."""
         with self._watch.call():
             try:
                 self._transform.finish_bundle()
@@ -264,7 +263,7 @@ def _without_digits(text: str) -> str:
 
 
 class _Calls:
-    """The author's function, with a record of its last call. It stands for the Transform that `Apply` calls."""
+    """The author's function, with a record of its last call. It replaces the Transform that `Apply` calls."""
 
     def __init__(self, function: Callable[[Item, Mapping[Any, Any]], list[Result]], watch: Watch) -> None:
         self._function = function
@@ -285,8 +284,8 @@ class _Calls:
         return self._results
 
     def alters(self, image: Image) -> str:
-        """The attributes whose lists, maps or sets the script has altered in the item that it was handed, while the
-        result is another dict. An item that is altered and returned is the author's to alter."""
+        """The attributes whose lists, maps or sets the script has altered in its argument, while the result is another
+        dict. A script may alter its argument if it returns it."""
         altered = [
             name for name, value in self._before.items() if type(value) in _FROZEN and not holds(image[name], value)
         ]
@@ -296,7 +295,7 @@ class _Calls:
 
 
 def applied_to_all(subject: Subject, images: Iterable[Image]) -> tuple[dict[str, Image], Raised | None]:
-    """The items that a version makes of several, by the text of their keys, and the first error."""
+    """The results of a version for several items, by the text of their keys, and the first error."""
     found: dict[str, Image] = {}
     for image in images:
         observed = subject.observe(image)
@@ -307,8 +306,8 @@ def applied_to_all(subject: Subject, images: Iterable[Image]) -> tuple[dict[str,
 
 
 def rows_of(script: Script, table: TableSpec, watch: Watch, most: int) -> list[Image]:
-    """The first rows of `items()`, as images of the table. Raises ScriptError for one that the table cannot hold, and
-    for two with one key."""
+    """The first rows of `items()`, as images of the table. Raises ScriptError for a row that the table cannot hold, and
+    for two with the same key."""
     found: dict[str, Image] = {}
     rows = item_rows(script)
     while len(found) < most:

@@ -1,6 +1,6 @@
 """Variants of items, drawn by hypothesis: items that an application may store although the sample lacks them.
 
-A variant is an item of the sample, or the widest of its shape, of which up to three values are absent, NULL, empty, of
+A variant is an item of the sample, or the widest of its shape, with up to three values that are absent, NULL, empty, of
 another type, a set or a list with one element, zero or negative, or another text. Key attributes keep their types.
 """
 
@@ -37,7 +37,7 @@ Path_ = tuple[str, ...]
 
 
 class Deviation(NamedTuple):
-    """Where a variant differs from its item, and how."""
+    """A difference of a variant from its item: the path and the kind."""
 
     path: Path_
     kind: str
@@ -49,7 +49,7 @@ class Deviation(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """An item that the sample lacks, and its deviations from a sampled one."""
+    """An item that is not in the sample, and its deviations from a sampled one."""
 
     image: Image
     deviations: tuple[Deviation, ...]
@@ -57,7 +57,7 @@ class Variant(NamedTuple):
 
 
 def shape(image: Image) -> frozenset[tuple[Path_, str]]:
-    """The attributes of an item with their types, and which of them are empty."""
+    """The attributes of an item with their types, and a mark on empty ones."""
     return frozenset(
         (path, kind + ("" if raw or kind in ("BOOL", "NULL", "N") else " empty"))
         for path, value in _values(image)
@@ -79,8 +79,8 @@ def bases(images: Iterable[Image], keys: Sequence[str] = ()) -> list[Image]:
 
 
 def large(image: Image, table: TableSpec) -> Image | None:
-    """The item with its longest text made longer, a little below the most that DynamoDB keeps; None without a
-    text, and for an item of less than 4 KB, which will hardly become so long."""
+    """The item with its longest text extended, so that its size is a little below DynamoDB's maximum; None without a
+    text, and for an item of less than 4 KB, which is unlikely to grow to that size."""
     texts = {name: value["S"] for name, value in image.items() if "S" in value and name not in table.key_names}
     texts = {name: text for name, text in texts.items() if text and name not in {key.name for key in table.index_keys}}
     room = _LARGE_BYTES - image_bytes(image)
@@ -116,7 +116,7 @@ def variants(bases: Sequence[Image], table: TableSpec) -> st.SearchStrategy[Vari
     ]
     of_base = [
         wanted.map(partial(_variant, base, table)) for base, wanted in zip(bases, deviations, strict=True)
-    ]  # made once: to make a strategy takes longer than to draw from it
+    ]  # made once: making a strategy takes longer than drawing from it
     return st.sampled_from(range(len(bases))).flatmap(of_base.__getitem__)
 
 
@@ -141,8 +141,8 @@ def _deviations(paths: Sequence[Path_]) -> st.SearchStrategy[Deviation]:
 
 
 def _deviated(image: Image, deviation: Deviation, table: TableSpec, whole: Path_) -> Image:
-    """The item with one deviation; itself where that is impossible: an earlier one has removed the path, or a key
-    attribute would lose its type."""
+    """The item with one deviation; unchanged if an earlier deviation has removed the path, or a key attribute would
+    lose its type."""
     name, *below = whole
     if name not in image:
         return image
@@ -161,7 +161,7 @@ def _deviated(image: Image, deviation: Deviation, table: TableSpec, whole: Path_
 
 
 def _value(value: AttributeValue, deviation: Deviation) -> AttributeValue | None:
-    """The value with a deviation of this kind; None: it is absent."""
+    """The value with a deviation of this kind; None: absent."""
     ((kind, raw),) = value.items()
     match deviation.kind:
         case "absent":
@@ -185,7 +185,7 @@ def _value(value: AttributeValue, deviation: Deviation) -> AttributeValue | None
 
 @lru_cache(maxsize=1)
 def _keep_out_of_the_project() -> None:
-    """Hypothesis keeps files of its own: not in the user's folder."""
+    """Moves hypothesis's own files out of the user's folder."""
     set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "dynamodt-hypothesis")
 
 

@@ -41,14 +41,14 @@ _CAUSES: Final = (  # in the order of `other_process.Asked.alike`
     ("it depends on the order of attributes", "DynamoDB keeps no order of an item's or a map's attributes: sort names"),
     ("it depends on the current folder", "open files by Path(__file__).parent: a worker runs in another folder"),
 )
-_KINDS = 16  # of faults of variants that are made smaller
+_KINDS = 16  # of faults, whose variants are made smaller
 _SECONDS_FOR_VARIANTS = 30
 _CONFIDENT = 3.0  # the rule of three: 1 - 0.95 ** (1 / n) is nearly 3 / n
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A version with what it needs. `prepared`: None where the data is missing. `derived`: the items were made by
+    """A version with its tables and data. `prepared`: None if the data is missing. `derived`: the items were made by
     `transform_down` of later versions. `examples`: variants to try; `seconds`: the limit of one call."""
 
     script: Script
@@ -111,7 +111,7 @@ class VersionTrial:
             return Trial(up, asked.side("down").open(self._watch) if asked.script.has_down else None)
 
     def _unended(self, trial: Trial) -> list[Finding]:
-        """The faults of the version's `finish_bundle` and `teardown`: a run would fail with them."""
+        """The faults of the version's `finish_bundle`, and a `teardown` that hangs: a run would fail with them."""
         found = []
         for side in filter(None, (trial.up, trial.down)):
             try:
@@ -140,7 +140,7 @@ class VersionTrial:
     # ------------------------------------------------------------ rows of items()
 
     def _rows(self) -> list[Image]:
-        """The version's rows. Rows that differ the second time, or in another process, are a fault."""
+        """The version's rows. Rows that differ in a second call, or in another process, are a fault."""
         asked = self._asked
         table = asked.target or asked.table
         with self._watch.at_work():
@@ -212,8 +212,8 @@ class VersionTrial:
         self._met[fault.kind].base = images[first]
 
     def _there(self, images: Sequence[Image]) -> list[Observed]:
-        """The results of the version for the items in the other process. An error that only another time causes there
-        does not count: a service refuses what is signed in the future."""
+        """The results of the version for the items in the other process. An error that only the shifted clock causes
+        does not count: a service refuses requests that are signed in the future."""
         side = self._asked.side()
         there = self._elsewhere.observed(side, images) or []
         failed = [n for n, one in enumerate(there) if one.raised is not None and self._made[n][1].raised is None]
@@ -244,7 +244,7 @@ class VersionTrial:
         return *found[-1], invented
 
     def _cause(self, images: Sequence[Image], number: int) -> tuple[str, str]:
-        """Why a result differs elsewhere, by trying again there with less that differs."""
+        """The reason why a result differs in the other process, found by further tries with fewer differences."""
         side = self._asked.side()
         for alike, (why, hint) in enumerate(_CAUSES, 1):
             self._elsewhere.close()
@@ -276,7 +276,7 @@ class VersionTrial:
             self._on_a_large_item(trial, images)
 
     def _on_a_large_item(self, trial: Trial, images: Sequence[Image]) -> None:
-        """A warning for a version that makes the widest item too large, if its longest text were longer."""
+        """A warning for a version that would make the widest item too large if its longest text were longer."""
         from dynamodt.checks import variants
 
         widest = max(images, key=image_bytes)
@@ -292,7 +292,7 @@ class VersionTrial:
             )
 
     def _new_kinds(self, trial: Trial, drawn: Sequence[Variant]) -> dict[str, Met]:
-        """The kinds of faults that variants show, and no item of the sample."""
+        """The kinds of faults that variants show and no item of the sample shows."""
         new: dict[str, Met] = {}
         for variant in drawn:
             self._variants += 1
@@ -304,7 +304,7 @@ class VersionTrial:
         return new
 
     def _examples(self) -> int:
-        """Fewer variants for a slow version."""
+        """The number of variants: fewer for a slow version."""
         seconds = max(1e-6, (self._micros() or 0.0) * 8e-6)
         return max(1, min(self._asked.examples, int(_SECONDS_FOR_VARIANTS / seconds)))
 
@@ -351,7 +351,8 @@ class VersionTrial:
         return "lossy" if by_name.get("reversible") == "warning" else "yes"
 
     def _bound(self, findings: Iterable[Finding]) -> float | None:
-        """With 95 % certainty at most this share of the items shows a fault, if none of the sample does."""
+        """The share of items that, with 95 % certainty, is not exceeded by items with a fault; None if the sample has a
+        fault, or the check is doubtful."""
         items = len(self._made)
         doubtful = self._asked.derived or (self._asked.script.has_prepare and self._asked.prepared is None)
         if not items or doubtful or any(finding.level == "fault" for finding in findings):
