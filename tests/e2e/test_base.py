@@ -34,6 +34,7 @@ def test_it_has_no_heavy_package(base: Project, module: str) -> None:
     assert base.sh(f"python -c 'import {module}'").returncode == 1
 
 
+@pytest.mark.chaos
 def test_it_starts_a_job_and_watches_and_steers_it(base: Project, deployed: Client) -> None:
     deployed.script(ADD)
     done = base.sh("dynamodt up --stage dev --runner glue", **KEYS)

@@ -188,6 +188,7 @@ def test_what_a_script_prints_and_logs_is_shown_with_its_version(things: Project
     log.unlink()
 
 
+@pytest.mark.chaos
 def test_retry_and_undo(things: Project) -> None:
     """A run with a dead letter, mended, retried, and taken back without a transform_down."""
     before = _items(things, "things")
@@ -219,6 +220,7 @@ def test_retry_and_undo(things: Project) -> None:
     path.unlink()
 
 
+@pytest.mark.chaos
 def test_a_person_looks_at_dead_letters_accepts_some_and_tolerates_the_others(things: Project) -> None:
     frail = 'def transform_up(item):\n    return {**item, "m": 100 // (item["n"] % 100)}\n'
     paths = [things.script("failing", 2, "frail", frail), things.script("failing", 3, "more", ADD)]
