@@ -1,7 +1,7 @@
 """The assumptions about DynamoDB, one per line; `suite` has those about S3 and exports.
 
-Each line has a name, the module that relies on it, the document that it is taken from, and a probe. Where no document
-has the answer, the check is `asked`: the service's behaviour is reported without a verdict.
+Each line has a name, the module that relies on it, the document that it is taken from, and a probe. If no document has
+the answer, the check is `asked`: the service's behaviour is reported without a verdict.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _STORED: dict[str, Any] = {
     "number-set": {"NS": ["1", "2.5", "-3"]},
     "binary-set": {"BS": [b"1", b"2"]},
 }
-_SAME: dict[str, Any] = {  # equal, and written in another way
+_SAME: dict[str, Any] = {  # equal, in another notation
     "number": {"N": "15E-1"},
     "map": {"M": {"b": {"L": [{"S": "x"}]}, "a": {"N": "1.0"}}},
     "string-set": {"SS": ["c", "a", "b"]},
@@ -185,7 +185,7 @@ def _wide(count: int, length: int = 4) -> dict[str, Any]:
 
 
 def _many_guarded(found: Scratch) -> str:
-    """150 comparisons, the key's included, are 299 operators."""
+    """150 comparisons, including the key's, have 299 operators; a statement takes them."""
     item = _wide(149)
     found.put({"id": _KEY, **item})
     where = "".join(f' AND "{name}"=?' for name in item)
@@ -194,7 +194,7 @@ def _many_guarded(found: Scratch) -> str:
 
 
 def _longest_statement(found: Scratch) -> str:
-    """8,192 characters, the table's name included."""
+    """A statement has at most 8,192 characters, including the table's name."""
     text = f'UPDATE "{found.table}" SET "{{}}"=? WHERE "id"=?'
     found.put({"id": _KEY})
     name = "x" * (8192 - len(text) + 2)
@@ -220,7 +220,7 @@ def _largest_item(found: Scratch) -> str:
 
 
 def _legacy(found: Scratch) -> str:
-    """400 attributes in a condition: done, refused when one is not as read, and no item is created."""
+    """400 attributes in a condition: the update is done, or refused if one has changed, and creates no item."""
     item = _wide(400)
     found.put({"id": _KEY, **item})
     equal = {name: {"ComparisonOperator": "EQ", "AttributeValueList": [value]} for name, value in item.items()}
@@ -256,7 +256,7 @@ def _delete_of_no_item(found: Scratch) -> str:
 
 
 def _transaction(found: Scratch, id: str, value: Any = _A) -> str:
-    """Puts an item where it is absent. The token is unique in the account: it is remembered there for ten minutes."""
+    """Puts an item if it is absent. The token is unique in the account, which keeps it for ten minutes."""
     put = {"TableName": found.table, "Item": {"id": {"S": id}, "v": value}}
     absent = {**put, "ConditionExpression": "attribute_not_exists(id)"}
     try:
@@ -287,7 +287,7 @@ def _fill(found: Scratch, count: int = 40) -> set[str]:
 
 
 def _segments(found: Scratch) -> str:
-    """Segments cover the table without an overlap, page by page, also from the key of an item that is gone."""
+    """Segments cover the table without an overlap, page by page, also after the key of a deleted item."""
     names = _fill(found)
     seen: list[str] = []
     for segment in range(3):

@@ -107,7 +107,7 @@ def _arguments_of_a_run(found: Scratch) -> str:
 
 
 def _log_of_a_run(found: Scratch) -> str:
-    """The driver's stream has the run's id; an executor's has a longer name."""
+    """The driver's log stream is named by the run's id; an executor's has a longer name."""
     ended_runs = [run["Id"] for run in _runs(found) if run["JobRunState"] == "SUCCEEDED"][:1]
     group, logs = GlueJob(found.connection, found.job).log_group(), client(found.connection, "logs")
     for run in ended_runs:

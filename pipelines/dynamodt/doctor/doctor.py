@@ -1,6 +1,7 @@
-"""One examination of a stage: the read-only checks, the contract suite, the deployed job, and the report to send in.
+"""`dynamodt doctor`: the read-only checks of a stage, the contract suite, the checks in the deployed job, and the
+report.
 
-The read-only checks write nothing and return no item: reading a table is tried with a key that no item has.
+The read-only checks write nothing and return no item: reads of a table use a key that no item has.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from dynamodt.runs.context import Project
 from dynamodt.runs.options import Observer
 from dynamodt.script.read import tables
 
-# What infra/template.yaml grants to the jobs, and a run started elsewhere needs as well.
+# The actions that infra/template.yaml grants to the jobs; a run started elsewhere needs them too.
 TABLE_ACTIONS = tuple(
     f"dynamodb:{name}"
     for name in (
@@ -59,7 +60,7 @@ _STATE_KEY = [("pk", "HASH"), ("sk", "RANGE")]
 _UNKNOWN = "UnknownOperationException"  # of emulators
 
 InJob = Callable[[Project, Sequence[str]], Sequence[Mapping[str, Any]]]  # the checks as the deployed job makes them
-Seen = tuple[Status, str, str]  # status, what was seen, hint
+Seen = tuple[Status, str, str]  # status, observation, hint
 OK: Status = "ok"
 WRONG: Status = "wrong"
 _ACCOUNT = re.compile(r"(?<!\d)\d{12}(?!\d)")
@@ -129,7 +130,7 @@ def _in_the_job(project: Project, names: Sequence[str], job: InJob) -> Iterator[
 
 
 def _masked(text: str) -> str:
-    """Account ids are shown by their last digits."""
+    """A text with the last digits only of account ids."""
     return _ACCOUNT.sub(lambda id: f"...{id[0][-3:]}", text)
 
 
@@ -141,7 +142,7 @@ def _written(stage: str, findings: tuple[Finding, ...], folder: Path) -> Path:
 
 
 def read_only(stage: Stage, names: Sequence[str]) -> Iterator[Finding]:
-    """The findings about the stage and these tables (real names). A check that fails ends no other."""
+    """The findings about the stage and these tables (real names). A failed check does not end the others."""
     checks: list[tuple[str, Callable[[], Seen]]] = [
         ("versions", _versions),
         ("region", lambda: (OK, stage.connection.region, "")),
@@ -199,7 +200,7 @@ def _credentials(stage: Stage) -> Seen:
 
 
 def _clock(stage: Stage) -> Seen:
-    """The service's time, from the header Date of a response, beside this machine's."""
+    """The difference of this machine's clock from the service's, by the header Date of a response."""
     with explained("ListTables", f"region {stage.connection.region}"):
         answer = client(stage.connection, "dynamodb").list_tables(Limit=1)
     here, there = datetime.now(UTC), answer["ResponseMetadata"]["HTTPHeaders"].get("date")
@@ -340,7 +341,7 @@ def _permissions(stage: Stage, name: str) -> Seen:
 
 def _denied(stage: Stage, actions: Sequence[str], resources: Sequence[str]) -> str | None:
     """The actions that the caller's policies do not allow, by iam:SimulatePrincipalPolicy; None if that cannot be
-    called, or IAM cannot be reached. Resource policies and those of an organisation may refuse more."""
+    called, or IAM cannot be reached. Policies of resources and of an organisation may deny more."""
     if not stage.connection.is_aws or _is_iam_silent(stage.connection):
         return None
     try:
@@ -373,7 +374,7 @@ def _principal(stage: Stage, caller: str) -> str:
 
 
 def _reads(stage: Stage, name: str) -> Seen:
-    """Tries the reads, for a caller that may not simulate: what it may write stays unknown."""
+    """Tries the reads, for a caller that may not simulate policies; the permissions to write stay unknown."""
     dynamodb, name = client(stage.connection.of_table(name), "dynamodb"), name_in_requests(name)
     table = dynamodb.describe_table(TableName=name)["Table"]
     types = {one["AttributeName"]: one["AttributeType"] for one in table["AttributeDefinitions"]}

@@ -33,9 +33,9 @@ _SCRATCH = "dynamodt-doctor-"
 
 
 class Finding(NamedTuple):
-    """The result of one check. `status` is "ok"; "wrong"; "differs": an emulator is not as the service, which harms
-    nothing, for the reason in `hint`; "asked": no document has the answer, which is `seen`; or "skipped", for the
-    reason in `seen`. `relies`: what depends on it; `source`: the document that it is taken from."""
+    """The result of one check. `status` is "ok"; "wrong"; "differs": an emulator deviates from the service without
+    harm, for the reason in `hint`; "asked": no document has the answer, which is `seen`; or "skipped", for the reason
+    in `seen`. `relies`: the module that depends on it; `source`: the document that states it."""
 
     name: str
     status: Status
@@ -46,7 +46,7 @@ class Finding(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """How a service answered one write: "done" or an error's code, and the item that it returned with a refusal."""
+    """A service's answer to one write: "done" or an error's code, and the item that it returned with a refusal."""
 
     outcome: str
     item: Image | None = None
@@ -55,7 +55,8 @@ class Answer(NamedTuple):
 @dataclass(frozen=True)
 class Check:
     """One assumption. `probe` returns the differing observation, or empty if the assumption holds; for a check that is
-    `asked`, the answer. `needs` is the service without which it is skipped. `harmless`: why an emulator may differ."""
+    `asked`, the answer. Without the service `needs` it is skipped. `harmless`: the reason why an emulator may
+    differ."""
 
     name: str
     relies: str
@@ -134,7 +135,7 @@ def differs(expected: object, seen: object) -> str:
 @contextmanager
 def scratch(stage: Stage, notify: Notify) -> Iterator[Scratch]:
     """The scratch resources, deleted at the end, also after an interrupt. Raises ServiceError if they cannot be created
-    or deleted. After a failure or an interrupt that error is raised, and remaining resources are noted."""
+    or deleted. After a failure or an interrupt, its error is raised, and remaining resources are reported."""
     found = Scratch(stage, f"{_SCRATCH}{secrets.token_hex(4)}")
     notify(f"creating the scratch table {found.table}")
     try:
@@ -161,7 +162,7 @@ def _delete(found: Scratch) -> None:
     with explained("DeleteTable", f"table {found.table}"), suppress(absent):
         try:
             found.dynamodb.delete_table(TableName=found.table)
-        except found.dynamodb.exceptions.ResourceInUseException:  # it is being created still
+        except found.dynamodb.exceptions.ResourceInUseException:  # it is still being created
             found.dynamodb.get_waiter("table_exists").wait(TableName=found.table, WaiterConfig=ACTIVE_SOON)
             found.dynamodb.delete_table(TableName=found.table)
     if found.bucket:
@@ -172,7 +173,7 @@ def _delete(found: Scratch) -> None:
 
 
 def run_suite(checks: Sequence[Check], found: Scratch) -> Iterator[Finding]:
-    """Tries each check; one that raises is wrong."""
+    """Tries each check; a check that raises an error is wrong."""
     for check in checks:
         yield _tried(check, found)
 
@@ -221,7 +222,7 @@ _EXPORT_POLLS, _POLL_SECONDS = 180, 10.0  # half an hour
 
 
 def _object(found: Scratch) -> str:
-    """An object is read as soon as it is written, and a range of it only while it is the same."""
+    """An object can be read as soon as it is written, and a range of it only until it is replaced."""
     key = f"{found.prefix}/object"
     tag = found.s3.put_object(Bucket=found.bucket, Key=key, Body=b"0123456789")["ETag"]
     where = {"Bucket": found.bucket, "Key": key, "Range": "bytes=2-4"}
@@ -268,8 +269,8 @@ def _needs_recovery(found: Scratch) -> str:
 
 
 def _token_of_an_export(found: Scratch) -> str:
-    """Recovery is on at once, the same token is the same export, and it is completed: its files are deleted at the
-    end."""
+    """Recovery is on at once, the same token gives the same export, and the export completes, so that its files can be
+    deleted."""
     on = {"PointInTimeRecoveryEnabled": True}
     found.dynamodb.update_continuous_backups(TableName=found.table, PointInTimeRecoverySpecification=on)
     first, again = (_export(found, ClientToken=found.table) for _ in range(2))

@@ -1,4 +1,4 @@
-"""For the tests of an author's versions: a version applied to items as a run would apply it (docs/testing.md).
+"""For authors' tests: applies a version to items as a run does (docs/testing.md).
 
 The fixture `dynamodt_table`, a table of an embedded emulator, and `pytest --dynamodt` come with the package's pytest
 plugin.
@@ -30,18 +30,18 @@ def transformed(
     key: Mapping[str, str] | None = None,
     target_key: Mapping[str, str] | None = None,
 ) -> list[Item]:
-    """The items of a table that holds `items` after a version has run, with every check of a run.
+    """The items of a table with `items` after a run of a version, with every check of a run.
 
     `version` is the path of its file, its module (`load_script`), or its name, `"users/v2"` or `"users/v2_split_name"`,
-    in the `transforms/` of the current folder or of one above it. `direction` "down" takes it back. `prepared` are the
-    rows that its `prepare` would give. The result is in the order of `items`, each followed by what is made of it, and
-    then the rows of `items()`; of a version with a TARGET_TABLE it is what is in that table. Numbers are Decimal.
+    in the `transforms/` of the current folder or of one above it. `direction` "down" reverts it. `prepared` are the
+    rows of its `prepare`. The result is in the order of `items`, each followed by the items inserted for it, and then
+    the rows of `items()`; for a version with a TARGET_TABLE it is the content of that table. Numbers are Decimal.
 
-    `key`, such as `{"id": "S"}`, is needed where neither KEY in the script nor dynamodt.toml has the table's key, and
-    `target_key` in the same way; indexes of dynamodt.toml are checked.
+    `key`, such as `{"id": "S"}`, is needed if neither KEY in the script nor dynamodt.toml has the table's key, and
+    `target_key` likewise; indexes of dynamodt.toml are checked.
 
-    Raises what would make an item a dead letter: the script's own exception, or ItemError; ScriptError for a fault that
-    ends a run, and UsageError for arguments that do not fit the version.
+    Raises the error that would make an item a dead letter: the script's own exception, or ItemError; ScriptError for a
+    fault that ends a run, and UsageError for arguments that do not fit the version.
     """
     found = subject(version, key, target_key)
     outcomes = rehearsed(found, [encode(item) for item in items], direction, prepared)

@@ -1,4 +1,4 @@
-"""A table of an embedded emulator for authors' tests: the emulator is started by the first test that needs one."""
+"""A table of an embedded emulator for authors' tests; the first test that needs it starts the emulator."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Emulator:
         self._started = False
 
     def table(self, name: str, key: Mapping[str, str] | None = None) -> EmbeddedTable:
-        """A new table for the versions of `transforms/NAME`, without items. No other test sees it."""
+        """A new table for the versions of `transforms/NAME`, without items, for one test alone."""
         suffix = secrets.token_hex(4)
         known = embedded_stage(self._project)
         connection = replace(known.connection, endpoint_url=local.ensure_started(self._data))
@@ -60,7 +60,7 @@ class Emulator:
 
 
 def _created(stage: Stage, known: Stage, name: str, key: tuple[KeyAttribute, ...]) -> Stage:
-    """The stage whose tables exist: the named one, and those of dynamodt.toml that its versions write to."""
+    """The stage, once its tables are created: the named one, and those of dynamodt.toml that its versions write to."""
     keys = {**known.tables, **({name: key} if key else {})}
     if name not in keys:
         hint = 'pass key={"id": "S"}, or name the table in dynamodt.toml'
@@ -86,7 +86,7 @@ class EmbeddedTable:
         self._logical = logical
 
     def put(self, *items: Item) -> None:
-        """Write items, whatever is there."""
+        """Write items, and replace existing ones."""
         for item in items:
             shared_wire(self._stage.connection).call("PutItem", {"TableName": self.name, "Item": encode(item)})
 
@@ -113,7 +113,7 @@ class EmbeddedTable:
         return self._migrated("up", to)
 
     def down(self, to: int | None = None) -> list[RunReport]:
-        """Take the latest version back, or all above `to`."""
+        """Revert the latest version, or all above `to`; returns the runs. Raises the error that ends them."""
         return self._migrated("down", to)
 
     def _migrated(self, direction: Direction, to: int | None) -> list[RunReport]:
@@ -125,7 +125,7 @@ class EmbeddedTable:
 
 
 class _Silent:
-    """Follows a run and shows nothing: a test has its result."""
+    """An observer of a run that shows nothing: a test has its result."""
 
     def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None: ...
 

@@ -1,4 +1,4 @@
-"""A version found by a test, and applied to the items of a table in memory, as the phases of a run apply it."""
+"""Finds a test's version, and applies it to the items of a table in memory, as the phases of a run do."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Subject(NamedTuple):
 
 
 def subject(version: str | Path | ModuleType, key: Key | None = None, target_key: Key | None = None) -> Subject:
-    """The version that a test means. Raises UsageError where there is none, and where a table's key is not known;
+    """The version of a test's argument. Raises UsageError if it does not exist or a table's key is not known;
     ScriptError for an invalid file."""
     script, project = _script(version)
     stage = embedded_stage(project)
@@ -112,7 +112,7 @@ def _target(script: Script, stage: Stage, key: Key | None) -> TableSpec | None:
 
 
 def _spec(stage: Stage, table: str, key: tuple[KeyAttribute, ...]) -> TableSpec:
-    """The description of a table that has this key, and the indexes that dynamodt.toml gives it."""
+    """The description of a table with this key, and with its indexes of dynamodt.toml."""
     extras = stage.extras.get(table)
     indexes = extras.indexes.items() if extras is not None else ()
     keys = (
@@ -124,7 +124,7 @@ def _spec(stage: Stage, table: str, key: tuple[KeyAttribute, ...]) -> TableSpec:
 
 
 class Rehearsed(NamedTuple):
-    """What each item came to, and the images of the table afterwards; of the target, where the version has one."""
+    """The outcome of each item, and the images of the table afterwards, or of the version's target if it has one."""
 
     outcomes: list[Outcome]
     images: list[Image]
@@ -133,10 +133,10 @@ class Rehearsed(NamedTuple):
 def rehearsed(
     subject: Subject, images: Sequence[Image], direction: Direction, prepared: Mapping[Any, Any] | None = None
 ) -> Rehearsed:
-    """Apply a version to all items of a table. An item that would be a dead letter stays as it is.
+    """Apply a version to all items of a table. An item that would be a dead letter stays unchanged.
 
-    Raises ScriptError for a fault that ends a run, UsageError for items that no table holds together, and where
-    prepared rows are missing.
+    Raises ScriptError for a fault that ends a run, UsageError for two items with one key, and if prepared rows are
+    missing.
     """
     script = subject.script
     _check_distinct(subject, images)
@@ -179,7 +179,7 @@ def _outcomes(
 
 
 def _prepared(subject: Subject, rows: Mapping[Any, Any] | None) -> dict[Any, Any]:
-    """The rows as they come back from the storage: numbers are Decimal, tuples lists."""
+    """The rows in the form in which the storage returns them: numbers are Decimal, tuples lists."""
     script = subject.script
     if rows is None and script.has_prepare:
         hint = "pass the rows that its prepare would give: prepared={...}"
@@ -221,7 +221,7 @@ def _with_rows(subject: Subject, images: list[Image]) -> list[Image]:
 
 
 def _without_rows(subject: Subject, images: Sequence[Image]) -> list[Image]:
-    """The images without the rows that the version has added, where they are unchanged."""
+    """The images without those rows of the version that are unchanged."""
     rows = _rows(subject, "down")
     found = ((rows.get(key_text(key_of(subject.table, image))), image) for image in images)
     return [image for row, image in found if row is None or not same_image(row.item, image)]

@@ -8,9 +8,9 @@ with a sample       `up`, `down`: no item becomes a dead letter; `key_kept`: no 
                     says so changes nothing
 ==================  ================================================================================================
 
-A version gets the sample as the versions before it leave it, or, where the sample has a later version, as
-`transform_down` leaves it. Prepared rows are those that the script's `prepare` gives here, without a stage: the items
-of a table are its saved sample.
+A version gets the sample after the versions before it or, if the sample has a later version, after `transform_down` of
+the later ones. Prepared rows come from the script's `prepare`, called without a stage: the items of a table are its
+saved sample.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def collected(session: pytest.Session, project: Path) -> Iterator[pytest.Item]:
 
 
 def missing_samples(project: Path) -> list[str]:
-    """The reasons for which tests are skipped, by table."""
+    """The reasons why tests are skipped, by table."""
     try:
         found = [Table(project, name) for name in tables(project / "transforms")]
     except DynamodtError:
@@ -81,14 +81,14 @@ def _of_table(session: pytest.Session, table: Table) -> Iterator[pytest.Item]:
 
 
 class _Versions(pytest.File):
-    """A version file, or a table's folder, as the parent of its tests: pytest collects nothing more from it."""
+    """A version file, or a table's folder, as the parent of its tests; pytest itself collects none from it."""
 
     def collect(self) -> list[pytest.Item]:
         return []
 
 
 class Failed(Exception):
-    """A version does not do what a test expects; the text is all that is reported."""
+    """A version fails a test; only the text is reported."""
 
 
 class _Test(pytest.Item):
@@ -103,7 +103,7 @@ class _Test(pytest.Item):
         return self.path, 0, f"{self.path.parent.name}/{self.path.name} {self.name}"
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """What fails, in the author's terms: the package's own frames explain nothing."""
+        """The failure in the author's terms, without the package's own frames."""
         if not isinstance(excinfo.value, Failed | DynamodtError):
             return super().repr_failure(excinfo, style)
         hint = getattr(excinfo.value, "hint", "")
@@ -122,7 +122,7 @@ class Table:
 
     @cached_property
     def scripts(self) -> tuple[Script, ...]:
-        """Its versions. Raises ScriptError."""
+        """The table's versions. Raises ScriptError."""
         return read_versions(self.project / "transforms", self.name)
 
     def check_chain(self) -> None:
@@ -131,13 +131,13 @@ class Table:
 
     @cached_property
     def sample(self) -> tuple[list[Image], int]:
-        """Its saved items, and the version that they have. Raises UsageError."""
+        """The table's saved items, and their version. Raises UsageError."""
         path = sample_path(self.project / "transforms", self.name)
         return list(read_images(path)), min(version_of(path) or 0, len(self.scripts))
 
     @property
     def missing(self) -> str:
-        """Why there is no sample, with the command that saves one; empty if there is one."""
+        """The text about a missing sample, with the command that saves one; empty if the table has a sample."""
         there = sample_path(self.project / "transforms", self.name).is_file()
         return "" if there else "no saved sample: " + suggest("check", table=self.name, save=True)
 
@@ -150,11 +150,11 @@ class Table:
         return {}
 
     def subject(self, script: Script) -> Subject:
-        """A version with its tables. Raises UsageError where a key is not known."""
+        """A version with its tables. Raises UsageError if a key is not known."""
         return subject(self.project / "transforms" / self.name / Path(script.path).name)
 
     def before(self, number: int) -> list[Image]:
-        """The items that a version gets. Skips the test where the sample cannot become them."""
+        """The input items of a version. Skips the test if they cannot be made from the sample."""
         images, there = self.sample
         if number not in self._before:
             if number == there + 1:
@@ -166,18 +166,18 @@ class Table:
         return self._before[number]
 
     def _made_by(self, number: int) -> list[Image]:
-        """The table's items after a version; what it inserts into another table changes none of them."""
+        """The table's items after a version; with a TARGET_TABLE they are unchanged."""
         script = self.scripts[number - 1]
         try:
             found = self.up(number)
-        except (Failed, DynamodtError):  # its test `up` says why
+        except (Failed, DynamodtError):  # its test `up` reports the reason
             found = None
         if found is None or any(outcome.error is not None for outcome in found.outcomes):
             pytest.skip(f"version {number} fails on the sample")
         return self.before(number) if script.target_table else found.images
 
     def up(self, number: int) -> Rehearsed:
-        """What a version makes of its items."""
+        """The results of a version for its items."""
         script = self.scripts[number - 1]
         if number not in self._ups:
             images = self.before(number)
@@ -197,11 +197,11 @@ class Table:
         return found.images
 
     def down(self, script: Script, images: Sequence[Image]) -> Rehearsed:
-        """What taking a version back makes of items."""
+        """The results of reverting a version, for these items."""
         return rehearsed(self.subject(script), images, "down", self.prepared(script))
 
     def prepared(self, script: Script) -> Mapping[Any, Any] | None:
-        """The rows that the script's `prepare` gives without a stage. Skips the test where it needs one. Raises
+        """The rows of the script's `prepare`, called without a stage. Skips the test if `prepare` needs one. Raises
         ScriptError for rows that could not be stored."""
         if not script.has_prepare:
             return None
@@ -217,12 +217,12 @@ class Table:
 
 
 class _NeedsStage(UsageError):
-    """`prepare` asks for what a test has not: a client, or the items of a table without a saved sample."""
+    """`prepare` needs a client, or the items of a table without a saved sample; a test has neither."""
 
 
 def _beyond_folder(error: BaseException) -> str | None:
-    """What `prepare` needs that is not in this folder: a stage, or a service that it cannot reach, whatever the script
-    has made of that error. None: it is the script that is wrong."""
+    """The need of `prepare` beyond this folder: a stage, or a service out of reach, also if the script has wrapped that
+    error. None: the script is wrong."""
     at: BaseException | None = error
     while at is not None:
         if isinstance(at, _NeedsStage):
@@ -237,7 +237,7 @@ def _beyond_folder(error: BaseException) -> str | None:
 
 
 def _of_prepare(script: Script, error: DynamodtError) -> Exception:
-    """The failure of a test: an error in `prepare`, with the script's lines; or of a row, as it is."""
+    """The failure of a test: an error in `prepare`, with the script's lines; or the error of a row, unchanged."""
     if isinstance(error.__cause__, Failed):  # of an earlier version, by context.prepared
         return error.__cause__
     frames = [f"  {line}" for line in _frames(script, error.__cause__ or error)]
@@ -255,13 +255,14 @@ class _Offline:
         self.version = script.sequence
 
     def client(self, service: str) -> NoReturn:
-        """There is none."""
+        """Raises _NeedsStage: a test has no client."""
         raise _NeedsStage(f"a test has no client of {service}")
 
     def items(
         self, table: str | None = None, index: str | None = None, projection: Sequence[str] | None = None
     ) -> Iterator[Item]:
-        """The saved sample of the table; of `projection`, the attributes as a whole. Raises UsageError without one."""
+        """The saved sample of the table; with `projection`, whole attributes only. Raises UsageError without a
+        sample."""
         found = self._table if table in (None, self._table.name) else Table(self._table.project, str(table))
         if found.missing:
             raise _NeedsStage(f"table {found.name} has {found.missing}")
@@ -270,7 +271,7 @@ class _Offline:
             yield {name: value for name, value in decode(image).items() if names is None or name in names}
 
     def prepared(self, version: int) -> Mapping[Any, Any]:
-        """The rows that an earlier version's `prepare` gives here. Raises UsageError where it has none."""
+        """The rows of an earlier version's `prepare`, called without a stage. Raises UsageError if it has none."""
         earlier = (script for script in self._table.scripts[: self.version - 1] if script.sequence == version)
         found = next((self._table.prepared(script) for script in earlier), None)
         if found is None:
@@ -299,7 +300,7 @@ def _down(table: Table, script: Script) -> None:
 
 
 def _idempotent(table: Table, script: Script) -> None:
-    """The rows of `items()` are no results of transform_up: a run does not apply it to them."""
+    """Applies the version twice, without the rows of `items()`: a run does not transform them."""
     table._made_by(script.sequence)  # skips the test of a version that fails on the sample
     bare, prepared = table.subject(script)._replace(script=_without_rows(script)), table.prepared(script)
     images = rehearsed(bare, table.before(script.sequence), "up", prepared).images
@@ -338,7 +339,7 @@ def _check_alive(table: Table, script: Script, outcomes: Sequence[Outcome]) -> N
 
 
 def _fail(table: Table, script: Script, outcomes: Sequence[Outcome], of: int, what: str) -> None:
-    """Fail with the first of these outcomes, if there are any: their keys, their errors and the author's lines."""
+    """Raises Failed if there are outcomes: the first keys, their errors and the author's lines."""
     if not outcomes:
         return
     lines = [f"{script.path}: {what} {len(outcomes):,} of {of:,} items"]
