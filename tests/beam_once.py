@@ -1,4 +1,5 @@
-"""What Beam works out anew for every pipeline, kept: the options that a command line says, and what state a DoFn has.
+"""Caches two results that Beam computes anew for every pipeline: the options of a command line, and the state of a DoFn
+class.
 
 A pipeline of a few items spends half of its CPU on these two, and the tests run more than a thousand of them.
 """
@@ -14,13 +15,13 @@ from apache_beam.transforms import userstate
 
 
 def remember() -> None:
-    """For as long as this process lives; once."""
+    """Installs both caches in this process, once."""
     userstate.get_dofn_specs = _by_type(userstate.get_dofn_specs)
     PipelineOptions.__init__ = _by_flags(PipelineOptions.__init__)  # type: ignore[method-assign]
 
 
 def _by_type(specs: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A class says by its signatures what state its instances have."""
+    """The state of a DoFn's instances follows from the signatures of its class."""
     known: dict[type, Any] = {}
 
     def remembered(dofn: Any) -> Any:
@@ -32,7 +33,7 @@ def _by_type(specs: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _by_flags(init: Callable[..., None]) -> Callable[..., None]:
-    """Options without overrides are those of their class and their flags."""
+    """Options without overrides depend only on their class and their flags."""
     known: dict[tuple[type, tuple[str, ...]], dict[str, Any]] = {}
 
     def remembered(self: PipelineOptions, flags: Sequence[str] | None = None, **overrides: Any) -> None:

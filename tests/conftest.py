@@ -1,4 +1,4 @@
-"""What all tests share: an environment that leads nowhere, the emulators, and a marker by folder."""
+"""Shared by all tests: an environment without accounts, the emulators, and a marker by folder."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" and not _EXAMPLES e
 
 @pytest.fixture(scope="session", autouse=True)
 def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test may reach an account of whoever runs it: neither by the shell's variables nor by files in the home. Nor
-    is the coverage that of pytests which a test starts elsewhere."""
+    """No test may reach an account of the user who runs it, by the shell's variables or by files in the home folder.
+    Nor do pytests that a test starts add to the coverage."""
     nowhere = tmp_path_factory.mktemp("no-account")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):

@@ -31,7 +31,7 @@ DYNAMODB_LOCAL_JARS = Path(__file__).parent / "service" / "dynamodb-local" / "li
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Something that answers as DynamoDB: `name` is "ministack" or "dynamodb-local"."""
+    """An endpoint with DynamoDB's API: `name` is "ministack" or "dynamodb-local"."""
 
     name: str
     url: str
@@ -150,7 +150,7 @@ def _started_java(log: Path, tries: int = 3) -> tuple[subprocess.Popen[bytes], i
 
 
 def dynamodb_local_missing() -> str:
-    """Why DynamoDB Local cannot be run here, or nothing when it can."""
+    """The reason why DynamoDB Local cannot run here; empty if it can."""
     if shutil.which("java") is None:
         return "DynamoDB Local needs Java 17 or newer, and java is not installed"
     if not (DYNAMODB_LOCAL_JARS / ".complete").exists():
@@ -179,7 +179,7 @@ def _java_command(port: int) -> list[str]:
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int) -> str:
-    """Nothing when it answers, or what became of it."""
+    """Empty once it answers; otherwise the reason why it does not."""
     try:
         until(lambda: answers(port), "it answers", process)
     except AssertionError as error:
@@ -200,7 +200,7 @@ def answers(port: int) -> bool:
 
 
 def spark_missing() -> str:
-    """Why a local Spark cannot be run here, or nothing when it can."""
+    """The reason why a local Spark cannot run here; empty if it can."""
     if importlib.util.find_spec("pyspark") is None:
         return "pyspark is not installed: `make test` does it"
     return jar.missing()

@@ -20,7 +20,7 @@ State = bytes
 class World(Protocol):
     """A fresh world for each schedule. `actors` by name; `snapshot` tells two states apart."""
 
-    gone: list[Actor]  # those that wait forever
+    gone: list[Actor]  # actors that wait forever
 
     def actors(self) -> dict[str, Callable[[], None]]: ...
 
@@ -41,7 +41,8 @@ class Actor:
     ended: bool = False
 
     def end(self) -> None:
-        """Give it up where it waits. A greenlet that waits is never collected, nor is anything that its frames hold."""
+        """End the actor where it waits. A waiting greenlet is never garbage-collected, nor are the objects in its
+        frames."""
         self.ended = True
         while not self.task.dead:
             self.task.throw()
@@ -69,7 +70,7 @@ class Scheduler:
         return actor
 
     def move(self, name: str) -> None:
-        """Let an actor do its next step, up to the one after."""
+        """Run an actor's next step, up to the one after it."""
         self.started.add(name)
         self.actors[name].steps += 1
         self.actors[name].task.switch()
@@ -82,18 +83,19 @@ class Scheduler:
         return [name for name in sorted(alive) if self.world.ready(name, alive, frozenset(self.started))]
 
     def end(self) -> None:
-        """Give all actors up, before the world is dropped."""
+        """End all actors, before the world is discarded."""
         for actor in (*self.actors.values(), *self.world.gone):
             actor.end()
 
     def state(self) -> State:
-        """The world, and of each actor: how far it is, and what it knows. The two together decide all that follows."""
+        """The state of the world, and each actor's position and observations: together they determine all later
+        steps."""
         actors = [(name, a.steps, a.seen, a.task.dead) for name, a in self.actors.items()]
         return blake2b(f"{self.world.snapshot()} {actors}".encode(), digest_size=16).digest()
 
 
 def step() -> None:
-    """Wait for the scheduler, if this is an actor. One that is given up cleans up without another step."""
+    """Wait for the scheduler, if this is an actor. An ended actor cleans up without another step."""
     current = getcurrent()
     if hasattr(current, "actor"):
         if not current.actor.ended:
@@ -103,7 +105,7 @@ def step() -> None:
 
 
 def observed(answer: object) -> None:
-    """Note what an actor has learnt: it decides what it does next."""
+    """Note an actor's observation, which determines its next steps."""
     current = getcurrent()
     if hasattr(current, "actor"):
         current.actor.seen.append(repr(answer))

@@ -1,4 +1,4 @@
-"""A bucket in memory, as `export.objects.Objects` has it."""
+"""A bucket in memory, with the interface of `export.objects.Objects`."""
 
 from __future__ import annotations
 

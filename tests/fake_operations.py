@@ -1,4 +1,4 @@
-"""The operations behind the command line, without a stage: they report what the table's name asks for.
+"""The operations behind the command line, without a stage: a table's name determines the report.
 
 Run as a program, it is the command line over these operations: `python -m tests.fake_operations up --table users`.
 """

@@ -1,6 +1,6 @@
-"""A DynamoDB in memory with what a real one does at its worst, and the other resources of a run.
+"""A DynamoDB in memory with the faults of a real one, and the other resources of a run.
 
-`FakeDynamoDB.call` takes the very bodies that go over the wire: it parses the PartiQL text and the expressions that
+`FakeDynamoDB.call` takes the bodies that are sent to the service: it parses the PartiQL text and the expressions that
 `dynamodb.statements` writes, so a wrong statement fails here too. Faults are queued by the test.
 """
 
@@ -43,7 +43,7 @@ class Duplicate(Exception):
 
 
 def begun(call: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    """What `Wire.begin` gives: here all has happened when it is asked for, and raises no sooner."""
+    """The result of `Wire.begin`: the request is already executed; its error is raised when the result is asked for."""
     future: Future[Any] = Future()
     try:
         future.set_result(call(*arguments))
@@ -520,7 +520,7 @@ class FakeState:
         return WorkerRows(self.rows, run, attempt, shards)  # type: ignore[arg-type]
 
     def lease(self, job: Job) -> None:
-        """Give the job's lease to the job's attempt, from whoever has it."""
+        """Give the job's lease to the job's attempt, whoever holds it now."""
         before = self.leases.read(job.lease)
         assert self.leases.take(Lease(job.lease, job.attempt, job.run), over=before)
 
@@ -547,7 +547,7 @@ class FakeResources:
         return self.made[self.name][3]
 
     def clock(self) -> float:
-        """Moves by what is slept only: no test depends on how quick the machine is."""
+        """A clock that moves only by sleeping: no test depends on the machine's speed."""
         return self.slept["seconds"]
 
     def sleep(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What must hold in the states of `tests/protocol_world.py`.
+"""Conditions that must hold in the states of `tests/protocol_world.py`.
 
 An item is known by its note: `old 0` and `old 1` were there at first, `live` is the first one after the application has
 written to it, `new` one that the application has put in its place. What the script puts beside an item has `of`, the

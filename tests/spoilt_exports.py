@@ -1,4 +1,4 @@
-"""An export's files altered, with the manifests and checksums made to agree again, or left to tell."""
+"""Alters an export's files, with or without adapting the manifests and checksums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items, keys and tables as hypothesis draws them: every type, odd names, and what lies at the edges of the limits."""
+"""Items, keys and tables drawn by hypothesis: every type, odd names, and values at the limits."""
 
 from __future__ import annotations
 

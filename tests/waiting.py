@@ -1,4 +1,4 @@
-"""How the tests wait: for an event, and up to a bound that only a hang reaches, however busy the machine is."""
+"""Waits of the tests: for an event, up to a limit that only a hang reaches, however busy the machine is."""
 
 from __future__ import annotations
 

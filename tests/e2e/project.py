@@ -1,4 +1,4 @@
-"""A fresh clone as a newcomer has it, and the commands typed in it."""
+"""A fresh clone, and the commands typed in it."""
 
 from __future__ import annotations
 
@@ -133,8 +133,8 @@ def _listed(*options: str) -> list[str]:
 
 
 def _make_environment(folder: Path) -> None:
-    """A `.venv` that make takes for installed: this clone's package, over the packages that run this very test. To
-    install them anew takes minutes of CPU and tests pip; `.ci/run` on a clean machine does that."""
+    """A `.venv` that make accepts as installed: this clone's package, over the packages that run this test. Installing
+    them anew would take minutes of CPU and test pip; `.ci/run` on a clean machine does that."""
     venv = folder / ".venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     packages = next(venv.glob("lib/python3*/site-packages"))

@@ -1,4 +1,4 @@
-"""What a release publishes: `make dist` builds and checks it, and it installs into fresh environments."""
+"""The files of a release: `make dist` builds and checks them, and they install into fresh environments."""
 
 from __future__ import annotations
 

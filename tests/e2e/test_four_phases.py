@@ -1,5 +1,5 @@
-"""The process that dynamodt serves, told on the example: an application is changed, deployed, rolled back and cleaned
-up in four phases, and it writes to its table all along."""
+"""The four phases on the example: an application is changed, deployed, rolled back and cleaned up, and writes to its
+table all the time."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Application:
             self.intent_log[key] = User(first, last, item["country"])
 
     def act(self) -> None:
-        """One request of somebody's."""
+        """One request of a user."""
         self.dice.choices((self.rename, self.sign_up, self.leave), weights=(8, 1, 1))[0]()
         self.requests += 1
 
@@ -131,7 +131,7 @@ class Application:
             self.failure = failure
 
     def check(self, shape: Shape, *, without: tuple[str, ...] = ()) -> None:
-        """Every user is there, says what was written last, in this shape, and nobody has come back."""
+        """Every user exists, has the values that were written last, in this shape; and no deleted user exists."""
         found = self.items()
         assert found.keys() == self.intent_log.keys()
         for key, user in self.intent_log.items():

@@ -1,4 +1,4 @@
-"""dynamodt as pip installs it, far from any clone: it deploys, and knows what the jar is built from."""
+"""dynamodt as pip installs it, without a clone: it deploys, and has the sources of the jar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The README is true when typed: its two commands, and every command of its page, with the output that it shows."""
+"""The README's commands work as typed: its two commands, and every command of its page, with the output that it
+shows."""
 
 from __future__ import annotations
 

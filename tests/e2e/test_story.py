@@ -1,5 +1,5 @@
-"""From an empty folder to an accepted edit, as the author of a first version goes: each command is typed with the wheel
-installed and without this repository, and what a command suggests is what is typed next."""
+"""From an empty folder to an accepted edit, as the author of a first version does it: commands run with the wheel
+installed and without this repository; each next command is the one that the last one suggests."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One fuzzed case: a seed draws a version, a table, faults, deaths and acts of an application; a run, and its undo.
 
-Each transformation adds one to `times`; few scripts are idempotent instead, and keep a journal. What must hold is in
+Each transformation adds one to `times`; few scripts are idempotent instead, and keep a journal. The conditions are in
 `invariants`.
 """
 

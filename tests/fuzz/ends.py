@@ -1,4 +1,4 @@
-"""Where a fuzzed run has come to: its items, its dead letters, and what is to become of each item."""
+"""The end of a fuzzed run: its items, its dead letters, and the expected result of each item."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class End:
         return sorted(self.app.born - self.app.removed)
 
     def expected(self, src: str) -> dict[str, int]:
-        """What becomes of an item that nobody else touches: the key of each `src`."""
+        """The result of an item that the application does not touch: the key of each `src`."""
         key, kind = key_of(src), self.kind(src)
         where = {"move": key + HUNDREDS["move"], "freed": key - 1, "delete": None, "split": None}.get(kind, key)
         puts = {f"{src}/{name}": key + HUNDREDS[name] for name in PUTS.get(kind, ())}

@@ -26,7 +26,7 @@ LATE, TWICE = "late", "twice"  # heard after later ones, and never answered; hea
 
 
 class Died(Exception):
-    """The process of this attempt is gone."""
+    """The process of this attempt has died."""
 
 
 @dataclass
@@ -139,7 +139,7 @@ class FuzzedDynamoDB(FakeDynamoDB):
         return not any("ConditionCheck" in action for action in request["TransactItems"])
 
     def _again(self, operation: str, request: dict[str, Any]) -> None:
-        """Nobody waits for the answer."""
+        """Carries a request out again; its answer is discarded."""
         try:
             super().call(operation, request)
         except Exception:

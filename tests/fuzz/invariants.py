@@ -1,4 +1,4 @@
-"""What must hold at the end of a fuzzed run, and after its undo. Each function yields what does not.
+"""The conditions at the end of a fuzzed run, and after its undo. Each function yields the violations.
 
 `main` is an item that carries the `src` of what the application made; `derived` is one that the script put beside it.
 """
@@ -88,7 +88,8 @@ def _notes(end: End) -> Iterator[str]:
 
 
 def _as_expected(end: End) -> Iterator[str]:
-    """Where nobody else writes, all becomes what the script says. A way to a key that others free depends on them."""
+    """Without other writers, each item becomes the script's result. A move to a key that other items free depends on
+    them."""
     if "freed" in end.case.draw.kinds or end.is_tired:
         return
     if end.dead_letters:
@@ -129,7 +130,7 @@ def breaches_of_undo(case: Case) -> Iterator[str]:
 
 
 def _left_without_need(end: End) -> Iterator[str]:
-    """Where nobody else writes, an item is as before the run, unless its deletion or a write has no answer."""
+    """Without other writers, an item is as before the run, unless its deletion or a write has no answer."""
     case = end.case
     open_ = {key for key, why in reasons(case).items() if why == UNCONFIRMED} | end.doubts
     keys = {*case.before, *end.items} - open_

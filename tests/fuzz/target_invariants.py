@@ -1,4 +1,4 @@
-"""What must hold of a fuzzed run into another table, and of its undo: each function yields what does not.
+"""The conditions of a fuzzed run into another table, and of its undo: each function yields the violations.
 
 The run only reads the first table. What it puts into the other one carries the `src` of the item that it is made of.
 """
@@ -97,7 +97,8 @@ def _said(end: End) -> Iterator[str]:
 
 
 def _as_expected(end: End) -> Iterator[str]:
-    """Where nobody else writes, all becomes what the script says, and of those that want one key all but one die."""
+    """Without other writers, each item becomes the script's result; of several items for one key, all but one become
+    dead letters."""
     wanted = Counter(key for src in end.living() for key in made_of(end, src).values())
     clashes = {src for src in end.living() if any(wanted[key] > 1 for key in made_of(end, src).values())}
     needless = [dead_letter for dead_letter in end.dead_letters if not clashes]

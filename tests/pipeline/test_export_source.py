@@ -94,7 +94,7 @@ def test_a_dry_run_asks_nothing_of_the_table(bench: Bench, exporter: Exporter) -
 def test_whoever_goes_on_makes_each_transaction_once_of_what_is_there(
     bench: Bench, exporter: Exporter, script: str, act: str, writes: int
 ) -> None:
-    """What the application has deleted does not come back in another place; what it has changed is moved as it is."""
+    """An item that the application has deleted is not moved; one that it has changed is moved with its changes."""
     bench.dynamodb.put(*numbers(12))
     job = replace(exporter.job(exporter.export(), script), writers=1)
     bench.leave(job, writes)

@@ -51,7 +51,7 @@ def test_a_trial_is_the_same_each_time_and_another_one_with_another_seed() -> No
 
 
 def test_nothing_of_a_fleet_is_left_when_it_fails() -> None:
-    """Neither a stand-in in a module, nor a task that would go on in somebody else's time."""
+    """Neither a stand-in in a module, nor a task that would continue in the time of a later test."""
     before = {module: dict(vars(module)) for module in (runner, *stages())}
     with pytest.raises(ZeroDivisionError), at_work(replace(PLAN, workers=60, units=240)) as fleet:
         fleet.live(8.0)

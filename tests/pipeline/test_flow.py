@@ -172,7 +172,7 @@ def test_a_page_that_rests_stays_announced(bench: Bench, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("failed", [False, True])
 def test_pages_that_rest_are_ended_with_their_lane_unless_the_run_has_failed(bench: Bench, failed: bool) -> None:
-    """When another split group has failed the run's end waits for nobody who is not at work: its intent stays."""
+    """After a failure of another split group, the run's end does not wait for a page that rests: its intent stays."""
     job = bench.job(DOUBLE, splits=1)
     bench.state.lease(job)
     bench.dynamodb.put({"id": 1, "n": 1})
@@ -317,7 +317,7 @@ def test_a_row_that_was_there_before_the_version_stays_on_the_way_down(bench: Be
 
 
 def test_own_items_are_taken_back_by_whoever_goes_on(bench: Bench) -> None:
-    """Their owner before had recorded that intent, and died."""
+    """The previous owner had recorded that intent, and died."""
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
     up = bench.job(script, source=RowsSource(), splits=1)
     bench.execute(up)

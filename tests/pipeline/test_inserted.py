@@ -1,4 +1,4 @@
-"""A run meets keys that it has inserted itself: it never takes its own output for somebody else's item."""
+"""A run reads keys that it has inserted itself: it never mistakes its own output for the application's items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What an undo asks before it writes: is the journal that the splits' rows count there, whole, and the run's own?"""
+"""The checks of an undo before it writes: the journal has the objects that the splits' rows count, is complete, and is
+the run's own."""
 
 from __future__ import annotations
 

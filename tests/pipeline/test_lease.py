@@ -32,7 +32,7 @@ NOW = 1_000_000.0
 
 
 class Clock:
-    """A clock that moves only when somebody waits for it."""
+    """A clock that moves only by sleeping."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -153,7 +153,7 @@ def test_a_recycled_pid_is_not_the_holder(state: FakeState, clock: Clock) -> Non
 
 
 def test_a_machine_of_the_same_name_is_another(state: FakeState, clock: Clock) -> None:
-    """A cloned one, or a container: what its processes do nobody here can tell."""
+    """A cloned machine, or a container: its processes cannot be observed here."""
     hold(state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started="another boot:pid:[7]:1"))
     clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now)
     with pytest.raises(Refused):

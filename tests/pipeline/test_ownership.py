@@ -1,4 +1,4 @@
-"""A worker that was taken for dead writes nothing when it wakes, and stops nobody but itself."""
+"""A worker that was considered dead writes nothing when it wakes, and stops only itself."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The protocol of guarantees G1, G2, G3 and G5, explored exhaustively: in every state of every interleaving of two
-owners, an application, a message that is lost, answered to nobody or late, and an undo, what must hold does.
-
-A build tries the scenes of `QUICK`, `make test-chaos` all. What conditions of the protocol are for is shown by the last
-test: without one of them a scene fails.
+owners, an application, a message that is lost, late or whose answer is lost, and an undo, the conditions hold. A build
+tries the scenes of `QUICK`, `make test-chaos` all. The last test shows the purpose of the protocol's conditions:
+without one of them a scene fails.
 """
 
 from __future__ import annotations

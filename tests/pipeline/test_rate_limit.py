@@ -187,7 +187,7 @@ def test_throttles_lower_the_rate_of_an_on_demand_table_and_without_them_it_grow
 
 
 def test_a_few_throttled_among_many_slow_nobody_else_down() -> None:
-    """One partition that is busy, or the application's own hot key, would take a large run to a standstill."""
+    """Otherwise one busy partition, or a hot key of the application, would stop a large run."""
     world, dice = World(wcu=4000.0), random.Random(11)
     workers = [world.worker(f"w{n}") for n in range(40)]
     world.live(25.0, workers, dice)
@@ -215,7 +215,7 @@ def test_throttled_writes_leave_the_reads_as_they_are() -> None:
 def test_those_who_wait_for_their_part_ask_once_a_second() -> None:
     world = World(wcu=100.0)
     worker = world.worker("w")
-    for _ in range(200):  # ten seconds, in which nobody grants anything
+    for _ in range(200):  # ten seconds without a grant
         world.now += 0.05
         worker._tick()
     (row,) = world.rows.all()
@@ -244,7 +244,7 @@ def test_that_it_was_throttled_a_worker_says_soon() -> None:
 
 
 def test_while_many_join_nobodys_old_part_is_held_for_long() -> None:
-    """Each look brings a smaller part, and none of them is seen to have been heard of as the last one."""
+    """Each refresh brings a smaller part, and no worker has confirmed the newest one yet."""
     world, dice = World(wcu=2000.0), random.Random(14)
     workers: list[WorkerRateLimiter] = []
     for number in range(40):

@@ -1,4 +1,4 @@
-"""What is done while a pipeline runs, and before it does."""
+"""The work of the main process before and while a pipeline runs."""
 
 from __future__ import annotations
 

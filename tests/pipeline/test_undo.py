@@ -195,7 +195,7 @@ def test_a_dead_letter_had_no_effect_unless_it_is_a_doubt(bench: Bench) -> None:
 
 
 def test_a_doubtful_write_is_taken_back_if_the_item_carries_it(bench: Bench) -> None:
-    """The first answer was lost, then the application changed one of the two attributes: nobody could tell."""
+    """The first answer was lost, then the application changed one of the two attributes: the outcome was unknown."""
     bench.dynamodb.put({"id": 1, "n": 1})
     bench.dynamodb.faults = deque(["reset"])
     acts = iter([lambda table: None, lambda table: table.put({"id": 1, "n": 2, "twice": "mine"})])
@@ -298,7 +298,7 @@ def test_a_part_that_was_never_announced_was_never_written(bench: Bench) -> None
 
 
 def test_a_move_and_what_it_fanned_out_are_taken_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script that is not idempotent may only do this from a snapshot; here it leaves what it has moved alone."""
+    """A script that is not idempotent may only do this from a snapshot; this one leaves moved items unchanged."""
     monkeypatch.setattr(Apply, "_check_halloween", lambda self, found, image: None)
     script = """
     from dynamodt import Put

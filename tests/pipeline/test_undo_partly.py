@@ -1,4 +1,4 @@
-"""What an undo takes back of a journal that lacks parts, or of some attempts only."""
+"""An undo by a journal that lacks parts, or of some attempts only."""
 
 from __future__ import annotations
 

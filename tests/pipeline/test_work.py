@@ -1,6 +1,5 @@
-"""How much work a run is, counted on a fixed table and never in seconds: requests, statements, bytes, decoded values.
-
-Whoever makes one of these figures larger does so on purpose, and changes it here.
+"""The work of a run, counted on a fixed table and never in seconds: requests, statements, bytes, decoded values. A
+change that increases one of these figures must change it here.
 """
 
 from __future__ import annotations

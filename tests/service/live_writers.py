@@ -1,4 +1,4 @@
-"""A table that is migrated while two processes write to it, and what must hold for each item."""
+"""A table that is migrated while two processes write to it, and the conditions for each item."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def migrate_under_writers(endpoint: Endpoint, bench: Bench, table: str, **option
 
 
 def check_contest(counts: Counts, poller: Path) -> None:
-    """Without this the test would prove nothing: the writers must have got between reading and writing."""
+    """Writes must have occurred between reading and writing: otherwise the test would prove nothing."""
     conflicts = len(poller.read_text().splitlines()) - counts.read
     assert conflicts >= 2 * CONTESTED, (counts, conflicts)  # what was added to and what was archived is looked at again
     assert counts.vanished >= CONTESTED and counts.superseded >= CONTESTED, (counts, conflicts)

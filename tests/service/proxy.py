@@ -1,4 +1,4 @@
-"""An HTTP server before an endpoint that does what a network and a busy service do at their worst, when it is told to.
+"""An HTTP server in front of an endpoint, with the faults of a network and of a busy service on demand.
 
 `proxy.faults["Scan"] += ["500", "", "reset"]`: the first Scan is answered with a 500, the second goes through, the
 third's connection is reset before it has reached the endpoint. `proxy.odds` and `proxy.dice` (seeded) have any request
@@ -180,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, data[: len(data) // 2])
 
     def _slow(self, fault: str, body: bytes, forward: Callable[..., Answer]) -> None:
-        """The request is carried out, and its answer comes when nobody waits for it any more."""
+        """The request is carried out, and its answer comes after the client's time-out."""
         answer = forward()
         time.sleep(SLOW_SECONDS)
         self.close_connection = True

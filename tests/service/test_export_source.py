@@ -54,7 +54,7 @@ BACK = '\ndef transform_down(item):\n    return {**item, "n": item["n"] / 2}\n'
 
 @dataclass
 class Bucket:
-    """The stage's bucket, and exports that somebody else has made there."""
+    """The stage's bucket, and exports in it that dynamodt has not requested."""
 
     bench: Bench
     objects: S3Objects
@@ -671,7 +671,8 @@ def test_what_waits_in_a_window_is_back_before_the_main_phase_is_undone(
 def test_an_export_from_before_the_last_run_is_refused(
     bench: Bench, make_table: MakeTable, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its items lack what the version before has written: this one would find nothing to do, and be applied."""
+    """Its items lack the changes of the previous version: this version would find nothing to do, and count as
+    applied."""
     table = make_table(id="N")
     bench.tables.put(table, *numbered(1, 2))
     made = bucket.export(table)

@@ -1,4 +1,4 @@
-"""A folder that stops to take files in the middle of a run, or before it: recorded, named, and gone on with later."""
+"""A folder that refuses files in the middle of a run, or before it: recorded, named, and continued later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs seen from elsewhere: processes that share nothing with the run but the state table."""
+"""Runs followed by other processes, which share only the state table with the run."""
 
 from __future__ import annotations
 

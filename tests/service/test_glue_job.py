@@ -106,7 +106,8 @@ def test_the_example_s_table_is_moved_by_the_script(users: Client, spark_master:
 
 
 def started(users: Client, command: str) -> tuple[int, str, str]:
-    """A job that somebody else has started (a schedule, say): its script's exit code, Glue's word, and the log."""
+    """A job that was started elsewhere (by a schedule, for example): its script's exit code, Glue's status, and the
+    log."""
     project = Assets(users.stage).put("project.zip", project_zip(users.folder, users.stage))
     job = GlueJob(users.stage.connection, "dynamodt-dev")
     run = job.start({"--stage": "dev", "--project": project, "--region": "us-east-1", "--command": command})

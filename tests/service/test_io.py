@@ -38,7 +38,7 @@ class Person(NamedTuple):
 
 @pytest.fixture
 def place(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
-    """Where the tables are. The credentials are in a file, which Spark's executors find, whoever has started them."""
+    """The location of the tables. The credentials are in a file, which all Spark executors find."""
     file, keys = Path(os.environ["AWS_SHARED_CREDENTIALS_FILE"]), endpoint.connection
     file.parent.mkdir(exist_ok=True)
     file.write_text(f"[reader]\naws_access_key_id = {keys.access_key}\naws_secret_access_key = {keys.secret_key}\n")

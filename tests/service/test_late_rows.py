@@ -1,4 +1,5 @@
-"""The judges' own conditions on the rows of the state table: what is carried out twice, or late, changes nothing."""
+"""The emulators' own evaluation of the conditions on the state table's rows: a write that is carried out twice, or
+late, changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guarantee G1 in earnest: a table is migrated while two processes write to it as fast as they can."""
+"""Guarantee G1 under load: a table is migrated while two processes write to it as fast as they can."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_tables_buckets_and_the_port_are_kept_over_a_stop(folder: Path) -> None:
 
 
 def test_its_files_are_the_owners_alone(folder: Path) -> None:
-    """Tables, prepared data and journals may hold what nobody else on the machine is to read."""
+    """Tables, prepared data and journals may contain data that other users of the machine must not read."""
     before = os.umask(0o000)
     try:
         (folder / ".dynamodt").mkdir()  # as an earlier release has made it
@@ -318,7 +318,7 @@ def process_of(folder: Path) -> Process:
     return found
 
 
-# ---------------------------------------------------------------- one emulator a folder, whoever looks
+# ---------------------------------------------------------------- one emulator a folder
 
 
 @pytest.fixture

@@ -484,7 +484,7 @@ def test_a_dry_run_writes_nothing_and_predicts_the_counts(bench: Bench, make_tab
     assert bench.tables.items(table) == numbered(25)
     assert bench.history(table) == [] and bench.applied(table) == []
     assert foreseen.status == "dry-run" and foreseen.consumed.wcu > 0 and foreseen.samples
-    assert foreseen.cost is not None and foreseen.cost.usd is None  # nobody pays for an emulator
+    assert foreseen.cost is not None and foreseen.cost.usd is None  # an emulator costs nothing
 
     report = bench.succeeded(table, script)
     assert report.counts.changed == foreseen.counts.changed > 0 and report.cost is None

@@ -1,4 +1,4 @@
-"""Whole runs where the network or the credentials are not those of every day."""
+"""Whole runs with an unusual network or unusual credentials."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def items():
 
 
 def written(endpoint: Endpoint, table: str, read: Item, result: Item, guard: Guard = "item") -> Verdict:
-    """What becomes of the change from `read`, as somebody has read it, to `result`."""
+    """The outcome of the change from the image `read` to `result`."""
     spec, image = describe(endpoint.connection, table), encode(read)
     patch = change(spec, image, read, result)
     assert patch is not None

@@ -1,4 +1,4 @@
-"""`plan` on an emulator: what it foresees is what the run does, and what is in the way is named."""
+"""`plan` on an emulator: the run does what it forecasts, and it names the obstacles."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ GLUES_OWN = {  # what is printed, Glue writes
     (f"logs:{action}", "logs") for action in ("CreateLogGroup", "CreateLogStream", "DescribeLogStreams", "PutLogEvents")
 }
 OF_STREAMS = {("dynamodb:DescribeGlobalTable", "global tables")}  # asked for a table with a stream only
-DYNAMODBS_OWN = {  # DynamoDB asks KMS in the name of whoever reads or writes a table with a key of its own
+DYNAMODBS_OWN = {  # DynamoDB calls KMS with the rights of the caller who reads or writes a table with its own key
     (f"kms:{action}", "keys of the tables")
     for action in ("Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey*", "ReEncrypt*")
 }
@@ -82,7 +82,7 @@ OF_S3: dict[str, set[Grant]] = {
     "CompleteMultipartUpload": IN_PARTS,
     "AbortMultipartUpload": {("s3:AbortMultipartUpload", "objects")},
 }
-# DynamoDB writes an export with the rights of whoever has asked for it: "Requesting a table export", DynamoDB's guide
+# DynamoDB writes an export with the rights of its requester: "Requesting a table export", DynamoDB's guide
 EXPORTED = WRITTEN | {
     ("dynamodb:ExportTableToPointInTime", "tables"),
     ("s3:PutObjectAcl", "objects"),

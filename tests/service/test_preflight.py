@@ -1,5 +1,5 @@
-"""What keeps a run from starting, and what lets it rest, against an endpoint. DynamoDB Local knows neither
-continuous backups nor alarms: there everything that depends on them is refused, or rests."""
+"""The reasons that keep a run from starting, or let it rest, on an endpoint. DynamoDB Local knows neither continuous
+backups nor alarms: there everything that depends on them is refused, or rests."""
 
 from __future__ import annotations
 

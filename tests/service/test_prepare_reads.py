@@ -1,4 +1,4 @@
-"""What `prepare` reads of the stage: items of its own table, of another one and of an index, and earlier data."""
+"""The reads of `prepare` from the stage: items of its own table, of another one and of an index, and earlier data."""
 
 from __future__ import annotations
 

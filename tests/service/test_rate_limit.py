@@ -37,7 +37,7 @@ def started(bench: Bench, table: str, items: int, max_wcu: float) -> tuple[threa
 
 
 def test_a_running_job_is_given_another_rate(bench: Bench, make_table: MakeTable) -> None:
-    """At two units a second the 200 items would take longer than anybody waits for them here."""
+    """At two units a second the 200 items would take longer than the test's time-out."""
     table = make_table(id="N")
     run, reports = started(bench, table, items=200, max_wcu=2.0)
     state = State(bench.stage.connection, bench.stage.state_table)

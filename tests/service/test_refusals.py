@@ -1,4 +1,5 @@
-"""Bad input and closed doors: the message says what, where and what to do now; nothing is written, nothing lost."""
+"""Bad input and refused access: the message has the error, the place and the next step; nothing is written, nothing
+lost."""
 
 from __future__ import annotations
 

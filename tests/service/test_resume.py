@@ -1,4 +1,4 @@
-"""What an unfinished run is worth to the command that comes after it, and what others have done in between."""
+"""The continuation of an unfinished run by the next command, also after changes by others in between."""
 
 from __future__ import annotations
 

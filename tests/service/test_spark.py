@@ -123,7 +123,7 @@ def changed(state: State, run: str) -> int:
 
 @pytest.mark.chaos
 def test_the_budget_is_one_over_all_executors(spark: OnSpark, make_table: MakeTable) -> None:
-    """At this rate the items take longer than anybody waits for them here: it is raised when enough was seen."""
+    """At this rate the items would take longer than the test's time-out: it is raised once enough was observed."""
     rate, items = 20.0, 1500
     table, bench = make_table(id="N"), spark.bench
     bench.tables.put(table, *({"id": number} for number in range(items)))

@@ -1,4 +1,4 @@
-"""What a run started with is part of the run: whatever of it is otherwise when the run is continued, in any way."""
+"""The inputs with which a run started are part of it: any of them may differ when the run is continued."""
 
 from __future__ import annotations
 

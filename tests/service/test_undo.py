@@ -229,7 +229,7 @@ def test_what_was_inserted_into_a_target_table_is_deleted(bench: Bench, make_tab
 def test_what_was_inserted_into_a_target_is_taken_back_after_that_table_s_later_run(
     bench: Bench, make_table: MakeTable
 ) -> None:
-    """Before it, the inserted items would all be as somebody has changed them since."""
+    """Without that later run, all inserted items would count as changed by others."""
     source, target = make_table(id="N"), make_table(id="N")
     bench.tables.put(source, *numbered(3))
     bench.run(source, f'TARGET_TABLE = "{target}"\n' + DOUBLE)
@@ -392,7 +392,7 @@ def test_a_run_without_dead_letters_is_not_retried(bench: Bench, make_table: Mak
 
 @pytest.fixture
 def doubtful(bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    """A table, and its run, of whose items 1 and 2 nobody can tell whether they were written: 1 was, and 2 was not."""
+    """A table and its run, whose writes of the items 1 and 2 have an unknown outcome: 1 was written, and 2 was not."""
     table = make_table(id="N")
     bench.tables.put(table, *numbered(6))
     original, live = Writes.batch, {1: 5, 2: 7}

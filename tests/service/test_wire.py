@@ -1,4 +1,5 @@
-"""The hot calls over a real connection: what each kind of failure is taken for; nothing is lost, nothing done twice."""
+"""The frequent calls over a real connection: the meaning of each kind of failure; nothing is lost, nothing done
+twice."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ APPLIED = ["lost", "truncated", "cut", "slow"]
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody wants to wait 30 s for the time-outs of these tests, or for the back-off; its lengths are tested apart."""
+    """Shortens the time-outs of 30 s, and the back-off, whose lengths have tests of their own."""
     monkeypatch.setattr(http, "READ_SECONDS", SLOW_SECONDS / 2)
     monkeypatch.setattr(http, "MENTION_SECONDS", SLOW_SECONDS / 4)
     monkeypatch.setattr(Backoff, "delay", lambda self, attempt, random: 0.002)

@@ -1,4 +1,4 @@
-"""An application that writes to a table all along, as a process of its own, and keeps account of what it did.
+"""An application that writes to a table all the time, in its own process, and records its writes.
 
 `python -m tests.service.writer URL TABLE NUMBER LOG LOOKS`: writer NUMBER (0 or 1) says "writing" once it is at work,
 goes on until its stdin is closed, and then leaves in LOG one JSON array a line, in the order of doing: the verb, the
@@ -45,7 +45,7 @@ class Writer:
         self._acts = [*[self._touch] * 4, *[self._add] * 3, *[self._delete, self._archive] * 2]
 
     def write(self) -> None:
-        """One of the four things that this application does, after what is asked of it."""
+        """One of the application's four kinds of writes, after the requested ones."""
         *looked, self._line = (self._line + self._looked.read()).split("\n")
         for line in looked:
             self._contest(int(line))
@@ -65,7 +65,7 @@ class Writer:
             self.log.append(("touch", number, 0))
 
     def _add(self, number: int) -> None:
-        """Read, modify, write; if somebody else has written meanwhile, nothing was done."""
+        """Read, modify, write; after a write by another process in between, nothing is done."""
         item = self._client.get_item(TableName=self._table, Key=_key(number), ConsistentRead=True)["Item"]
         before = int(item["n"]["N"])
         values = {":before": before, ":after": before + STEP, ":by": len(self.log)}

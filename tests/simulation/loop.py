@@ -1,4 +1,5 @@
-"""Time that passes only while everybody waits: the real code of many processes, run in one thread and one at a time.
+"""Simulated time, which passes only while all tasks wait: the real code of many processes, run in one thread and one at
+a time.
 
 A task is a function in a greenlet. Wherever the real code would sleep, or wait for an answer, it calls `Loop.sleep`
 and another task goes on. Two runs with the same seed are the same to the last step.
@@ -38,7 +39,7 @@ class Loop:
         self.now = 0.0
         self._entering = entering
         self._entered: Process | None = None
-        self._tasks: set[Any] = set()  # kept, those of the dead too: Python would tidy up what nobody holds
+        self._tasks: set[Any] = set()  # kept, also of dead tasks: Python would finalize unreferenced ones
         self._closed = False
         self._hub = getcurrent()
         self._order = count()
@@ -54,7 +55,7 @@ class Loop:
         self.park()
 
     def park(self) -> None:
-        """The calling task goes on when somebody wakes it."""
+        """The calling task continues when another one wakes it."""
         if self._closed:
             raise GreenletExit
         self._hub.switch()
@@ -97,7 +98,7 @@ class Loop:
         return len(self._tasks)
 
     def close(self) -> None:
-        """End all tasks where they are: none goes on later, in somebody else's time."""
+        """End all tasks where they are, so that none continues in the time of a later test."""
         self._closed = True
         for task in list(self._tasks):
             self._enter(task.process)

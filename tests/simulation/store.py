@@ -1,4 +1,4 @@
-"""What a fleet talks to, in simulated time: the state table, the user's table and the stage's storage.
+"""The services of a fleet, in simulated time: the state table, the user's table and the stage's storage.
 
 A partition takes 1,000 write units and 3,000 read units a second, with no more saved up than one second's: what
 DynamoDB keeps for bursts, and its moving of hot keys to partitions of their own, are left out. Every request is
