@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str] | None = None, on_result: OnResult | None = No
     argv, beam_args = _split(list(sys.argv[1:] if arguments is None else arguments))
     before = Path.cwd()
     try:
-        return _main(_without_help(argv), beam_args, on_result)
+        request = _parsed(_without_help(argv), beam_args, on_result)
+        return _run(request, on_result) if isinstance(request, Request) else request
     finally:
         in_folder("")
         os.chdir(before)  # `-C`, for a program that calls this
@@ -49,7 +51,8 @@ def _without_help(argv: list[str]) -> list[str]:
     return [*argv[1:], "--help"] if argv[:1] == ["help"] else argv
 
 
-def _main(argv: list[str], beam_args: tuple[str, ...], on_result: OnResult | None) -> int:
+def _parsed(argv: list[str], beam_args: tuple[str, ...], on_result: OnResult | None) -> Request | int:
+    """The request; an exit code where the parser ends the command: with --help, --version or an error."""
     try:
         request = app(argv, prog_name=_typed_name(), standalone_mode=False, obj={"beam_args": beam_args})
     except (typer.TyperException, typer.Abort) as error:
@@ -59,9 +62,9 @@ def _main(argv: list[str], beam_args: tuple[str, ...], on_result: OnResult | Non
     except OSError as error:  # the parser itself writes nothing but help
         return _report_unwritten(console.not_written(error))
     if isinstance(request, Request):
-        return _run(request, on_result)
+        return request
     unwritten = _report_unwritten(console.flush_results())
-    return (request if isinstance(request, int) else 0) or unwritten  # --help and --version end the parser with a code
+    return (request if isinstance(request, int) else 0) or unwritten
 
 
 def _typed_name() -> str:
@@ -139,7 +142,14 @@ def _execute(request: Request, recorder: ProgressRecorder, on_result: OnResult |
         if asked is None:
             return 0, False
         _mention_stage(asked, recorder)
-        return _show(asked, _result(asked, recorder), on_result, recorder), True
+        from dynamodt.cli.commands import execute
+        from dynamodt.pipeline.author_output import captured
+
+        clean = console.stdout_kept_clean() if asked.json and not asked.follow else nullcontext()
+        with clean, captured(recorder.said):
+            result = execute(asked, Path.cwd(), recorder)
+        recorder.close()
+        return _show(asked, result, on_result, recorder), True
     except (Exception, KeyboardInterrupt) as error:
         recorder.close()
         stopped = asked is None or isinstance(error, KeyboardInterrupt)
@@ -172,19 +182,6 @@ def _completed_by_menu(request: Request) -> Request | None:
     from dynamodt.cli.menu import choose
 
     return choose(request, Path.cwd())
-
-
-def _result(request: Request, recorder: ProgressRecorder) -> CommandResult:
-    from contextlib import nullcontext
-
-    from dynamodt.cli.commands import execute
-    from dynamodt.pipeline.author_output import captured
-
-    clean = console.stdout_kept_clean() if request.json and not request.follow else nullcontext()
-    with clean, captured(recorder.said):
-        result = execute(request, Path.cwd(), recorder)
-    recorder.close()
-    return result
 
 
 def _show(

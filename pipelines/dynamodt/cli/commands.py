@@ -49,17 +49,14 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     from dynamodt.dynamodb.unresponsive import mentioning
 
     with mentioning(recorder.notify):
-        done = _executed(request, folder, recorder)
+        if request.command in _UNOPENED:
+            done = _UNOPENED[request.command](request, folder, recorder)
+        else:
+            api = load_operations()
+            stage = _open(api, request, folder, recorder)
+            request = confirm_change(request, stage, folder)
+            done = _ON_A_STAGE[request.command](api, stage, request, folder, recorder)
     return replace(done, document=json_output.with_names(done.document, recorder.names))
-
-
-def _executed(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    if request.command in _UNOPENED:
-        return _UNOPENED[request.command](request, folder, recorder)
-    api = load_operations()
-    stage = _open(api, request, folder, recorder)
-    request = confirm_change(request, stage, folder)
-    return _ON_A_STAGE[request.command](api, stage, request, folder, recorder)
 
 
 def _check_runner(options: RunOptions, runs: bool) -> None:
