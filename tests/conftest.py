@@ -116,7 +116,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """By file, and together those that share what takes long to make."""
+    """Distributes tests by file, and keeps tests together that share a fixture which takes long to make."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):

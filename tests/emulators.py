@@ -115,7 +115,7 @@ def dynamodb_local(folder: Path) -> Iterator[Endpoint]:
 
 @contextmanager
 def _sharing(folder: Path) -> Iterator[dict[str, int]]:
-    """The pid and the port of what the processes share, and how many they are; nothing where it is not at work."""
+    """The pid and the port of the shared process, and the number of its users; empty if it does not run."""
     with (folder / "dynamodb-local.json").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)

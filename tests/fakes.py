@@ -475,7 +475,7 @@ class FakeRows:
         return self.rows.get(key)
 
     def begin_get(self, key: RowKey) -> Callable[[], Item | None]:
-        """As it was when it was asked for: no answer shows more."""
+        """The rows at the time of the request."""
         row = self.get(key)
         return lambda: row
 

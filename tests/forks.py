@@ -174,7 +174,7 @@ def _next(client: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 
 
 def _watch(request: dict[str, Any], descriptors: list[int], path: list[str]) -> None:
-    """The process between: starts the program, and reports how it ends, whatever becomes of it."""
+    """The process in between: starts the program, and reports its end in any case."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *streams, status = descriptors
     child = os.fork()
@@ -191,7 +191,7 @@ def _watch(request: dict[str, Any], descriptors: list[int], path: list[str]) -> 
 
 
 def _become(request: dict[str, Any], streams: list[int], path: list[str]) -> None:
-    """What the interpreter does between its start and the program's first line."""
+    """Does what an interpreter does between its start and the program's first line."""
     _take(streams)
     if request["session"]:
         os.setsid()
@@ -203,7 +203,7 @@ def _become(request: dict[str, Any], streams: list[int], path: list[str]) -> Non
 
 
 def _run(request: dict[str, Any], path: list[str]) -> int:
-    """Its exit code, as the interpreter finds it out."""
+    """Runs the program; its exit code by the interpreter's rules."""
     try:
         _execute(request, path)
     except SystemExit as ended:
@@ -221,7 +221,7 @@ def _run(request: dict[str, Any], path: list[str]) -> int:
 
 
 def _end(code: int) -> None:
-    """As the interpreter ends, except that it does not take down what it has imported, module by module."""
+    """Ends the process as an interpreter does, but without finalizing the imported modules."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

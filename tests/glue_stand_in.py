@@ -44,12 +44,12 @@ Words = dict[str, str]
 
 
 def without_spark(arguments: Words) -> list[str]:
-    """The job without its Spark: what the script calls, on Beam's in-process runner."""
+    """Runs the job's script without Spark, on Beam's in-process runner."""
     return [sys.executable, "-c", _DIRECT, *as_given(arguments)]
 
 
 def as_given(arguments: Words) -> list[str]:
-    """A job's arguments as Glue hands them to the script."""
+    """A job's arguments in the form in which Glue passes them to the script."""
     return [word for name, value in arguments.items() for word in (name, value)]
 
 
@@ -112,7 +112,7 @@ class GlueStandIn:
         return {"JobRunId": run.id}
 
     def begin(self) -> None:
-        """Start the processes of what waits for it."""
+        """Start the processes of the waiting runs."""
         for run in self.runs:
             if run.process is None and not run.stopped and not self.pause_reason:
                 given = {"--JOB_NAME": run.job, "--JOB_RUN_ID": run.id, **self.defaults(run.job), **run.arguments}
@@ -155,7 +155,7 @@ class GlueStandIn:
             run.process.kill()
 
     def _keep_log(self, run: Run) -> None:
-        """What Glue 5.0 does with both streams of a driver."""
+        """Stores both streams of a driver as Glue 5.0 does."""
         if run.process is None or run.process.poll() is None or run.logged:
             return
         run.logged = True

@@ -87,7 +87,7 @@ class Applied:
 
 
 class InlineExecutor:
-    """A pool without threads: what is submitted is done at once."""
+    """A pool without threads: submitted work is done at once."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         pass
@@ -105,11 +105,11 @@ class InlineExecutor:
 
 
 def without_threads(patch: pytest.MonkeyPatch) -> None:
-    """Pages are read when they are asked for, so that a seed says all that happens."""
+    """Reads pages when they are requested, so that a seed determines all events."""
     for module in (read, read):
         patch.setattr(module, "ThreadPoolExecutor", InlineExecutor)
 
 
 def without_signatures(patch: pytest.MonkeyPatch) -> None:
-    """Flows are composed without a look at their steps' signatures."""
+    """Composes flows without inspecting their steps' signatures."""
     patch.setattr(beam, "ParDo", Applied)

@@ -71,7 +71,7 @@ class Countdown:
 
 
 def arm(moment: str, count: int) -> None:
-    """Make the moment deadly; of several, `batch+single`, it is whichever comes as the `count`-th of them."""
+    """Make the process kill itself at the moment; of several, `batch+single`, at the `count`-th of them."""
     countdown = Countdown(count)
     before, after = BEFORE | BEFORE_EXPORT | BEFORE_ALONE, AFTER | AFTER_ALONE
     for one in moment.split("+"):

@@ -110,7 +110,7 @@ def _join(one: socket.socket, other: socket.socket) -> None:
 
 @dataclass
 class Front:
-    """Something that is reached at `url`; `connections` counts those that were made to it."""
+    """A server at `url`; `connections` counts the connections to it."""
 
     url: str = ""
     connections: int = 0

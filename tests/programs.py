@@ -38,7 +38,7 @@ def _forks() -> Forks:
 
 
 def popen(words: list[str], **options: Any) -> subprocess.Popen[Any]:
-    """As `subprocess.Popen`; what this interpreter is to run is forked."""
+    """As `subprocess.Popen`; programs of this interpreter are forked."""
     return (_forks().popen if words[0] == sys.executable else subprocess.Popen)(words, **options)
 
 
@@ -52,7 +52,7 @@ def start(module: str, *words: object, folder: Path = ROOT, **options: Any) -> s
 
 
 def run(module: str, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """As `start`, when it has ended, whatever its exit code."""
+    """As `start`; returns at the end, with any exit code."""
     with start(module, *words, **options) as process:
         out, err = process.communicate(timeout=HANG_SECONDS)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

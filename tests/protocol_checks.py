@@ -28,7 +28,7 @@ QUIET = ("", "note", "delete")  # acts that leave no write in doubt without an a
 
 
 def check(world: World) -> None:
-    """In every state; more where an owner, or an undo, has come to its end."""
+    """Checks every state; more conditions once an owner, or an undo, has ended."""
     state = _State(world)
     _once(state)
     _live(state)
@@ -75,7 +75,7 @@ class _State:
         return {int(line["key"]["id"]["N"]) for line in lines if part != "dead" or line["step"] == "doubt"}
 
     def _again(self, name: str, line: bytes) -> bool:
-        """Whether a pass has taken up what an undo has left waiting."""
+        """Whether a pass has continued with the items that an undo has left waiting."""
         return self.scene.splits > 1 and "/undo1/" in name and waits(line)
 
 
@@ -88,7 +88,7 @@ def who(note: object) -> object:
 
 
 def _once(state: _State) -> None:
-    """No item is transformed twice, nor there twice; nothing is made of what is still as it was."""
+    """No item is transformed twice or exists twice; an unchanged item has no result."""
     for name, there in state.mains.items():
         assert len(there) == 1 or _on_its_way_back(state, name, there), f"there twice: {there}"
         overwritten = name == 0 and state.scene.act == "same" and state.world.acted == "before"
@@ -102,7 +102,7 @@ def _once(state: _State) -> None:
 
 
 def _on_its_way_back(state: _State, name: object, there: list[Item]) -> bool:
-    """An undo takes away what was moved only once its item is back."""
+    """An undo removes a moved item only after the original is restored."""
     if not (state.undoing and isinstance(name, int) and state.kind(name) in MOVES):
         return False
     keys = sorted((item["n"] >= 1000, int(item["id"]) - name) for item in there)
@@ -111,7 +111,7 @@ def _on_its_way_back(state: _State, name: object, there: list[Item]) -> bool:
 
 
 def _live(state: _State) -> None:
-    """What the application has written stands."""
+    """The application's writes stay."""
     act, acted, main = state.scene.act, state.world.acted, state.main(0)
     met = acted in ("before", "after")
     if main is not None and state.scene.kinds != ("target",):
@@ -151,7 +151,7 @@ def _ended(state: _State) -> None:
 
 
 def _write_result(state: _State, number: int, counts: Counts) -> None:
-    """The item has become what the script says, or a count says that it has not."""
+    """The item has become the script's result, or a count reports that it has not."""
     kind, main, beside = state.kind(number), state.main(number), state.beside(number)
     mine = number == 0 and state.world.acted != "" and state.scene.act in ("delete", "replace", "taken", "drop")
     if kind == "target":
@@ -174,7 +174,7 @@ def _write_result(state: _State, number: int, counts: Counts) -> None:
 
 
 def _undone(state: _State) -> None:
-    """All is as it was, or is reported."""
+    """Each item is as before the run, or is reported."""
     said = state.reported("not-restored") | state.reported("dead")
     for item in state.items:
         written = item["n"] >= 1000 or "of" in item
@@ -198,6 +198,6 @@ def _same_by_hand(state: _State, item: Item) -> bool:
 
 
 def _keys(state: _State, item: Item) -> Iterable[int]:
-    """Where the item is, and where it was."""
+    """The item's present key and its former one."""
     source = who(item["of"] if "of" in item else item["note"])
     return {int(item["id"]), source} if isinstance(source, int) else {int(item["id"])}

@@ -74,7 +74,7 @@ def absence_of_rows(patch: pytest.MonkeyPatch) -> None:
 
 
 def insertions_that_are_met(patch: pytest.MonkeyPatch) -> None:
-    """An item that the run has moved here is taken for the one that was exported."""
+    """Mistakes an item that the run has moved to a key for the exported one."""
     patch.setattr(Job, "meets_insertions", False)
 
 

@@ -158,7 +158,7 @@ class SteppedDynamoDB(FakeDynamoDB):
         return super().call(operation, body)
 
     def again(self, operation: str, body: Any) -> None:
-        """Carried out late: its sender waits for no answer."""
+        """Carries the request out late, without an answer."""
         try:
             super().call(operation, body)
         except Exception:
@@ -269,7 +269,7 @@ class SteppedResources(FakeResources):
         return self.world.objects
 
     def clock(self) -> float:
-        """Only waiting takes time."""
+        """A clock that only waiting moves."""
         return float(self.world.slept.get(acting(), 0.0))
 
     def sleep(self, seconds: float) -> None:
@@ -307,7 +307,7 @@ class World:
             self._die(scene.dead)
 
     def _die(self, steps: int) -> None:
-        """An owner who is gone for good after so many steps."""
+        """An owner that dies after so many steps."""
         owner = Actor("dead", greenlet(lambda: self._run(migrate, self.job, 0)))
         owner.task.actor = owner
         for _ in range(steps):
@@ -366,7 +366,7 @@ class World:
         self._own("R", migrate, self.later, 2)
 
     def _take_back(self, name: str, token: int) -> None:
-        """All phases, the last one first."""
+        """Undoes all phases, the last one first."""
         self.undoing = self.undo_begun = True
         for job in (self.later, self.job):
             if job is not None:

@@ -79,7 +79,7 @@ def read(root: Path) -> int:
 
 
 def peak() -> int:
-    """In bytes. What getrusage says of Linux counts the memory of the process that this one was forked from, too."""
+    """The process's peak memory in bytes. On Linux, getrusage includes the memory of the parent process."""
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]

@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 
 def until(look: Callable[[], T], what: str, process: subprocess.Popen[Any] | None = None) -> T:
-    """What `look` returns, as soon as that is true. Fails, and says what was awaited, when it never is; at once when
-    the process that is to bring it about has ended without it."""
+    """The first true result of `look`. Fails, with the awaited event, if there is none; at once if the process that
+    should cause it has ended."""
     end = time.monotonic() + HANG_SECONDS
     while not (found := look()):
         ended = process is not None and process.poll() is not None
@@ -44,6 +44,6 @@ def until(look: Callable[[], T], what: str, process: subprocess.Popen[Any] | Non
 
 
 def join(thread: threading.Thread, what: str) -> None:
-    """Returns when the thread has ended; fails, and says what it was to do, when it never does."""
+    """Waits for the thread's end; fails, with the thread's task, if it does not end."""
     thread.join(HANG_SECONDS)
     assert not thread.is_alive(), f"not within {HANG_SECONDS:.0f} s: {what}"

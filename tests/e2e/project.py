@@ -34,7 +34,7 @@ class Project:
     folder: Path
 
     def sh(self, line: str, **environment: str) -> Done:
-        """What a person types, with the program on the PATH, started as a shell does it."""
+        """Runs a typed command, with the program on the PATH, as a shell does."""
         return self._run(["bash", "-c", line], environment)
 
     def ddt(self, *words: str, **environment: str) -> Done:
@@ -49,13 +49,13 @@ class Project:
         return self._forks.run(command, cwd=self.folder, env=self._environment({}), stdin=subprocess.DEVNULL)
 
     def ok(self, *words: str, **environment: str) -> str:
-        """What `dynamodt` says on stdout; it must succeed."""
+        """The stdout of `dynamodt`, which must succeed."""
         done = self.ddt(*words, **environment)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def json(self, *words: str, **environment: str) -> dict[str, Any]:
-        """What `dynamodt ... --json` says, whatever its exit code: one object, and nothing else."""
+        """The one JSON object of `dynamodt ... --json`, with any exit code."""
         document = json.loads(self.ddt(*words, "--json", **environment).stdout)
         assert isinstance(document, dict)
         return document

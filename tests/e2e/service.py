@@ -24,7 +24,7 @@ BUCKET = "shop-dynamodt"
 
 
 def framework_missing() -> str:
-    """Why no service can be deployed here, or nothing when one can."""
+    """The reason why no service can be deployed here; empty if one can."""
     if shutil.which("node") is None:
         return "the plugin of the Serverless Framework needs node 20.19 or newer, and node is not installed"
     if not (PLUGIN / "node_modules" / ".complete").exists():
@@ -40,7 +40,7 @@ class Service:
     endpoint: Endpoint
 
     def sls(self, *words: str) -> Done:
-        """What a person types after `sls`, whatever its exit code."""
+        """Runs `sls` with these words, with any exit code."""
         return subprocess.run(
             [str(PLUGIN / "node_modules" / ".bin" / "osls"), *words],
             cwd=self.folder,
@@ -53,7 +53,7 @@ class Service:
         )
 
     def ok(self, *words: str) -> str:
-        """What `sls` says on both streams; it must succeed."""
+        """Both streams of `sls`, which must succeed."""
         done = self.sls(*words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr

@@ -323,7 +323,7 @@ def test_an_endpoint_that_is_not_there_is_one_clear_line(things: Project) -> Non
 
 @pytest.fixture
 def go_on(things: Project) -> Iterator[Path]:
-    """Where it is, the scripts that are held go on."""
+    """The file at which the held scripts continue."""
     path = things.folder / "go-on"
     yield path
     path.unlink(missing_ok=True)
@@ -408,11 +408,11 @@ def _items(project: Project, table: str) -> list[dict[str, Any]]:
 
 
 def _doubled(project: Project, table: str) -> int:
-    """How many of the table's items are not as version 1 has added them."""
+    """The number of items that differ from version 1's."""
     return sum(int(item["n"]["N"]) != int(item["id"]["S"].removeprefix("thing-")) for item in _items(project, table))
 
 
 def _check_each_doubled_once(project: Project, table: str) -> None:
-    """HELD is not idempotent: an item that it has met twice has four times its number."""
+    """HELD is not idempotent: an item that it has transformed twice has four times its number."""
     for item in _items(project, table):
         assert int(item["n"]["N"]) == 2 * int(item["id"]["S"].removeprefix("thing-"))

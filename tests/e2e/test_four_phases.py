@@ -22,7 +22,7 @@ COUNTRIES = dict(line.split(",") for line in _LINES)
 
 @dataclass(frozen=True)
 class User:
-    """A person as the application thinks of one, whatever the shape in the table."""
+    """A user in the application's model, independent of the shape in the table."""
 
     first: str
     last: str
@@ -54,7 +54,7 @@ def release_4(user: User) -> dict[str, str]:
 
 @dataclass
 class Application:
-    """Signs users up, renames them and lets them go. `ledger` is what the table must say in the end."""
+    """Adds, renames and deletes users. `ledger` is the expected content of the table."""
 
     dynamodb: Any
     shape: Shape = release_1
@@ -65,7 +65,7 @@ class Application:
     failure: BaseException | None = None
 
     def adopt(self) -> None:
-        """Take the users over that version 1 has added."""
+        """Add the users of version 1 to the ledger."""
         for key, item in self.items().items():
             first, _, last = item["name"].partition(" ")
             self.intent_log[key] = User(first, last, item["country"])
@@ -111,7 +111,7 @@ class Application:
 
     @contextmanager
     def live(self) -> Iterator[None]:
-        """Requests come in all along; a good many of them while the command within runs."""
+        """Sends requests all the time, many of them while the enclosed command runs."""
         before, quiet = self.requests, threading.Event()
         thread = threading.Thread(target=self._serve, args=(quiet,))
         thread.start()
@@ -151,7 +151,7 @@ def application(project: Project) -> Application:
 
 
 def move(project: Project, application: Application, *words: str) -> None:
-    """A command beside the live application: it must succeed, its balance must hold, nothing may be dead."""
+    """Runs a command beside the live application: it must succeed, with a correct balance and without dead letters."""
     with application.live():
         document = project.json(*words)
     assert "error" not in document, document

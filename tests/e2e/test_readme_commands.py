@@ -31,7 +31,7 @@ def _typed() -> Iterator[Typed]:
 
 
 def _plain(line: str) -> str:
-    """A line without what differs from run to run: numbers, values, padding."""
+    """A line without the parts that differ between runs: numbers, values, padding."""
     return " ".join(re.sub(r'"[^"]*"', '"..."', re.sub(r"\d[\d,.:T+-]*", "0", line)).split())
 
 
@@ -99,7 +99,7 @@ class Measured(NamedTuple):
 
 
 def _imported(project: Project, line: str) -> Measured:
-    """What the command says, and the modules that it and its processes import."""
+    """The command's output, and the modules that it and its processes import."""
     done = project.sh(line, PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
@@ -136,6 +136,6 @@ def test_the_chaos_is_given_its_amounts_and_says_how_to_repeat_it(project: Proje
 
 
 def test_what_git_ignores_stays_out_of_the_repository(project: Project) -> None:
-    """What the commands have left behind is not offered for a commit."""
+    """The commands' files are not offered for a commit."""
     clean = ["git", "status", "--porcelain", "--ignored=no", "--", ".venv", ".dynamodt"]
     assert subprocess.run(clean, cwd=project.folder, capture_output=True, text=True, check=True).stdout == ""

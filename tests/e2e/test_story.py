@@ -46,7 +46,7 @@ CHANGED = {"first_name": "Ada", "last_name": "Byron"}
 
 
 class Session:
-    """What a person types, command by command."""
+    """The typed commands, one after the other."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
@@ -63,7 +63,7 @@ class Session:
         return text
 
     def follows(self, start: str, code: int = 0, *, says: str = "", **filled: str) -> str:
-        """What the last command has suggested that begins so, with its placeholders filled in."""
+        """The last command's suggestion that begins with these words, with its placeholders replaced."""
         text = self.last.stdout + self.last.stderr
         found = re.search(rf"{re.escape(start)}[^\n;]*?(?=   |  \S|\n|;|$)", text)
         assert found, (start, text)

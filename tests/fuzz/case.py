@@ -91,7 +91,7 @@ MOST_ATTEMPTS = 9
 
 @dataclass(frozen=True)
 class Draw:
-    """What a seed says."""
+    """The choices of a seed."""
 
     kinds: tuple[str, ...]
     export: bool

@@ -33,12 +33,12 @@ class End:
 
     @property
     def is_tired(self) -> bool:
-        """Whether it has given a write up."""
+        """Whether the run has given up a write."""
         return any(_TIRED in dead_letter["error"] for dead_letter in self.dead_letters)
 
     @property
     def total(self) -> Counts:
-        """What all passes of the run have come to."""
+        """The total counts of all passes of the run."""
         total = Counts()
         for job in self.case.done:
             total = total.plus(self.case.state.splits(job.run).totals(job.splits).counts)
@@ -82,7 +82,8 @@ def left_of(case: Case) -> set[int]:
 
 
 def reasons(case: Case) -> dict[int, str]:
-    """Why the undo has left an item: of what waits for a key, those that wait after the last pass."""
+    """The reasons why the undo has left items; of the items that wait for a key, those that still wait after the last
+    pass."""
     again = {job.source.waiting for job in case.undone if isinstance(job.source, JournalSource)}
     found = (
         line

@@ -31,13 +31,13 @@ class Died(Exception):
 
 @dataclass
 class Life:
-    """How many requests an attempt's process makes before it dies; from then on it makes none."""
+    """The number of requests that an attempt's process makes before it dies."""
 
     left: int = 1_000_000
 
     @property
     def ends(self) -> bool:
-        """Whether another attempt comes after it."""
+        """Whether another attempt follows."""
         return self.left < 1_000
 
     def tick(self) -> None:
@@ -64,7 +64,7 @@ class Network:
         self._carry_out(due)
 
     def flush(self) -> None:
-        """All that is still on its way arrives."""
+        """Delivers all delayed requests."""
         due, self.waiting = [request for _, request in self.waiting], []
         self._carry_out(due)
 
@@ -79,7 +79,7 @@ class Network:
 
 @dataclass
 class World:
-    """What the fakes of one case share. `acts` is called before each request that writes to the table."""
+    """The state that the fakes of one case share. `acts` is called before each request that writes to the table."""
 
     dice: random.Random
     faults: float = 0.0  # how often a request that writes meets one

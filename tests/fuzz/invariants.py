@@ -40,7 +40,7 @@ def _counts(end: End) -> Iterator[str]:
 
 
 def _not_begun(end: End, src: str) -> bool:
-    """Whether an item of the beginning is as it was, though the script changes it."""
+    """Whether an initial item is unchanged, although the script changes it."""
     there = end.by_src.get(src)
     first = int(src.partition(".")[2]) < end.case.draw.items
     return first and there is not None and there["times"] == 0 and end.kind(src) not in ("same", "lone")
@@ -77,7 +77,7 @@ def _deleted(end: End, src: str, also_script: bool = True) -> bool:
 
 
 def _notes(end: End) -> Iterator[str]:
-    """The application's last word stands; what was made of an item has one of its notes."""
+    """The application's last write stays; an item's results have one of its notes."""
     for src, item in end.by_src.items():
         known = end.app.notes.get(src, ["old"])
         if "/" not in src or len(known) > 1:

@@ -32,7 +32,7 @@ def breaches_of_undo(case: Case) -> Iterator[str]:
 
 
 def made_of(end: End, src: str) -> dict[str, int]:
-    """What becomes of an item: the key of each `src` in the other table."""
+    """The results of an item: the key of each `src` in the other table."""
     key, kinds = key_of(src), end.case.draw.kinds
     kind = kinds[key % len(kinds)]
     if kind == "lone":
@@ -84,7 +84,7 @@ def _made_of_what_was_there(end: End) -> Iterator[str]:
 
 
 def _missing(end: End) -> list[str]:
-    """Of the items of the beginning: what the script wants, and is not there."""
+    """The results of the initial items that are missing."""
     there: set[str] = {str(item["src"]) for item in end.app.there()} | end.app.dropped
     first = [src for src in end.living() if int(src.partition(".")[2]) < end.case.draw.items]
     return [src for src in first if not made_of(end, src).keys() <= there]

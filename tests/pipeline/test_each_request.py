@@ -51,7 +51,7 @@ MOST = 400  # requests of one of these
 
 
 class Mortal(FuzzedDynamoDB):
-    """Without the fuzzer's look at what is inserted."""
+    """A fuzzed DynamoDB without the checks of insertions."""
 
     _transactwriteitems = FakeDynamoDB._transactwriteitems
 
@@ -78,7 +78,7 @@ class Scene:
             store.update(before)
 
     def dies(self, requests: int) -> bool:
-        """Whether it dies before it has made so many requests. It is continued then, in another attempt."""
+        """Whether the job dies before it has made so many requests; another attempt then continues it."""
         try:
             self._attempt(self.job, Life(requests))
         except Died:
@@ -128,7 +128,7 @@ def dead(bench: Bench, job: Job) -> tuple[str, ...]:
 
 
 def retry(bench: Bench, world: World) -> Scene:
-    """The application has made the bad items good."""
+    """A retry after the application has corrected the bad items."""
     exporter = Exporter(bench)
     job = done(bench, migrate, replace(exporter.job(exporter.export(), MOVES), max_errors=9, page_items=2))
     bench.dynamodb.put(*({"id": number, "n": 4, "good": 1} for number in ITEMS if number > 3))

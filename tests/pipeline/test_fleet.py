@@ -37,7 +37,7 @@ def test_the_state_table_costs_little_beside_the_work(figures: Figures) -> None:
 
 
 def test_nothing_was_lost_and_nothing_done_twice(figures: Figures) -> None:
-    """A tenth of the workers died in the midst of a page, and others have taken their units up from the journal."""
+    """A tenth of the workers died within a page, and others have continued their units by the journal."""
     assert figures.changed > 0 and figures.twice == 0
 
 
@@ -72,7 +72,7 @@ def test_what_modules_keep_for_their_process_each_simulated_process_has_for_itse
 
 
 def test_a_fleet_over_its_budget_would_be_noticed(figures: Figures) -> None:
-    """The promises can be broken: otherwise they promise nothing."""
+    """The checks can fail: otherwise they would prove nothing."""
     assert problems(replace(figures, busiest_10_s=1.2, state_throttled=1, twice=1)) == [
         "more than a tenth over the budget in ten seconds",
         "the state table was throttled",

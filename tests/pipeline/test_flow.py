@@ -141,7 +141,7 @@ class FullPartition:
 
 
 def test_a_lane_goes_on_with_other_partitions_while_one_is_full(bench: Bench) -> None:
-    """A split group that waited for it would give its page up."""
+    """A split group that waited for the full one would give up its page."""
     job = bench.job(DOUBLE, split_groups=1)
     full = FullPartition(bench, job, bench.dynamodb.page)
     bench.dynamodb.put(*full.items, *full.others)
@@ -151,7 +151,7 @@ def test_a_lane_goes_on_with_other_partitions_while_one_is_full(bench: Bench) ->
 
 
 def test_a_page_that_rests_stays_announced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though the page before it, which had nothing to record, is recorded meanwhile."""
+    """Even if the previous page, without changes, is recorded meanwhile."""
     monkeypatch.setattr(record, "_FLUSH_SECONDS", 60.0)
     job = bench.job(DOUBLE, split_groups=1)
     full = FullPartition(bench, job, 2 * bench.dynamodb.page)

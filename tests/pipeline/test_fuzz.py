@@ -29,7 +29,7 @@ AGAIN = "DYNAMODT_SEEDS={seed} .venv/bin/python -m pytest tests/pipeline/test_fu
 
 
 def breaches(seed: int, folder: Path) -> list[str]:
-    """What does not hold in a case."""
+    """The violated conditions of a case."""
     random.seed(seed)  # the jitter of what is tried again
     case = Case(seed, folder)
     what = target_invariants if case.draw.target else invariants

@@ -138,7 +138,7 @@ def checkpoint_lost(bench: Bench, job: Job) -> None:
 
 
 def retried_until_done(bench: Bench, job: Job) -> dict[int, int]:
-    """An item whose new key was not free yet is a dead letter: it has its turn again."""
+    """The items by id, after a retry if there are dead letters: items whose new key was not free."""
     if any(bench.storage.names(key_of_job(job, DEAD))):
         retried(bench, replace(job, attempt=2))
     return by_id(bench)
@@ -323,7 +323,7 @@ def test_what_is_put_beside_an_item_is_made_of_the_item_as_it_is(
     n: int,
     more: dict[str, int],
 ) -> None:
-    """An attribute that the application has added since is in no guard."""
+    """No guard contains an attribute that the application has added since."""
     bench.dynamodb.put({"id": 1, "n": 1})
     job = exporter.job(exporter.export(), SUM_BESIDE % guard)
     bench.dynamodb.delete({"id": 1})

@@ -101,7 +101,7 @@ def test_a_pause_whose_answer_was_lost_is_not_repeated_after_a_resume() -> None:
 
 
 def test_two_words_at_once_are_both_heard() -> None:
-    """Who has read the row before another wrote it reads it again."""
+    """A reader of the row before another's write reads it again."""
     state = FakeState()
     assert taken(state, 1, "ours")
     update = state.rows.update

@@ -196,7 +196,7 @@ def test_a_persons_word_is_no_sign_of_life(state: FakeState, clock: Clock) -> No
 
 
 def test_a_suspended_process_of_this_host_has_as_long_as_any_other(state: FakeState, clock: Clock) -> None:
-    """Both go by the one clock of their system: what has passed before we came counts."""
+    """Both use the one clock of their system: the time before our first look counts."""
     parent = Process.of(os.getppid())
     assert parent is not None
     theirs = new_lease("things", 1, "theirs", NOW)
@@ -594,7 +594,7 @@ def test_a_word_that_was_held_up_is_put_on_no_later_owners_board(
 
 
 def test_a_stop_does_not_hide_why_the_run_stops(bench: Bench) -> None:
-    """Or an error of the author's would end as one of the run, and an abort as too many dead letters."""
+    """Otherwise an error of the author's code would be reported as the run's, and an abort as too many dead letters."""
     job = bench.job("def transform_up(item):\n    return item\n")
     bench.state.lease(job)
     leases = bench.state.leases

@@ -163,7 +163,7 @@ def test_a_deletion_whose_key_the_run_has_filled_is_reported_by_the_undo(bench: 
 
 
 def test_what_cannot_go_back_stays_where_it_was_moved(make_bench: MakeBench) -> None:
-    """The application has put another item under the old key: taken away here, it would be nowhere."""
+    """The application has put another item at the old key: removing the moved one would lose it."""
     bench, job = prepared(make_bench)
     bench.execute(job)
     bench.dynamodb.put({"pk": "a", "sk": 3, "text": "another"})

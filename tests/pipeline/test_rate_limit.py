@@ -422,7 +422,7 @@ def test_a_limit_that_an_operator_has_set_to_what_it_was_stays() -> None:
 
 
 def test_a_limit_that_an_operator_sets_while_the_capacity_is_followed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the watch's read of the lease and its write."""
+    """The operator's write is between the watch's read of the lease and its write."""
     run, leases = Scaled(rcu=100, wcu=10), LeaseRows
     read, acts = leases.read, [lambda: run.throttle(wcu=3.0)]
 
@@ -455,11 +455,11 @@ def test_capacity_is_watched_where_the_limits_depend_on_it(stage: Stage, options
 
 
 class Left(Exception):
-    """What the lease says while a request waits for the budget."""
+    """The lease's content while a request waits for the budget."""
 
 
 def stopped_after(naps: int) -> tuple[Callable[[float], None], Callable[[], None]]:
-    """A sleep that moves nothing, and a word that comes after so many naps."""
+    """A sleep that moves no clock, and a stop after so many sleeps."""
     slept: list[float] = []
 
     def wait_or_stop() -> None:

@@ -1,5 +1,5 @@
-"""Transactions that were refused, and that the network repeats once their page has ended with the refusal: what the
-rows of the state table show decides, in a retry, in a window and in an undo, whatever was noted at the page's end."""
+"""Transactions that were refused, and that the network repeats once their page has ended with the refusal: the rows of
+the state table decide, in a retry, in a window and in an undo, and not the note at the page's end."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_deleted_items_come_back_where_their_key_is_free(bench: Bench) -> None:
 
 
 def test_an_announced_write_that_lost_is_noted_and_never_touched(bench: Bench) -> None:
-    """The application writes the very values that the patch would have written: they are its own."""
+    """The application writes the same values as the patch would: they stay."""
     bench.dynamodb.put({"id": 0, "name": "ada"}, {"id": 1, "name": "bob"}, {"id": 2, "name": "cyd"})
     job = bench.job(UPPER, splits=1)
 
@@ -241,7 +241,7 @@ def test_a_note_is_kept_only_of_what_was_announced() -> None:
 
 @pytest.mark.parametrize("fault", ["reset", "lost"])
 def test_a_deletion_without_an_answer_is_not_taken_back(bench: Bench, fault: str) -> None:
-    """The item is gone: by the run, or by the application, before the request was lost."""
+    """The item was deleted by the run, or by the application before the lost request."""
     bench.dynamodb.put({"id": 1, "n": 1})
     job = bench.job("from dynamodt import Delete\ndef transform_up(item):\n    return Delete()\n", splits=1)
     bench.dynamodb.faults.append(fault)
@@ -282,7 +282,7 @@ def test_it_goes_on_from_its_checkpoints(bench: Bench) -> None:
 
 
 def test_a_part_that_was_never_announced_was_never_written(bench: Bench) -> None:
-    """The worker died between the journal and the intent; the application wrote the very same by itself."""
+    """The worker died between the journal and the intent; the application wrote the same values itself."""
     bench.dynamodb.put({"id": 1, "name": "ada", "upper": "ADA"})
     job = bench.job(UPPER, splits=1)
     bench.state.lease(job)

@@ -22,7 +22,7 @@ SCRIPT = "sequence = 1\n\n\ndef transform_up(item):\n    return item\n"
 
 @dataclass
 class Notes:
-    """What a person would be told meanwhile."""
+    """The notes that a user would see."""
 
     texts: list[str] = field(default_factory=list)
 

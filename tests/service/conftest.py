@@ -93,7 +93,7 @@ def bench(endpoint: Endpoint, tmp_path: Path) -> Iterator[Bench]:
 
 @pytest.fixture
 def proxy(endpoint: Endpoint) -> Iterator[Proxy]:
-    """A line to the endpoint that can be made a bad one."""
+    """A connection to the endpoint on which faults can be switched on."""
     with proxy_before(endpoint) as made:
         yield made
 

@@ -47,7 +47,7 @@ def mounted(folder: Path) -> Path:
 
 @contextmanager
 def full(disk: Path, left: int) -> Iterator[None]:
-    """Within, so many bytes are free."""
+    """A context in which only so many bytes are free."""
     ballast = disk / "ballast"
     with ballast.open("wb") as file:
         while (chunk := left_on(disk) - left) > 0:

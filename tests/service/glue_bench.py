@@ -109,7 +109,7 @@ class Client:
         return process.returncode, out, err
 
     def jobs(self) -> int:
-        """How many times a job was asked for."""
+        """The number of requested jobs."""
         return self.glue.calls.count("StartJobRun")
 
     def wait_for_job(self) -> None:
@@ -121,7 +121,7 @@ class Client:
         return client(self.glue.endpoint.connection, "dynamodb")
 
     def items(self) -> list[Item]:
-        """As the application sees them."""
+        """The items as the application reads them."""
         return Tables(self.dynamodb).items(self.table)
 
 

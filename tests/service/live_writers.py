@@ -60,7 +60,7 @@ def writing(endpoint: Endpoint, table: str, number: int, log: Path, poller: Path
 
 
 def entries(*logs: Path) -> dict[int, list[Entry]]:
-    """What the writers did to each item. Only its owner changes `n`, so the order of the entries is that of doing."""
+    """The writers' writes to each item. Only its owner changes `n`, so the order of the entries is that of doing."""
     done: dict[int, list[Entry]] = defaultdict(list)
     for log in logs:
         for line in log.read_text(encoding="utf-8").splitlines():
@@ -70,7 +70,8 @@ def entries(*logs: Path) -> dict[int, list[Entry]]:
 
 
 def times_doubled(number: int, done: list[Entry], n: int) -> int:
-    """How often the migration has doubled `n`, by the writers' account; an AssertionError if it does not add up."""
+    """The number of times that the migration has doubled `n`, by the writers' logs; AssertionError if they contradict
+    it."""
     value, doubled, archived = number + 1, 0, False
     for command, _, before in [*done, ("end", number, n)]:
         if command == "touch":

@@ -162,7 +162,7 @@ def test_what_died_half_way_is_refused_by_up_and_mended_by_itself(
 
 
 def working(call: Callable[..., None], times: int) -> Callable[..., None]:
-    """The call works so many times, and is then out of reach."""
+    """A call that succeeds so many times, and then fails as out of reach."""
     left = iter(range(times))
 
     def calls(*arguments: Any) -> None:

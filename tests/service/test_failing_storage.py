@@ -42,7 +42,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 class Disk:
-    """Is full for files in whose path a word is."""
+    """A disk that is full for files whose path contains a word."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.full_for = ""

@@ -35,7 +35,7 @@ class AnswersLost:
         return written
 
     def transact(self, actions: list[dict[str, Any]]) -> None:
-        """Later than the service remembers its token."""
+        """Repeats a transaction after the service has forgotten its token."""
         self.sent = [*getattr(self, "sent", []), deepcopy(actions)]
         with suppress(ConditionFailed):
             super().transact(actions)  # type: ignore[misc]

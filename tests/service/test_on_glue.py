@@ -64,7 +64,7 @@ def typed(ministack: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def go_on(typed: Client) -> Path:
-    """Where it is, the script that is held goes on."""
+    """The file at which the held script continues."""
     path = typed.folder / "go-on"
     typed.script(HELD.replace("{!r}", repr(str(path))))
     return path

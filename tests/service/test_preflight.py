@@ -46,7 +46,7 @@ def protected(bench: Bench) -> Bench:
 
 
 def refused(bench: Bench, table: str, text: str, **options: Any) -> Refused:
-    """Why `up` was refused: nothing is written, not even a run."""
+    """The error with which `up` was refused: nothing is written, not even a run."""
     error = bench.failed(table, text, **options).error
     assert isinstance(error, Refused) and error.exit_code == 3, error
     assert bench.tables.items(table) == ITEMS and bench.history(table) == []

@@ -43,7 +43,7 @@ ITEMS: list[Item] = [{"id": "a", "n": 1}, {"id": "b", "n": 2}]
 
 
 def refused(bench: Bench, table: str, kind: type[DynamodtError]) -> DynamodtError:
-    """Why `up` was refused before anything was started; nothing is in the history."""
+    """The error with which `up` was refused before its start; the history is empty."""
     (report,) = bench.up(table)
     assert isinstance(report.error, kind), report.error
     assert report.versions == ()
@@ -388,7 +388,7 @@ BAD: dict[str, tuple[str, str, str]] = {  # the expression, the attribute path, 
 
 
 def test_an_item_that_cannot_be_is_a_dead_letter(bench: Bench, make_table: MakeTable) -> None:
-    """Each item becomes something that cannot be, and stays as it is; the one that can goes on."""
+    """Each item's result cannot be stored, so that it stays unchanged; the one with a valid result is written."""
     table = make_table(id="S")
     before: list[Item] = [{"id": kind, "n": number} for number, kind in enumerate(BAD)]
     bench.tables.put(table, *before, {"id": "~good", "n": 0})

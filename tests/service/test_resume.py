@@ -44,7 +44,7 @@ def table(bench: Bench, make_table: MakeTable) -> str:
 
 
 def test_a_run_without_a_write_is_begun_anew_when_others_have_run_since(bench: Bench, table: str) -> None:
-    """What it has found done holds for the items of then."""
+    """Items that it has found unchanged may have changed since."""
     bench.tables.put(table, {"id": 1, "bad": 1})
     assert bench.up(table, to=1)[0].error is None
     (failed,) = bench.down(table)

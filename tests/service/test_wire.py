@@ -138,7 +138,7 @@ def doubling(spec: TableSpec, item: Item) -> Change:
 
 
 def requests(spec: TableSpec, items: list[Item]) -> list[Any]:
-    """The doubling of each item, as it is sent."""
+    """The requests that double each item."""
     statements = Statements(spec)
     return [statements.write(doubling(spec, item)) for item in items]
 

@@ -42,8 +42,8 @@ SCRIPT = Script("things", 1, "plus_one", "v1_plus_one.py", _TEXT, "", has_up=Tru
 
 @dataclass(frozen=True)
 class Plan:
-    """How large a fleet, and on what. `wcu` is the budget; `arrival` the seconds in which the workers start one by
-    one; `application` what the application itself writes, of the 1,000 write units of each partition."""
+    """The size and the services of a fleet. `wcu` is the budget; `arrival` the seconds in which the workers start one
+    by one; `application` what the application itself writes, of the 1,000 write units of each partition."""
 
     workers: int = 1000
     wcu: float = 400_000.0
@@ -58,7 +58,7 @@ class Plan:
     seed: int = 1
 
     def job(self) -> Job:
-        """As it is planned for so many workers."""
+        """The job as planned for so many workers."""
         size = self.kilobytes * 1024
         table = TableSpec("things", (KeyAttribute("id", "S"),), 10**6, size * 10**6, indexes=1)
         return with_split_groups(
@@ -68,7 +68,7 @@ class Plan:
 
 @contextmanager
 def at_work(plan: Plan) -> Iterator[Fleet]:
-    """A fleet, and nothing of it at the end."""
+    """A context with a fleet, which is removed at the end."""
     with simulated(plan.seed) as loop, pytest.MonkeyPatch.context() as patch:
         fleet = Fleet(plan, loop)
         patch.setattr(runner, "_Background", lambda job, options: fleet.pipeline)
@@ -145,7 +145,7 @@ class Fleet:
         self.loop.run(until)
 
     def tell(self, **what: Any) -> None:
-        """A word from another terminal."""
+        """Sends a control command, as from another terminal."""
         self.loop.spawn(self.control, lambda: self.state.leases.set("things", self.job.attempt, **what))
 
     # ------------------------------------------------------------ figures

@@ -85,7 +85,7 @@ def _lived(fleet: Fleet) -> Figures:
 
 
 def _awaited(fleet: Fleet, rate: float) -> float:
-    """When all workers together keep to a rate."""
+    """The time at which all workers together keep to a rate."""
     while sum(worker.rate for worker in fleet.workers if worker.process.alive) > rate and fleet.loop.now < ABORT:
         fleet.live(fleet.loop.now + 0.1)
     return fleet.loop.now
@@ -187,7 +187,7 @@ def _shown(value: float) -> str:
 
 
 def problems(figures: Figures) -> list[str]:
-    """Which of the promises a trial has broken."""
+    """The conditions that a trial has violated."""
     promises = {
         "more than a tenth over the budget in ten seconds": figures.busiest_10_s <= 1.1,
         "more than a tenth over the budget in the first ten seconds": figures.first_10_s <= 1.1,

@@ -24,7 +24,8 @@ _ITEM_SECONDS = 80e-6  # of CPU
 
 @dataclass(eq=False)
 class Services:
-    """What the workers of a run share, as `pipeline.resources.Resources` has it. Pickled, it is a name for itself."""
+    """The resources that the workers of a run share, as `pipeline.resources.Resources` has it. Pickled, it is a name
+    for itself."""
 
     loop: Loop
     things: Things

@@ -17,7 +17,7 @@ RECORD = RunRecord("users", "01RUN", 2, "b", "up", "", "running", "2025-06-01T10
 
 
 class Stage:
-    """A state table in memory, and runs that somebody else moves on in it; `steps` happen while others sleep."""
+    """A state table in memory, and runs that advance in it; `steps` happen during sleeps."""
 
     def __init__(self) -> None:
         self.rows = FakeRows()
@@ -63,7 +63,7 @@ class Stage:
 
 
 class Seen(ProgressRecorder):
-    """Remembers what a person would see."""
+    """Keeps the displayed output."""
 
     def __init__(self) -> None:
         super().__init__(watching=True)

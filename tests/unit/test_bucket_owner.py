@@ -1,5 +1,5 @@
-"""Each request to S3 names the account that owns the bucket: a bucket that a stranger has created under the name of one
-that was deleted gets nothing, and yields nothing."""
+"""Each request to S3 names the account that owns the bucket: a bucket that another account has created under the name
+of a deleted one is neither written nor read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stdout or stderr that is closed, full or read by nobody: an exit code, and a message where one can be read."""
+"""A stdout or stderr that is closed, full or without a reader: an exit code, and a message if it can be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person is told at once of a run's dead letters."""
+"""The immediate messages about a run's dead letters."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_message_that_no_utf_8_can_hold_is_spelt_out() -> None:
 
 @pytest.mark.parametrize("journal", [True, False])
 def test_an_unreadable_line_that_was_tolerated_has_no_key_to_leave(tmp_path: Path, journal: bool) -> None:
-    """Its item was not transformed, and nobody knows which one it is: to take it back would spoil it."""
+    """Its item was not transformed and is unknown: an undo of it would damage it."""
     stages, storage = Stages(), FolderStorage(tmp_path)
     up = replace(RECORD, status="succeeded", splits=1, counts=Counts(100, 99, dead=1), tolerated=1, journal=journal)
     stages.write(up)

@@ -172,7 +172,7 @@ def test_a_window_that_was_killed_leaves_a_base_and_no_export() -> None:
 
 
 class WritesMeanwhile(FakeObjects):
-    """Somebody writes an item of its own to the table with every object that is stored here."""
+    """Each object that is stored here triggers a write of a new item to the table."""
 
     stage: Stage
 

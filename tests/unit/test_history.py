@@ -1,4 +1,4 @@
-"""What is written down of a run, by whoever holds its table."""
+"""The record of a run, written by the holder of its table."""
 
 from __future__ import annotations
 

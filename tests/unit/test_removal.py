@@ -53,7 +53,8 @@ def test_what_is_the_stages_own_goes(origin: Origin) -> None:
     [(FOUND, "no tag dynamodt:stage"), (SHOPS, "names the stage shop"), (RETAGGED, "names the stage shop")],
 )
 def test_what_is_anothers_stays_each_by_itself(origin: Origin, why: str) -> None:
-    """A tag of another stage goes before the stack's list: somebody has made a new one under the name of the old."""
+    """A tag of another stage overrides the stack's list: another stage has created a new resource under the old
+    name."""
     for found in (
         replace(ALL, state_table=TABLE._replace(origin=origin), keys=()),
         replace(ALL, bucket=FILES._replace(origin=origin), keys=()),
@@ -108,7 +109,7 @@ def test_a_bucket_with_files_of_other_tables_below_the_same_prefix_stays_whole()
 
 
 def test_a_prefix_beside_this_one_is_in_nobodys_way() -> None:
-    """The bucket stays by what lies below it."""
+    """Objects below the other prefix keep the bucket."""
     assert plan(replace(ALL, neighbours=(neighbour(bucket=DeployedBucket("files", "beside/")),))).objects == OWN
 
 

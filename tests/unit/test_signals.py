@@ -51,7 +51,7 @@ def looked(far: Far, poller: Poller[float]) -> float:
 
 
 def due_soon() -> tuple[Far, Poller[float]]:
-    """Looked at once; whoever looks now sends the next ahead."""
+    """A first read has finished; the next one sends a request ahead."""
     far = Far(0.2)
     poller: Poller[float] = Poller(far.clock)
     looked(far, poller)
@@ -59,7 +59,7 @@ def due_soon() -> tuple[Far, Poller[float]]:
     return far, poller
 
 
-# Who waited for each look would wait 20 times the latency, and more for those that fall due meanwhile.
+# Waiting for each read would take 20 times the latency, and more for reads that fall due meanwhile.
 @pytest.mark.parametrize(
     ("latency", "sent", "waited"), [(0.0, 20, 0.0), (0.005, 21, 0.11), (0.1, 26, 0.3), (0.2, 35, 0.6), (0.3, 50, 5.1)]
 )

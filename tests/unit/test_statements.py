@@ -67,7 +67,7 @@ def updates(draw: st.DrawFn) -> tuple[TableSpec, Update]:
 
 
 def intruders(image: Image, spec: TableSpec) -> Iterator[tuple[str, Image]]:
-    """The image after each thing that somebody else could have done to one of its attributes."""
+    """The images after each possible change of one attribute by another writer."""
     for name in image:
         if name not in spec.key_names:
             yield name, {n: value for n, value in image.items() if n != name}

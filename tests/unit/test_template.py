@@ -42,7 +42,7 @@ def test_every_parameter_is_given_and_no_other(document: dict[str, Any], tmp_pat
 
 
 def test_the_defaults_are_the_same_here_and_there(document: dict[str, Any], tmp_path: Path) -> None:
-    """Whoever deploys the template by hand gets what dynamodt.toml would have given."""
+    """A template that is deployed by hand has the same defaults as dynamodt.toml."""
     given = parameters(STAGE, tmp_path, FOUND)
     here = {key: str(one["Default"]) for key, one in document["Parameters"].items() if "Default" in one}
     its_own = {"Prefix", *NO_PARTS}

@@ -34,7 +34,7 @@ def test_any_other_span_is_a_usage_error(text: str) -> None:
 
 
 class Elsewhere:
-    """Runs of another host on the table `things`, and a clock that moves only when somebody waits for it."""
+    """Runs of another host on the table `things`, and a clock that moves only by waiting."""
 
     def __init__(self) -> None:
         self.state = FakeState()

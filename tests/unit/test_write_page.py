@@ -390,7 +390,7 @@ def test_two_items_for_one_key_are_a_collision_that_names_both() -> None:
 
 @pytest.mark.parametrize(("loses", "counts"), [(True, Counts(dead=1)), (False, Counts(changed=1))])
 def test_an_item_loses_nothing_to_a_key_that_is_taken(loses: bool, counts: Counts) -> None:
-    """What it was to hold from then on would be nowhere."""
+    """Otherwise the moved data would be lost."""
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 0, "address": "Main St 1"}, {"id": 9, "address": "Old Rd 9"})
     image = fake.items[key_text(encode({"id": 0}))]
@@ -519,7 +519,8 @@ def test_what_was_refused_asks_alone_whether_there_is_room_again() -> None:
 
 
 def test_a_page_of_a_partition_that_takes_nothing_has_an_end() -> None:
-    """Whoever is held back is given up with those who were refused: not batch after batch, twelve tries each."""
+    """Changes that wait for the partition are given up with the refused ones: not batch after batch, twelve tries
+    each."""
     slept: list[float] = []
     fake = FakeDynamoDB(THINGS, faults=deque(["full"] * 1000))
     fake.put(*numbered(500))
@@ -535,7 +536,7 @@ def test_who_is_held_back_is_not_given_up_while_others_pass() -> None:
 
 
 def test_one_item_that_is_in_demand_holds_nobody_back() -> None:
-    """A transaction goes out alone, and its throttle tells nothing of a partition."""
+    """A transaction is sent alone, and its throttle is no evidence about a partition."""
     pauses: list[int] = []
     fake = FakeDynamoDB(THINGS, faults=deque(["throttled"]))
     fake.put(*({**item, ALONE: 1} for item in numbered(40)))

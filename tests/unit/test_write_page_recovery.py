@@ -1,4 +1,4 @@
-"""What becomes of a page whose intent its owner has recorded, and left."""
+"""The recovery of a page whose owner has recorded its intent and died."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_items_are_put_beside_others_once_whenever_their_author_died(sent: int, 
 
 
 def test_what_is_gone_before_anything_is_sent_is_counted_by_whoever_goes_on() -> None:
-    """The first look at a deletion comes after the intent: else a dead process would be the only one to know."""
+    """A deletion is first read after the intent: otherwise only the dead process would know of it."""
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(3))
     changes = [found for image in list(fake.items.values()) if (found := moved(image))]
@@ -125,7 +125,7 @@ def test_what_is_gone_before_anything_is_sent_is_counted_by_whoever_goes_on() ->
 
 @pytest.mark.parametrize("sent", [0, 2, 3])
 def test_a_version_s_own_rows_are_taken_back_whenever_that_was_left(sent: int) -> None:
-    """Nobody can be asked again what to do with them. What somebody has written to one makes it his."""
+    """The script cannot be asked again about them. A row with a later write by others stays."""
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(4))
     removes = removals(fake)
@@ -150,7 +150,7 @@ def test_of_two_rows_for_one_key_each_is_counted(there: list[Item]) -> None:
 
 @pytest.mark.parametrize("act", ["", "change", "delete"])
 def test_a_row_that_was_inserted_before_is_the_run_s_whatever_became_of_it(act: str) -> None:
-    """As somebody else's, an undo would leave it."""
+    """Otherwise an undo would leave it as another writer's."""
     fake = FakeDynamoDB(THINGS)
     of(fake, double).write([insert(THINGS, ONE)])
     if act == "change":
