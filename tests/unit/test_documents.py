@@ -70,3 +70,7 @@ def test_every_decision_record_has_a_status_and_is_listed() -> None:
     for record in RECORDS.glob("[0-9]*.md"):
         assert STATUS.search(record.read_text(encoding="utf-8")), f"{record.name} has no status"
         assert f"]({record.name})" in listed, f"docs/adr/README.md does not list {record.name}"
+
+
+def test_the_readme_has_at_most_200_lines() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
