@@ -469,7 +469,7 @@ class FakeRows:
     def __init__(self) -> None:
         self.rows: dict[RowKey, Item] = {}
         self.updates = 0
-        self.asked = 0  # rows that get_all was asked for
+        self.asked = 0  # rows requested by get_all
 
     def get(self, key: RowKey) -> Item | None:
         return self.rows.get(key)

@@ -150,7 +150,7 @@ def serve(modules: list[str]) -> None:
     for module in modules:
         importlib.import_module(module)
     gc.freeze()  # nothing of it is looked through in a program's collections, which would copy its memory
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # what it forks is its own parent's to wait for
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # its parent waits for its forks
     with socket.socket(fileno=os.dup(0)) as client:
         while (request := _next(client)) is not None:
             found, descriptors = request

@@ -259,7 +259,7 @@ def test_0_there_is_nothing_to_do(things: Project) -> None:
 def test_1_dead_letters_are_a_file_that_can_be_read_and_stop_no_other_table(things: Project) -> None:
     failing = things.script("failing", 2, "fail", 'def transform_up(item):\n    return item["n"] / (item["n"] - 7)\n')
     other = things.script("things", 2, "more", ADD)
-    accept = "--accept-partly-restored"  # what the undo before has restored in part was put right by hand
+    accept = "--accept-partly-restored"  # the items that the last undo has restored in part were corrected by hand
     done = things.ddt("up", "--table", "failing", "--table", "things", "--max-errors", "199", accept)
     assert done.returncode == 1
     assert "200 items could not be transformed or written" in done.stderr

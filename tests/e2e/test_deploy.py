@@ -15,7 +15,7 @@ USERS = {"AttributeName": "id", "KeyType": "HASH"}
 
 
 def test_deploy_and_destroy(project: Project, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    jar = tmp_path / "beam-spark.jar"  # what is in it, a job would find out; here there is none that runs
+    jar = tmp_path / "beam-spark.jar"  # only a job reads its content; no job runs here
     jar.write_bytes(b"jar")
     with deployable_ministack(tmp_path_factory.mktemp("account")) as account:
         environment = {

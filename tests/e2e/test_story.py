@@ -179,7 +179,7 @@ def _history_is_told(one: Session, run: str) -> None:
     user = told[0][2]
     assert told == [
         (1, "stamped", user, ""),
-        (2, "undone", user, "two names"),  # whoever has continued it
+        (2, "undone", user, "two names"),  # by any process
         (2, "succeeded", user, ""),
         (2, "repaired", user, "the same for all items"),
         (3, "stamped", "ci", "nothing to add yet"),

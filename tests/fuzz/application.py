@@ -30,12 +30,12 @@ class Application:
     log: list[str] = field(default_factory=list)
     born: set[str] = field(default_factory=set)  # every `src` that the application has made
     removed: set[str] = field(default_factory=set)  # deleted or replaced
-    frozen: dict[str, set[str]] = field(default_factory=dict)  # what had been made of an item when it was removed
+    frozen: dict[str, set[str]] = field(default_factory=dict)  # an item's results at its removal
     notes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(lambda: ["old"]))
     quiet: bool = False
     target: str = ""  # the other table, where the run writes to one
     here: set[str] = field(default_factory=set)  # every `src` that the application has put there itself
-    dropped: set[str] = field(default_factory=set)  # what it has deleted there
+    dropped: set[str] = field(default_factory=set)  # the items that it has deleted there
     noted: set[str] = field(default_factory=set)  # and changed
 
     def put(self, key: int, note: str = "old") -> None:

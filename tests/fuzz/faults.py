@@ -89,7 +89,7 @@ class World:
     network: Network = field(default_factory=Network)
     acts: Callable[[], None] = lambda: None
     slow: bool = False  # one that is carried out twice may be so when its phase has ended
-    stale: list[str] = field(default_factory=list)  # what was inserted of an item that was another one by then
+    stale: list[str] = field(default_factory=list)  # insertions from an item that had changed by then
 
     def fault(self) -> str:
         if self.network.carrying or self.dice.random() >= self.faults:

@@ -10,7 +10,7 @@ from dynamodt.export.stand_in import StandInExports
 from dynamodt.model.runs import ExportSource, Job
 from tests.pipeline.conftest import Bench
 
-FILES = 4  # what the stand-in writes
+FILES = 4  # the stand-in's files
 ARN = "arn:aws:dynamodb:local:0:table/things"
 
 

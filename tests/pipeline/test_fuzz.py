@@ -30,7 +30,7 @@ AGAIN = "DYNAMODT_SEEDS={seed} .venv/bin/python -m pytest tests/pipeline/test_fu
 
 def breaches(seed: int, folder: Path) -> list[str]:
     """The violated conditions of a case."""
-    random.seed(seed)  # the jitter of what is tried again
+    random.seed(seed)  # the jitter of retries
     case = Case(seed, folder)
     what = target_invariants if case.draw.target else invariants
     case.run()

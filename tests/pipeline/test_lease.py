@@ -335,7 +335,7 @@ def test_a_worker_that_was_suspended_is_fenced_before_it_writes_again(state: Fak
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.check_owner()
     hold(state, foreign(2))
-    signal.check_owner()  # it looked a moment ago: what it sends now, the guard and the journal answer for
+    signal.check_owner()  # it has just read the lease: the guard and the journal cover its next requests
     clock.now += 0.5
     with pytest.raises(Fenced):
         signal.check_owner()

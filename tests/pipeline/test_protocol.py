@@ -38,7 +38,7 @@ QUICK = [
     S(("move",), fault="late", undo="crash"),
     S(("delete", "freed"), gone=True, splits=2),
 ]
-EXPORTED = ("move", "fan", "lone")  # a scan would meet what they insert
+EXPORTED = ("move", "fan", "lone")  # a scan would read their insertions
 THOROUGH = [
     S(("update",), act="note", gone=True, export=False),
     S(("delete",), export=False),

@@ -58,7 +58,7 @@ class Work:
 
     def _asking(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def counted(key: Any, *args: Any, **values: Any) -> Any:
-            if key[1] == "SPLIT":  # looks at the lease and reports of the budget go by time, not by item
+            if key[1] == "SPLIT":  # reads of the lease and reports of the budget depend on time, not on items
                 self.state[name] += 1
             return method(key, *args, **values)
 

@@ -117,7 +117,7 @@ def account(tmp_path: Path, deployable: Endpoint, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
     monkeypatch.setattr("dynamodt.deploy.stacks.POLL_SECONDS", 0.05)
-    jar = tmp_path / "beam-spark.jar"  # nothing here looks into it
+    jar = tmp_path / "beam-spark.jar"  # not read here
     jar.write_bytes(b"jar")
     monkeypatch.setenv("DYNAMODT_SPARK_JAR", str(jar))
     found = Account(tmp_path / "project", deployable)

@@ -33,7 +33,7 @@ class Seen(ProgressRecorder):
         super().__init__(watching=True)
         self.notes: list[str] = []
         self.found: list[str] = []
-        self.then: dict[str, Callable[[], object]] = {}  # what is to be done when a note holds such words
+        self.then: dict[str, Callable[[], object]] = {}  # the action when a note contains these words
 
     def notify(self, text: str) -> None:
         self.notes.append(text)

@@ -98,7 +98,7 @@ def migrate_under_writers(endpoint: Endpoint, bench: Bench, table: str, **option
     done = entries(*logs)
     found = {int(item["id"]): item for item in bench.tables.items(table)}
     deleted = {number for number, commands in done.items() if any(command == "delete" for command, *_ in commands)}
-    assert found.keys() == set(range(ITEMS)) - deleted  # none is back, none is lost
+    assert found.keys() == set(range(ITEMS)) - deleted  # no deleted item exists, none is lost
     for number, item in found.items():
         check_item(item, done[number])
 
@@ -109,7 +109,7 @@ def migrate_under_writers(endpoint: Endpoint, bench: Bench, table: str, **option
 def check_contest(counts: Counts, poller: Path) -> None:
     """Writes must have occurred between reading and writing: otherwise the test would prove nothing."""
     conflicts = len(poller.read_text().splitlines()) - counts.read
-    assert conflicts >= 2 * CONTESTED, (counts, conflicts)  # what was added to and what was archived is looked at again
+    assert conflicts >= 2 * CONTESTED, (counts, conflicts)  # added and archived items are read again
     assert counts.vanished >= CONTESTED and counts.superseded >= CONTESTED, (counts, conflicts)
 
 

@@ -64,7 +64,7 @@ def test_each_version_gets_what_the_one_before_it_makes(bench: Bench, table: str
 
 def test_applied_versions_get_what_transform_down_makes(bench: Bench, table: str) -> None:
     bench.up(table, to=2)
-    assert [one.version for one in checked(bench, table).versions] == [3]  # what is pending
+    assert [one.version for one in checked(bench, table).versions] == [3]  # the pending versions
     found = checked(bench, table, version=1)
     assert found.at == 2 and found.versions[0].derived and found.versions[0].items == 60
     assert "the items have version 2 already" in found.notices[0] and found.faults == 0

@@ -33,7 +33,7 @@ def test_an_index_takes_no_more_than_was_foreseen(
     charged = apply(endpoint, indexed_table, change)
     cost = cost_of(Work(wcu=write_units(change), indexes=1), None)
     assert charged["CapacityUnits"] <= cost.wcu_most
-    if endpoint.name == "dynamodb-local":  # ministack counts neither sizes nor what becomes of an index
+    if endpoint.name == "dynamodb-local":  # ministack counts neither sizes nor entries of indexes
         assert charged["CapacityUnits"] == cost.wcu * writes
 
 

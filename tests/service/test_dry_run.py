@@ -77,7 +77,7 @@ def test_its_counts_and_dead_letters_are_those_of_the_run(bench: Bench, table: s
     (report,) = bench.up(table, max_errors=100)
     expected, found = counts(foreseen), counts(report)
     assert [one.read for one in expected] == [30, 31, 28, 28, 28] and expected[0].superseded == 1
-    assert found[2].changed == expected[2].changed == 28  # a scan may meet what an idempotent version has moved itself
+    assert found[2].changed == expected[2].changed == 28  # a scan may read items that an idempotent version has moved
     assert [*found[:2], *found[3:]] == [*expected[:2], *expected[3:]]
     assert dead(bench, foreseen) == dead(bench, report) and len(dead(bench, report)) == found[4].dead > 0
 

@@ -102,7 +102,7 @@ def test_a_table_is_exported_and_read_back(
 
     put(endpoint, table.name, {"id": {"N": "5"}})
     last = exports.request(ExportRequest(table, "three", since=changed.until))
-    assert last.since == changed.until and last.items == 1  # not what the window before has shown
+    assert last.since == changed.until and last.items == 1  # without the changes of the last window
 
 
 def test_the_api_of_an_emulator_records_an_export_and_writes_nothing(

@@ -172,7 +172,7 @@ def test_live_writes_always_win_and_every_item_is_doubled_exactly_once(
     done = entries(*logs)
     found = {int(item["id"]): item for item in bench.tables.items(table)}
     deleted = {number for number, commands in done.items() if any(command == "delete" for command, *_ in commands)}
-    assert found.keys() == (set(range(ITEMS)) - deleted) | inserter.put.keys()  # none is back, none is lost
+    assert found.keys() == (set(range(ITEMS)) - deleted) | inserter.put.keys()  # no deleted item exists, none is lost
     for number in range(ITEMS):
         if number in found:
             check_item(found[number], done[number])
@@ -378,7 +378,7 @@ def test_an_export_that_exists(bench: Bench, bucket: Bucket, make_table: MakeTab
 # ---------------------------------------------------------------- bad input
 
 
-Spoil = Callable[[Bucket, ExportFolder], str]  # returns what the error must name
+Spoil = Callable[[Bucket, ExportFolder], str]  # returns the words that the error must have
 
 
 @pytest.mark.parametrize("how", ["arn", "folder"])

@@ -20,12 +20,12 @@ from tests.service.bench import Tables
 from tests.service.conftest import MakeTable
 from tests.waiting import HANG_SECONDS, HOLD, until
 
-pytestmark = pytest.mark.endpoints("ministack")  # what is followed are our own rows, which other tests write on both
+pytestmark = pytest.mark.endpoints("ministack")  # only dynamodt's own rows are read, which other tests write on both
 
 ITEMS = 600
 QUICK = 'def transform_up(item):\n    return {**item, "more": True}\n'
 
-# It goes on when it is followed, or a busy machine would bring the followers too late.
+# It continues once it is followed: on a busy machine the followers would come too late.
 HELD = f"""{HOLD}
 def transform_up(item):
     hold("followed")

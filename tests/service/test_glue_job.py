@@ -27,7 +27,7 @@ from tests.glue_stand_in import ROOT, Words, as_given
 from tests.service.glue_bench import Client, glue_client
 from tests.waiting import until
 
-# A minute each, for what test_on_glue.py and test_spark.py try apart.
+# A minute each, for the combination of test_on_glue.py and test_spark.py.
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 SETTINGS = (
     "spark.ui.enabled=false",

@@ -104,7 +104,7 @@ class Plan:
 
 
 PLANS = {
-    # An item that another is put beside stays as it was: of an act it could not be said whether it came before.
+    # An item with an insertion stays unchanged: the order of an act and the insertion could not be determined.
     "moves": Plan(MOVES, moved, export=True, acts=lambda number: number % 6 != 4),
     "target": Plan(TARGET, lambda number: {number + 1000: 2}, target=True, acts=lambda number: False),
     "rows": Plan(

@@ -47,7 +47,7 @@ def test_killed_at_any_moment_every_item_is_moved_exactly_once(
     try:
         assert attempt(endpoint, tmp_path, table, "prepare", "prepared", 100).returncode == -9
         refused = attempt(endpoint, tmp_path, table, "1", "never", 0)
-        assert refused.returncode == 3, refused.stderr  # what was prepared by halves does not count
+        assert refused.returncode == 3, refused.stderr  # an incomplete preparation does not count
         assert attempt(endpoint, tmp_path, table, "prepare", "never", 0).returncode == 0
         killed = kill_on(endpoint, tmp_path, table, dice, moments)
         last = attempt(endpoint, tmp_path, table, "1", "never", 0)

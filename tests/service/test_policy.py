@@ -35,9 +35,9 @@ from tests.template_document import resource
 
 pytestmark = pytest.mark.endpoints("ministack")
 
-Grant = tuple[str, str]  # an action, and what it is granted on: "tables", "below the tables", "state", "objects" ...
+Grant = tuple[str, str]  # an action, and its resources: "tables", "below the tables", "state", "objects" ...
 
-STATEMENTS = {  # the statements of the policy, by what they are about
+STATEMENTS = {  # the statements of the policy, by their resources
     "TheNamedTables": "tables",
     "TheirIndexesAndExports": "below the tables",
     "WhatTheyAreEncryptedWith": "keys of the tables",
@@ -49,7 +49,7 @@ STATEMENTS = {  # the statements of the policy, by what they are about
     "ItsOwnLogs": "logs",
     "LegacyGlobalTables": "global tables",
 }
-GLUES_OWN = {  # what is printed, Glue writes
+GLUES_OWN = {  # Glue writes the printed output
     (f"logs:{action}", "logs") for action in ("CreateLogGroup", "CreateLogStream", "DescribeLogStreams", "PutLogEvents")
 }
 OF_STREAMS = {("dynamodb:DescribeGlobalTable", "global tables")}  # asked for a table with a stream only
@@ -297,7 +297,7 @@ def test_calls_and_grants_are_the_same(
     bench: Bench, endpoint: Endpoint, recording: Recording, make_table: MakeTable
 ) -> None:
     alarm = f"alarm-{uuid4().hex[:8]}"
-    with recording.paused():  # what the application's side does
+    with recording.paused():  # the application's calls
         table = make_table(id="S")
         endpoint.client.update_table(
             TableName=table,

@@ -11,7 +11,7 @@ from dynamodt.model.pages import Counts
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 
-pytestmark = pytest.mark.endpoints("ministack")  # what is sent is the same
+pytestmark = pytest.mark.endpoints("ministack")  # the requests are the same
 
 
 @pytest.fixture

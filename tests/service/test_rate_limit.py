@@ -107,7 +107,7 @@ def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(
 COUNT = 'def transform_up(item):\n    return {**item, "n": item.get("n", 0) + 1}\n'
 
 
-@pytest.mark.endpoints("ministack")  # it is about what is not sent
+@pytest.mark.endpoints("ministack")  # it tests the absence of requests
 @pytest.mark.parametrize("command", ["up", pytest.param("undo", marks=pytest.mark.chaos)])
 def test_a_run_that_crawls_is_ended_within_its_page_and_goes_on(
     bench: Bench, make_table: MakeTable, command: str

@@ -362,7 +362,7 @@ def test_prepared_rows_that_cannot_be_stored(bench: Bench, make_table: MakeTable
 
 # ---------------------------------------------------------------- what an item must not become
 
-BAD: dict[str, tuple[str, str, str]] = {  # the expression, the attribute path, what is said
+BAD: dict[str, tuple[str, str, str]] = {  # the expression, the attribute path, the message
     "float": ("{**item, 'price': {'net': [1, 1.5]}}", "price.net[1]", "the float 1.5"),
     "nan": ("{**item, 'price': Decimal('NaN')}", "price", "NaN is not a number"),
     "infinity": ("{**item, 'price': [Decimal('-Infinity')]}", "price[0]", "-Infinity is not a number"),

@@ -20,7 +20,7 @@ from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 from tests.service.undoing import undo
 
-pytestmark = dynamodb_local_in_chaos  # it is about our own rows
+pytestmark = dynamodb_local_in_chaos  # it tests dynamodt's own rows
 
 UP = "def transform_up(item):\n    return {**item, 'n': item['n'] + 1}\n"
 DOWN = "def transform_down(item):\n    return {**item, 'n': item['n'] - 1}\n"

@@ -18,7 +18,7 @@ from dynamodt.state.split_rows import SplitTotals
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 
-pytestmark = pytest.mark.endpoints("ministack")  # it is about our own rows
+pytestmark = pytest.mark.endpoints("ministack")  # it tests dynamodt's own rows
 
 
 # Of a version, by its number.

@@ -351,7 +351,7 @@ def test_a_table_restored_from_within_a_run_is_refused(bench: Bench, table: str,
     bench.tables.put(table, *({**item, "n": 1} for item in backup[:20]), *backup[20:])  # some of each unit are done
     bench.script(table, double())
     refused(bench, table, f"from a moment within run {run}", "restore it from before")
-    assert operations.stamp(bench.stage, bench.folder, table, 0, bench.recorder).at == 0  # a person's word
+    assert operations.stamp(bench.stage, bench.folder, table, 0, bench.recorder).at == 0  # an operator's command
     assert bench.up(table)[0].error is None
 
 

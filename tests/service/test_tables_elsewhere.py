@@ -88,7 +88,7 @@ TRUST = '{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action":
 @pytest.fixture
 def of_another_account(bench: Bench, endpoint: Endpoint, name: str) -> tuple[Bench, Tables]:
     """A stage whose table of that name is another account's, reached by a role of that account."""
-    other = replace(endpoint.connection, access_key=OTHER_ACCOUNT)  # what ministack takes an account from
+    other = replace(endpoint.connection, access_key=OTHER_ACCOUNT)  # ministack derives the account from it
     dynamodb = client(other, "dynamodb")
     dynamodb.create_table(TableName=name, **KEYS)
     theirs = Tables(dynamodb)

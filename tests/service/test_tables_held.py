@@ -18,7 +18,7 @@ from tests.emulators import dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 
-pytestmark = dynamodb_local_in_chaos  # it is about our own rows
+pytestmark = dynamodb_local_in_chaos  # it tests dynamodt's own rows
 
 
 @pytest.fixture

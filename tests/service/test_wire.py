@@ -271,7 +271,7 @@ def test_units_are_as_the_service_says(endpoint: Endpoint, wire: Wire, bench: Be
     bench.tables.put(table, *items)
     spec = describe(endpoint.connection, table)
     answer = Writes(wire, table).batch(requests(spec, items))()
-    assert answer.wcu == {"ministack": 4.0, "dynamodb-local": None}[endpoint.name]  # one unit each; not a word
+    assert answer.wcu == {"ministack": 4.0, "dynamodb-local": None}[endpoint.name]  # one unit each; no message
     page = Reads(wire, spec).scan(0, 1, None, 1000, True)
     assert page.rcu == {"ministack": 1.0, "dynamodb-local": 3.0}[endpoint.name]
 
@@ -376,7 +376,7 @@ def test_a_read_that_is_refused_is_not_repeated(
 DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2}\n'
 
 
-LINES = {  # what happens to the requests, one after the other
+LINES = {  # the faults of the requests, one after the other
     "throttled": ["throttled", "", "exceeded", "exceeded", "", "", "throttled"],
     "nothing done": ["500", "", "503", "reset", "reset", "", "500"],
     "answer lost": ["lost", "", "truncated", "cut", "lost", "", "lost"],

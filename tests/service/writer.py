@@ -22,7 +22,7 @@ import boto3
 from botocore.config import Config
 
 ITEMS = 1_500
-STEP = 3  # what a read-modify-write adds
+STEP = 3  # the addition of a read-modify-write
 CONTESTED = ITEMS // 500 * 2  # items that each of the three ways of changing one meets for certain
 _WARM = 30
 
@@ -40,7 +40,7 @@ class Writer:
         self._own = [own for own in range(number, ITEMS, 2) if not contested(own)]
         self._poller = poller
         self._looked = poller.open(encoding="utf-8")
-        self._line = ""  # what has come of the next one
+        self._line = ""  # the received part of the next line
         self.log: list[tuple[str, int, int]] = []
         self._acts = [*[self._touch] * 4, *[self._add] * 3, *[self._delete, self._archive] * 2]
 

@@ -15,7 +15,7 @@ DEATHS, REBORN, PAUSE, RESUME, SLOWER, ABORT, END = 45.0, 55.0, 75.0, 85.0, 92.0
 _DYING = 10  # every tenth
 _LUMPS = 1.25  # of the lower rate one batch, 25 items of 16 KB, takes a worker ten seconds: it comes in lumps
 _SLOWER = 4.0  # times
-_SAVED = 1.25  # a second of the clock may bring some of what was not used in the one before
+_SAVED = 1.25  # a second may use units that were left in the one before
 _PRICES = PRICES["us-east-1"]
 
 
@@ -25,7 +25,7 @@ class Figures:
 
     workers: int
     budget: float
-    first_10_s: float  # units against what the budget allows for them
+    first_10_s: float  # units as a share of the budget
     busiest_10_s: float
     busiest_1_s: float
     full_after: float  # from the first worker on, until nine tenths of the budget are in use
@@ -46,7 +46,7 @@ class Figures:
     state_throttled: int
     journal_puts: int
     control_share: float  # of the cost of the table's and the state table's units, while the budget is in use
-    journal_share: float  # and what the journal's requests come to beside them
+    journal_share: float  # and the cost of the journal's requests
     changed: int
     counted: int  # as changed, in the units' rows
     intended: int  # of pages that the abort has left to the journal

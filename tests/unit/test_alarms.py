@@ -44,7 +44,7 @@ def states(first: str, second: str = "OK") -> dict[str, str]:
 def test_quiet_alarms_hold_nothing_and_say_nothing() -> None:
     watched = Watched(states("OK"))
     watched.watch().tick()
-    assert (watched.holds, watched.notes) == ([""], [])  # and what a run before has left is gone
+    assert (watched.holds, watched.notes) == ([""], [])  # and the state of an earlier run is removed
 
 
 def test_an_alarm_holds_the_run_until_it_is_over() -> None:

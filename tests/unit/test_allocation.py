@@ -98,8 +98,8 @@ def test_when_the_reserve_is_used_up_everybody_is_lowered() -> None:
     held = fleet(1000, 1000.0) | {f"new{number}": Allocation() for number in range(100)}
     told = shares(1000.0, held)
     assert sum(name.startswith("w") for name in told) == 1000
-    some = [name for name, grant in told.items() if name.startswith("new") and grant > 1e-9]  # not what is of rounding
-    assert len(some) == pytest.approx(20, abs=2)  # what is free already
+    some = [name for name, grant in told.items() if name.startswith("new") and grant > 1e-9]  # without rounding errors
+    assert len(some) == pytest.approx(20, abs=2)  # the part that is already free
 
 
 def test_a_smaller_budget_lowers_everybody_at_once() -> None:

@@ -138,7 +138,7 @@ def test_a_statement_s_short_code_has_the_hint_of_the_long_one(code: str, hint: 
 def test_a_conflict_hands_the_current_item_back() -> None:
     image = {"id": {"S": "a"}}
     assert refused_statement("ConditionalCheckFailed", Item=image) == Verdict("conflict", image, "why")
-    assert refused_statement("ConditionalCheckFailed", Item={}).image is None  # how some endpoints say: none
+    assert refused_statement("ConditionalCheckFailed", Item={}).image is None  # the form of some endpoints for: none
     alone = Writes(raising(Refusal("ConditionalCheckFailedException", "why", {"Item": image})), "things").single(CALL)()
     assert alone.verdicts == [Verdict("conflict", image, "why")]
 

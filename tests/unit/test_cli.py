@@ -134,7 +134,7 @@ def test_results_go_to_stdout_and_notes_to_stderr(project: Path) -> None:
     assert "users v1 split_name" in done.stdout
     assert "starting the local stage" in done.stderr
     assert "starting the local stage" not in done.stdout
-    assert "\x1b" not in done.stdout + done.stderr  # no colour where nobody looks
+    assert "\x1b" not in done.stdout + done.stderr  # no colour without a terminal
 
 
 def test_undo_json_has_exactly_the_documented_shape(operations: FakeOperations, capfd: Any) -> None:

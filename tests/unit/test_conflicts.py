@@ -69,7 +69,7 @@ def current(items: list[Item], rows: dict[str, InsertedRow] | None = None, meets
         (MOVE, [MADE], row(MADE), "written"),
         (MOVE, [], row(MADE), "written"),  # and deleted since
         (MOVE, [OTHER], row(MADE), "written"),  # and changed since
-        (MOVE, [MADE], {}, "unwritten"),  # it is the application's
+        (MOVE, [MADE], {}, "unwritten"),  # written by the application
         (MOVE, [MADE], row(MADE, 7), "unwritten"),  # it was made of another
         (MOVE, [MADE], row(OTHER), "unwritten"),  # of an earlier state of this one
         (MOVE, [], {}, "unwritten"),

@@ -50,7 +50,7 @@ def test_the_share_of_the_sample_is_that_of_the_table(tmp_path: Path) -> None:
     (found,) = applied(tmp_path, 10_000, 100, HALF)
     assert rounded(found.share) == (0.404, 0.5, 0.596) and rounded(found.changed) == (4038.298, 5000, 5961.702)
     assert found.table == found.changed and found.records == found.changed  # one unit each
-    assert rounded(found.indexes["by_n"]) == (0, 0, 369.948)  # no entry changes; up to the bound of what none has shown
+    assert rounded(found.indexes["by_n"]) == (0, 0, 369.948)  # no entry changes; up to the bound for unobserved changes
     assert 0 < found.journal_bytes.likely < 5000 * 500
     (whole,) = applied(tmp_path, 100, 100, HALF, whole=True)
     assert whole.share == (0.5, 0.5, 0.5) and whole.indexes["by_n"] == (0, 0, 0)

@@ -154,7 +154,7 @@ def test_a_place_without_an_export_says_so(full: FakeObjects, incremental: FakeO
         with pytest.raises(UsageError, match="there is no export") as caught:
             find(full, prefix)
         assert caught.value.where == f"s3://bucket/{prefix}"
-    assert find(incremental, "").id == "01695097218000-d6299cbd"  # the folder `data` is none
+    assert find(incremental, "").id == "01695097218000-d6299cbd"  # the folder `data` is no export
 
 
 def test_an_unfinished_export_says_so(full: FakeObjects) -> None:

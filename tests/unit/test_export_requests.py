@@ -186,7 +186,7 @@ def test_a_description_as_a_value() -> None:
     assert (export.kind, export.at, export.since, export.until) == ("incremental", None, NOW, NOW + timedelta(hours=1))
     assert (export.items, export.billed_bytes) == (7, 8)
     assert folder_of(export).key == "p/AWSDynamoDB/01604474854028-a1b2c3d4"
-    assert export_of({**told, "ExportManifest": None}) == export  # not told before it is completed
+    assert export_of({**told, "ExportManifest": None}) == export  # unknown before it is completed
     assert export_of({**told, "ExportManifest": "AWSDynamoDB/x/manifest-summary.json"}) == export
 
 

@@ -19,13 +19,13 @@ from tests.unit.followed_runs import RECORD, Seen, Stage
 def test_a_run_is_followed_to_its_end_and_the_next_ones_of_the_same_up() -> None:
     stage, seen = Stage(), Seen()
     second, short, third = (replace(RECORD, run=f"0{n}RUN", version=n, status="succeeded") for n in (2, 3, 4))
-    stage.write(replace(RECORD, run="00RUN", version=1, status="succeeded"))  # before: none of our business
+    stage.write(replace(RECORD, run="00RUN", version=1, status="succeeded"))  # before: not followed
     stage.write(replace(second, status="running"))
     stage.hold(second)
 
     def next_version() -> None:
         stage.write(second)
-        stage.write(short)  # it was over before anybody looked
+        stage.write(short)  # it ended before the first read
         stage.write(replace(third, status="running"))
         stage.next_run(third)
 

@@ -25,7 +25,7 @@ COMMAND = re.compile(r"(?<![\w./-])(?:dynamodt|ddt) ((?:local )?[a-z]+)([^;,()`\
 OPTION = re.compile(r"(?<!\S)--?[a-zA-Z][\w-]*")
 # Words that follow the program's name in plain sentences, and in a list of packages.
 PROSE = {"finds", "grpc", "import", "in", "reports", "sends", "shows", "sorts"}
-UNKNOWN = "X"  # what is filled in when the text is told
+UNKNOWN = "X"  # stands for a value that is known at run time only
 TYPED: Any = typer.main.get_command(app)
 
 

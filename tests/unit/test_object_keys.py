@@ -75,7 +75,7 @@ def test_what_was_found_announced_counts_even_if_its_page_is_read_again() -> Non
     ("name", "counts"),
     [
         (dead_letter(2, 1), True),
-        (dead_letter(3, 1), True),  # counted by the intent that the second one took over, and stored by nobody else
+        (dead_letter(3, 1), True),  # counted by the intent that the second one took over, and stored only once
         (dead_letter(3, 1, "unreadable"), True),
         (dead_letter(3, 1, "write"), False),  # the second one has completed the page
         (dead_letter(3, 2, "write"), True),

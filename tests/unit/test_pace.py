@@ -87,7 +87,7 @@ def test_a_steady_run_has_a_forecast() -> None:
     points = [(float(second), 100 * second) for second in range(21)]
     assert seen(Pace(), 10_000, *points).seconds_left() == pytest.approx(80.0)
     assert seen(Pace(), 10_000, *points[:9]).seconds_left() is None  # too early
-    assert seen(Pace(), 0, *points).seconds_left() is None  # of what?
+    assert seen(Pace(), 0, *points).seconds_left() is None  # of no known total
 
 
 def test_a_run_that_goes_by_jerks_has_none() -> None:

@@ -116,7 +116,7 @@ def test_nothing_passes_at_no_rate_and_everything_at_an_infinite_one() -> None:
     bucket.change(inf)
     assert bucket.take(1e9) == 0.0
     bucket.change(10.0)
-    assert bucket.take(5.0) == pytest.approx(0.5)  # what passed before is no saving, and no debt
+    assert bucket.take(5.0) == pytest.approx(0.5)  # earlier requests give neither credit nor debt
 
 
 def test_what_is_saved_shrinks_with_the_rate_and_what_is_owed_stays() -> None:

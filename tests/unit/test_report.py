@@ -638,7 +638,7 @@ def test_two_runs_of_other_processes_have_a_bar_each_and_what_has_ended_stays() 
     assert "100%" in whole and "succeeded" in whole and "held: write-latency" in whole
     assert (
         "orders v2 split_name" in whole.rpartition("\x1b[?25h")[2]
-    )  # the cursor is back, and what was seen last stays
+    )  # the cursor is visible again, and the last output stays
 
 
 def test_a_run_that_is_not_over_counts_as_stopped() -> None:

@@ -636,7 +636,7 @@ def test_what_goes_wrong_in_prepare_names_the_authors_line() -> None:
     body = "def prepare(context):\n    return [ask() for _ in range(2)]\ndef ask():\n    raise OSError('no answer')\n"
     with pytest.raises(ScriptError, match=f"{SHOWN}:4: prepare fails: OSError: no answer"):
         rows(body)
-    with pytest.raises(Refused, match="of our own"):  # what names itself well already stays as it is
+    with pytest.raises(Refused, match="of our own"):  # messages that already name the place stay unchanged
         rows("from dynamodt.errors import Refused\ndef prepare(context):\n    raise Refused('of our own')\n")
 
 

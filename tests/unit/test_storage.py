@@ -112,7 +112,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(storage: FolderStorage, monkeypa
     storage.write("a/b", b"older")
 
     def full(*args: Any) -> None:
-        assert list(storage.names("")) == ["a/b"]  # what is being written has no name yet
+        assert list(storage.names("")) == ["a/b"]  # a file that is being written has no name yet
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)

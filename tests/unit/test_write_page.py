@@ -154,7 +154,7 @@ def test_a_value_that_the_application_sets_is_transformed_in_its_turn(
     assert unclear or ours == 2 * (last[-1] if last else 1) or (ours == last[-1] and write_result.counts.changed == 1)
 
 
-harmless = st.lists(st.sampled_from(["", "throttled", "partial"]), max_size=8)  # nobody is left in doubt
+harmless = st.lists(st.sampled_from(["", "throttled", "partial"]), max_size=8)  # no item is left in doubt
 
 
 @many
@@ -594,7 +594,7 @@ class Budget:
         self.now = 0.0
         self.passed = 0
         self.taken = 0.0
-        self.prices: list[float] = []  # what it could learn from
+        self.prices: list[float] = []  # the observed costs
 
     def within(self, seconds: float, estimate: float) -> float:
         return self.rate * seconds / estimate

@@ -97,7 +97,7 @@ def test_items_are_put_beside_others_once_whenever_their_author_died(sent: int, 
     fake, changes = not_restored_at(beside, sent)
     deleted, _ = act(fake, done)
     write_result = recovered(fake, [as_journaled(changes)], beside)
-    lost = {number for number in deleted if number >= sent}  # what stands beside shows that the others were written
+    lost = {number for number in deleted if number >= sent}  # the inserted items show that the others were written
     assert write_result.counts == Counts(changed=20 - len(lost), vanished=len(lost))
     there = left(fake)
     assert {key for key in there if key >= 100} == {number + 100 for number in range(20) if number not in lost}

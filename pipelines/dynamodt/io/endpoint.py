@@ -84,7 +84,7 @@ class Endpoint:
         return S3Objects(client(at.connection(), "s3", owner=owner), bucket)
 
     def shown(self) -> dict[str, str | None]:
-        """What `display_data` has of it."""
+        """The fields for Beam's `display_data`."""
         return {"region": self.region, "endpoint_url": self.endpoint_url, "profile": self.profile}
 
 

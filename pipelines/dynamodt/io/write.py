@@ -51,12 +51,12 @@ _EXISTS: tuple[Code, str] = ("exists", "another item has this key")
 
 
 class WriteError(NamedTuple):
-    """Why an element was not written.
+    """The reason why an element was not written.
 
     - `invalid`: the table cannot hold it; nothing was sent.
-    - `exists`: of `put_if_absent`, another item has its key.
-    - `conflict`: of a guarded patch, the item is not as `old`, nor has it all that the patch sets.
-    - `missing`: of a patch, there is no item.
+    - `exists`: for `put_if_absent`, another item has its key.
+    - `conflict`: for a guarded patch, the item differs from `old`, and from the patch's result.
+    - `missing`: for a patch, the item does not exist.
     - `rejected`: DynamoDB refuses the write.
     - `gave_up`: it was throttled at each of its tries.
     - `in_doubt`: a request was never answered, and the item does not show whether it had an effect.

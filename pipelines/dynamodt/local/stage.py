@@ -144,7 +144,7 @@ def reset(folder: Path) -> None:
     with _exclusive(data):
         record = _emulator_to_end(folder, data)
         if record is not None:
-            record.process.kill()  # what it would save is deleted next
+            record.process.kill()  # its data is deleted next
             _wait_for_end(data, record)
         shutil.rmtree(data)
 

@@ -65,7 +65,7 @@ class SendAgain(NamedTuple):
 
 
 class Unclear(NamedTuple):
-    """It cannot be shown whether the change was written: a dead letter."""
+    """The items do not show whether the change was written: a dead letter."""
 
     now: Image | None
 

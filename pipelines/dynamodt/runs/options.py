@@ -129,7 +129,7 @@ class Option(NamedTuple):
 
     @property
     def is_rate(self) -> bool:
-        """Whether it is a number of units a second, which must be above 0 if it is given."""
+        """Whether the option is a number of units a second, which must be above 0 if it is given."""
         return self.kind is float and self.default == 0.0
 
     def value(self, command: Command) -> Any:
