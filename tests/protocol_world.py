@@ -289,7 +289,7 @@ class World:
         self.dynamodb.put(*items_of(scene))
         self.late: list[tuple[str, Callable[[], None]]] = []
         self.armed = ""
-        self.acted = ""  # the fault of the application
+        self.acted = ""  # the item's state at the application's act; empty: none yet
         self.made: set[int] = set()  # the keys that there were then
         self.undo_begun = self.undoing = False
         self.shown = ""  # what the windows show of item 0: its deletion once A has ended, then its creation

@@ -1,4 +1,4 @@
-"""Dead letters that a person accepts, and runs that succeed with some: versions, history, and what undo makes of it."""
+"""Dead letters that an operator accepts, and runs that succeed with some: versions, history and undo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A deploy takes nothing away: what was deleted by hand is named and made anew, what is another's is left alone."""
+"""A deploy deletes nothing: resources deleted by hand are named and recreated, those of others stay unchanged."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def undone(bench: Bench, table: str, run: str) -> UndoReport:
 
 
 def refused(bench: Bench, table: str, *words: str) -> Refused:
-    """`up` is refused, in words, and has written nothing."""
+    """`up` is refused with a message, and has written nothing."""
     before, runs = bench.tables.items(table), bench.history(table)
     (report,) = bench.up(table)
     assert isinstance(report.error, Refused), report.error

@@ -1,4 +1,4 @@
-"""A terminal for the tests of what is asked."""
+"""A terminal for the tests of questions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[PipeInput]:
-    """The keyboard of a terminal: what is sent to it was typed."""
+    """The keyboard of a terminal: text that is sent to it counts as typed."""
     from prompt_toolkit.application import create_app_session
     from prompt_toolkit.input import create_pipe_input
     from prompt_toolkit.output import DummyOutput

@@ -1,4 +1,4 @@
-"""An alarm lets a run rest, and so does one that cannot be read; only quiet ones let it go on."""
+"""An alarm pauses a run, and so does one that cannot be read; only alarms in the state OK let it continue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMES = ("api-errors", "api-latency")
 
 @dataclass
 class Watched:
-    """The alarms' states, the clock, and what the watch does with them."""
+    """The alarms' states, the clock, and the watch's actions."""
 
     states: dict[str, str] | ServiceError
     now: float = 100.0

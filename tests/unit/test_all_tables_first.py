@@ -1,4 +1,4 @@
-"""Which errors of one table keep the others of the command from starting."""
+"""The errors of one table that keep the command's other tables from starting."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ allocations = st.dictionaries(st.text("abcdef", min_size=1, max_size=2), holding
 
 
 def after(held: dict[str, Allocation], told: dict[str, float]) -> float:
-    """The most that all of them may be using from now on."""
+    """The maximum that all workers may use from now on."""
     return sum(max(told.get(name, holding.granted), holding.using) for name, holding in held.items())
 
 

@@ -146,7 +146,7 @@ def test_a_stamp_goes_with_a_change_and_is_none_itself() -> None:
 
 
 def apply_marked(function: Callable[[Item], Any], item: Item, **more: Any) -> Any:
-    """What becomes of an item that a script with a STAMP meets."""
+    """The result of a script with a STAMP for an item."""
     marked = replace(SCRIPT, stamp="_mark")
     return Apply(marked, Returning(function), USERS, run=RUN, prepared={}, **more).change_of(encode(item))
 

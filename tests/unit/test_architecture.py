@@ -1,4 +1,4 @@
-"""The rules of the house that no linter knows. (`make lint` sees to the direction of imports.)"""
+"""The project's rules that no linter checks. (`make lint` checks the direction of imports.)"""
 
 from __future__ import annotations
 

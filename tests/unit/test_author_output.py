@@ -1,4 +1,4 @@
-"""What scripts print and log is passed on with its table and version; Beam's own records are not."""
+"""The output and the log of scripts are passed on with table and version; Beam's own records are not."""
 
 from __future__ import annotations
 

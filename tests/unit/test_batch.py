@@ -1,4 +1,4 @@
-"""One request's verdicts: what each answer of the service means for each write."""
+"""One request's verdicts: the meaning of each answer of the service for each write."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def test_no_half_of_a_batch_is_left_unanswered(
 
 @pytest.mark.parametrize("code", sorted(batch._WHOLE))
 def test_a_fault_told_of_a_whole_batch_leaves_each_in_doubt(code: str) -> None:
-    """The others may have been carried out. Sent again in smaller batches, the one at fault is alone in the end."""
+    """The others may have been carried out. They are sent again in smaller batches, until the faulty one is alone."""
     service = raising(Refusal(code, "one of them", {}))
     answer = Writes(service, "things").batch(statements(3))()
     assert [verdict.outcome for verdict in answer.verdicts] == ["doubt"] * 3 and answer.whole

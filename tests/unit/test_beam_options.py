@@ -1,4 +1,4 @@
-"""What follows `--`, and the runner's name, are looked at before anything starts."""
+"""The options after `--`, and the runner's name, are checked before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a script uses of the files beside it: found without executing it, isolated by content, and named in errors."""
+"""A script's use of files beside it: found without executing it, isolated by content, and named in errors."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_two_tables_have_modules_of_one_name_in_one_process(tmp_path: Path) -> N
 
 
 def test_an_edited_module_and_the_old_one_live_side_by_side(tmp_path: Path) -> None:
-    """Also what is imported only later, in a function."""
+    """Also modules that are imported later, in a function."""
     text = f"{UP}def transform_up(item):\n    from names import N\n    return {{'n': N}}\n"
     before = script(tmp_path, {"users/v1_a.py": text, "users/names.py": "N = 1\n"})
     old = Transform(before, "up")

@@ -1,4 +1,4 @@
-"""`check`: where its items come from, what is a fault and what a warning, the smallest item, and its report."""
+"""`check`: the source of its items, faults and warnings, the smallest item, and its report."""
 
 from __future__ import annotations
 

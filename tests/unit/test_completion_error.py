@@ -1,4 +1,4 @@
-"""Why a run that has ended cannot count as a success, and what a person can do about it."""
+"""The reasons why an ended run is no success, and the hints for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command takes back or deletes is confirmed: by an answer on a terminal, by `--yes` on a protected stage."""
+"""A command that reverts or deletes is confirmed: by an answer on a terminal, by `--yes` on a protected stage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DOWN = Request("down", "prod", ("users",))
 
 @pytest.fixture(autouse=True)
 def effects(monkeypatch: pytest.MonkeyPatch) -> list[migration.Effect]:
-    """What the command will do."""
+    """The command's effects."""
     found = [migration.Effect(EFFECT, "v2 split", 1)]
     monkeypatch.setattr(migration, "effects", lambda project, request: found)
     return found

@@ -1,4 +1,4 @@
-"""What items and rows tell of writes whose outcome is unknown."""
+"""The evidence of items and rows about writes of unknown outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run would cost: examples by hand, and the laws of a sum."""
+"""A run's estimated cost: examples by hand, and the laws of a sum."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def test_a_name_that_is_none_is_refused(name: Any) -> None:
 
 
 def test_an_unchanged_value_is_not_even_looked_at() -> None:
-    """The hot path: only what the author replaced is encoded."""
+    """The hot path: only replaced values are encoded."""
     image = encode({"id": "u1", "a": "x"})
     item = decode(image)
     image["a"] = {"S": "what only a comparison would notice"}
@@ -449,7 +449,7 @@ def test_the_key_of_the_table_may_be_too_long_for_an_index() -> None:
 
 
 def test_what_a_version_leaves_alone_is_not_looked_at() -> None:
-    """An index that was added later has left such an item out."""
+    """An index that was added later does not contain such an item."""
     item: Item = {"id": "a", "email": "", "n": 1}
     found = change(INDEXED, encode(item), item, {**item, "n": 2})
     assert isinstance(found, Update) and found.sets == {"n": {"N": "2"}}

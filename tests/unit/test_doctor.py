@@ -1,4 +1,5 @@
-"""What a doctor makes of the answers of AWS, which no emulator gives: permissions, clocks, replicas, missing things."""
+"""The findings of `doctor` by AWS's answers, which no emulator gives: permissions, clocks, replicas, missing
+resources."""
 
 from __future__ import annotations
 
@@ -138,7 +139,7 @@ def test_what_the_stage_lacks_says_what_creates_it(findings: Callable[..., dict[
     ],
 )
 def test_an_emulator_is_judged_as_one_however_its_url_is_given(given: dict[str, Any], is_aws: bool) -> None:
-    """What it lacks is skipped, and what is harmless there differs, rather than being wrong."""
+    """Missing services are skipped, and harmless deviations are "differs" instead of "wrong"."""
     assert Connection(region="eu-west-1", **given).is_aws is is_aws
 
 

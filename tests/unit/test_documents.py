@@ -1,4 +1,4 @@
-"""The documents lead somewhere: links, anchors, cited files and decision records exist; a record has a status."""
+"""The targets of the documents' links, anchors, cited files and decision records exist; a record has a status."""
 
 from __future__ import annotations
 

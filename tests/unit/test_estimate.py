@@ -1,4 +1,4 @@
-"""Versions applied to a sample, one after the other, and what that says of the whole table."""
+"""Versions applied to a sample, one after the other, and the estimate for the whole table."""
 
 from __future__ import annotations
 

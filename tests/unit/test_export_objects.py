@@ -1,4 +1,4 @@
-"""A bucket whose answers break off, and what is asked of it."""
+"""A bucket whose answers break off, and the requests to it."""
 
 from __future__ import annotations
 

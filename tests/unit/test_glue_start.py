@@ -1,4 +1,4 @@
-"""A start of a job whose answer is lost: the run that came of it, or none; never one that was there before."""
+"""A start of a job whose answer is lost: the started run, or none; never an earlier one."""
 
 from __future__ import annotations
 

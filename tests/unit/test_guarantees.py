@@ -1,4 +1,4 @@
-"""What is cited as a guarantee is one: `docs/guarantees.md` defines it, and the tests that it names are there."""
+"""`docs/guarantees.md` defines each cited guarantee, and the tests that it names exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a change is charged for: AWS's rules for the entries of an index, change by change."""
+"""The charged units of a change: AWS's rules for the entries of an index, change by change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job answers is read back as what was told there: `shapes` and `answers` are each other's inverse."""
+"""A job's answer is read back as the job's own reports: `shapes` and `answers` are each other's inverse."""
 
 from __future__ import annotations
 

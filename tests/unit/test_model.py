@@ -1,4 +1,4 @@
-"""The few values that can do something, and that all that must travel can."""
+"""The few values with methods; and all values that are sent to workers can be pickled."""
 
 from __future__ import annotations
 

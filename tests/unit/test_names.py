@@ -1,4 +1,4 @@
-"""Names that decide what is done with a thing: a run's id in an item, a folder's files."""
+"""Names that determine the treatment of data: a run's id in an item, a folder's files."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ Way = Callable[[Connection], None]
 
 
 def failure(way: Way, connection: Connection) -> tuple[str, str]:
-    """What is reported, and the hint."""
+    """The reported error, and its hint."""
     with pytest.raises((ServiceError, Unsent)) as caught:
         way(connection)
     hint: str = caught.value.hint

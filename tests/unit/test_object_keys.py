@@ -1,4 +1,4 @@
-"""Which objects of a run count, after deaths and take-overs."""
+"""The objects of a run that count, after deaths and take-overs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in the way of a plan, on a stage of AWS: recovery, and what receives the writes, with their number."""
+"""The obstacles of a plan, on a stage of AWS: recovery, and the consumers of the writes, with their number."""
 
 from __future__ import annotations
 

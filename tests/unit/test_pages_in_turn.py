@@ -47,7 +47,7 @@ class PendingPage:
 
 @pytest.mark.parametrize("ahead", [1, 2, 4])
 def test_units_are_taken_in_turn_however_few_pages_are_in_flight(ahead: int) -> None:
-    """What one partition cannot take at once is spread over as many as there are units in turn."""
+    """Writes that one partition cannot take at once are spread over as many partitions as units are in turn."""
     pages = list(SplitGroup(3, 3, 3, 3).pages(ahead, 4))
     assert pages == ["0.1", "1.1", "2.1", "3.1", "0.2", "1.2", "2.2", "3.2", "0.3", "1.3", "2.3", "3.3"]
 

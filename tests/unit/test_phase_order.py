@@ -1,4 +1,4 @@
-"""An undo goes the other way: what a run has written last, phase by phase, is taken back first."""
+"""An undo reverts the phases of a run in reverse order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run's record comes to, seen with the lease; and the passes that it stands for."""
+"""A run's status by its record and the lease; and the passes of its record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused before a run starts, and what the service is asked for it."""
+"""Refusals before a run starts, and the requests to the service for them."""
 
 from __future__ import annotations
 

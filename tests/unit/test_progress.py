@@ -1,4 +1,4 @@
-"""What is kept of a page until its unit's next one: nothing but where it stands."""
+"""A page leaves only its position until its unit's next page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who runs a command, and from which commit."""
+"""The user of a command, and its commit."""
 
 from __future__ import annotations
 

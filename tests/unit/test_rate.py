@@ -1,4 +1,4 @@
-"""How long to wait, and how much to send."""
+"""The length of waits, and the size of requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tag claims is compared with the tree before it is published."""
+"""A tag is compared with the tree before it is published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a removal deletes, and what it leaves: each table, bucket and key by evidence of its own."""
+"""The resources that a removal deletes or keeps: each table, bucket and key by evidence of its own."""
 
 from __future__ import annotations
 

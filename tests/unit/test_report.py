@@ -1,4 +1,4 @@
-"""What a person sees: the summary, the diff of examples, what to try next, and the progress of a run."""
+"""The text of reports: the summary, the diff of examples, the next steps, and the progress of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a run that was left half done stands in the way of another."""
+"""The cases in which an unfinished run prevents another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A window is asked for until DynamoDB has what was written last."""
+"""A window is requested until DynamoDB has the last writes."""
 
 from __future__ import annotations
 

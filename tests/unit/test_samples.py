@@ -1,4 +1,4 @@
-"""A change as a person is shown it: one item, before and after."""
+"""The display of a change: one item, before and after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees of `deploy` and `destroy`, and is asked before anything is deleted."""
+"""The reports of `deploy` and `destroy`, and the question before a deletion."""
 
 from __future__ import annotations
 

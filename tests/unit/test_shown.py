@@ -1,4 +1,4 @@
-"""What comes from outside is shown, and neither a terminal nor a CI system obeys it."""
+"""Text from outside is displayed so that neither a terminal nor a CI system executes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Spark is used, and how it is started."""
+"""The choice of the Spark, and its start."""
 
 from __future__ import annotations
 

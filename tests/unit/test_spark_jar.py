@@ -1,4 +1,4 @@
-"""The jar is found or built by its content, or it is said what is missing."""
+"""The jar is found or built by its content, or an error names the missing part."""
 
 from __future__ import annotations
 

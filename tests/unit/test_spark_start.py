@@ -1,4 +1,4 @@
-"""How Python is started on an executor, and what is told when it does not come to work."""
+"""The start of Python on an executor, and the report if it fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cost of a command's runs as it is metered, and what is refused because it cannot be."""
+"""The metered cost of a command's runs, and refusals where it cannot be metered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run's progress costs to follow, however many units it has."""
+"""The cost of following a run's progress, for any number of units."""
 
 from __future__ import annotations
 

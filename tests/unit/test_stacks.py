@@ -1,4 +1,4 @@
-"""A stack that is at work, or broken: waited for, told, or refused with what to do."""
+"""A stack in progress, or broken: awaited, reported, or refused with a hint."""
 
 from __future__ import annotations
 

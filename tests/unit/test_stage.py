@@ -1,4 +1,4 @@
-"""What `--stage NAME` comes to: the file, the environment over it, and every way to get it wrong."""
+"""The stage of `--stage NAME`: the file, the environment over it, and every error."""
 
 from __future__ import annotations
 

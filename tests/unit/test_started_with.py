@@ -1,4 +1,4 @@
-"""What a run started with, compared with what there is when it is continued."""
+"""The inputs of a run's start, compared with those of its continuation."""
 
 from __future__ import annotations
 

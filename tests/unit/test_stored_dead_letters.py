@@ -1,4 +1,4 @@
-"""Which dead letters are accepted, and which are left for a retry."""
+"""The accepted dead letters, and those left for a retry."""
 
 from __future__ import annotations
 

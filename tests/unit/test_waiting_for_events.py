@@ -1,4 +1,4 @@
-"""What the tests wait with (`tests/waiting.py`)."""
+"""The waits of the tests (`tests/waiting.py`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an HTTP exchange can come to, each against a server that does just that."""
+"""The outcomes of an HTTP exchange, each against a server that causes it."""
 
 from __future__ import annotations
 
