@@ -1,4 +1,4 @@
-"""An alarm pauses a run, and so does one that cannot be read; only alarms in the state OK let it continue."""
+"""An alarm pauses a run, and so does one that cannot be read; only alarms that are not in ALARM let it continue."""
 
 from __future__ import annotations
 
