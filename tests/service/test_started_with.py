@@ -51,13 +51,13 @@ def fill(bench: Bench, table: str) -> None:
     bench.tables.put(table, *({"id": number, "n": 1} for number in range(ITEMS)))
 
 
-def recreate(bench: Bench, make_table: MakeTable, table: str) -> None:
+def recreate(bench: Bench, table: str, key: str = "id", kind: str = "N") -> None:
     """As a stack does that replaces a table, or a person who restores one."""
     bench.tables.client.delete_table(TableName=table)
     bench.tables.client.create_table(
         TableName=table,
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "N"}],
+        KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": kind}],
         BillingMode="PAY_PER_REQUEST",
     )
 
@@ -311,9 +311,9 @@ def test_two_own_rows_with_one_key_are_an_error_before_the_first_write(bench: Be
 # ---------------------------------------------------------------- tables that are not the same any more
 
 
-def test_a_recreated_table_is_begun_anew(bench: Bench, table: str, make_table: MakeTable) -> None:
+def test_a_recreated_table_is_begun_anew(bench: Bench, table: str) -> None:
     run = half_done(bench, table)
-    recreate(bench, make_table, table)
+    recreate(bench, table)
     fill(bench, table)
     with pytest.raises(Refused, match="another table of this name"):
         undone(bench, table, run)
@@ -332,22 +332,16 @@ def test_a_recreated_table_is_begun_anew(bench: Bench, table: str, make_table: M
 
 def test_a_table_that_was_recreated_with_another_key_is_begun_anew(bench: Bench, table: str) -> None:
     half_done(bench, table)
-    bench.tables.client.delete_table(TableName=table)
-    bench.tables.client.create_table(
-        TableName=table,
-        KeySchema=[{"AttributeName": "sk", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "sk", "AttributeType": "S"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
+    recreate(bench, table, "sk", "S")
     bench.tables.put(table, {"sk": "1", "id": 1, "n": 1})
     bench.script(table, double())
     assert bench.up(table)[0].error is None and numbers(bench, table) == [2]
 
 
-def test_a_table_restored_from_within_a_run_is_refused(bench: Bench, table: str, make_table: MakeTable) -> None:
+def test_a_table_restored_from_within_a_run_is_refused(bench: Bench, table: str) -> None:
     run = half_done(bench, table)
     backup = bench.tables.items(table)
-    recreate(bench, make_table, table)
+    recreate(bench, table)
     bench.tables.put(table, *({**item, "n": 1} for item in backup[:20]), *backup[20:])  # some of each unit are done
     bench.script(table, double())
     refused(bench, table, f"from a moment within run {run}", "restore it from before")
@@ -356,14 +350,12 @@ def test_a_table_restored_from_within_a_run_is_refused(bench: Bench, table: str,
 
 
 @pytest.mark.parametrize("was", ["idempotent", "without its journal"])
-def test_a_table_that_may_be_restored_from_within_a_run_is_refused(
-    bench: Bench, table: str, make_table: MakeTable, was: str
-) -> None:
+def test_a_table_that_may_be_restored_from_within_a_run_is_refused(bench: Bench, table: str, was: str) -> None:
     run = half_done(bench, table, "IDEMPOTENT = True" if was == "idempotent" else "")
     if was != "idempotent":
         gone(bench, table, run, "journal")
     backup = bench.tables.items(table)
-    recreate(bench, make_table, table)
+    recreate(bench, table)
     bench.tables.put(table, *({**item, "n": 1} for item in backup[:20]), *backup[20:])
     bench.script(table, double())
     told = ("IDEMPOTENT was True", "is False") if was == "idempotent" else ("of the journal", "put the journal back")
@@ -373,23 +365,19 @@ def test_a_table_that_may_be_restored_from_within_a_run_is_refused(
     assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
 
 
-def test_an_idempotent_script_is_applied_afresh_to_a_restored_table(
-    bench: Bench, table: str, make_table: MakeTable
-) -> None:
+def test_an_idempotent_script_is_applied_afresh_to_a_restored_table(bench: Bench, table: str) -> None:
     half_done(bench, table, "IDEMPOTENT = True")
-    recreate(bench, make_table, table)
+    recreate(bench, table)
     fill(bench, table)
     bench.script(table, double("IDEMPOTENT = True"))
     assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
 
 
 @pytest.mark.parametrize("how", ["up", "down", "up again"])
-def test_applied_versions_of_a_table_that_is_gone_are_for_a_person_to_say(
-    bench: Bench, table: str, make_table: MakeTable, how: str
-) -> None:
+def test_applied_versions_of_a_table_that_is_gone_are_for_a_person_to_say(bench: Bench, table: str, how: str) -> None:
     bench.script(table, double())
     assert bench.up(table)[0].at == 1
-    recreate(bench, make_table, table)
+    recreate(bench, table)
     fill(bench, table)
     if how == "up again":
         bench.script(table, "def transform_up(item):\n    return {**item, 'v': 2}\n", 2)
@@ -407,14 +395,12 @@ def test_applied_versions_of_a_table_that_is_gone_are_for_a_person_to_say(
     assert report.error is None and numbers(bench, table) == [2 if at == 0 else 1] * ITEMS
 
 
-def test_a_half_done_run_on_a_table_that_is_gone_holds_nobody_up(
-    bench: Bench, table: str, make_table: MakeTable
-) -> None:
+def test_a_half_done_run_on_a_table_that_is_gone_holds_nobody_up(bench: Bench, table: str) -> None:
     bench.script(table, double())
     assert bench.up(table)[0].at == 1
     bench.script(table, double(bad=True), 2)
     assert isinstance(bench.left(table, max_errors=5).error, DeadLetters)
-    recreate(bench, make_table, table)
+    recreate(bench, table)
     fill(bench, table)
     assert operations.stamp(bench.stage, bench.folder, table, 0, bench.recorder).at == 0
     assert bench.history(table)[1].status == "replaced"
@@ -423,16 +409,14 @@ def test_a_half_done_run_on_a_table_that_is_gone_holds_nobody_up(
     assert report.error is None and numbers(bench, table) == [4] * ITEMS
 
 
-def test_a_half_undone_run_on_a_table_that_is_gone_holds_nobody_up(
-    bench: Bench, table: str, make_table: MakeTable
-) -> None:
+def test_a_half_undone_run_on_a_table_that_is_gone_holds_nobody_up(bench: Bench, table: str) -> None:
     run = half_done(bench, table)
     state = operations.State(bench.stage.connection, bench.stage.state_table)
     left = last(bench, table)
     state.rows.transact([{"Put": state._run_put(replace(left, status="undoing", revision=left.revision + 1))}])
     bench.script(table, double())
     refused(bench, table, "half undone")
-    recreate(bench, make_table, table)
+    recreate(bench, table)
     fill(bench, table)
     with pytest.raises(Refused, match="another table of this name"):
         undone(bench, table, run)
@@ -442,7 +426,7 @@ def test_a_half_undone_run_on_a_table_that_is_gone_holds_nobody_up(
 def test_a_recreated_target_is_filled_anew(bench: Bench, table: str, make_table: MakeTable) -> None:
     target = make_table(id="N")
     run = half_done(bench, table, f'TARGET_TABLE = "{target}"')
-    recreate(bench, make_table, target)
+    recreate(bench, target)
     with pytest.raises(Refused, match="another table of this name"):
         undone(bench, table, run)
     bench.script(table, double(f'TARGET_TABLE = "{target}"'))
@@ -455,7 +439,7 @@ def test_a_recreated_source_of_a_target_is_refused_until_the_run_is_undone(
 ) -> None:
     target = make_table(id="N")
     run = half_done(bench, table, f'TARGET_TABLE = "{target}"')
-    recreate(bench, make_table, table)
+    recreate(bench, table)
     fill(bench, table)
     bench.script(table, double(f'TARGET_TABLE = "{target}"'))
     refused(bench, table, "deleted and created again", f"dynamodt undo {run}")
