@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "pipelines")]
 
 from benchmarks.table import item
-from dynamodt.export.request import ExportFolder, written
+from dynamodt.export.request import ExportFolder, moment_text
 from dynamodt.export.stand_in import ExportWriter
 from tests.read_once import ARN, EXPORT, FolderObjects
 
@@ -40,7 +40,7 @@ def write(root: Path, count: int) -> int:
     writer = ExportWriter(FolderObjects(root), ExportFolder(EXPORT))
     writer.start()
     writer.write_data(({"id": image["id"]}, {"Item": image}) for image in images)
-    now = written(datetime.now(UTC))
+    now = moment_text(datetime.now(UTC))
     writer.write_summary({"exportArn": f"{ARN}/export/{EXPORT.rpartition('/')[2]}", "tableArn": ARN, "exportTime": now})
     return size
 

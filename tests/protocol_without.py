@@ -83,7 +83,7 @@ def rows_read_last(patch: pytest.MonkeyPatch) -> None:
 
     def rows_first(self: Lookups, sources: Any, places: Any, known: Any = ()) -> Any:
         sources, places = list(sources), list(places)
-        rows = self.inserted.of([*places, *sources, *known]) if self.inserted is not None else {}
+        rows = self.inserted.rows_at([*places, *sources, *known]) if self.inserted is not None else {}
         return current(self, sources, places, known)._replace(inserted=rows)
 
     patch.setattr(Lookups, "current", rows_first)

@@ -58,8 +58,8 @@ from dynamodt.runs.migration import (
 from dynamodt.runs.options import GLUE, SAMPLE, Command, Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.preflight import with_untried_notices
-from dynamodt.runs.provenance import signed
-from dynamodt.runs.resume import not_unfinished
+from dynamodt.runs.provenance import with_caller
+from dynamodt.runs.resume import cannot_continue
 from dynamodt.runs.retry_rehearsal import rehearse_retry
 from dynamodt.runs.show import RunDetails
 from dynamodt.runs.validation import Validation
@@ -92,7 +92,7 @@ def up(
     """Migrate tables up to version `to` (default: the latest). All are checked before the first is started: if one is
     refused, no table is migrated. Once started, they are independent of each other's errors; those of a dry run always
     are."""
-    project = Project(stage, folder, signed(options, folder), observer)
+    project = Project(stage, folder, with_caller(options, folder), observer)
     chosen = project.tables(names)
     if options.runner == GLUE:
         return _on_glue(project, Command("up", tables=tuple(names), to=to, options=options), chosen)
@@ -109,7 +109,7 @@ def down(
     stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions, observer: Observer
 ) -> list[TableReport]:
     """Roll tables back to version `to` (default: by one; 0: to before the first)."""
-    project = Project(stage, folder, signed(options, folder), observer)
+    project = Project(stage, folder, with_caller(options, folder), observer)
     chosen = [stage.names.real(name) for name in names]
     if options.runner == GLUE:
         return _on_glue(project, Command("down", tables=tuple(names), to=to, options=options), chosen)
@@ -124,7 +124,7 @@ def undo(
     project = Project(stage, folder, options, observer)
     if options.runner == GLUE:
         return on_glue.undo(project, undoing.undoable(project, project.tables(names), run))
-    return undoing.undo(replace(project, options=signed(options, folder)), project.tables(names), run, engine)
+    return undoing.undo(replace(project, options=with_caller(options, folder)), project.tables(names), run, engine)
 
 
 def retry(
@@ -135,7 +135,7 @@ def retry(
     and for a key without a dead letter, Refused where nothing is left to retry."""
     if (options.accept or options.accept_all) and not options.reason:
         raise UsageError("what is accepted needs a reason", where="--accept", hint="add it: --reason TEXT")
-    project = Project(stage, folder, signed(options, folder), observer)
+    project = Project(stage, folder, with_caller(options, folder), observer)
     record = find_run(project, project.tables(names), run)
     in_turn(project, record.table, lambda: check_retriable(project, find_run(project, [record.table], record.run)))
     project = replace(project, options=replace(project.options, only=record.run))
@@ -146,7 +146,7 @@ def retry(
         return _in_job(project, request, [plan_migration(project, record.table, record.direction, goal(record))])
     report = migrate(project, record.table, record.direction, goal(record), engine, Spending())
     if report.error is None and not report.versions:
-        raise not_unfinished(record.run)
+        raise cannot_continue(record.run)
     return with_warnings([report], observer)
 
 
@@ -204,19 +204,21 @@ def stamp(
     stage: Stage, folder: Path, name: str, to: int, observer: Observer, options: RunOptions = RunOptions()
 ) -> TakeOver:
     """Record that versions 1 to `to` of a table are applied, with the options' user and reason; see `runs.baseline`."""
-    return baseline.stamp(Project(stage, folder, signed(options, folder), observer), stage.names.real(name), to)
+    return baseline.stamp(Project(stage, folder, with_caller(options, folder), observer), stage.names.real(name), to)
 
 
 def repair(stage: Stage, folder: Path, name: str, to: int | None, observer: Observer, options: RunOptions) -> TakeOver:
     """Accept the edits of a table's applied versions, with the options' user and reason; see `runs.baseline`."""
-    return baseline.repair(Project(stage, folder, signed(options, folder), observer), stage.names.real(name), to)
+    return baseline.repair(Project(stage, folder, with_caller(options, folder), observer), stage.names.real(name), to)
 
 
 def import_history(
     stage: Stage, folder: Path, name: str, observer: Observer, options: RunOptions = RunOptions()
 ) -> TakeOver:
     """Import a table's record of dynamo-data-transform, with the options' user and reason; see `runs.baseline`."""
-    return baseline.import_history(Project(stage, folder, signed(options, folder), observer), stage.names.real(name))
+    return baseline.import_history(
+        Project(stage, folder, with_caller(options, folder), observer), stage.names.real(name)
+    )
 
 
 def control_run(stage: Stage, name: str, command: str, limits: Units = Units()) -> Lease:

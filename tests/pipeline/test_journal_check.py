@@ -49,7 +49,7 @@ def job(bench: Bench) -> Job:
 
 def test_a_whole_journal_has_what_the_rows_count(bench: Bench, job: Job) -> None:
     found = found_in(bench, job)
-    assert found.is_whole and found.whole == found.due == JournalCount(len(files(bench, job)), 50, 0)
+    assert found.is_whole and found.whole == found.expected == JournalCount(len(files(bench, job)), 50, 0)
 
 
 def test_of_a_run_that_wrote_nothing_nothing_is_due(bench: Bench) -> None:
@@ -57,7 +57,7 @@ def test_of_a_run_that_wrote_nothing_nothing_is_due(bench: Bench) -> None:
     job = bench.job("def transform_up(item):\n    return item\n")
     bench.execute(job)
     found = found_in(bench, job)
-    assert found.is_whole and found.due == JournalCount()
+    assert found.is_whole and found.expected == JournalCount()
 
 
 def cut(path: Path) -> None:
@@ -143,10 +143,10 @@ def test_a_run_that_died_anywhere_has_what_its_rows_count(bench: Bench, writes: 
     job = bench.job(DOUBLE, splits=1, writers=1)
     bench.leave(job, writes)
     left = found_in(bench, job)
-    assert left.is_whole and left.due.records > 0
+    assert left.is_whole and left.expected.records > 0
     bench.execute(replace(job, attempt=2))
     found = found_in(bench, job)
-    assert found.is_whole and found.due.records >= 20
+    assert found.is_whole and found.expected.records >= 20
 
 
 def test_a_large_journal_tells_how_far_it_is(bench: Bench, job: Job) -> None:

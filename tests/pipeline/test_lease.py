@@ -21,7 +21,7 @@ from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_er
 from dynamodt.runs import control
 from dynamodt.runs.control import _unlock
 from dynamodt.runs.liveness import BEAT_SECONDS, Life, Process, Watch, observed_life
-from dynamodt.runs.lock import TTL_SECONDS, acquire, held, held_all, new_lease
+from dynamodt.runs.lock import TTL_SECONDS, acquire, hold_lease, hold_leases, new_lease
 from dynamodt.script.codec import encode
 from dynamodt.state.lease_rows import Report
 from dynamodt.state.row_codec import RowKey
@@ -116,7 +116,7 @@ def test_a_living_process_of_this_host_is_refused_however_long_it_is_silent(stat
 
 
 def test_this_process_holds_a_lease_until_it_lets_it_go(state: FakeState, clock: Clock) -> None:
-    with held(state.leases, "things", "mine", print), pytest.raises(Refused):
+    with hold_lease(state.leases, "things", "mine", print), pytest.raises(Refused):
         take(state, clock)
     assert take(state, clock).token == 2
 
@@ -126,7 +126,7 @@ def test_a_lease_that_could_not_be_let_go_is_in_nobodys_way(state: FakeState, cl
         raise ServiceError("out of reach")
 
     state.leases.release = out_of_reach  # type: ignore[method-assign]
-    with held(state.leases, "things", "mine", print):
+    with hold_lease(state.leases, "things", "mine", print):
         pass
     assert state.leases.read("things").run == "mine"
     assert take(state, clock).token == 2
@@ -228,14 +228,14 @@ def test_a_look_tells_what_is_known(state: FakeState, clock: Clock) -> None:
 
 
 def test_a_run_holds_all_of_its_tables_and_lets_all_go(state: FakeState) -> None:
-    with held_all(state.leases, "things", ["others", "a"], "mine", print) as (lease, fences):
+    with hold_leases(state.leases, "things", ["others", "a"], "mine", print) as (lease, fences):
         assert (lease.table, lease.owner) == ("things", "")
         assert fences == (("a", 1), ("others", 1))
         others = state.leases.read("others")
         assert (others.run, others.owner) == ("mine", "things")
         with (
             pytest.raises(Busy, match="run mine of table things") as refused,
-            held(state.leases, "others", "theirs", print),
+            hold_lease(state.leases, "others", "theirs", print),
         ):
             pass
         assert "abort --table things" in refused.value.hint and "unlock --table others" in refused.value.hint
@@ -244,10 +244,10 @@ def test_a_run_holds_all_of_its_tables_and_lets_all_go(state: FakeState) -> None
 
 
 def test_one_that_is_held_is_named_and_the_others_are_let_go(state: FakeState) -> None:
-    with held(state.leases, "others", "theirs", print):
+    with hold_lease(state.leases, "others", "theirs", print):
         with (
             pytest.raises(Busy, match="run theirs") as refused,
-            held_all(state.leases, "things", ["others", "a"], "mine", print),
+            hold_leases(state.leases, "things", ["others", "a"], "mine", print),
         ):
             pass
         assert refused.value.where == "table others"
@@ -264,7 +264,7 @@ def test_they_are_taken_in_the_order_of_their_names(state: FakeState, monkeypatc
 
     monkeypatch.setattr(state.leases, "take", noted)
     for table, other in (("a", "b"), ("b", "a")):
-        with held_all(state.leases, table, [other], "mine", print):
+        with hold_leases(state.leases, table, [other], "mine", print):
             pass
     assert taken == ["a", "b", "a", "b"]
 
@@ -272,7 +272,7 @@ def test_they_are_taken_in_the_order_of_their_names(state: FakeState, monkeypatc
 def test_a_word_for_a_run_goes_to_its_own_table(state: FakeState, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "State", lambda *_: state)
     stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
-    with held_all(state.leases, "things", ["others"], "mine", print):
+    with hold_leases(state.leases, "things", ["others"], "mine", print):
         for command in ("pause", "resume", "abort", "throttle"):
             with pytest.raises(Refused, match="of table things writes to it") as refused:
                 control.control_run(stage, "others", command, Units(wcu=5.0))

@@ -10,7 +10,7 @@ import pytest
 from dynamodt.model.pages import Counts
 from dynamodt.model.runs import Job, RunRecord
 from dynamodt.state.object_keys import is_note, journal_prefix
-from dynamodt.state.runs import stints, with_begun
+from dynamodt.state.runs import order_with_phase, write_periods
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
 from tests.pipeline.undoing import DOUBLE, left, once, undone
@@ -95,10 +95,10 @@ def test_what_the_application_wrote_between_two_phases_stays(bench: Bench, order
     )
     for attempt, phase in enumerate(order, 1):
         bench.execute(replace(job, run=job.run + phase, attempt=attempt))
-        record = replace(record, order=with_begun(record, job.run + phase, attempt))
+        record = replace(record, order=order_with_phase(record, job.run + phase, attempt))
         if attempt == 1:
             bench.dynamodb.put({"id": 1, "x": "live"})
-    written = [one for one in reversed(stints(record)) if any(bench.state.splits(one.run).all(1))]
+    written = [one for one in reversed(write_periods(record)) if any(bench.state.splits(one.run).all(1))]
     for one in written:
         undone(bench, replace(job, run=one.run), attempts=(one.since, one.until), attempt=9)
     assert bench.items() == [{"id": 1, "x": "live"}]

@@ -17,7 +17,7 @@ from dynamodt.model.pages import Counts, Intent
 from dynamodt.model.reports import TakeOver
 from dynamodt.model.tables import Item
 from dynamodt.runs.history import first_record
-from dynamodt.runs.lock import held
+from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.options import RunOptions
 from dynamodt.script.read import read_versions
 from dynamodt.state.rows import Rows
@@ -187,7 +187,7 @@ def test_a_table_that_is_not_there(bench: Bench) -> None:
 
 @contextmanager
 def a_run_at_work(bench: Bench, table: str) -> Iterator[None]:
-    with held(state_of(bench).leases, table, "another-run", bench.recorder.notify):
+    with hold_lease(state_of(bench).leases, table, "another-run", bench.recorder.notify):
         yield
 
 
@@ -202,7 +202,7 @@ def test_another_run_at_work(bench: Bench, table: str, endpoint: Endpoint) -> No
 def test_a_run_that_was_left_half_done(bench: Bench, table: str) -> None:
     state, script = state_of(bench), read_versions(bench.folder / "transforms", table)[0]
     record = first_record(script, "up", "half-done", 1)
-    with held(state.leases, table, record.run, bench.recorder.notify) as lease:
+    with hold_lease(state.leases, table, record.run, bench.recorder.notify) as lease:
         state.record(record, lease.token)
         units = state.splits(record.run)
         units.intend(units.claim(0, lease.token), Intent((), None, False, Counts(), 0.0, 1))

@@ -14,7 +14,7 @@ from dynamodt.cli import app as cli
 from dynamodt.deploy.packages import job_locks, job_pins
 from dynamodt.deploy.stacks import Stack
 from dynamodt.errors import Refused, RunFailed, UsageError
-from dynamodt.runs.lock import held
+from dynamodt.runs.lock import hold_lease
 from dynamodt.state.state import State
 from tests.service.account import SCRIPT, Account
 from tests.service.account import Notes as Notes
@@ -91,7 +91,7 @@ def test_what_was_deployed_runs_from_here(account: Account) -> None:
     account.deploy()
     state = State(account.stage.connection, account.stage.state_table)
     assert state.runs(account.table) == []
-    with held(state.leases, account.table, "run-1", account.notes.notify) as lease:
+    with hold_lease(state.leases, account.table, "run-1", account.notes.notify) as lease:
         assert state.leases.read(account.table).token == lease.token
 
 

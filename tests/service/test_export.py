@@ -20,7 +20,7 @@ from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import RunFailed, ServiceError, UsageError
 from dynamodt.export.datafiles import DataReader, data_files, read_manifest
 from dynamodt.export.objects import PIECE, S3Objects
-from dynamodt.export.request import COMPLETED, Export, ExportRequest, awaited, aws_exports, find, folder_of
+from dynamodt.export.request import COMPLETED, Export, ExportRequest, aws_exports, find, folder_of, poll_until_completed
 from dynamodt.export.stand_in import StandInExports, stand_in_exports
 from dynamodt.model.tables import Image, StorageSpec, TableSpec
 from tests import ROOT
@@ -77,7 +77,7 @@ def test_a_table_is_exported_and_read_back(
     for image in ODD:
         put(endpoint, table.name, image)
     full = exports.request(ExportRequest(table, "one"))
-    assert list(awaited(exports, full.arn, lambda seconds: None)) == [full]
+    assert list(poll_until_completed(exports, full.arn, lambda seconds: None)) == [full]
     assert (full.status, full.items, full.table) == (COMPLETED, 3, table.name)
     assert by_id(records(objects, table, full)) == by_id(ODD)
 
@@ -120,7 +120,7 @@ def test_the_api_of_an_emulator_records_an_export_and_writes_nothing(
     request = ExportRequest(describe(ministack.connection, name), "token")
     export = exports.request(request)
     assert exports.request(request).arn == export.arn
-    *_, ended = awaited(exports, export.arn, lambda seconds: None, every=0)
+    *_, ended = poll_until_completed(exports, export.arn, lambda seconds: None, every=0)
     assert ended.status == COMPLETED and ended.table == name
     with pytest.raises(UsageError, match="there is no export"):
         find(objects, "p")

@@ -27,7 +27,7 @@ from dynamodt.local import emulator, install
 from dynamodt.local import stage as local
 from dynamodt.model.tables import Connection, Stage
 from dynamodt.runs.liveness import Process
-from dynamodt.runs.lock import held
+from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.state import State
 from tests import programs
@@ -439,7 +439,7 @@ def test_an_emulator_of_another_release_is_restarted(folder: Path, monkeypatch: 
         patched.setattr(install, "release_of", lambda: other.name)
         patched.setattr(install, "environment", lambda *_: install.Environment(other, current.formats))
         leases = State(stage.connection, stage.state_table).leases
-        with held(leases, "users", "r1", print), pytest.raises(Refused, match="r1"):
+        with hold_lease(leases, "users", "r1", print), pytest.raises(Refused, match="r1"):
             local.ensure_started(folder, notes.append)
         assert local.status(folder) == before
         url = local.ensure_started(folder, notes.append)
@@ -522,14 +522,14 @@ def test_a_full_disk_is_refused_before_an_emulator_is_started(folder: Path, monk
 def test_an_emulator_under_a_run_is_not_ended(folder: Path, end: Callable[[Path], Any]) -> None:
     stage = operations.open_stage("local", folder, ProgressRecorder())
     leases = State(stage.connection, stage.state_table).leases
-    with held(leases, "users", "r1", print), pytest.raises(Refused, match="r1") as caught:
+    with hold_lease(leases, "users", "r1", print), pytest.raises(Refused, match="r1") as caught:
         end(folder)
     assert caught.value.where == "table users" and "dynamodt abort --table users" in caught.value.hint
     assert local.status(folder).running
     state = State(stage.connection, "another-state-table")  # which an invalid file does not name
     state.ensure()
     (folder / "dynamodt.toml").write_text("being = [edited")
-    with held(state.leases, "users", "r2", print), pytest.raises(Refused, match="r2"):
+    with hold_lease(state.leases, "users", "r2", print), pytest.raises(Refused, match="r2"):
         end(folder)
     end(folder)
     assert not local.status(folder).running

@@ -267,14 +267,14 @@ def test_what_another_process_left_half_done_meanwhile_is_gone_on_with(
     table = make_table(id="N")
     bench.tables.put(table, *numbered(40), {"id": 99, "n": "no number"})
     bench.script(table, 'def transform_up(item):\n    return {**item, "n": item["n"] + 1}\n')
-    held_all, theirs = execute.held_all, list[TableReport]()
+    hold_leases, theirs = execute.hold_leases, list[TableReport]()
 
     def held_late(*arguments: Any) -> AbstractContextManager[Lease]:
-        monkeypatch.setattr(execute, "held_all", held_all)
+        monkeypatch.setattr(execute, "hold_leases", hold_leases)
         theirs.extend(bench.up(table))
-        return held_all(*arguments)
+        return hold_leases(*arguments)
 
-    monkeypatch.setattr(execute, "held_all", held_late)
+    monkeypatch.setattr(execute, "hold_leases", held_late)
     (ours,) = bench.up(table, max_errors=1)
     assert isinstance(theirs[0].error, DeadLetters) and theirs[0].versions[0].counts.changed
     assert ours.error is None and ours.versions[0].run == theirs[0].versions[0].run

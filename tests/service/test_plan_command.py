@@ -9,7 +9,7 @@ import pytest
 from dynamodt import api as operations
 from dynamodt.errors import ScriptError
 from dynamodt.runs.forecast import TableForecast
-from dynamodt.runs.lock import held
+from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
 from tests.service.bench import Bench
@@ -74,7 +74,7 @@ def test_what_is_in_the_way_is_named(bench: Bench, make_table: MakeTable) -> Non
     assert "prepare --table" in unprepared.obstacles[0].hint and "prepared data" in unprepared.unknown
     bench.prepare(table, 2)
     leases = State(bench.stage.connection, bench.stage.state_table).leases
-    with held(leases, table, "another", lambda text: None):
+    with hold_lease(leases, table, "another", lambda text: None):
         assert [(one.kind, one.stops) for one in plan(bench, table).obstacles] == [("lease", True)]
     bench.script(table, 'def transform_up(item):\n    return {**item, "x": item["p"] / (item["id"] - 1)}\n', 3)
     dead = plan(bench, table)

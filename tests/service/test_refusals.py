@@ -20,7 +20,7 @@ from dynamodt.errors import Busy, DeadLetters, DynamodtError, Refused, ScriptErr
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TableReport
 from dynamodt.model.tables import Connection, Item, StorageSpec
-from dynamodt.runs.lock import held
+from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
 from tests.emulators import Endpoint, dynamodb_local_in_chaos
@@ -530,7 +530,7 @@ def test_a_table_that_another_run_holds_or_that_is_not_there_stops_no_other(
     for table in (good, busy, absent):
         bench.script(table, TOUCH)
     leases = State(bench.stage.connection, bench.stage.state_table).leases
-    with held(leases, busy, "another", lambda text: None):
+    with hold_lease(leases, busy, "another", lambda text: None):
         reports = {report.table: report for report in bench.up(busy, absent, good)}
     assert isinstance(reports[busy].error, Busy) and isinstance(reports[absent].error, ServiceError)
     assert [run.status for run in reports[good].versions] == ["succeeded"]

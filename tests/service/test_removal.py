@@ -16,7 +16,7 @@ from dynamodt.deploy.destroy import Removal, destroy
 from dynamodt.deploy.glue_runs import GlueJob, JobRun
 from dynamodt.errors import Refused, ServiceError
 from dynamodt.model.runs import Lease, RunRecord
-from dynamodt.runs.lock import held, new_lease
+from dynamodt.runs.lock import hold_lease, new_lease
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from tests.service.account import Account
@@ -384,7 +384,7 @@ def test_a_run_at_work_is_in_the_way_whosever_the_state_table_is(account: Accoun
     share(account, other, state_table=True)
     other.deploy()
     with (
-        held(operations.State(other.stage.connection, other.stage.state_table).leases, other.table, "r", print),
+        hold_lease(operations.State(other.stage.connection, other.stage.state_table).leases, other.table, "r", print),
         pytest.raises(Refused, match="a run is active"),
     ):
         other.destroy()

@@ -11,7 +11,7 @@ from dynamodt import api as operations
 from dynamodt.errors import Busy, Refused, UsageError
 from dynamodt.model.reports import TakeOver
 from dynamodt.model.runs import AppliedVersion
-from dynamodt.runs.lock import held
+from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
@@ -125,7 +125,7 @@ def test_what_is_refused(bench: Bench, table: str) -> None:
         with pytest.raises(UsageError):
             repair(bench, table, **wrong)  # type: ignore[arg-type]
     state = State(bench.stage.connection, bench.stage.state_table)
-    with held(state.leases, table, "another", lambda _: None), pytest.raises(Busy):
+    with hold_lease(state.leases, table, "another", lambda _: None), pytest.raises(Busy):
         repair(bench, table)
     (bench.folder / "transforms" / table / "v1_change.py").rename(bench.folder / "transforms" / table / "v1_other.py")
     with pytest.raises(Refused, match="another script"):

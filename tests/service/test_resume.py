@@ -80,15 +80,15 @@ def test_a_run_that_is_undone_before_it_could_go_on_is_begun_anew(
     assert isinstance(failed.error, ScriptError)
     (left,) = bench.history(table)
     mended.touch()
-    held = execute.held_all
+    held = execute.hold_leases
 
     def undone_first(*arguments: Any) -> Any:
-        monkeypatch.setattr(execute, "held_all", held)
+        monkeypatch.setattr(execute, "hold_leases", held)
         undo = operations.undo(bench.stage, bench.folder, [table], left.run, RunOptions(), bench.recorder)
         assert undo.error is None
         return held(*arguments)
 
-    monkeypatch.setattr(execute, "held_all", undone_first)
+    monkeypatch.setattr(execute, "hold_leases", undone_first)
     (report,) = bench.up(table)
     assert report.error is None and [item["n"] for item in bench.tables.items(table)] == [1] * 40
     first, second = bench.history(table)
@@ -115,7 +115,7 @@ def test_who_reads_what_was_just_written_reads_it_consistently(
     bench.up(table, to=1)
     assert seen == [(1, False), (1, True)]
     seen.clear()
-    monkeypatch.setattr(migration, "just_held", lambda lease: False)  # as if it had been long ago
+    monkeypatch.setattr(migration, "was_held_recently", lambda lease: False)  # as if it had been long ago
     bench.up(table)
     bench.down(table, to=0)
     assert seen == [(2, False), (2, False), (1, True)]

@@ -11,7 +11,7 @@ from dynamodt import api as operations
 from dynamodt.errors import Busy, Fenced
 from dynamodt.runs import execute
 from dynamodt.runs.control import control_run
-from dynamodt.runs.lock import held
+from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
 from tests.emulators import dynamodb_local_in_chaos
@@ -87,7 +87,7 @@ def test_an_undo_holds_what_its_run_has_written_to(
     def undo() -> Any:
         return operations.undo(bench.stage, bench.folder, [source], run, RunOptions(), bench.recorder)
 
-    with held(leases(bench), target, "theirs", bench.recorder.notify), pytest.raises(Busy, match="run theirs"):
+    with hold_lease(leases(bench), target, "theirs", bench.recorder.notify), pytest.raises(Busy, match="run theirs"):
         undo()
     assert bench.tables.items(target) == before and leases(bench).read(source).run == ""
     assert undo().error is None

@@ -12,7 +12,7 @@ import pytest
 from dynamodt.errors import Busy, Refused
 from dynamodt.model.tables import Stage, StorageSpec
 from dynamodt.runs.control import control_run
-from dynamodt.runs.lock import held_all
+from dynamodt.runs.lock import hold_leases
 from dynamodt.state.state import State
 from tests import programs
 from tests.emulators import Endpoint, dynamodb_local_in_chaos
@@ -79,7 +79,7 @@ def test_a_refused_run_shows_whether_the_other_one_applies_all_of_it(
     bench.script(table, "def transform_up(item):\n    return item\n")
     goal = goal.format(f"1 {bench.read(table).content}")
     leases = State(bench.stage.connection, bench.stage.state_table).leases
-    with held_all(leases, table, (), "another", print, goal=goal):
+    with hold_leases(leases, table, (), "another", print, goal=goal):
         (report,) = bench.up(table)
         assert isinstance(report.error, Busy) and report.error.covered == covered
         (report,) = bench.up(table, dry_run=True)

@@ -18,7 +18,7 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TableReport
 from dynamodt.model.tables import Item
 from dynamodt.rate import Backoff
-from dynamodt.runs.lock import held
+from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
 from tests.emulators import Endpoint, dynamodb_local_in_chaos
@@ -156,7 +156,7 @@ def test_there_is_something_to_do_while_a_run_is_half_done(bench: Bench, make_ta
         assert f"dynamodt undo {record.run}" in report.error.hint
         assert [(known.run, known.status) for known in report.versions] == [(record.run, "refused")]
     state = State(bench.stage.connection, bench.stage.state_table)
-    with held(state.leases, table, record.run, bench.recorder.notify):
+    with hold_lease(state.leases, table, record.run, bench.recorder.notify):
         (report,) = bench.down(table)
         assert isinstance(report.error, Refused) and "another run is at work" in report.error.what
     undo(bench, record.run)

@@ -27,12 +27,12 @@ Apply = Callable[[Image], Change | None]
 
 
 def page_writer(
-    fake: FakeDynamoDB, apply: Apply, guard: Guard = "item", meets: bool = False, **more: Any
+    fake: FakeDynamoDB, apply: Apply, guard: Guard = "item", meets_insertions: bool = False, **more: Any
 ) -> PageWriter:
     rows, pause = InsertedRows("state", "run"), {"sleep": lambda seconds: None}
     inserted = InsertedItems(fake, rows, fake.spec.name, **pause)
-    reads = Lookups(Reads(fake, fake.spec, **pause), inserted=inserted, meets=meets)
-    writer = Statements(fake.spec, guard, rows, meets=meets)
+    reads = Lookups(Reads(fake, fake.spec, **pause), inserted=inserted, meets_insertions=meets_insertions)
+    writer = Statements(fake.spec, guard, rows, meets_insertions=meets_insertions)
     options = {"dice": lambda: 0.5, **pause, **more}
     return PageWriter(Writes(fake, fake.spec.name), reads, writer, apply, 3, **options)
 

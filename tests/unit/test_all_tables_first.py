@@ -11,7 +11,7 @@ from dynamodt.errors import Busy, DynamodtError, Refused, ScriptError, ServiceEr
 from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Connection, Stage, StorageSpec
 from dynamodt.runs import migration
-from dynamodt.runs.migration import TableMigration, hold_back
+from dynamodt.runs.migration import TableMigration, hold_back_if_any_refused
 
 pytestmark = pytest.mark.unit
 
@@ -39,5 +39,5 @@ def test_what_the_same_command_would_meet_again_holds_the_others_back(
     planned: Any = SimpleNamespace(steps=["a version"])
     ready, nothing = TableMigration("ready", "up", planned=planned), TableMigration("nothing", "up")
     wrong = TableMigration("wrong", "up", error=error)
-    assert hold_back(state, [ready, nothing, wrong]) == stops
+    assert hold_back_if_any_refused(state, [ready, nothing, wrong]) == stops
     assert (ready.held_back, nothing.held_back, wrong.held_back) == (stops, False, False)

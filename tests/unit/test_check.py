@@ -18,7 +18,7 @@ from rich.console import Console
 
 from dynamodt.checks import other_process as another
 from dynamodt.checks import subject, variants
-from dynamodt.checks.check import of_file
+from dynamodt.checks.check import sample_of_file
 from dynamodt.checks.examples import Replacer, smallest_item
 from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
 from dynamodt.checks.other_process import Elsewhere
@@ -72,7 +72,7 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int, int], tuple[
         monkeypatch.setattr(estimate, "shared_wire", lambda connection: None)
         monkeypatch.setattr(estimate, "Reads", lambda *_, **__: reads)
         table = TableSpec("users", USERS.key, item_count=counted)
-        return estimate.sampled(Project(STAGE, Path()), table, number, dice=random.Random(1)), reads
+        return estimate.read_sample(Project(STAGE, Path()), table, number, dice=random.Random(1)), reads
 
     return found
 
@@ -103,10 +103,10 @@ def test_items_of_a_file_must_have_the_key_and_one_each(tmp_path: Path) -> None:
     path = tmp_path / "items.jsonl"
     path.write_text('{"id": {"S": "1"}}\n{"id": {"N": "1"}}\n')
     with pytest.raises(UsageError, match="no id of type S"):
-        of_file(path, USERS)
+        sample_of_file(path, USERS)
     path.write_text('{"id": {"S": "1"}}\n{"id": {"S": "1"}, "n": {"N": "1"}}\n')
     with pytest.raises(UsageError, match="items 1 and 2 have one key"):
-        of_file(path, USERS)
+        sample_of_file(path, USERS)
 
 
 # ---------------------------------------------------------------- faults and warnings

@@ -8,12 +8,12 @@ from dynamodt.dynamodb.statements import InsertedRow
 from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.pipeline.conflicts import (
     Collision,
-    Current,
+    CurrentItems,
     Resolved,
     SendAgain,
     TransformAgain,
     Unclear,
-    by_source,
+    changes_by_source,
     evidence_of,
     judge_refusal,
 )
@@ -52,9 +52,11 @@ def row(item: Item, source: int | None = 1, of: Atomic | None = None) -> dict[st
     return {key_text(key(int(item["id"]))): InsertedRow(made_of, image_digest(encode(item)), made)}
 
 
-def current(items: list[Item], rows: dict[str, InsertedRow] | None = None, meets: bool = False) -> Current:
+def current(
+    items: list[Item], rows: dict[str, InsertedRow] | None = None, meets_insertions: bool = False
+) -> CurrentItems:
     there = {key_text(key(int(item["id"]))): encode(item) for item in items}
-    return Current(there, there, rows or {}, meets)
+    return CurrentItems(there, there, rows or {}, meets_insertions)
 
 
 @pytest.mark.parametrize(
@@ -156,8 +158,10 @@ def test_what_becomes_of_a_doubt(
 @pytest.mark.parametrize("refused", [update(), REMOVE, MOVE, BESIDE])
 def test_an_item_that_the_run_has_put_there_is_not_the_source(refused: Change) -> None:
     rows = row({"id": 1, "n": 5}, 9)
-    assert judge_refusal(refused, [], current([READ], rows, meets=True)) == Resolved("vanished")
-    assert judge_refusal(refused, [], current([], rows, meets=True), known=encode(READ)) == Resolved("vanished")
+    assert judge_refusal(refused, [], current([READ], rows, meets_insertions=True)) == Resolved("vanished")
+    assert judge_refusal(refused, [], current([], rows, meets_insertions=True), known=encode(READ)) == Resolved(
+        "vanished"
+    )
 
 
 # ---------------------------------------------------------------- which recorded changes are tries of one
@@ -166,9 +170,9 @@ def test_an_item_that_the_run_has_put_there_is_not_the_source(refused: Change) -
 def test_an_item_s_changes_belong_together_whatever_they_became() -> None:
     remove = Remove(key(1), encode({"id": 1, "n": 6}))
     other = update(read={"id": 7, "n": 1})
-    assert by_source([[MOVE, other], [remove]]) == [[MOVE, remove], [other]]
+    assert changes_by_source([[MOVE, other], [remove]]) == [[MOVE, remove], [other]]
 
 
 def test_rows_of_one_key_are_told_apart_and_found_again() -> None:
     one, two = insert(THINGS, MADE), insert(THINGS, OTHER)
-    assert by_source([[one, two, one], [two, one]]) == [[one, one], [two, two], [one]]
+    assert changes_by_source([[one, two, one], [two, one]]) == [[one, one], [two, two], [one]]

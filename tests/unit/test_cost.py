@@ -15,7 +15,7 @@ from dynamodt.model.pages import Claim, Counts, Totals, Units
 from dynamodt.model.reports import Cost, RunReport
 from dynamodt.model.runs import ExportSource, Job, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
-from dynamodt.runs.cost import GB, PRICES, Work, cost_of, foreseen, get_requests, journal_puts
+from dynamodt.runs.cost import GB, PRICES, Work, cost_of, get_requests, journal_puts, with_expected_cost
 
 amounts = st.integers(0, 10**12)
 works = st.builds(Work, amounts, amounts, st.integers(0, 25), *[amounts] * 4)
@@ -103,7 +103,7 @@ class Pages:
 
 
 def cost(job: Job = JOB, totals: Totals = TOTALS, new_export: bool = False) -> Cost:
-    found = foreseen(REPORT, Pages(r1=3), [job], totals, new_export).cost  # type: ignore[arg-type]
+    found = with_expected_cost(REPORT, Pages(r1=3), [job], totals, new_export).cost  # type: ignore[arg-type]
     assert found is not None
     return found
 
@@ -118,7 +118,7 @@ def test_the_run_reads_again_and_writes_what_was_previewed() -> None:
 def test_only_a_dry_run_that_has_succeeded_has_a_cost() -> None:
     for status in ("succeeded", "failed", "stopped"):
         report = replace(REPORT, status=status)
-        assert foreseen(report, Pages(), [JOB], TOTALS) is report  # type: ignore[arg-type]
+        assert with_expected_cost(report, Pages(), [JOB], TOTALS) is report  # type: ignore[arg-type]
 
 
 def test_the_indexes_are_those_of_the_table_that_is_written() -> None:

@@ -19,7 +19,7 @@ from dynamodt.dynamodb.dynamo_data_transform import (
 from dynamodt.errors import Refused
 from dynamodt.model.tables import Image, Item, KeyAttribute, TableSpec
 from dynamodt.script.codec import encode
-from dynamodt.state.runs import after, unfinished
+from dynamodt.state.runs import next_status, unfinished
 
 NAME = "DataTransformations"
 PAIR = TableSpec("users", (KeyAttribute("pk", "S"), KeyAttribute("sk", "S")))
@@ -166,8 +166,8 @@ def test_what_says_that_something_stands(image: Image | None, stands: bool) -> N
 
 @pytest.mark.parametrize(("event", "status"), [("stamp", "stamped"), ("adopt", "adopted")])
 def test_a_run_that_was_only_recorded_is_an_end(event: str, status: str) -> None:
-    assert after("", event) == status
+    assert next_status("", event) == status
     assert not unfinished(status)
     for more in ("begin", "continue", "fail", "stop", "stamp", "adopt"):
         with pytest.raises(Refused):
-            after(status, more)
+            next_status(status, more)

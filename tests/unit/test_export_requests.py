@@ -19,9 +19,9 @@ from dynamodt.export.request import (
     AwsExports,
     Export,
     ExportRequest,
-    awaited,
     export_of,
     folder_of,
+    poll_until_completed,
     service_time,
 )
 from dynamodt.model.tables import KeyAttribute, StorageSpec, TableSpec
@@ -227,13 +227,13 @@ def test_awaiting_ends_with_the_completed_one() -> None:
     begun = export_of(BEGUN)
     ended = replace(begun, status=COMPLETED)
     slept: list[float] = []
-    assert list(awaited(Told(begun, begun, ended), ARN, slept.append, every=5)) == [begun, begun, ended]
+    assert list(poll_until_completed(Told(begun, begun, ended), ARN, slept.append, every=5)) == [begun, begun, ended]
     assert slept == [5, 5]
 
 
 def test_an_export_that_failed_says_why() -> None:
     failed = replace(export_of(BEGUN), status=FAILED, failure_code="S3NoSuchBucket", failure_message="no bucket")
-    states = awaited(Told(export_of(BEGUN), failed), ARN, lambda seconds: None)
+    states = poll_until_completed(Told(export_of(BEGUN), failed), ARN, lambda seconds: None)
     assert next(states).status == IN_PROGRESS
     with pytest.raises(RunFailed, match="S3NoSuchBucket: no bucket") as caught:
         next(states)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dynamodt.errors import Refused
-from dynamodt.state.runs import ENDED, TRANSITIONS, after, unfinished
+from dynamodt.state.runs import ENDED, TRANSITIONS, next_status, unfinished
 
 
 def test_each_status_and_event_lead_to_one_status() -> None:
@@ -16,10 +16,10 @@ def test_each_status_and_event_lead_to_one_status() -> None:
 
 def test_every_run_of_ours_can_be_undone_once() -> None:
     statuses = {one.to for one in TRANSITIONS} - {"undone", "stamped", "adopted", "repaired", "replaced", "closed"}
-    assert {after(status, "undo") for status in statuses} == {"undoing"}
+    assert {next_status(status, "undo") for status in statuses} == {"undoing"}
     assert not [one for one in TRANSITIONS if one.status == "undone"]
     with pytest.raises(Refused):
-        after("undone", "undo")
+        next_status("undone", "undo")
 
 
 def test_a_half_undone_run_holds_its_table_and_can_only_be_undone() -> None:
@@ -35,4 +35,4 @@ def test_a_run_that_is_undone_in_part_is_undone_further_or_a_person_says_what_st
 
 def test_what_has_succeeded_does_not_go_on() -> None:
     with pytest.raises(Refused):
-        after("succeeded", "continue")
+        next_status("succeeded", "continue")

@@ -18,7 +18,7 @@ import pytest
 
 from dynamodt.dynamodb import clients, http, unresponsive, wire
 from dynamodt.dynamodb.clients import client, explained, resolved
-from dynamodt.dynamodb.unresponsive import mentioning
+from dynamodt.dynamodb.unresponsive import report_slow_hosts
 from dynamodt.dynamodb.wire import InDoubt, Refusal, Retried, Unsent, Wire
 from dynamodt.errors import ServiceError
 from dynamodt.model.tables import Connection
@@ -257,7 +257,7 @@ def test_a_silent_endpoint_is_mentioned_and_then_reported(bare: pytest.MonkeyPat
         notes.append(text)
         mentioned.set()
 
-    with silent() as url, mentioning(note):
+    with silent() as url, report_slow_hosts(note):
         dynamodb = client(to(url), "dynamodb", seconds=1.0)
         with pytest.raises(ServiceError) as caught, explained("DescribeTable", "table users"):
             dynamodb.describe_table(TableName="users")

@@ -11,7 +11,7 @@ import pytest
 from dynamodt.model.pages import Counts, Totals
 from dynamodt.model.runs import Job, JournalSource, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
-from dynamodt.runs.not_restored import next_pass, once_each
+from dynamodt.runs.not_restored import next_pass, totals_without_repeats
 from dynamodt.runs.undo import undo_jobs
 from tests.unit.followed_runs import RECORD
 from tests.unit.followed_runs import Stage as Stages
@@ -46,8 +46,8 @@ def test_what_was_done_again_counts_as_in_the_last_pass() -> None:
             return counts[job.run].read
 
     follower: Any = Follower()
-    assert once_each(follower, [first, again]).counts == Counts(10, 7, 1, 2)
-    assert once_each(follower, [first, again]).counts.balanced
+    assert totals_without_repeats(follower, [first, again]).counts == Counts(10, 7, 1, 2)
+    assert totals_without_repeats(follower, [first, again]).counts.balanced
 
 
 # ---------------------------------------------------------------- a pass with dead letters

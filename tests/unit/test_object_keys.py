@@ -11,7 +11,7 @@ from dynamodt.state.object_keys import (
     begun_key,
     committed_notes,
     committed_parts,
-    due,
+    expected_journal,
     folder_of,
     is_unknown,
     note_name,
@@ -132,10 +132,12 @@ def test_names_tell_their_unit_page_and_epoch() -> None:
 
 def test_what_is_due_is_what_was_counted_before_the_page_and_the_parts_of_its_intent() -> None:
     """The checkpoint of the page before may come late: its row counts less then."""
-    assert due(Claim(0, 1, page=3, journal=JournalCount(3, 30, 1))) == JournalCount(3, 30, 1)
+    assert expected_journal(Claim(0, 1, page=3, journal=JournalCount(3, 30, 1))) == JournalCount(3, 30, 1)
     before = Totals(journal=JournalCount(4, 40, 1))
     intended = intent(part(5, 1))._replace(before=before, records=7)
-    assert due(Claim(0, 1, page=3, journal=JournalCount(3, 30, 1), intent=intended)) == JournalCount(5, 47, 1)
+    assert expected_journal(Claim(0, 1, page=3, journal=JournalCount(3, 30, 1), intent=intended)) == JournalCount(
+        5, 47, 1
+    )
 
 
 def test_a_page_is_of_the_attempt_that_has_brought_it_to_its_end() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.runs import RunProgress
-from dynamodt.runs.pace import Current, Pace, Share, Speed, elapsed, figures, fitting, remaining, share, share_of
+from dynamodt.runs.pace import ActiveRun, Pace, Share, Speed, elapsed, figures, fitting, remaining, share, share_of
 
 
 def at(read: int, planned: int = 0, **more: object) -> RunProgress:
@@ -159,12 +159,12 @@ def test_a_run_that_waits_for_its_first_units_says_so() -> None:
 
 
 def test_a_run_that_is_continued_waits_until_it_has_recorded_more() -> None:
-    run = Current("users", 2, "split", "up", 3000, 0.0)
+    run = ActiveRun("users", 2, "split", "up", 3000, 0.0)
     for now in (0.0, 1.0):
         run.observed(now, at(720, wcu=60.0))
         assert run.figures == ["waiting for its budget of 60 WCU/s", "720 items"]
     run.observed(2.0, at(960, wcu=60.0))
     assert run.figures[:2] == ["960 items", "120 items/s"]
-    found = Current("users", 2, "split", "up", 3000, 0.0, found=True)
+    found = ActiveRun("users", 2, "split", "up", 3000, 0.0, found=True)
     found.observed(0.0, at(720, wcu=60.0))
     assert found.figures == ["720 items"]

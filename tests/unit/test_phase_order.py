@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dynamodt.model.runs import RunRecord
-from dynamodt.state.runs import Stint, stints, undo_phases, with_begun
+from dynamodt.state.runs import WritePeriod, order_with_phase, undo_phases, write_periods
 
 RECORD = RunRecord(
     "users", "RUN", 1, "change", "up", "", "running", "now", splits=4, incremental_exports=(2, 3), retries=1
@@ -15,22 +15,22 @@ RECORD = RunRecord(
 def begun(*phases: tuple[str, int]) -> RunRecord:
     record = RECORD
     for suffix, attempt in phases:
-        record = replace(record, order=with_begun(record, f"RUN{suffix}", attempt))
+        record = replace(record, order=order_with_phase(record, f"RUN{suffix}", attempt))
     return record
 
 
-def ordered(record: RunRecord) -> list[Stint]:
+def ordered(record: RunRecord) -> list[WritePeriod]:
     known = {f"RUN{one.rpartition('@')[0]}" for one in record.order}
-    return [stint for stint in stints(record) if stint.run in known]
+    return [period for period in write_periods(record) if period.run in known]
 
 
 def test_a_retry_between_two_windows_is_taken_back_between_them() -> None:
     record = begun(("", 1), ("/incremental1", 1), ("/retry1", 2), ("/incremental2", 2))
     assert ordered(record) == [
-        Stint("RUN", 4),
-        Stint("RUN/incremental1", 2),
-        Stint("RUN/retry1", 1),
-        Stint("RUN/incremental2", 3),
+        WritePeriod("RUN", 4),
+        WritePeriod("RUN/incremental1", 2),
+        WritePeriod("RUN/retry1", 1),
+        WritePeriod("RUN/incremental2", 3),
     ]
     undone = [one.run for one in undo_phases(record, 1)]
     assert undone[:4] == ["RUN/incremental2/undo1", "RUN/retry1/undo1", "RUN/incremental1/undo1", "RUN/undo1"]
@@ -39,10 +39,10 @@ def test_a_retry_between_two_windows_is_taken_back_between_them() -> None:
 def test_a_phase_that_another_came_between_is_taken_back_in_its_parts() -> None:
     record = begun(("", 1), ("/incremental1", 1), ("/retry1", 5), ("/incremental1", 5))
     assert ordered(record) == [
-        Stint("RUN", 4),
-        Stint("RUN/incremental1", 2, 0, 5),
-        Stint("RUN/retry1", 1),
-        Stint("RUN/incremental1", 2, 5, 0, 2),
+        WritePeriod("RUN", 4),
+        WritePeriod("RUN/incremental1", 2, 0, 5),
+        WritePeriod("RUN/retry1", 1),
+        WritePeriod("RUN/incremental1", 2, 5, 0, 2),
     ]
     undone = [one.run for one in undo_phases(record, 2)]
     assert undone[:4] == ["RUN/incremental1/undo2.2", "RUN/retry1/undo2", "RUN/incremental1/undo2", "RUN/undo2"]
@@ -51,9 +51,14 @@ def test_a_phase_that_another_came_between_is_taken_back_in_its_parts() -> None:
 def test_a_phase_that_goes_on_alone_is_one() -> None:
     record = begun(("", 1), ("", 2), ("", 3), ("/items", 3), ("/items", 4))
     assert record.order == ("@1", "/items@3")
-    assert ordered(record) == [Stint("RUN", 4), Stint("RUN/items", 1)]
+    assert ordered(record) == [WritePeriod("RUN", 4), WritePeriod("RUN/items", 1)]
 
 
 def test_what_is_not_ordered_comes_first() -> None:
-    assert [one.run for one in stints(RECORD)][:4] == ["RUN", "RUN/items", "RUN/incremental1", "RUN/incremental2"]
-    assert [one.run for one in stints(begun(("/incremental1", 3)))][-1] == "RUN/incremental1"
+    assert [one.run for one in write_periods(RECORD)][:4] == [
+        "RUN",
+        "RUN/items",
+        "RUN/incremental1",
+        "RUN/incremental2",
+    ]
+    assert [one.run for one in write_periods(begun(("/incremental1", 3)))][-1] == "RUN/incremental1"

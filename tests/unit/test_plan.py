@@ -13,7 +13,7 @@ from dynamodt.model.runs import DeadLetterSource, Lease, RunRecord, Script
 from dynamodt.model.tables import Connection, Direction, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.runs import runner
 from dynamodt.runs.context import RunContext
-from dynamodt.runs.jobs import jobs, just_held, with_split_groups
+from dynamodt.runs.jobs import jobs, was_held_recently, with_split_groups
 from dynamodt.runs.plan import Step, TablePlan
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
@@ -24,8 +24,10 @@ RECORD = RunRecord("users", "run", 2, "split", "up", "", "running", "then", spli
 
 
 def test_what_a_version_has_just_written_is_read_with_strong_consistency() -> None:
-    assert just_held(Lease("users", 1, beat=time.time() - 20))
-    assert not just_held(Lease("users", 1, beat=time.time() - 3000)) and not just_held(Lease("users", 0))
+    assert was_held_recently(Lease("users", 1, beat=time.time() - 20))
+    assert not was_held_recently(Lease("users", 1, beat=time.time() - 3000)) and not was_held_recently(
+        Lease("users", 0)
+    )
     for fresh in (True, False):
         planned = TablePlan(TABLE, "up", (), 1, (SCRIPT,), fresh)
         found = jobs(CONTEXT, planned, Step(SCRIPT, None, None), RECORD)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dynamodt.runs.options import RunOptions
-from dynamodt.runs.provenance import Provenance, author, caller, commit_of, of_continued_run, provenance
+from dynamodt.runs.provenance import Provenance, author, caller, commit_of, provenance, provenance_of_continued_run
 
 HASH, OTHER = "1" * 40, "2" * 40
 
@@ -91,6 +91,6 @@ def test_the_checked_out_commit_comes_before_the_variable(repository: Path) -> N
 
 def test_a_reason_to_accept_dead_letters_is_not_the_run_s() -> None:
     options = RunOptions(by="ann", reason="why", commit=HASH)
-    assert provenance(options) == of_continued_run(options) == Provenance("ann", "why", HASH)
+    assert provenance(options) == provenance_of_continued_run(options) == Provenance("ann", "why", HASH)
     accepting = RunOptions(by="ann", reason="why", accept=("u1",))
-    assert of_continued_run(accepting) == Provenance("ann")
+    assert provenance_of_continued_run(accepting) == Provenance("ann")

@@ -66,7 +66,7 @@ def runs(draw: st.DrawFn) -> tuple[TableSpec, Image | None, Journaled, Image | N
 def test_without_other_writers_an_undo_gives_the_very_item_from_before(run: Any) -> None:
     spec, before, record, after = run
     found = restoration(spec, [record], after)
-    assert (found.left, found.why) == ((), "")
+    assert (found.not_restored, found.why) == ((), "")
     assert restored([record], after, spec) == before
 
 
@@ -173,7 +173,7 @@ def test_a_write_whose_outcome_was_open_when_the_next_was_announced_is_found() -
     for tried in (1, 2):
         now = encode({**BEFORE, "note": "live", "tried": tried})
         assert restored([first, second], now) == encode({**BEFORE, "note": "live"})
-    assert restoration(THINGS, [first, second], encode({**BEFORE, "tried": 3})).left == ("tried",)
+    assert restoration(THINGS, [first, second], encode({**BEFORE, "tried": 3})).not_restored == ("tried",)
 
 
 def test_a_write_that_lost_is_not_mistaken_for_one_that_stands() -> None:
@@ -192,7 +192,7 @@ def test_of_two_insertions_for_one_key_the_one_that_is_there_is_taken_back() -> 
     records: list[Journaled] = [insert(THINGS, {"id": 1, "n": n}) for n in (1, 2)]
     for n in (1, 2):
         assert restored(records, encode({"id": 1, "n": n})) is None
-    assert restoration(THINGS, records, encode({"id": 1, "n": 3})).left == ("n",)
+    assert restoration(THINGS, records, encode({"id": 1, "n": 3})).not_restored == ("n",)
 
 
 def test_a_deletion_in_place_of_an_update_that_came_too_late() -> None:

@@ -17,7 +17,7 @@ from dynamodt.model.runs import ExportSource, RunRecord, Script
 from dynamodt.model.tables import Connection, KeyAttribute, StorageSpec, TableSpec
 from dynamodt.model.tables import Stage as StageSpec
 from dynamodt.runs import exports
-from dynamodt.runs.exports import CatchingUp, SourceExport, read_again, source_export, token_of
+from dynamodt.runs.exports import CatchingUp, SourceExport, export_for_replay, source_export, token_of
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.preflight import check_moment
 
@@ -98,7 +98,10 @@ def test_another_export_in_the_place_of_a_run_s_is_refused_once_it_was_read(monk
     for _ in range(2):
         assert source_export(context, TABLE, recorder).arn == "arn:one"  # type: ignore[arg-type]
     there = replace(there, arn="arn:two")
-    for read in (lambda: source_export(context, TABLE, recorder), lambda: read_again(context, TABLE, recorder.record)):  # type: ignore[arg-type]
+    for read in (
+        lambda: source_export(context, TABLE, recorder),
+        lambda: export_for_replay(context, TABLE, recorder.record),
+    ):  # type: ignore[arg-type]
         with pytest.raises(Refused, match="began with the export arn:one, and arn:two is there now") as caught:
             read()
         assert "dynamodt undo run" in caught.value.hint

@@ -10,7 +10,7 @@ import pytest
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import KeyAttribute, TableSpec
 from dynamodt.runs.plan import younger
-from dynamodt.state.runs import as_it_began, changed_within, differences, may_be_repeated, started_with
+from dynamodt.state.runs import differences, facts_at_start, may_be_repeated, updated_facts, with_initial_settings
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),), identity="one", created="2026-01-01")
 TARGET = TableSpec("people", (KeyAttribute("id", "S"),), identity="two")
@@ -20,11 +20,13 @@ BASE: dict[str, Any] = {
     "table": TABLE, "script": SCRIPT, "storage": "s3://b/p", "prepared": PREPARED, "target": TARGET, "rows": "r",
 }  # fmt: skip
 OTHER_KEY = (KeyAttribute("pk", "S"),)
-RECORD = RunRecord("users", "01", 1, "a", "up", "", "failed", "then", began=started_with(**BASE))
+RECORD = RunRecord("users", "01", 1, "a", "up", "", "failed", "then", began=facts_at_start(**BASE))
 
 
 def told(**changes: Any) -> dict[str, str]:
-    return {one.name: one.sentence for one in differences(started_with(**BASE), started_with(**{**BASE, **changes}))}
+    return {
+        one.name: one.sentence for one in differences(facts_at_start(**BASE), facts_at_start(**{**BASE, **changes}))
+    }
 
 
 @pytest.mark.parametrize(
@@ -84,29 +86,29 @@ def test_both_values_are_told() -> None:
 def test_settings_by_which_a_run_knows_its_writes_are_kept(
     was: dict[str, Any], now: dict[str, Any], kept: bool
 ) -> None:
-    began = started_with(TABLE, replace(SCRIPT, **was), "s3://b")
+    began = facts_at_start(TABLE, replace(SCRIPT, **was), "s3://b")
     script = replace(SCRIPT, **now)
-    (one,) = differences(began, started_with(TABLE, script, "s3://b"))
+    (one,) = differences(began, facts_at_start(TABLE, script, "s3://b"))
     assert bool(one.effect) == kept
     if kept:
-        found = as_it_began(script, began)
+        found = with_initial_settings(script, began)
         assert (found.stamp, found.idempotent) == (was.get("stamp"), was.get("idempotent", False))
 
 
 def test_another_guard_is_for_what_is_left_to_do() -> None:
     """A dead letter asks for it; what was written is told from the items, whatever guarded it."""
-    began = started_with(TABLE, SCRIPT, "s3://b")
+    began = facts_at_start(TABLE, SCRIPT, "s3://b")
     script = replace(SCRIPT, guard="changed")
-    now = started_with(TABLE, script, "s3://b")
+    now = facts_at_start(TABLE, script, "s3://b")
     (one,) = differences(began, now)
     assert "rest of the run" in one.effect
-    assert as_it_began(script, began).guard == "changed" and changed_within(now) == {"GUARD": "changed"}
+    assert with_initial_settings(script, began).guard == "changed" and updated_facts(now) == {"GUARD": "changed"}
 
 
 def test_only_what_leaves_nothing_behind_is_repeated() -> None:
-    began = started_with(**BASE)
-    assert may_be_repeated(differences(began, started_with(**{**BASE, "prepared": None, "storage": "x"})))
-    assert not may_be_repeated(differences(began, started_with(**{**BASE, "prepared": None, "rows": "x"})))
+    began = facts_at_start(**BASE)
+    assert may_be_repeated(differences(began, facts_at_start(**{**BASE, "prepared": None, "storage": "x"})))
+    assert not may_be_repeated(differences(began, facts_at_start(**{**BASE, "prepared": None, "rows": "x"})))
 
 
 def test_a_table_is_younger_than_a_run_of_another_one() -> None:

@@ -360,7 +360,7 @@ def test_where_no_guard_helps_an_item_too_wide_for_a_transaction_the_hint_says_w
     key, read = doubled(THINGS, wide(200, 4))[:2]
     deletion, move = Remove(key, read), Atomic(key, read, (insert(THINGS, {"id": "b"}), Remove(key, read)))
     for guard in GUARDS:
-        statements = Statements(THINGS, guard, InsertedRows("state", "run"), meets=True)
+        statements = Statements(THINGS, guard, InsertedRows("state", "run"), meets_insertions=True)
         for written_as, told in ((deletion, "delete it by hand"), (move, "in one version")):
             with pytest.raises(ItemError, match="too many attributes") as caught:
                 statements.write(written_as)

@@ -436,7 +436,7 @@ def test_an_item_that_the_run_has_moved_to_a_freed_key_is_not_the_one_that_was_r
     }
     fake.delete({"id": 1})
     step = change(THINGS, one, decode(one), {**decode(one), "id": 1, "n": 5 if kind == "update" else 1})
-    page_writing = page_writer(fake, lambda image: pytest.fail("its own item"), meets=True)
+    page_writing = page_writer(fake, lambda image: pytest.fail("its own item"), meets_insertions=True)
     assert page_writing.write([step]).counts == Counts(changed=1)  # type: ignore[list-item]
     assert page_writing.write([changes[kind]]).counts == Counts(vanished=1)  # type: ignore[list-item]
     assert left(fake) == {1: {"id": 1, "n": 5 if kind == "update" else 1}}

@@ -24,9 +24,9 @@ from dynamodt.model.tables import Image, TableSpec
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.context import Project
-from dynamodt.runs.estimate import sampled
+from dynamodt.runs.estimate import read_sample
 from dynamodt.runs.exports import open_export
-from dynamodt.runs.jobs import just_held
+from dynamodt.runs.jobs import was_held_recently
 from dynamodt.runs.plan import usable_table
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
@@ -62,7 +62,7 @@ def check_table(project: Project, name: str, options: CheckOptions) -> TableChec
     applied, half_done = state.applied(name), [run for run in state.runs(name) if unfinished(run.status)]
     at = max(applied, default=0)
     chosen = _chosen(scripts, at, options.version)
-    sample = _sample(project, table, options, just_held(state.leases.read(name)))
+    sample = _sample(project, table, options, was_held_recently(state.leases.read(name)))
     saved = _saved(project, table, sample, at) if options.save else ""
     checking = _Checking(project, table, scripts, options)
     with mute_beam(), Elsewhere() as elsewhere:
@@ -103,11 +103,11 @@ def _chosen(scripts: Sequence[Script], at: int, version: int | None) -> tuple[Sc
 
 def _sample(project: Project, table: TableSpec, options: CheckOptions, consistent: bool) -> Sample:
     if options.items:
-        return of_file(Path(options.items), table)
+        return sample_of_file(Path(options.items), table)
     if options.export:
         files, objects = open_export(project.stage, table, options.export)
-        return of_export(files, objects, table, options.export, options.sample)
-    found = sampled(project, table, options.sample, consistent)
+        return sample_of_export(files, objects, table, options.export, options.sample)
+    found = read_sample(project, table, options.sample, consistent)
     where = "a scan of the whole table" if found.whole else "random segments of a scan"
     return Sample(list(found.images), where, found.whole, read_units=found.read_units)
 
@@ -259,7 +259,7 @@ class Sample(NamedTuple):
     read_units: float = 0.0
 
 
-def of_file(path: Path, table: TableSpec) -> Sample:
+def sample_of_file(path: Path, table: TableSpec) -> Sample:
     """The items of a file. Raises UsageError for an item without the table's key, and for two with the same key."""
     images = list(read_images(path))
     seen: dict[str, int] = {}
@@ -275,7 +275,7 @@ def of_file(path: Path, table: TableSpec) -> Sample:
     return Sample(images, str(path), version=version_of(path))
 
 
-def of_export(
+def sample_of_export(
     files: Sequence[DataFile],
     objects: S3Objects,
     table: TableSpec,

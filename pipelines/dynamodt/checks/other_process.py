@@ -32,7 +32,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple
 
-from dynamodt.checks.subject import HangError, Observed, Subject, Watch, rows_of
+from dynamodt.checks.subject import HangError, Observed, Subject, Watch, first_rows
 from dynamodt.errors import DynamodtError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Direction, Image, TableSpec
@@ -160,7 +160,7 @@ def _answer(asked: Asked) -> list[Observed] | list[Image] | None:
     try:
         with watch.at_work():
             if asked.rows:
-                return rows_of(asked.side.script, asked.side.target or asked.side.table, watch, asked.rows)
+                return first_rows(asked.side.script, asked.side.target or asked.side.table, watch, asked.rows)
             subject = asked.side.open(watch)
             reverse = asked.alike < _ITEMS
             images = asked.images[::-1] if reverse else asked.images

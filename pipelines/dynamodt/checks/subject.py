@@ -305,7 +305,7 @@ def applied_to_all(subject: Subject, images: Iterable[Image]) -> tuple[dict[str,
     return found, None
 
 
-def rows_of(script: Script, table: TableSpec, watch: Watch, most: int) -> list[Image]:
+def first_rows(script: Script, table: TableSpec, watch: Watch, most: int) -> list[Image]:
     """The first rows of `items()`, as images of the table. Raises ScriptError for a row that the table cannot hold, and
     for two with the same key."""
     found: dict[str, Image] = {}

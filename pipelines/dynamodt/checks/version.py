@@ -14,7 +14,7 @@ from dynamodt.checks.examples import Judge, Met, Replacer, smallest_item
 from dynamodt.checks.findings import Fault, Finding, Level, VersionCheck
 from dynamodt.checks.other_process import Elsewhere, Side
 from dynamodt.checks.properties import Trial, by_chance, collisions, effect_of, same_result
-from dynamodt.checks.subject import HangError, Observed, Outcome, Watch, rows_of
+from dynamodt.checks.subject import HangError, Observed, Outcome, Watch, first_rows
 from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, TableSpec
@@ -144,9 +144,9 @@ class VersionTrial:
         asked = self._asked
         table = asked.target or asked.table
         with self._watch.at_work():
-            rows = rows_of(asked.script, table, self._watch, _ROWS)
+            rows = first_rows(asked.script, table, self._watch, _ROWS)
             with without_output():
-                again = rows_of(asked.script, table, self._watch, _ROWS)
+                again = first_rows(asked.script, table, self._watch, _ROWS)
         there = self._elsewhere.rows(asked.side(), _ROWS)
         if again != rows or (there is not None and there != rows):
             what = "items() gives other rows each time" if again != rows else "items() gives other rows elsewhere"

@@ -12,7 +12,7 @@ from dynamodt.cli import check_report, json_output, project_reports, report, res
 from dynamodt.cli.confirm import confirm_change, confirm_reset
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
-from dynamodt.cli.result import CommandResult, reported, unsuccessful, with_error, with_retry_hint
+from dynamodt.cli.result import CommandResult, printed_error, run_error, with_error, with_retry_hint
 from dynamodt.errors import DynamodtError, UsageError, suggest
 from dynamodt.model.reports import TableReport, TableStatus
 from dynamodt.model.tables import Stage, TableNames
@@ -46,9 +46,9 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
         _require_transforms(folder)
     if request.command in (PLAN, *MIGRATIONS, *OF_A_RUN):
         _check_runner(request.options, runs=request.command != PLAN)
-    from dynamodt.dynamodb.unresponsive import mentioning
+    from dynamodt.dynamodb.unresponsive import report_slow_hosts
 
-    with mentioning(recorder.notify):
+    with report_slow_hosts(recorder.notify):
         if request.command in _UNOPENED:
             done = _UNOPENED[request.command](request, folder, recorder)
         else:
@@ -70,7 +70,7 @@ def ended_early(request: Request, recorder: ProgressRecorder | None, error: Base
     reports = recorder.reports() if recorder is not None and request.command in (*MIGRATIONS, "retry") else []
     names = recorder.names if recorder is not None else TableNames()
     error = with_retry_hint(request, error) if reports or request.command == "prepare" else error
-    ended = reported(request, error, names)
+    ended = printed_error(request, error, names)
     document: json_output.Document = json_output.tables_document(reports) if reports else {}
     document = {**json_output.with_names(document, names), "error": json_output.error_document(ended)}
     shown = [_with_both_names(each, names) for each in reports]
@@ -121,8 +121,8 @@ def _migrated(request: Request, stage: Stage, found: Sequence[TableReport]) -> C
 def _undo(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     found = api.undo(stage, folder, request.tables, request.run, request.options, recorder)
     error = None if found.error is None else with_retry_hint(request, found.error)
-    errors = () if error is None else (reported(request, error, stage.names),)
-    refusal = found.refusal and reported(request, found.refusal, stage.names)
+    errors = () if error is None else (printed_error(request, error, stage.names),)
+    refusal = found.refusal and printed_error(request, found.refusal, stage.names)
     found = replace(found, error=errors[0] if errors else None, refusal=refusal)
     document = json_output.undo_document(found)
     return CommandResult(document, lambda console: report.print_undo(console, request, stage, found), errors)
@@ -155,11 +155,11 @@ def _status(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pr
     if request.follow:
         return _follow(api, stage, request, folder, recorder)
     found = api.status(stage, folder, request.tables)
-    errors = tuple(reported(request, status.error, stage.names) for status in found if status.error is not None)
+    errors = tuple(printed_error(request, status.error, stage.names) for status in found if status.error is not None)
     document = json_output.status_document(found)
     if request.check:
         found_left = filter(None, map(result.not_applied, found))
-        errors += tuple(reported(request, error, stage.names) for error in found_left)
+        errors += tuple(printed_error(request, error, stage.names) for error in found_left)
         document["check"] = result.check_document(found)
     document = with_error(document, errors)
     return CommandResult(
@@ -182,7 +182,7 @@ def _follow(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pr
         found = recorder.ended
     recorder.close()
     errors = tuple(
-        reported(request, unsuccessful(run, stage.names), stage.names) for run in found if run.status not in ENDED
+        printed_error(request, run_error(run, stage.names), stage.names) for run in found if run.status not in ENDED
     )
     document = with_error(json_output.followed_document(found), errors)
     return CommandResult(document, lambda console: report.print_followed(console, stage, found), errors)
@@ -225,7 +225,7 @@ def _check(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pro
         request.sample, request.items, request.export, request.number, request.variants, save=request.save
     )
     found = api.check(stage, folder, request.tables, options, recorder, request.options)
-    errors = tuple(reported(request, error, stage.names) for error in check_report.failures(found, stage.names))
+    errors = tuple(printed_error(request, error, stage.names) for error in check_report.failures(found, stage.names))
     write = check_report.print_markdown if request.markdown else check_report.print_check
     document = with_error(check_report.check_document(found), errors)
     return CommandResult(document, lambda console: write(console, request, found, stage.names), errors)
@@ -320,7 +320,7 @@ def _doctor(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
 
 def _validate(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     found = load_operations().validate(folder, request.tables)
-    errors = tuple(reported(request, error, recorder.names) for error in found.all_errors)
+    errors = tuple(printed_error(request, error, recorder.names) for error in found.all_errors)
     document = with_error(project_reports.validation_document(found), errors)
     return CommandResult(document, lambda console: project_reports.print_validation(console, found), errors)
 
@@ -332,7 +332,7 @@ def _plan(api: Any, stage: Stage, request: Request, folder: Path, recorder: Prog
     found = api.forecast(stage, folder, request.tables, request.to, request.options, request.sample)
     wrong = [one.error for one in found if one.error is not None]
     wrong += [] if wrong else exceeded(found, request.options.max_usd, request.max_hours)
-    errors = tuple(reported(request, error, stage.names) for error in wrong)
+    errors = tuple(printed_error(request, error, stage.names) for error in wrong)
     write = plan_report.print_plan_markdown if request.markdown else plan_report.print_plan
     document = with_error(plan_report.plan_document(found), errors)
     return CommandResult(document, lambda console: write(console, request, found, stage.names), errors)
@@ -379,11 +379,11 @@ def _with_reported_error(request: Request, table: TableReport, names: TableNames
     error = table.error
     if error is None:
         ended = (run for run in table.versions if run.left_early)
-        error = next((unsuccessful(run, names) for run in ended), None)
+        error = next((run_error(run, names) for run in ended), None)
     if error is not None and table.versions:
         error = with_retry_hint(request, error)
-    refusal = table.refusal and reported(request, table.refusal, names)
-    return replace(table, error=None if error is None else reported(request, error, names), refusal=refusal)
+    refusal = table.refusal and printed_error(request, table.refusal, names)
+    return replace(table, error=None if error is None else printed_error(request, error, names), refusal=refusal)
 
 
 def _render_migrations(request: Request, stage: Stage | None, tables: Sequence[TableReport], console: Console) -> None:

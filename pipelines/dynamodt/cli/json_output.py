@@ -26,7 +26,7 @@ from dynamodt.model.runs import MAX_USD, Lease, PreparedRef, RunProgress, RunRec
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.display import json_line
 from dynamodt.runs.history import now
-from dynamodt.runs.pace import Current, ProgressRecorder, Speed
+from dynamodt.runs.pace import ActiveRun, ProgressRecorder, Speed
 from dynamodt.state.runs import texts_reported
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def runs_document(runs: Iterable[RunState]) -> Document:
     return {"runs": [_run_state(run) for run in runs]}
 
 
-def progress_document(run: Current, at: str, seconds: float) -> Document:
+def progress_document(run: ActiveRun, at: str, seconds: float) -> Document:
     """A line of `status --follow` about a run; `at` is the time, `seconds` the duration of the run."""
     run_progress, speed = run.run_progress, run.pace.speed() or Speed()
     left = run.pace.seconds_left()
@@ -250,7 +250,7 @@ def accepted_documents(run: RunRecord) -> list[Document]:
     return [{**picked(one, "items by when why"), "reason": one.why} for one in run.accepted]
 
 
-def _version_of(run: Current | RunRecord) -> Document:
+def _version_of(run: ActiveRun | RunRecord) -> Document:
     return picked(run, "table run version name direction")
 
 

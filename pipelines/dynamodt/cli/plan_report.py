@@ -88,7 +88,7 @@ def _version_facts(version: VersionForecast) -> Iterator[tuple[str, str]]:
 
 def _changes(estimate: VersionEstimate) -> str:
     rows = f", of them {counted(estimate.rows, 'row')} of items()" if estimate.rows else ""
-    share = f"{_percent(estimate.share)} of the items: " if estimate.sampled else ""
+    share = f"{_percent(estimate.share)} of the items: " if estimate.sample_items else ""
     return f"{share}{_number(estimate.changed)}{rows}"
 
 

@@ -16,7 +16,7 @@ from dynamodt.model.reports import RunReport, counted
 from dynamodt.model.runs import RunProgress
 from dynamodt.model.tables import Direction, TableNames
 from dynamodt.pipeline.author_output import Line
-from dynamodt.runs.pace import Clock, Current, ProgressRecorder, Share, elapsed, figures, fitting, remaining
+from dynamodt.runs.pace import ActiveRun, Clock, ProgressRecorder, Share, elapsed, figures, fitting, remaining
 from dynamodt.state.runs import ENDED
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ class BarDisplay(ProgressRecorder):
         run = self.running.get(report.table)
         super().run_ended(report)
         if run is None:  # it ended before its first progress
-            run = Current(report.table, report.version, report.name, report.direction, 0, self.clock() - report.seconds)
+            run = ActiveRun(
+                report.table, report.version, report.name, report.direction, 0, self.clock() - report.seconds
+            )
             run.shown = self.names.shown(report.table)
         totals = run.run_progress.totals._replace(counts=report.counts, units=report.consumed)
         run.run_progress = run.run_progress._replace(totals=totals, idle="")
@@ -121,7 +123,7 @@ def said_text(line: Line, names: TableNames) -> str:
     return f"{names.logical(line.table)} v{line.version}: {line.text}" if line.table else line.text
 
 
-def run_lines(run: Current, now: float, width: int) -> RenderableType:
+def run_lines(run: ActiveRun, now: float, width: int) -> RenderableType:
     """A running run: title, bar, percent, elapsed and remaining time; below it, its figures."""
     left = run.pace.seconds_left()
     idle = run.run_progress.idle.partition(":")[0]  # the reason is noted when the pause begins
@@ -129,7 +131,7 @@ def run_lines(run: Current, now: float, width: int) -> RenderableType:
     return Group(_bar_line(run, run.share, now, outlook, width), _figures_line(run.figures, width))
 
 
-def ended_lines(run: Current, report: RunReport, width: int) -> RenderableType:
+def ended_lines(run: ActiveRun, report: RunReport, width: int) -> RenderableType:
     """A run that has ended: its progress and figures."""
     well = report.status in ENDED | {"dry-run"}
     outcome = Text(report.status, _ENDED_STYLES.get(report.status, "green" if well else ""))
@@ -142,7 +144,7 @@ def ended_lines(run: Current, report: RunReport, width: int) -> RenderableType:
     return Group(_bar_line(run, share, run.since + report.seconds, outcome, width), _figures_line(parts, width))
 
 
-def _bar_line(run: Current, share: Share, now: float, outlook: Text, width: int) -> Table:
+def _bar_line(run: ActiveRun, share: Share, now: float, outlook: Text, width: int) -> Table:
     """On a narrow terminal the title is shortened, and on one as narrow as a phone the bar is left out; the other
     columns stay aligned."""
     grid = Table.grid(padding=(0, 1), expand=True)
@@ -195,11 +197,11 @@ class LineDisplay(ProgressRecorder):
             self._shown[table] = self.clock()
             self._of(run, ", ".join(self._figures(run)))
 
-    def _of(self, run: Current, text: str) -> None:
+    def _of(self, run: ActiveRun, text: str) -> None:
         text = f"{run.title}: {text}"
         self._write(Line(self._now(), "INFO", "", text, run.table, run.version, run.run), text)
 
-    def _figures(self, run: Current) -> list[str]:
+    def _figures(self, run: ActiveRun) -> list[str]:
         percent, left = run.share.percent, run.pace.seconds_left()
         parts = ([] if percent is None else [f"{percent}%"]) + run.figures
         parts += [] if left is None else [remaining(left)]

@@ -76,13 +76,13 @@ def with_retry_hint(request: Request, error: BaseException) -> BaseException:
     return error.hinted(f"{error.hint}; {way}: " + _typed(request) if error.hint else f"{way}: {_typed(request)}")
 
 
-def unsuccessful(run: RunReport, names: TableNames) -> DynamodtError:
+def run_error(run: RunReport, names: TableNames) -> DynamodtError:
     hint = suggest(run.direction, table=run.table) + " continues it" if run.status == "gone" else ""
     what = run.error.removeprefix(f"{run.dead_letters}: ") or f"the run {run.status}"
     return RunFailed(what, where=f"{names.shown(run.table)} v{run.version} {run.name}", hint=hint)
 
 
-def reported(request: Request, error: BaseException, names: TableNames) -> BaseException:
+def printed_error(request: Request, error: BaseException, names: TableNames) -> BaseException:
     """The error as it is printed: with the stage and the command in its hint, and with its table's names."""
     if isinstance(error, KeyboardInterrupt):
         error = _stop_error(request, error)

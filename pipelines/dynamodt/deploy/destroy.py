@@ -93,9 +93,9 @@ def _planned(project: Project, stack: Stack, state: StackState | None, purge: bo
     own = stack.resources() if state is not None else {}
     refuse_at_work(project, own, sleep)
     if purge:
-        lasting = plan(gather(project, stack.name, own, sleep))
+        lasting = plan(gather_evidence(project, stack.name, own, sleep))
     else:
-        lasting = plan(glance(stage, own))
+        lasting = plan(existing_resources(stage, own))
         lasting = Plan(kept=(*(f"{text.partition(': ')[0]}: {_DATA}" for text in lasting.removed), *lasting.kept))
     if state is None:
         return lasting
@@ -161,7 +161,7 @@ def live_leases(leases: LeaseRows, names: Iterable[str], sleep: Sleep) -> list[L
         live += [lease for lease, life in polled if life is Life.SEEN]
         unknown = [lease for lease, life in polled if life is Life.UNKNOWN]
         if unknown:
-            sleep(min(1.0, max(watch.left(leases, lease) for lease in unknown)))
+            sleep(min(1.0, max(watch.seconds_left(leases, lease) for lease in unknown)))
         left = [lease.table for lease in unknown]
     return live
 
@@ -169,10 +169,10 @@ def live_leases(leases: LeaseRows, names: Iterable[str], sleep: Sleep) -> list[L
 # ---------------------------------------------------------------- the evidence
 
 
-def gather(project: Project, stack: str, own: Mapping[str, str], sleep: Sleep) -> Evidence:
+def gather_evidence(project: Project, stack: str, own: Mapping[str, str], sleep: Sleep) -> Evidence:
     """All of the evidence; `own` are the resources of the stack. Raises ServiceError."""
     stage, folder, notify = project.stage, project.folder, project.observer.notify
-    found = glance(stage, own)
+    found = existing_resources(stage, own)
     table, bucket = found.state_table, found.bucket
     contents = contents_of(stage.connection, stage.state_table) if table is not None else None
     if table is not None and contents is not None and table.origin.is_of(stage.name):
@@ -193,7 +193,7 @@ def _with_contents(stage: Stage, bucket: FoundBucket, own: OwnObjects) -> FoundB
     return bucket._replace(strangers=strangers, tables=tuple(sorted(files)), own=some)
 
 
-def glance(stage: Stage, own: Mapping[str, str]) -> Evidence:
+def existing_resources(stage: Stage, own: Mapping[str, str]) -> Evidence:
     """The resources that exist, and their origins, without their contents and without other stages."""
     table, bucket = _state_table(stage, own), _bucket(stage, own)
     linked = [one.key for one in (table, bucket) if one is not None]

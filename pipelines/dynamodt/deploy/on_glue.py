@@ -46,10 +46,10 @@ from dynamodt.model.tables import Stage
 from dynamodt.runs.context import Project
 from dynamodt.runs.exports import NEW, exports_of
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
-from dynamodt.runs.migration import TableMigration, hold_back, refuse
+from dynamodt.runs.migration import TableMigration, hold_back_if_any_refused, refuse
 from dynamodt.runs.options import Command, command_argv
 from dynamodt.runs.pace import as_watcher
-from dynamodt.runs.provenance import as_arguments, caller
+from dynamodt.runs.provenance import caller, provenance_arguments
 from dynamodt.runs.resume import check_free
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.storage import with_owner
@@ -198,7 +198,7 @@ class DeployedJob:
         waited = 0.0
         while True:
             try:
-                return self._glue.start(self._arguments | as_arguments(self._caller))
+                return self._glue.start(self._arguments | provenance_arguments(self._caller))
             except ConcurrentRuns:
                 if waited >= _WINDING_UP_SECONDS or not self._winding_up():
                     raise
@@ -263,7 +263,7 @@ def migrate(project: Project, moves: Sequence[TableMigration], request: Command)
     found = job.at_work()
     if found is None:
         refuse(project, moves, check_free)
-        if request.command == "up" and not request.options.dry_run and hold_back(job.state, moves):
+        if request.command == "up" and not request.options.dry_run and hold_back_if_any_refused(job.state, moves):
             return {}
         if not any(move.has_steps for move in moves):
             return {}

@@ -341,7 +341,7 @@ class Drift:
 def gone_resources(stage: Stage, stack: Stack, own: Mapping[str, str]) -> tuple[str, ...]:
     """The jobs and their triggers that no longer exist. Raises Refused for any other resource that is gone."""
     kinds = stack.kinds()
-    gone = [name for name, kind in kinds.items() if is_gone(stage.connection, kind, own.get(name, ""))]
+    gone = [name for name, kind in kinds.items() if is_deleted(stage.connection, kind, own.get(name, ""))]
     others = [f"{name} ({kinds[name]} {own[name]})" for name in gone if name not in OF_JOBS]
     if others:
         hint = suggest("destroy") + " (the data stays), then " + suggest("deploy")
@@ -349,7 +349,7 @@ def gone_resources(stage: Stage, stack: Stack, own: Mapping[str, str]) -> tuple[
     return tuple(gone)
 
 
-def is_gone(connection: Connection, kind: str, name: str) -> bool:
+def is_deleted(connection: Connection, kind: str, name: str) -> bool:
     """Whether a resource of this CloudFormation type no longer exists. A resource that cannot be read, or of another
     type, counts as existing. Raises ServiceError."""
     if kind not in _LOOKUPS or not name:

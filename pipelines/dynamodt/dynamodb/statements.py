@@ -130,8 +130,8 @@ class Statements:
     With the `guard` None an update requires only that its item exists.
 
     With `inserted`, each insertion is a transaction with its row. `confirms`: a deletion is a request of its own, which
-    fails for an absent item, while a statement succeeds. `meets`: a transaction or deletion fails for an item that the
-    run has inserted.
+    fails for an absent item, while a statement succeeds. `meets_insertions`: a transaction or deletion fails for an
+    item that the run has inserted.
     """
 
     conditional = True  # a change may be refused, and its item is then read
@@ -143,14 +143,14 @@ class Statements:
         inserted: InsertedRows | None = None,
         *,
         confirms: bool = False,
-        meets: bool = False,
+        meets_insertions: bool = False,
     ) -> None:
         self._spec = spec
         self._name = name_in_requests(spec.name)
         self._guard = guard
         self._inserted = inserted
         self._confirms = confirms
-        self._meets = meets
+        self._meets_insertions = meets_insertions
         self._keys = spec.key_names
         self._texts: dict[tuple[Any, ...], tuple[str | None, tuple[str, ...]]] = {}
 
@@ -162,7 +162,7 @@ class Statements:
         if isinstance(change, Insert):
             return self._insert(change) if self._inserted is None else self._transaction(change, None)
         if isinstance(change, Remove):
-            return self._transaction(change, change.key) if self._meets else self._remove(change)
+            return self._transaction(change, change.key) if self._meets_insertions else self._remove(change)
         assert isinstance(change, Atomic)
         return self._transaction(change, change.key)
 
@@ -259,7 +259,7 @@ class Statements:
             items = [action for part in parts_of(change) for action in self._actions(part, source, made)]
         except ItemError as error:
             raise error.hinted(self._way_out(change)) from error
-        if self._meets and self._inserted is not None and source is not None:
+        if self._meets_insertions and self._inserted is not None and source is not None:
             items.append(self._inserted.absent(self._spec.name, source))
         return Call("TransactWriteItems", {"TransactItems": items, "ReturnConsumedCapacity": "INDEXES"})
 

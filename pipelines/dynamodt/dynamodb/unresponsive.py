@@ -24,7 +24,7 @@ _listeners: list[Callable[[str], None]] = []
 
 
 @contextmanager
-def mentioning(notify: Callable[[str], None]) -> Iterator[None]:
+def report_slow_hosts(notify: Callable[[str], None]) -> Iterator[None]:
     """Calls `notify`, from any thread, about each host whose response takes longer than 10 s, or that is lost."""
     _listeners.append(notify)
     try:

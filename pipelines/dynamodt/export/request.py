@@ -200,7 +200,7 @@ def export_id(millis: int, suffix: str) -> str:
     return f"{millis:014d}-{suffix}"
 
 
-def written(moment: datetime) -> str:
+def moment_text(moment: datetime) -> str:
     """A moment in the form of manifests: `2020-11-04T07:28:34.028Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -272,7 +272,7 @@ class AwsExports:
 
     def describe(self, arn: str) -> Export:
         check_arn(arn, self._region)
-        return described(self._dynamodb, arn)
+        return describe_export(self._dynamodb, arn)
 
     def _raise_if_refused(self, error: ClientError, table: str) -> None:
         """Raises Refused for errors with a remedy that `explained` does not cover."""
@@ -296,7 +296,7 @@ class AwsExports:
         }.get(code)
 
 
-def described(dynamodb: Any, arn: str) -> Export:
+def describe_export(dynamodb: Any, arn: str) -> Export:
     """An export's state. Raises UsageError when no export has this ARN, or DynamoDB has forgotten it."""
     with explained("DescribeExport", arn):
         try:
@@ -329,7 +329,9 @@ def service_time(dynamodb: Any, table: str) -> datetime:
     return parsedate_to_datetime(date) if date else whole_second(datetime.now(UTC))
 
 
-def awaited(exports: Exports, arn: str, sleep: Callable[[float], None], every: float = 20.0) -> Iterator[Export]:
+def poll_until_completed(
+    exports: Exports, arn: str, sleep: Callable[[float], None], every: float = 20.0
+) -> Iterator[Export]:
     """The states of an export, the last one completed, polled every `every` seconds without a time-out. Raises
     RunFailed with AWS's reason when the export has failed, and the errors of `describe`.
     """

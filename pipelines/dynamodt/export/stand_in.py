@@ -44,9 +44,9 @@ from dynamodt.export.request import (
     export_id,
     folders,
     identity,
+    moment_text,
     not_found,
     split_url,
-    written,
 )
 from dynamodt.model.tables import Image
 from dynamodt.script.codec import key_text, same_image
@@ -209,7 +209,7 @@ class StandInExports:
         writer = ExportWriter(self._objects, folder)
         writer.start()
         writer.write_data(self._items(spec))
-        writer.write_summary(self._summary(folder, table, now) | {"exportTime": written(now)})
+        writer.write_summary(self._summary(folder, table, now) | {"exportTime": moment_text(now)})
 
     def _write_incremental(self, folder: ExportFolder, spec: TableSpec, table: TableIdentity, base: Manifest) -> None:
         writer = ExportWriter(self._objects, folder)
@@ -234,8 +234,8 @@ class StandInExports:
         return {
             "version": "2020-06-30",
             "exportArn": f"{table.arn}/export/{folder.id}",
-            "startTime": written(now),
-            "endTime": written(self._now()),
+            "startTime": moment_text(now),
+            "endTime": moment_text(self._now()),
             "tableArn": table.arn,
             "tableId": table.id,
             "s3Bucket": self._bucket,
@@ -317,8 +317,8 @@ def _at(scan: Manifest) -> datetime:
 def _span(since: datetime, until: datetime) -> Summary:
     return {
         "version": "2023-08-01",
-        "exportFromTime": written(since),
-        "exportToTime": written(until),
+        "exportFromTime": moment_text(since),
+        "exportToTime": moment_text(until),
         "outputView": "NEW_AND_OLD_IMAGES",
         "exportType": "INCREMENTAL_EXPORT",
     }

@@ -23,7 +23,7 @@ from apache_beam.transforms.core import RestrictionProvider
 
 from dynamodt.errors import Refused, UsageError
 from dynamodt.export.datafiles import Chunk, DataFile, DataReader, Manifest, data_files, read_manifest
-from dynamodt.export.request import FAILED, check_arn, described, failure, find, folder_of, split_url
+from dynamodt.export.request import FAILED, check_arn, describe_export, failure, find, folder_of, split_url
 from dynamodt.io.budget import METRICS
 from dynamodt.io.endpoint import Connector, Endpoint, check_begin, in_full, no_such_output
 from dynamodt.io.read import ItemForm
@@ -176,7 +176,7 @@ class _ListFiles(beam.DoFn):
         region = owner = ""
         if export.startswith("arn:"):
             region = export.split(":")[3]
-            found = described(self._endpoint.dynamodb(region), export)
+            found = describe_export(self._endpoint.dynamodb(region), export)
             if found.status == FAILED:
                 raise failure(found)
             bucket, owner = found.bucket, found.owner

@@ -149,7 +149,7 @@ class RunRecord:
     partial_tries: int = 0  # the last try of its undo that skipped missing parts of the journal; 0: none
     partly_restored: int = 0  # items that its undo has restored in part
     accepts: tuple[str, ...] = ()  # undone runs whose partly restored items it may transform
-    order: tuple[str, ...] = ()  # its phases, and from which attempt on, as they were written: see `state.runs.stints`
+    order: tuple[str, ...] = ()  # its phases and their attempts as they were written: `state.runs.write_periods`
     began: dict[str, str] = field(default_factory=dict)  # the facts that it started with (`state.runs`)
     texts: tuple[ScriptText, ...] = ()  # earlier texts of an edited script; the other items are the present text's
     files: dict[str, str] = field(default_factory=dict)  # that the present text uses, with their checksums

@@ -21,25 +21,25 @@ Evidence = Literal["written", "unwritten", "unclear", "gone"]
 Count = Literal["changed", "unchanged", "superseded", "vanished"]
 
 
-class Current(NamedTuple):
+class CurrentItems(NamedTuple):
     """The current source items, the items at the keys of insertions, and the run's inserted rows, each by `key_text`.
 
-    `meets`: an item that the run has inserted is not a source; the source that was read is gone, since an insertion
-    needs a free key. `rcu` is the cost of reading the items, without rows of the state table. `phase` is the phase that
-    has sent the changes in question (empty: not known).
+    `meets_insertions`: an item that the run has inserted is not a source; the source that was read is gone, since an
+    insertion needs a free key. `rcu` is the cost of reading the items, without rows of the state table. `phase` is the
+    phase that has sent the changes in question (empty: not known).
     """
 
     sources: dict[str, Image]
     placed: dict[str, Image]
     inserted: dict[str, InsertedRow]
-    meets: bool = False
+    meets_insertions: bool = False
     rcu: float = 0.0
     phase: str = ""
 
     def source(self, key: Image, known: Image | None = None) -> Image | None:
         """The current source of this key, or the image that came with a refusal (`known`); None if it is gone."""
         text = key_text(key)
-        if self.meets and text in self.inserted:
+        if self.meets_insertions and text in self.inserted:
             return None
         return known if known is not None else self.sources.get(text)
 
@@ -85,7 +85,7 @@ Judgement = Resolved | TransformAgain | SendAgain | Unclear | Collision
 def judge_refusal(
     change: Change,
     doubts: Sequence[Change],
-    current: Current,
+    current: CurrentItems,
     known: Image | None = None,
     stamp: str | None = None,
     transactions: Sequence[Atomic] = (),
@@ -125,7 +125,7 @@ def judge_refusal(
     return TransformAgain(now)
 
 
-def evidence_of(doubt: Change, current: Current, known: Image | None = None, stamp: str | None = None) -> Evidence:
+def evidence_of(doubt: Change, current: CurrentItems, known: Image | None = None, stamp: str | None = None) -> Evidence:
     """The evidence in the current items about a write of unknown outcome. "unclear": the application has changed
     attributes of the write; "gone": the run or the application has deleted the item."""
     now = current.source(doubt.key, known)
@@ -137,7 +137,7 @@ def evidence_of(doubt: Change, current: Current, known: Image | None = None, sta
     return "unwritten" if now is None else _evidence_of_update(doubt, now, stamp)
 
 
-def has_own_row(transaction: Atomic, current: Current) -> bool:
+def has_own_row(transaction: Atomic, current: CurrentItems) -> bool:
     """Whether the inserted row of this transaction, sent by the phase of `current`, exists. If so, all of it was
     written, regardless of the response: it may have been refused, and repeated by the network once its key was free."""
     digest, phase = transaction_digest(transaction), current.phase
@@ -158,7 +158,7 @@ def inserts_of(changes: Sequence[Change]) -> list[Insert]:
     return [part for change in changes for part in parts_of(change) if isinstance(part, Insert)]
 
 
-def _evidence_of_deletion(doubt: Remove, now: Image | None, current: Current) -> Evidence:
+def _evidence_of_deletion(doubt: Remove, now: Image | None, current: CurrentItems) -> Evidence:
     """The evidence of a deletion. If the run has inserted an item at this key, the key was free: the item that was read
     is gone, unless it was the inserted item, changed by the application."""
     row = current.inserted.get(key_text(doubt.key))
@@ -183,7 +183,7 @@ def _without(update: Update, name: str) -> Update:
     return update._replace(sets={each: value for each, value in update.sets.items() if each != name})
 
 
-def _evidence_of_transaction(doubt: Atomic, now: Image | None, current: Current) -> Evidence:
+def _evidence_of_transaction(doubt: Atomic, now: Image | None, current: CurrentItems) -> Evidence:
     """The evidence of a transaction: all of it or nothing was written, including the row of each insertion. If the row
     exists and the update has no effect, another change of the same source, with the same insertion, wrote the row."""
     rows = inserted_rows_of(doubt, current.inserted)
@@ -196,7 +196,7 @@ def _evidence_of_transaction(doubt: Atomic, now: Image | None, current: Current)
     return "unwritten" if undone else "written"
 
 
-def judge_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
+def judge_row(change: Insert, doubtful: bool, current: CurrentItems) -> Judgement:
     """The decision about a row of `items()`. If the key has an equal item, nothing is lost; if it has another item, the
     application has written it, and it stays; if this run has written it, that is a collision."""
     text = key_text(change.key)
@@ -210,7 +210,7 @@ def judge_row(change: Insert, doubtful: bool, current: Current) -> Judgement:
     return Resolved("changed" if doubtful else "unchanged")
 
 
-def without_taken_keys(change: Atomic, current: Current) -> Judgement:
+def without_taken_keys(change: Atomic, current: CurrentItems) -> Judgement:
     """The decision about a transaction whose source is as it was read: it was refused for an item or a row at the key
     of an insertion. If the item there is equal, it needs no insertion. Another item stays, unless a value of the source
     would then be lost."""
@@ -227,7 +227,7 @@ def without_taken_keys(change: Atomic, current: Current) -> Judgement:
     return _remaining_write(change, left, ended)
 
 
-def _outcome_at_key(change: Atomic, part: Insert, current: Current) -> Count | Collision | None:
+def _outcome_at_key(change: Atomic, part: Insert, current: CurrentItems) -> Count | Collision | None:
     """The outcome of an insertion at its key; None if the key is free."""
     text = key_text(part.key)
     row, there = current.inserted.get(text), current.placed.get(text)
@@ -263,7 +263,7 @@ def _remaining_write(change: Atomic, left: list[Part], ended: set[Count]) -> Jud
     return Resolved("superseded" if "superseded" in ended else "unchanged")
 
 
-def by_source(intents: Sequence[Sequence[Change]]) -> list[list[Change]]:
+def changes_by_source(intents: Sequence[Sequence[Change]]) -> list[list[Change]]:
     """The changes of a page's intents, by the item from which each was made, in order: the last of each list is the one
     that the last owner intended.
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from dynamodt.errors import WrittenOrNot
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Atomic, Change, Image, Remove, Update
-from dynamodt.pipeline.conflicts import Current, Evidence, evidence_of, has_own_row, inserts_of
-from dynamodt.pipeline.outcomes import asked_again, dead_letters
+from dynamodt.pipeline.conflicts import CurrentItems, Evidence, evidence_of, has_own_row, inserts_of
+from dynamodt.pipeline.outcomes import dead_letters, doubtful_keys_to_retry
 from dynamodt.script.attempt import ChangeOf
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import carries, key_of, key_shown, parts_of, transaction_digest
@@ -88,7 +88,7 @@ class EarlierWrites:
         raise _in_doubt(unclear)
 
     def _shown(self, sent: SentChange, image: Image, rows: Rows) -> Evidence:
-        current = Current({key_text(sent.change.key): image}, {}, rows, phase=sent.phase)
+        current = CurrentItems({key_text(sent.change.key): image}, {}, rows, phase=sent.phase)
         if isinstance(sent.change, Atomic):
             return _of_transaction(sent.change, image, current)
         found = evidence_of(sent.change, current, stamp=self._job.script.stamp)
@@ -103,7 +103,7 @@ class EarlierWrites:
 
     def _loaded(self) -> dict[str, list[SentChange]]:
         storage, job = self._storage, self._job
-        self._again = asked_again(storage, job)
+        self._again = doubtful_keys_to_retry(storage, job)
         found: dict[str, list[SentChange]] = {}
         for run in job.earlier:
             for sent in changes_sent_by(storage, job, run):
@@ -114,10 +114,10 @@ class EarlierWrites:
         """The inserted rows of these changes. They are read after the item, so that every write that the item shows has
         its row."""
         keys = {key_text(part.key): part.key for part in inserts_of([one.change for one in sent])}
-        return self._inserted.of(list(keys.values())) if keys else {}
+        return self._inserted.rows_at(list(keys.values())) if keys else {}
 
 
-def _of_transaction(made: Atomic, image: Image, current: Current) -> Evidence:
+def _of_transaction(made: Atomic, image: Image, current: CurrentItems) -> Evidence:
     if not has_own_row(made, current):
         return "unwritten"
     updates = [part for part in made.parts if isinstance(part, Update)]

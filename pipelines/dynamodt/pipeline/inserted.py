@@ -3,7 +3,7 @@
 A row of the state table is written in the transaction of each insertion (guarantee G3, ADR 034): one strongly
 consistent read shows whether an insertion has happened, even after the application has changed or deleted the item.
 
-An inserted item must not be transformed again: readers skip such items (`foreign_of`).
+An inserted item must not be transformed again: readers skip such items (`filter_of_inserted_items`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dynamodt.dynamodb.statements import InsertedRow, InsertedRows, Statements, 
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Image
-from dynamodt.pipeline.conflicts import Current
+from dynamodt.pipeline.conflicts import CurrentItems
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
 
@@ -34,7 +34,7 @@ class InsertedItems:
         self._rows = rows
         self._table = table
 
-    def of(self, keys: Sequence[Image]) -> dict[str, InsertedRow]:
+    def rows_at(self, keys: Sequence[Image]) -> dict[str, InsertedRow]:
         """The rows of the keys that the run has inserted, by `key_text`; strongly consistent."""
         rows = {key_text(key): self._rows.key(self._table, key) for key in keys}
         found = self._reads.items(list(rows.values())).items if rows else {}
@@ -45,19 +45,19 @@ class InsertedItems:
 @dataclass(eq=False)
 class Lookups:
     """Reads the current items and rows for `pipeline.conflicts`. `sources` reads the transformed table, `placed` the
-    table that receives insertions, if it is another one. `meets`: an item that the run has inserted is not a source.
-    `asks`: it is a source, and its row shows that the previous item at its key is gone. `phase`: the phase that
+    table that receives insertions, if it is another one. `meets_insertions`: an item that the run has inserted is not a
+    source. `asks`: it is a source, and its row shows that the previous item at its key is gone. `phase`: the phase that
     writes."""
 
     sources: Reads
     placed: Reads | None = None
     inserted: InsertedItems | None = None
     _: KW_ONLY
-    meets: bool = False
+    meets_insertions: bool = False
     asks: bool = False
     phase: str = ""
 
-    def current(self, sources: Iterable[Image], places: Iterable[Image], known: Collection[Image] = ()) -> Current:
+    def current(self, sources: Iterable[Image], places: Iterable[Image], known: Collection[Image] = ()) -> CurrentItems:
         """The current items, strongly consistent. `known` are the keys of sources that came with a refusal: only their
         inserted rows are read."""
         wanted, places = _each_once(sources), _each_once(places)
@@ -67,10 +67,10 @@ class Lookups:
         else:
             there, placed = self.sources.items(wanted), self.placed.items(places)
             rcu = there.rcu + placed.rcu
-        asked = [*places, *wanted, *known] if self.meets or self.asks else places
+        asked = [*places, *wanted, *known] if self.meets_insertions or self.asks else places
         # The rows are read last: each insertion that the items show has its row, even if both were written late.
-        inserted = self.inserted.of(asked) if self.inserted is not None and asked else {}
-        return Current(there.items, placed.items, inserted, self.meets, rcu, self.phase)
+        inserted = self.inserted.rows_at(asked) if self.inserted is not None and asked else {}
+        return CurrentItems(there.items, placed.items, inserted, self.meets_insertions, rcu, self.phase)
 
 
 def _each_once(keys: Iterable[Image]) -> list[Image]:
@@ -86,15 +86,15 @@ def lookups(
     placed = None if job.target is None else Reads(wire, job.target, rate_queue=rate_queue, sleep=sleep)
     asks = job.journals and job.script.idempotent and placed is None and not job.table.lacks_transactions
     inserted = inserted_items(wire, job, sleep)
-    return Lookups(sources, placed, inserted, meets=job.meets_insertions, asks=asks, phase=job.run)
+    return Lookups(sources, placed, inserted, meets_insertions=job.meets_insertions, asks=asks, phase=job.run)
 
 
 def inserted_items(wire: Wire, job: Job, sleep: Callable[[float], None] = time.sleep) -> InsertedItems:
     """The items that the job's run has inserted, or the run that it takes back."""
-    return InsertedItems(wire, rows_of(job), job.written_table.name, sleep)
+    return InsertedItems(wire, inserted_rows_of_job(job), job.written_table.name, sleep)
 
 
-def rows_of(job: Job) -> InsertedRows:
+def inserted_rows_of_job(job: Job) -> InsertedRows:
     """The inserted rows of the job's run."""
     inserted_by = job.origin.inserted_by if isinstance(job.origin, RowsSource) else ""
     return InsertedRows(job.stage.state_table, inserted_by or job.journaled_run.partition("/")[0], job.run)
@@ -103,21 +103,21 @@ def rows_of(job: Job) -> InsertedRows:
 Foreign = Callable[[list[Image]], list[Image]]  # the images that the run has not inserted itself
 
 
-def all_of(images: list[Image]) -> list[Image]:
+def keep_all(images: list[Image]) -> list[Image]:
     """All images: the run has inserted nothing."""
     return images
 
 
-def foreign_of(wire: Wire, job: Job, resources: Resources) -> Foreign:
+def filter_of_inserted_items(wire: Wire, job: Job, resources: Resources) -> Foreign:
     """A filter that drops items that the run has inserted itself, including rows of `items()`: they must not be
     transformed. The first scan of a run contains none of them."""
     everything = job.meets_insertions
     if not (everything or (job.script.has_items and job.later and job.target is None and not job.inserts_rows)):
-        return all_of
+        return keep_all
     inserted = inserted_items(wire, job, resources.sleep)
 
     def foreign(images: list[Image]) -> list[Image]:
-        rows = inserted.of([key_of(job.table, image) for image in images])
+        rows = inserted.rows_at([key_of(job.table, image) for image in images])
         own = {text for text, row in rows.items() if everything or row.source is None}
         return [image for image in images if key_text(key_of(job.table, image)) not in own] if own else images
 
@@ -126,4 +126,10 @@ def foreign_of(wire: Wire, job: Job, resources: Resources) -> Foreign:
 
 def statements(job: Job) -> Statements:
     """The statements for a job's changes."""
-    return Statements(job.table, job.script.guard, rows_of(job), confirms=job.journals, meets=job.meets_insertions)
+    return Statements(
+        job.table,
+        job.script.guard,
+        inserted_rows_of_job(job),
+        confirms=job.journals,
+        meets_insertions=job.meets_insertions,
+    )

@@ -210,7 +210,7 @@ def dead_letters_in(objects: Storage, part: str) -> Iterator[DeadLetter]:
         yield DeadLetter(*(record[name] for name in DeadLetter._fields))
 
 
-def asked_again(objects: Storage, job: Job) -> frozenset[str]:
+def doubtful_keys_to_retry(objects: Storage, job: Job) -> frozenset[str]:
     """The items in doubt that an operator has asked to be transformed, by `key_text`."""
     parts = job.source.parts if isinstance(job.source, DeadLetterSource) else ()
     doubtful = [part for part in parts if part.endswith("-doubt.jsonl")]

@@ -20,7 +20,7 @@ from dynamodt.model.pages import Claim, DeadLetter, Page
 from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, RowsSource
 from dynamodt.model.tables import Cursor, Image
 from dynamodt.pipeline.author_output import begin
-from dynamodt.pipeline.inserted import Foreign, InsertedItems, all_of, foreign_of, inserted_items
+from dynamodt.pipeline.inserted import Foreign, InsertedItems, filter_of_inserted_items, inserted_items, keep_all
 from dynamodt.pipeline.outcomes import dead_letters
 from dynamodt.pipeline.ownership import PendingPage, ReadPages, pages_in_turn, resumed_pages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
@@ -45,7 +45,7 @@ class ScanSegments(ReadPages):
         self._rate_limiter = rate_limiter_of(job, self._resources)
         self._reads = reads_of(self._wire, job, self._resources)
         self._executor = ThreadPoolExecutor(job.read_ahead, thread_name_prefix="scan")
-        self._foreign = foreign_of(self._wire, job, self._resources)
+        self._foreign = filter_of_inserted_items(self._wire, job, self._resources)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         return scan_pages(self._job, claims, self._reads, self._executor, self._rate_limiter.page_items, self._foreign)
@@ -98,7 +98,7 @@ class ReplayDeadLetters(ReadPages):
         with report_errors(self._leases, self._job):
             self._wire = self._resources.wire(1)
         self._reads = reads_of(self._wire, self._job, self._resources)
-        self._foreign = foreign_of(self._wire, self._job, self._resources)
+        self._foreign = filter_of_inserted_items(self._wire, self._job, self._resources)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         assert isinstance(self._job.source, DeadLetterSource)
@@ -113,13 +113,13 @@ class ReplayDeadLetters(ReadPages):
 def inserted_only(job: Job, page: Page, inserted: InsertedItems) -> Page:
     """The page without the rows that the run to take back did not insert, since their items existed before."""
     table = job.written_table
-    rows = inserted.of([key_of(table, image) for image in page.images])
+    rows = inserted.rows_at([key_of(table, image) for image in page.images])
     images = [image for image in page.images if key_text(key_of(table, image)) in rows]
     return page._replace(images=images, not_inserted=len(page.images) - len(images))
 
 
 def replayed_pages(
-    job: Job, claim: Claim, source: Iterator[DeadLetter], reads: Reads, foreign: Foreign = all_of
+    job: Job, claim: Claim, source: Iterator[DeadLetter], reads: Reads, foreign: Foreign = keep_all
 ) -> Iterator[Page]:
     """Dead letters as pages of at most `job.page_items`, from the claim's position on."""
     without = without_record(job.table)
@@ -149,7 +149,7 @@ def scan_pages(
     reads: Reads,
     executor: Executor,
     page_items: Callable[[int], int] = lambda most: most,
-    foreign: Foreign = all_of,
+    foreign: Foreign = keep_all,
 ) -> Iterator[Page]:
     """The pages of some segments, in turn. `page_items` returns the size of the next page, given the largest; `foreign`
     leaves out items that the run has inserted itself."""
@@ -194,7 +194,7 @@ class ReadExport(ReadPages):
             self._files = files_of(self._objects, source)
             self._wire = self._resources.wire(job.read_ahead)
         self._executor = ThreadPoolExecutor(job.read_ahead, thread_name_prefix="export")
-        self._foreign = foreign_of(self._wire, job, self._resources) if source.incremental else None
+        self._foreign = filter_of_inserted_items(self._wire, job, self._resources) if source.incremental else None
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         return export_pages(self._job, claims, self._images, self._executor)

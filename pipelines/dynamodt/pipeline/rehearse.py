@@ -272,7 +272,7 @@ class _Phase:
             for text, image in pairs
             if text in self._rows and self._rows[text].digest == image_digest(image)
         }
-        own = inserted_items(self._wire, self._job, self._resources.sleep).of(list(equal.values()))
+        own = inserted_items(self._wire, self._job, self._resources.sleep).rows_at(list(equal.values()))
         return [image for text, image in pairs if text not in own]
 
     @cached_property

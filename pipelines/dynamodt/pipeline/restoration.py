@@ -22,12 +22,12 @@ STAYS = "it cannot go back to the key that the run moved it from"
 
 
 class Restoration(NamedTuple):
-    """The change that restores an item (None: there is nothing to restore). `left` are the names of the attributes that
-    are not restored, and `why` the reason, empty if everything is restored. `restored` are the attributes that are then
-    as before the run, if others are left."""
+    """The change that restores an item (None: there is nothing to restore). `not_restored` are the names of the
+    attributes that are not restored, and `why` the reason, empty if everything is restored. `restored` are the
+    attributes that are then as before the run, if others are not restored."""
 
     change: Update | Insert | Remove | None
-    left: tuple[str, ...] = ()
+    not_restored: tuple[str, ...] = ()
     why: str = ""
     restored: tuple[str, ...] = ()
 
@@ -91,7 +91,7 @@ def _of_moved(
     return Restoration(_update(last.key, now, {name: last.read.get(name) for name in _differing(last.read, now)}))
 
 
-def is_unlike(records: Sequence[Journaled], now: Image | None) -> bool:
+def matches_no_image(records: Sequence[Journaled], now: Image | None) -> bool:
     """Whether a run has only updated an item, and the present item equals none of the images before and after: the
     application has changed it; or has deleted it, and the run has moved another item to its key."""
     updates = [record for record in records if isinstance(record, Update)]
@@ -128,7 +128,7 @@ def _of_updated(updates: Sequence[Update], now: Image) -> Restoration:
     """The restoration of an updated item, attribute by attribute. `updates` may have taken effect, the last first; all
     were made from the same values."""
     before: dict[str, AttributeValue | None] = {}
-    left: list[str] = []
+    not_restored: list[str] = []
     as_it_was: list[str] = []
     for name in dict.fromkeys(name for update in updates for name in (*update.sets, *update.removes)):
         writers = [update for update in updates if name in update.sets or name in update.removes]
@@ -136,11 +136,11 @@ def _of_updated(updates: Sequence[Update], now: Image) -> Restoration:
         if any(_equal(current, patched(update).get(name)) for update in writers):
             before[name] = writers[0].read.get(name)
         elif not _equal(current, writers[0].read.get(name)):
-            left.append(name)
+            not_restored.append(name)
         else:
             as_it_was.append(name)
-    why, restored = (CHANGED, (*before, *as_it_was)) if left else ("", ())
-    return Restoration(_update(updates[0].key, now, before), tuple(left), why, restored)
+    why, restored = (CHANGED, (*before, *as_it_was)) if not_restored else ("", ())
+    return Restoration(_update(updates[0].key, now, before), tuple(not_restored), why, restored)
 
 
 def _update(key: Image, now: Image, before: dict[str, AttributeValue | None]) -> Update | None:

@@ -14,7 +14,7 @@ from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove
 from dynamodt.pipeline.conflicts import (
     Collision,
     Count,
-    Current,
+    CurrentItems,
     Resolved,
     SendAgain,
     inserts_of,
@@ -106,7 +106,7 @@ def _without_taken(
             there[text] = placed[text]
     if not (there or rows):
         return change
-    current = Current({}, there, rows)
+    current = CurrentItems({}, there, rows)
     found = judge_row(change, False, current) if isinstance(change, Insert) else without_taken_keys(change, current)
     if isinstance(found, Resolved | Collision):
         return found

@@ -26,7 +26,7 @@ from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Units, Writte
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
 from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
-from dynamodt.pipeline.conflicts import Current, has_own_row, inserted_rows_of, inserts_of
+from dynamodt.pipeline.conflicts import CurrentItems, has_own_row, inserted_rows_of, inserts_of
 from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
 from dynamodt.pipeline.outcomes import (
     FOLLOWS,
@@ -46,7 +46,7 @@ from dynamodt.pipeline.restoration import (
     TAKEN,
     UNCONFIRMED,
     Restoration,
-    is_unlike,
+    matches_no_image,
     restoration,
 )
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors
@@ -149,8 +149,8 @@ def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems, pha
     for _, note in notes:
         found.unconfirmed.update((key_text(key), key) for key in note.unconfirmed)
     intended = [(part_of(name).fencing_token, change) for name in page.parts for change in journal.intended(name)]
-    rows = inserted.of([part.key for part in inserts_of([change for _, change in intended])])
-    current = Current({}, {}, rows, phase=phase)
+    rows = inserted.rows_at([part.key for part in inserts_of([change for _, change in intended])])
+    current = CurrentItems({}, {}, rows, phase=phase)
     for fencing_token, change in intended:
         void = {key_text(key) for since, note in notes if since >= fencing_token for key in note.void}
         if not inserts_of([change]):
@@ -226,8 +226,8 @@ class RestoreItems(beam.DoFn):
             if self._only is not None:
                 records = records.only(self._only.get((page.page.claim.split, page.page.number), set()))
             items = PageItems(self._table, records, self._reads, self._job.script.stamp, self._inserted)
-            write_result = items.foreseen() if self._job.dry_run else items.restored(self._page_writer(items).write)
-            store_not_restored(self._storage, self._job, page.page, items.left(write_result))
+            write_result = items.preview() if self._job.dry_run else items.restore(self._page_writer(items).write)
+            store_not_restored(self._storage, self._job, page.page, items.not_restored(write_result))
             yield WrittenPage(
                 page.page,
                 items.counts.plus(write_result.counts),
@@ -309,8 +309,8 @@ class PageItems:
                 stamped[text] = [*found]
         return stamped
 
-    def restored(self, write: Callable[[Sequence[Change]], WriteResult]) -> WriteResult:
-        """Write the changes. An item that was moved here is deleted once its source is restored, and stays if that
+    def restore(self, write: Callable[[Sequence[Change]], WriteResult]) -> WriteResult:
+        """Writes the changes. An item that was moved here is deleted once its source is restored, and stays if that
         fails, since only the journal would then contain it."""
         total = WriteResult()
         waiting = {key_text(change.key): change for change in self.changes}
@@ -325,7 +325,7 @@ class PageItems:
             total.counts = total.counts._replace(superseded=total.counts.superseded + 1)
         return total
 
-    def foreseen(self) -> WriteResult:
+    def preview(self) -> WriteResult:
         """The outcome without concurrent writes, with estimated units. It counts waiting items as restored, and items
         that were moved to their keys as deleted."""
         waits = [text for text, found in self._found.items() if found.why == WAITS]
@@ -354,7 +354,7 @@ class PageItems:
         self._found[text] = restoration(self._table, self._records[text], image)
         return self._found[text].change
 
-    def left(self, write_result: WriteResult) -> list[NotRestored]:
+    def not_restored(self, write_result: WriteResult) -> list[NotRestored]:
         """The items that were not restored, after the writes. An item that was not written is read again to find the
         reason."""
         dead = {
@@ -366,7 +366,7 @@ class PageItems:
             again[text] = one._replace(why=CHANGED, restored=()) if one.change is not None else one
         found = {**self._found, **again}
         judged = {
-            text: NotRestored(self._records[text][-1].key, one.left, one.why, one.restored)
+            text: NotRestored(self._records[text][-1].key, one.not_restored, one.why, one.restored)
             for text, one in found.items()
             if one.why
         }
@@ -382,9 +382,9 @@ class PageItems:
         current = self._reads.items(list(keys.values()))
         self.rcu += current.rcu
         found = {text: self._restoration(text, current.items) for text in texts}
-        others = {text for text in texts if is_unlike(self._records[text], current.items.get(text))}
+        others = {text for text in texts if matches_no_image(self._records[text], current.items.get(text))}
         asked = [keys[text] for text, one in found.items() if one.why == TAKEN or text in others]
-        own = self._inserted.of(asked) if asked and self._inserted is not None else {}
+        own = self._inserted.rows_at(asked) if asked and self._inserted is not None else {}
         for text, row in own.items():
             if row.item == image_digest(current.items[text]):
                 found[text] = Restoration(None, (), DELETED if text in others else WAITS)

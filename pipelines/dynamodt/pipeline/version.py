@@ -13,7 +13,7 @@ from dynamodt.model.pages import DeadLetter
 from dynamodt.model.runs import Job, PreparedRef
 from dynamodt.model.tables import Change, Image, Insert, Remove
 from dynamodt.pipeline.author_output import begin
-from dynamodt.pipeline.outcomes import asked_again, dead_letters_in
+from dynamodt.pipeline.outcomes import dead_letters_in, doubtful_keys_to_retry
 from dynamodt.script.apply import Apply
 from dynamodt.script.attempt import ChangeOf
 from dynamodt.script.codec import key_text, same_image
@@ -123,7 +123,7 @@ class Version:
             snapshot=job.export is not None,
             final_scan=job.export is not None and job.export.final_scan,
         ).change_of
-        return leaving(job, self._storage(), change_of) if job.untransformed else change_of
+        return except_left_dead_letters(job, self._storage(), change_of) if job.untransformed else change_of
 
     def _inserted_item(self, image: Image) -> Change | None:
         """The change of a row of `items()`: `up` inserts it if it is absent, `down` deletes it if it is unchanged."""
@@ -139,7 +139,7 @@ _CHANGED = "the {} of this version has left this item as a dead letter, and it w
 _HINT = "look at the item: `retry --in-doubt again` transforms it, `--in-doubt done` leaves it as it is"
 
 
-def leaving(job: Job, storage: Storage, change_of: ChangeOf) -> ChangeOf:
+def except_left_dead_letters(job: Job, storage: Storage, change_of: ChangeOf) -> ChangeOf:
     """`change_of` for all items except those that the last run in the other direction has left as dead letters,
     accepted or tolerated. These are read at once, and kept in memory.
 
@@ -153,7 +153,7 @@ def leaving(job: Job, storage: Storage, change_of: ChangeOf) -> ChangeOf:
             text = key_text(dead_letter.key)
             if keys is None or text in keys:
                 left.setdefault(text, []).append(dead_letter)
-    asked = asked_again(storage, job)
+    asked = doubtful_keys_to_retry(storage, job)
 
     def change_of_others(image: Image) -> Change | None:
         text = key_text(key_of(job.table, image))

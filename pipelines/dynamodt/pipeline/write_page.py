@@ -32,11 +32,11 @@ from dynamodt.model.pages import Contention, Units
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Update
 from dynamodt.pipeline.conflicts import (
     Collision,
-    Current,
+    CurrentItems,
     Resolved,
     SendAgain,
     Unclear,
-    by_source,
+    changes_by_source,
     inserts_of,
     judge_refusal,
 )
@@ -142,7 +142,7 @@ class WriteTask:
         Any other item is a dead letter: its outcome is never guessed.
         """
         self._read_at = self._writer.clock()
-        left = [Pending(changes[-1], NOT_SENT, doubts=changes) for changes in by_source(found)]
+        left = [Pending(changes[-1], NOT_SENT, doubts=changes) for changes in changes_by_source(found)]
         current = self._current([(pending, None) for pending in left])
         recovered = (self._remaining_change(pending, current) for pending in left)
         self._waiting = [pending for pending in recovered if pending is not None]
@@ -209,7 +209,7 @@ class WriteTask:
         rest = [pending for pending in waiting if not _depends_on_all(pending.change)]
         return rest + list(compress(whole, as_read)) + self._resolve(others)
 
-    def _is_as_read(self, pending: Pending, current: Current) -> bool:
+    def _is_as_read(self, pending: Pending, current: CurrentItems) -> bool:
         """Whether a change can be sent unchanged. The condition of a deletion is set to the current item: a script may
         spell the numbers of a row differently, and the `=` of some emulators does not treat them as equal."""
         change = pending.change
@@ -221,7 +221,7 @@ class WriteTask:
             pending.request = self._writer.statements.write(pending.change)
         return True
 
-    def _remaining_change(self, pending: Pending, current: Current) -> Pending | None:
+    def _remaining_change(self, pending: Pending, current: CurrentItems) -> Pending | None:
         """The remaining change of a previous owner's change. A row of `items()` is inserted again: its row in the state
         table shows whether it was written before."""
         if isinstance(pending.change, Insert):
@@ -301,7 +301,7 @@ class WriteTask:
         """The refused changes that are sent again, fitted to the current items. The others get their outcome."""
         if not refused:
             return []
-        current, left = self._current(refused) if self._writer.statements.conditional else Current({}, {}, {}), []
+        current, left = self._current(refused) if self._writer.statements.conditional else CurrentItems({}, {}, {}), []
         for pending, known in refused:
             pending.conflicts += 1
             self._result.contention = self._result.contention.plus(Contention(conflicts=1))
@@ -309,7 +309,7 @@ class WriteTask:
                 left.append(pending)
         return left
 
-    def _current(self, refused: Sequence[tuple[Pending, Image | None]]) -> Current:
+    def _current(self, refused: Sequence[tuple[Pending, Image | None]]) -> CurrentItems:
         """The current items for a decision: sources that did not come with the refusal, items at the keys of
         insertions, and the inserted rows."""
         sources = [p.change.key for p, image in refused if image is None and not isinstance(p.change, Insert)]
@@ -318,12 +318,12 @@ class WriteTask:
         places = [part.key for part in inserts_of(list(versions))]
         return self._read(sources, places, known)
 
-    def _read(self, sources: Sequence[Image], places: Sequence[Image], known: Sequence[Image] = ()) -> Current:
+    def _read(self, sources: Sequence[Image], places: Sequence[Image], known: Sequence[Image] = ()) -> CurrentItems:
         current = self._writer.lookups.current(sources, places, known)
         self._result.units = self._result.units.plus(Units(rcu=current.rcu))
         return current
 
-    def _judged(self, pending: Pending, current: Current, known: Image | None = None) -> bool:
+    def _judged(self, pending: Pending, current: CurrentItems, known: Image | None = None) -> bool:
         """Whether a change is sent again, fitted to the current items; otherwise it gets its outcome."""
         change = pending.change
         if self._writer.statements.conditional:

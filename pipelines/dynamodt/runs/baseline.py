@@ -21,14 +21,14 @@ from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.runs.dead_letters import has_lost_dead_letters
 from dynamodt.runs.history import applied_by, goal, now
 from dynamodt.runs.jobs import new_run
-from dynamodt.runs.lock import check_not_leased, held
+from dynamodt.runs.lock import check_not_leased, hold_lease
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger, younger_reported
 from dynamodt.runs.provenance import Provenance, provenance
 from dynamodt.runs.restored_tables import lacks_rows, note_begun, unknown_run
 from dynamodt.runs.resume import check_not_undoing, check_nothing_half_done
 from dynamodt.script.versions import Applied, another_script, is_unedited
 from dynamodt.state.object_keys import keep_text
-from dynamodt.state.runs import PARTLY_UNDONE, TABLE, TAKEN_OVER, after, unfinished
+from dynamodt.state.runs import PARTLY_UNDONE, TABLE, TAKEN_OVER, next_status, unfinished
 from dynamodt.state.state import Entry
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _take_over(
 
     entries, at, before = planned()
     if entries and not options.dry_run:
-        with held(state.leases, name, run, project.observer.notify) as lease:
+        with hold_lease(state.leases, name, run, project.observer.notify) as lease:
             runs = state.runs(name)
             gone = runs_on_gone_tables(stage, spec, runs) | _runs_with_lost_data(project, runs, behind)
             partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
@@ -100,8 +100,8 @@ def _take_over(
             entries, at, before = planned()
             entries = _with_texts(storage, scripts, entries)
             replaced = [run for run in runs if run.run in gone and unfinished(run.status)]
-            ended = [Entry(replace(run, status=after(run.status, "replace"))) for run in replaced]
-            ended += [Entry(replace(run, status=after(run.status, "stamp"))) for run in partly]
+            ended = [Entry(replace(run, status=next_status(run.status, "replace"))) for run in replaced]
+            ended += [Entry(replace(run, status=next_status(run.status, "stamp"))) for run in partly]
             for record in state.record_all([*entries, *ended], lease.token)[-1:]:
                 note_begun(storage, spec, record)
     if not options.dry_run:
@@ -188,7 +188,7 @@ def recorded(version: Script | AppliedVersion, direction: Direction, event: str,
         name=version.name,
         direction=direction,
         checksum=version.checksum,
-        status=after("", event),
+        status=next_status("", event),
         started=moment,
         ended=moment,
         by=of.by,
@@ -285,7 +285,7 @@ def _past_record(name: str, one: PastRun, files: Mapping[int, Script], of: Prove
         name=files[one.version].name if one.version in files else "unknown",
         direction=one.direction,
         checksum="",
-        status=after("", "adopt"),
+        status=next_status("", "adopt"),
         started=ended,
         ended=ended,
         by=f"{TOOL}, adopted by {of.by}",
@@ -324,7 +324,7 @@ def repair(project: Project, name: str, to: int | None) -> TakeOver:
     check_not_leased(state.leases, name)
     run, entries = new_run(), [_repair_entry(edit, of) for edit in edits]
     if entries and not options.dry_run:
-        with held(state.leases, name, run, project.observer.notify) as lease:
+        with hold_lease(state.leases, name, run, project.observer.notify) as lease:
             _check_ended(project, spec)
             edits = _edits(scripts, state.applied(name), name, to)
             texts = [keep_text(project.storage, script) for script, _ in edits]

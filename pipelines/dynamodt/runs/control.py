@@ -22,7 +22,7 @@ from dynamodt.model.reports import RunReport, TableStatus, VersionStatus
 from dynamodt.model.runs import ABORT, AppliedVersion, Lease, RunProgress, RunRecord, RunState
 from dynamodt.model.tables import Item, Stage
 from dynamodt.runs.history import report_of
-from dynamodt.runs.liveness import SILENT_SECONDS, Watch, holder, is_alive, is_gone, observed_life
+from dynamodt.runs.liveness import SILENT_SECONDS, Watch, has_ended_on_this_host, holder, is_alive, observed_life
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.versions import statuses
 from dynamodt.state.lease_rows import LeaseRows
@@ -205,7 +205,7 @@ def _unlock(leases: LeaseRows, lease: Lease) -> None:
 
 
 def _check_alive(lease: Lease) -> None:
-    if is_gone(lease):
+    if has_ended_on_this_host(lease):
         raise Refused(
             f"the run's process is gone: {holder(lease)}",
             where=f"table {lease.table}",

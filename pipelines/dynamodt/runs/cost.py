@@ -139,7 +139,7 @@ def _without_writes(work: Work, prices: Prices) -> float | None:
 _AWS = ".amazonaws.com"
 
 
-def foreseen(
+def with_expected_cost(
     report: RunReport, state: State, phases: Sequence[Job], totals: Totals, new_export: bool = False
 ) -> RunReport:
     """The report of a successful dry run with the cost of the real run; any other report unchanged.

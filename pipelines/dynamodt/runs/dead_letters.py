@@ -143,7 +143,7 @@ def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused
 # ---------------------------------------------------------------- accepted, gathered, and replayed
 
 
-def with_accepted(context: RunContext, recorder: RunRecorder) -> RunContext:
+def with_accepted_dead_letters(context: RunContext, recorder: RunRecorder) -> RunContext:
     """The context with the run's accepted dead letters, including those that the command accepts. A run that has
     succeeded with dead letters again tolerates as many. Raises as `chosen_dead_letters`, before anything is
     recorded."""
@@ -255,7 +255,7 @@ def count_dead(dead_letters: bytes, step: str) -> int:
     return sum(json.loads(line)["step"] == step for line in dead_letters.splitlines())
 
 
-def without_left(context: RunContext, record: RunRecord, jobs: Sequence[Job]) -> list[Job]:
+def with_skipped_dead_letters(context: RunContext, record: RunRecord, jobs: Sequence[Job]) -> list[Job]:
     """The jobs, each with the dead letters whose items it skips: those of the version's other direction, and in a dry
     run the accepted ones."""
     left = _left_by_other_direction(context, record)

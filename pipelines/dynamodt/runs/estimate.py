@@ -129,7 +129,7 @@ class VersionEstimate:
     name: str
     items: float
     bytes: float
-    sampled: int
+    sample_items: int
     share: Span
     changed: Span
     table: Span
@@ -217,7 +217,7 @@ def _estimate(
         script.name,
         items=sum(stratum.items for stratum in before),
         bytes=sum(stratum.bytes for stratum in before),
-        sampled=len(main.stratum.images),
+        sample_items=len(main.stratum.images),
         share=main.changed,
         changed=changed,
         table=_total(tally.amount([charge.table for charge in tally.charges]) for tally in tallies),
@@ -284,7 +284,7 @@ class Sample:
     read_units: float = 0.0
 
 
-def sampled(
+def read_sample(
     project: Project, table: TableSpec, number: int, consistent: bool = False, dice: random.Random | None = None
 ) -> Sample:
     """At most `number` items of the table, read within the budget for reads. Raises ServiceError."""

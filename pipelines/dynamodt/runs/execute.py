@@ -19,7 +19,7 @@ from dynamodt.model.tables import Direction
 from dynamodt.pipeline.process import signal_name
 from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, Project, RunContext, Runner, aborted, is_governed, run_phases
-from dynamodt.runs.cost import Spending, foreseen, note_export
+from dynamodt.runs.cost import Spending, note_export, with_expected_cost
 from dynamodt.runs.dead_letters import (
     check_replayable,
     count_dead,
@@ -28,17 +28,17 @@ from dynamodt.runs.dead_letters import (
     retry_jobs,
     retry_number,
     samples,
-    with_accepted,
-    without_left,
+    with_accepted_dead_letters,
+    with_skipped_dead_letters,
 )
-from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_catch_up_phases, read_again, source_export
+from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_catch_up_phases, export_for_replay, source_export
 from dynamodt.runs.history import LeftDeadLetters, RunRecorder, completion_error, next_record, unrecorded_notice
 from dynamodt.runs.jobs import EXPORT, NONE, chained, jobs, lease_replicas, moves_items, new_run, unchained
-from dynamodt.runs.lock import held_all, in_turn, rehearse
+from dynamodt.runs.lock import hold_leases, in_turn, rehearse
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_export, check_moment
-from dynamodt.runs.provenance import of_continued_run
+from dynamodt.runs.provenance import provenance_of_continued_run
 from dynamodt.runs.restored_tables import check_begun, check_rows, items_transformed, note_begun
 from dynamodt.runs.resume import (
     changed_facts,
@@ -46,14 +46,14 @@ from dynamodt.runs.resume import (
     check_only,
     edited,
     fresh_record,
-    left_unfinished,
     note_half_done,
     partly_restored,
     target_tables,
     unfinished_run,
+    unfinished_run_of_step,
 )
 from dynamodt.state.object_keys import DEAD_LETTERS_FILE, keep_text, key_of_job
-from dynamodt.state.runs import ITEMS, after, as_it_began, changed_within, differences, unfinished
+from dynamodt.state.runs import ITEMS, differences, next_status, unfinished, updated_facts, with_initial_settings
 
 
 def migrate(
@@ -118,7 +118,7 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
     run = before.run if before else new_run()
     leases, table, replicas = context.state.leases, planned.table.name, lease_replicas(options.workers)
     notify, others = context.observer.notify, target_tables(planned)
-    with held_all(leases, table, others, run, notify, replicas, planned.goal) as (lease, fences):
+    with hold_leases(leases, table, others, run, notify, replicas, planned.goal) as (lease, fences):
         context = replace(context, token=lease.token, fences=fences)
         check_begun(context, planned.table)
         record = _record(context, planned, "" if before else run)
@@ -157,14 +157,14 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
         done = items_transformed(context, step.target or planned.table, left)
         observer.notify(edited(left, step.script, done))
     rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}
-    began = {**step.began, **left.began, **rows, **changed_within(step.began)}
-    return next_record(left, step.script, done, began, of_continued_run(context.options))
+    began = {**step.began, **left.began, **rows, **updated_facts(step.began)}
+    return next_record(left, step.script, done, began, provenance_of_continued_run(context.options))
 
 
 def _end_replaced(context: RunContext, planned: TablePlan) -> None:
     """End the runs that a new run replaces: an unfinished run of the same step, and runs whose table was deleted."""
     state, step = context.state, planned.steps[0]
-    left = left_unfinished(state, planned)
+    left = unfinished_run_of_step(state, planned)
     if left is not None:
         changed = [one.sentence for one in differences(left.began, step.began)]
         why = "a new run begins: " + "; ".join(changed) if changed else "a new run begins in its place"
@@ -174,7 +174,7 @@ def _end_replaced(context: RunContext, planned: TablePlan) -> None:
         if is_gone and record.version == step.script.sequence:
             context.observer.notify(f"the table that run {record.run} wrote to is gone: its checkpoints are not used")
         if is_gone or (left is not None and record.run == left.run):
-            state.record(replace(record, status=after(record.status, "replace")), context.token)
+            state.record(replace(record, status=next_status(record.status, "replace")), context.token)
 
 
 def _dry_run_context(context: RunContext, run: str) -> RunContext:
@@ -212,10 +212,10 @@ def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> No
 
 def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRecord) -> None:
     """Run one version, or continue its run. Raises the error that ended it, after recording the end."""
-    step = replace(step, script=as_it_began(step.script, record.began))
+    step = replace(step, script=with_initial_settings(step.script, record.began))
     recorder = RunRecorder(context.state, planned.table, record, context.token, context.options.dry_run, context.fences)
     recorder.reopen(planned.reopens)
-    context = with_accepted(context, recorder)
+    context = with_accepted_dead_letters(context, recorder)
     found = _source(context, planned, step, recorder)
     note_export(context.spending, context.options, context.stage, planned.table, recorder.record)
     main, again = _phases(context, planned, step, recorder, found)
@@ -248,7 +248,7 @@ def _phases(
     """The version's own phases, and those that replay the dead letters of earlier attempts."""
     source, record = found.source if found else None, recorder.record
     main = jobs(context, planned, step, record, source)
-    main = without_left(context, record, main)
+    main = with_skipped_dead_letters(context, record, main)
     main = [replace(job, governed=is_governed(context, job), fences=context.fences) for job in main]
     later = begun_catch_up_phases(record, main)
     again = retry_jobs(context, [*main, *later]) if record.attempts > 1 else []
@@ -263,7 +263,7 @@ def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRe
         return None
     check_export(step.script, context.options.catch_up)
     if recorder.record.tolerated:  # all of it was read
-        return read_again(context, planned.table, recorder.record)
+        return export_for_replay(context, planned.table, recorder.record)
     recorder.begin()
     try:
         found = source_export(context, planned.table, recorder)
@@ -362,7 +362,7 @@ def _record_end(
 
 def _with_cost(context: RunContext, report: RunReport, phases: list[Job], totals: Totals) -> RunReport:
     try:
-        return foreseen(report, context.state, phases, totals, context.options.export in ("", NEW))
+        return with_expected_cost(report, context.state, phases, totals, context.options.export in ("", NEW))
     except ServiceError as error:
         context.observer.notify(f"what a run costs cannot be shown: {error}")
         return report
@@ -370,10 +370,10 @@ def _with_cost(context: RunContext, report: RunReport, phases: list[Job], totals
 
 def _status(error: BaseException | None) -> str:
     if error is None:
-        return after("running", "succeed")
+        return next_status("running", "succeed")
     failed = isinstance(error, DynamodtError) and not isinstance(error, Aborted)
     stopped = "pause" if isinstance(error, CostReached) else "stop"
-    return after("running", "fail" if failed else stopped)
+    return next_status("running", "fail" if failed else stopped)
 
 
 def _text(error: BaseException | None) -> str:

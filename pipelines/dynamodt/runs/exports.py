@@ -26,11 +26,11 @@ from dynamodt.export.request import (
     ExportRequest,
     Exports,
     TableIdentity,
-    awaited,
     aws_exports,
     find,
     folder_of,
     identity,
+    poll_until_completed,
     service_time,
     split_url,
     whole_second,
@@ -97,7 +97,7 @@ def _check_recent(state: State, record: RunRecord, found: SourceExport) -> None:
         raise Refused(what, where=f"table {record.table}", hint="leave out --export: a new one is requested")
 
 
-def read_again(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExport:
+def export_for_replay(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExport:
     """The export of a run that has read all of it, for a replay of its dead letters; nothing is recorded. Raises as
     `source_export`."""
     found = _full(context, table, record)
@@ -195,7 +195,7 @@ def await_export(context: RunContext, table: TableSpec, record: RunRecord, place
         return _source_export(context.stage, there, bucket, owner, find(_objects(context.stage, bucket, owner), prefix))
     exports = exports_of(context.stage)
     began = time.monotonic()
-    for export in awaited(exports, place, _abortable_sleep(context, record), every=_ASK_SECONDS):
+    for export in poll_until_completed(exports, place, _abortable_sleep(context, record), every=_ASK_SECONDS):
         if export.status == COMPLETED:
             return _source_export(context.stage, there, export.bucket, export.owner, folder_of(export))
         context.observer.notify(f"DynamoDB writes the export {export.id}: {elapsed(time.monotonic() - began)}")

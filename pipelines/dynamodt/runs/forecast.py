@@ -20,7 +20,7 @@ from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import ON_DEMAND, budget
 from dynamodt.runs.context import Project
 from dynamodt.runs.cost import GB, Prices, Work, amount_of, prices_of, usd
-from dynamodt.runs.estimate import Chain, Sample, Span, Stratum, VersionEstimate, sampled
+from dynamodt.runs.estimate import Chain, Sample, Span, Stratum, VersionEstimate, read_sample
 from dynamodt.runs.jobs import EXPORT
 from dynamodt.runs.migration import plan_migration
 from dynamodt.runs.obstacles import Obstacle, obstacles_of
@@ -119,7 +119,7 @@ def _forecast(project: Project, name: str, to: int | None, number: int) -> Table
         raise migration.error
     planned = migration.planned or pending_steps(project, name, to, migration.applied)
     table = planned.table
-    sample = sampled(project, table, number) if planned.steps else Sample((), False)
+    sample = read_sample(project, table, number) if planned.steps else Sample((), False)
     items = len(sample.images) if sample.whole else table.item_count
     prices = prices_of(stage, [table, *(step.target for step in planned.steps if step.target)])
     glue = deploy_settings_of(stage.name, project.folder) if options.runner == GLUE else None

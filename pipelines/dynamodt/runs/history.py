@@ -22,12 +22,12 @@ from dynamodt.state.runs import (
     PARTLY_UNDONE,
     REPLACED,
     UNDOING,
-    after,
+    next_status,
+    order_with_phase,
     phases,
     texts_of,
     texts_reported,
     unfinished,
-    with_begun,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def first_record(
         name=script.name,
         direction=direction,
         checksum=script.checksum,
-        status=after("", "begin"),
+        status=next_status("", "begin"),
         started=now(),
         by=of.by,
         reason=of.reason,
@@ -84,7 +84,7 @@ def next_record(
     Without a new reason it keeps the earlier one. Raises Refused if it cannot continue."""
     of = of or Provenance(author())
     reopens = before.status == "succeeded" and before.tolerated > 0
-    status = after(before.status, "reopen" if reopens else "continue")
+    status = next_status(before.status, "reopen" if reopens else "continue")
     edited = script.content != before.content
     return replace(
         before,
@@ -150,7 +150,7 @@ class RunRecorder:
 
     def phase_begins(self, job: Job) -> None:
         """Record the order of the phases, which an undo reverses, before the phase writes. Raises Fenced."""
-        order = with_begun(self.record, job.run, job.attempt)
+        order = order_with_phase(self.record, job.run, job.attempt)
         if order != self.record.order:
             self.keep(order=order)
 

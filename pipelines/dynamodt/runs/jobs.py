@@ -178,7 +178,7 @@ def lease_replicas(workers: int) -> int:
     return 1 + (workers - 1) // _WORKERS_PER_REPLICA
 
 
-def just_held(lease: Lease) -> bool:
+def was_held_recently(lease: Lease) -> bool:
     """Whether a command has held the lease's table in the last minute, so that an eventually consistent scan could miss
     its newest items. A run also holds the table into which it inserts."""
     return time.time() - lease.beat < _FRESH_SECONDS

@@ -21,9 +21,9 @@ from dynamodt.state.journal import Unsealed, check
 from dynamodt.state.object_keys import (
     JOURNAL,
     Claims,
-    counts,
-    due,
+    expected_journal,
     folder_of,
+    is_committed,
     is_note,
     missing_parts,
     object_key,
@@ -55,7 +55,7 @@ class JournalCheck:
     """The required contents of a run's journal, and those that are stored and complete. `faults` describes the first
     few faults."""
 
-    due: JournalCount = JournalCount()
+    expected: JournalCount = JournalCount()
     whole: JournalCount = JournalCount()
     broken: int = 0  # parts and notes that are missing, truncated, damaged or foreign
     faults: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ class JournalCheck:
 
     @property
     def is_whole(self) -> bool:
-        return not self.broken and self.whole == self.due
+        return not self.broken and self.whole == self.expected
 
 
 def check_journal(project: Project, record: RunRecord, clock: Callable[[], float] = time.monotonic) -> JournalCheck:
@@ -77,10 +77,10 @@ def check_journal(project: Project, record: RunRecord, clock: Callable[[], float
     claims_of = {each.run: {claim.split: claim for claim in rows(each.run).all(each.splits)} for each in phases(record)}
     for claims in claims_of.values():
         for claim in claims.values():
-            found.due = found.due.plus(due(claim))
-    progress = _Progress(found.due.parts + found.due.notes, project.observer.notify, clock)
+            found.expected = found.expected.plus(expected_journal(claim))
+    progress = _Progress(found.expected.parts + found.expected.notes, project.observer.notify, clock)
     for run, claims in claims_of.items():
-        if any(due(claim).parts for claim in claims.values()):
+        if any(expected_journal(claim).parts for claim in claims.values()):
             _Phase(project.storage, object_key(record.table, run, JOURNAL), claims, found).check(progress.step)
     return found
 
@@ -89,7 +89,7 @@ def journal_refusal(found: JournalCheck, storage: Storage, record: RunRecord) ->
     """The refusal to undo by an incomplete journal; None if it is complete."""
     if found.is_whole:
         return None
-    parts = found.due.parts + found.due.notes
+    parts = found.expected.parts + found.expected.notes
     more = "; ..." if found.broken > len(found.faults) else ""
     return Refused(
         f"the journal of run {record.run} is not whole: {found.broken:,} of its {parts:,} parts cannot be used "
@@ -105,7 +105,7 @@ def journal_refusal(found: JournalCheck, storage: Storage, record: RunRecord) ->
 
 def incomplete_error(found: JournalCheck, storage: Storage, record: RunRecord) -> RunFailed:
     """The error of an undo that was done without some parts of the journal."""
-    parts = found.due.parts + found.due.notes
+    parts = found.expected.parts + found.expected.notes
     return RunFailed(
         f"run {record.run} is undone in part: {found.broken:,} of the {parts:,} parts of its journal could not be used",
         where=storage.place(_root(record)),
@@ -141,7 +141,7 @@ class _Phase:
             self._add(one)
             step()
         for split in sorted(self._claims):
-            self._compare(split, due(self._claims[split]))
+            self._compare(split, expected_journal(self._claims[split]))
 
     def _add(self, one: Checked) -> None:
         split = part_of(one.name).split
@@ -183,7 +183,7 @@ def _shown(name: str) -> str:
 
 def _counts(name: str, claims: Claims) -> bool:
     claim: Claim | None = claims.get(part_of(name).split)
-    return claim is not None and counts(name, claim)
+    return claim is not None and is_committed(name, claim)
 
 
 def _checked(storage: Storage, name: str) -> Checked:

@@ -151,12 +151,12 @@ class Watch:
         lease = leases.read(table)
         return lease, self._judged(leases.name, lease, asked)
 
-    def left(self, leases: LeaseRows, lease: Lease) -> float:
+    def seconds_left(self, leases: LeaseRows, lease: Lease) -> float:
         """The seconds until the lease is over, without a heartbeat; as of the last poll."""
         return max(0.0, lease.ttl - self._silent.get((leases.name, lease.table), 0.0))
 
     def _judged(self, name: str, lease: Lease, asked: float) -> Life:
-        if not lease.run or is_gone(lease):
+        if not lease.run or has_ended_on_this_host(lease):
             return Life.NONE
         if is_ours(lease):
             return Life.SEEN
@@ -201,7 +201,7 @@ def is_ours(lease: Lease) -> bool:
     return is_here(lease) and process == Process.of(os.getpid()) and (lease.table, lease.token) in _kept
 
 
-def is_gone(lease: Lease) -> bool:
+def has_ended_on_this_host(lease: Lease) -> bool:
     """Whether the holder was a process of this host that has ended; False for another host. The holder of a lease that
     this process could not release, since the state table was unreachable, counts as gone."""
     if not is_here(lease):
@@ -216,7 +216,9 @@ def is_alive(lease: Lease) -> bool:
     """Whether a run may be active under the lease, by one poll. A dead holder on another host counts as alive; only
     `Watch` detects it."""
     here = _seconds_here(lease)
-    return bool(lease.run) and not is_gone(lease) and (here is None or is_ours(lease) or here < lease.ttl)
+    return (
+        bool(lease.run) and not has_ended_on_this_host(lease) and (here is None or is_ours(lease) or here < lease.ttl)
+    )
 
 
 def observed_life(
@@ -229,4 +231,4 @@ def observed_life(
         lease, life = watch.poll(leases, table)
         if life is not Life.UNKNOWN:
             return lease, life
-        sleep(min(1.0, watch.left(leases, lease)))
+        sleep(min(1.0, watch.seconds_left(leases, lease)))

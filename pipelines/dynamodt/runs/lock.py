@@ -44,7 +44,7 @@ class Held(NamedTuple):
 
 
 @contextmanager
-def held_all(
+def hold_leases(
     leases: LeaseRows,
     table: str,
     others: Sequence[str],
@@ -53,21 +53,21 @@ def held_all(
     lease_replicas: int = 1,
     goal: str = "",
 ) -> Iterator[Held]:
-    """Holds a run's own table and the others to which it writes, each as `held` does. All commands take tables in the
-    order of their names, so that no two commands wait for each other. The tokens travel with each job: a worker stops
-    when the run has lost one of the leases."""
+    """Holds a run's own table and the others to which it writes, each as `hold_lease` does. All commands take tables in
+    the order of their names, so that no two commands wait for each other. The tokens travel with each job: a worker
+    stops when the run has lost one of the leases."""
     taken: dict[str, Lease] = {}
     with ExitStack() as stack:
         for name in sorted({table, *others}):
             owner = "" if name == table else table
             goal_here = goal if name == table else ""
-            taken[name] = stack.enter_context(held(leases, name, run, notify, lease_replicas, owner, goal_here))
+            taken[name] = stack.enter_context(hold_lease(leases, name, run, notify, lease_replicas, owner, goal_here))
         own = taken.pop(table)
         yield Held(own, tuple((name, lease.token) for name, lease in taken.items()))
 
 
 @contextmanager
-def held(
+def hold_lease(
     leases: LeaseRows,
     table: str,
     run: str,
@@ -105,7 +105,7 @@ def acquire(
     owner: str = "",
     goal: str = "",
 ) -> Lease:
-    """Take the lease, or raise Busy; see `held`. The lease is written to `lease_replicas` rows. `clock` is this
+    """Take the lease, or raise Busy; see `hold_lease`. The lease is written to `lease_replicas` rows. `clock` is this
     process's monotonic clock.
 
     If a heartbeat is observed, the holder is alive and the command is refused. A lease that is over (it is free, its
@@ -116,14 +116,14 @@ def acquire(
     while True:
         seen, known = watch.poll(leases, table)
         if known is Life.SEEN:
-            raise at_work(seen)
+            raise busy_refusal(seen)
         if known.is_over:
             mine = new_lease(table, seen.token + 1, run, time.time(), lease_replicas)._replace(owner=owner, goal=goal)
             if leases.take(mine, over=seen):
                 _note_take_over(seen, notify)
                 return mine
         else:
-            left = watch.left(leases, seen)
+            left = watch.seconds_left(leases, seen)
             notify(f"no heartbeat yet from {holder(seen)}: its lease on {table} ends in {left:.0f} s")
             sleep(min(1.0, left))
 
@@ -139,8 +139,8 @@ def check_not_leased(leases: LeaseRows, table: str, sleep: Callable[[float], Non
     while True:
         seen, known = _watch.poll(leases, table)
         if known is Life.SEEN:
-            raise at_work(seen)
-        if known.is_over or seen.ttl - _watch.left(leases, seen) >= SILENT_SECONDS:
+            raise busy_refusal(seen)
+        if known.is_over or seen.ttl - _watch.seconds_left(leases, seen) >= SILENT_SECONDS:
             return
         sleep(1.0)
 
@@ -171,7 +171,7 @@ def rehearse(leases: LeaseRows, run: str, lease_replicas: int) -> int:
     return mine.token
 
 
-def at_work(seen: Lease, after: str = "") -> Busy:
+def busy_refusal(seen: Lease, after: str = "") -> Busy:
     """The refusal of a table that another run holds; `after` is what was tried, at the beginning of the message."""
     return Busy(
         f"{after}another run is at work: {holder(seen)}",
@@ -244,7 +244,7 @@ def in_turn(project: Project, table: str, attempt: Callable[[], Done], clock: Cl
         try:
             return attempt()
         except Refused as refused:
-            if turn.final(refused):
+            if turn.is_final(refused):
                 raise
         turn.pause()
 
@@ -284,14 +284,14 @@ class _Turn:
         """Wait until no run is active on the tables. Raises Busy after `patience` seconds."""
         while (seen := self._holder()) is not None:
             if self.waited >= self.patience:
-                raise at_work(seen, f"timed out after {self.written}: ")
+                raise busy_refusal(seen, f"timed out after {self.written}: ")
             self._report(seen)
             self.pause()
         if self.notified[0]:
             self.notify(f"table {self.table} is free, after {self.waited:.0f} s")
             self.notified = ("", 0.0)
 
-    def final(self, refused: Refused) -> bool:
+    def is_final(self, refused: Refused) -> bool:
         """Whether a refusal is final. A refusal may be due to an active run: Busy names the table to wait for; any
         other refusal is final once no run is active that could be its cause."""
         if self.waited >= self.patience:

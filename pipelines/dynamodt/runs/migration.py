@@ -17,7 +17,7 @@ from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs.control import find_run
 from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.history import Reopened, goal, report_of
-from dynamodt.runs.jobs import just_held
+from dynamodt.runs.jobs import was_held_recently
 from dynamodt.runs.liveness import holder
 from dynamodt.runs.lock import is_held
 from dynamodt.runs.options import Command, RunOptions
@@ -95,7 +95,7 @@ class TableMigration:
         planned = plan_table(project, table, self.direction, to, applied, runs)
         lease = state.leases.read(table)
         planned = replace(with_writers(stage, planned, options), reopens=reopens, lease_token=lease.token)
-        self.planned = planned = replace(planned, needs_consistent_read=just_held(lease))
+        self.planned = planned = replace(planned, needs_consistent_read=was_held_recently(lease))
         self.begins = not runs and not self.applied
         if self.begins:
             _refuse_renamed(project, table)
@@ -138,7 +138,7 @@ def refused_together(project: Project, names: Sequence[str], to: int | None) -> 
     refused; each table is then planned again before its run."""
     plans = [plan_migration(project, name, "up", to, quiet=True) for name in names]
     refuse(project, plans, check_unfinished)
-    return plans if hold_back(project.state, plans) else []
+    return plans if hold_back_if_any_refused(project.state, plans) else []
 
 
 def with_refusals(project: Project, reports: Sequence[TableReport], to: int | None) -> list[TableReport]:
@@ -161,7 +161,7 @@ def refuse(project: Project, plans: Sequence[TableMigration], check: Callable[[P
                 plan.error = error
 
 
-def hold_back(state: State, plans: Sequence[TableMigration]) -> bool:
+def hold_back_if_any_refused(state: State, plans: Sequence[TableMigration]) -> bool:
     """Hold back the tables that could be started, if another one is refused; returns whether one is.
 
     Only errors that the same command would meet again count: an error of a script or of the command, or a refusal (exit

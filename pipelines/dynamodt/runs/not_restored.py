@@ -29,13 +29,13 @@ def next_pass(job: Job, number: int) -> Job:
     """The phase, in the try `number`, that repeats the items that this phase has left waiting."""
     assert isinstance(job.source, JournalSource)
     head, _, last = job.run.rpartition("/undo")
-    done, dot, stint = last.partition(".")
+    done, dot, period = last.partition(".")
     turn = 1 if int(done) == number else int(done) % _PASSES + 1
-    run = f"{head}/undo{number * _PASSES + turn}{dot}{stint}"
+    run = f"{head}/undo{number * _PASSES + turn}{dot}{period}"
     return replace(job, run=run, source=replace(job.source, waiting=job.run))
 
 
-def with_passes(state: State, jobs: Sequence[Job], number: int) -> list[Job]:
+def with_further_passes(state: State, jobs: Sequence[Job], number: int) -> list[Job]:
     """The phases of the try `number`, and of its further passes that have begun."""
     found = list(jobs)
     again = [next_pass(job, number) for job in jobs]
@@ -50,7 +50,7 @@ def count_waiting(context: RunContext, job: Job) -> int:
     return sum(map(len, waiting_keys(context.storage, not_restored_parts(context, job)).values()))
 
 
-def once_each(follower: Follower, jobs: Sequence[Job]) -> Totals:
+def totals_without_repeats(follower: Follower, jobs: Sequence[Job]) -> Totals:
     """The totals of the phases. A repeated item counts once, with its last outcome."""
     totals = follower.totals
     again = sum(follower.read(job) for job in jobs if isinstance(job.source, JournalSource) and job.source.waiting)

@@ -62,7 +62,7 @@ def _of_versions(planned: TablePlan, versions: Sequence[VersionForecast]) -> Ite
             yield Obstacle("refused", f"version {script.sequence}: {version.unknown}", stops=True)
         if version.estimate is not None and version.estimate.dead:
             estimate, kind = version.estimate, version.estimate.error.partition(":")[0]
-            of_sample = f"{estimate.dead:,} of {estimate.sampled:,} sampled items"
+            of_sample = f"{estimate.dead:,} of {estimate.sample_items:,} sampled items"
             what = f"version {script.sequence}: {of_sample} would become dead letters ({kind})"
             yield Obstacle("dead letters", what, suggest("up", table=table, dry_run=True) + " names them", stops=True)
 

@@ -191,7 +191,7 @@ Clock = Callable[[], float]
 
 
 @dataclass
-class Current:
+class ActiveRun:
     """A run in progress, as reported so far."""
 
     table: str
@@ -239,13 +239,13 @@ class ProgressRecorder:
         self.clock = clock
         self.watching = watching
         self.ended: list[RunReport] = []
-        self.running: dict[str, Current] = {}  # by table
+        self.running: dict[str, ActiveRun] = {}  # by table
         self.awaited = ""  # what is awaited while no run is active
         self.asks = False  # whether questions can be answered
         self.names = TableNames()  # of the stage, once it is opened
 
     def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
-        run = Current(table, version, name, direction, expected_items, self.clock(), shown=self.names.shown(table))
+        run = ActiveRun(table, version, name, direction, expected_items, self.clock(), shown=self.names.shown(table))
         self.running[table] = run
 
     def run_found(self, record: RunRecord, expected_items: int, elapsed: float) -> None:
@@ -303,7 +303,7 @@ class ProgressRecorder:
             by_table.setdefault(run.table, []).append(run)
         return [TableReport(table, runs[0].direction, tuple(runs)) for table, runs in by_table.items()]
 
-    def _unended(self, run: Current) -> RunReport:
+    def _unended(self, run: ActiveRun) -> RunReport:
         seconds, totals = self.clock() - run.since, run.run_progress.totals
         status = "running" if self.watching else "stopped"
         return RunReport(

@@ -26,7 +26,7 @@ from dynamodt.script.functions import check
 from dynamodt.script.names import check_no_state_table
 from dynamodt.script.versions import Applied, plan
 from dynamodt.state import prepared
-from dynamodt.state.runs import REPLACED, TABLE, TAKEN_OVER, TARGET, half_rolled_back, started_with, unfinished
+from dynamodt.state.runs import REPLACED, TABLE, TAKEN_OVER, TARGET, facts_at_start, half_rolled_back, unfinished
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
@@ -222,7 +222,7 @@ def _step(project: Project, table: TableSpec, script: Script, direction: Directi
     with labelled(script):
         is_here = project.options.runner != GLUE
         rows = "" if not script.has_items else check_rows(script, of_rows) if is_here else None
-    return Step(script, ref, target, started_with(table, script, project.stage.storage.url, ref, target, rows))
+    return Step(script, ref, target, facts_at_start(table, script, project.stage.storage.url, ref, target, rows))
 
 
 def _prepared_of(project: Project, script: Script, direction: Direction) -> PreparedRef | None:

@@ -18,7 +18,7 @@ from dynamodt.model.tables import Image, Item, name_in_requests
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.runs.budget import read_limiter
 from dynamodt.runs.history import now
-from dynamodt.runs.jobs import just_held
+from dynamodt.runs.jobs import was_held_recently
 from dynamodt.runs.plan import check_script
 from dynamodt.script.apply import prepare_rows
 from dynamodt.script.codec import decode
@@ -92,7 +92,7 @@ class PreparationContext:
             units = tables_of_stage.index_capacity(connection, spec, index, where)
             body["IndexName"] = index
         else:
-            body["ConsistentRead"] = just_held(self._project.state.leases.read(real))
+            body["ConsistentRead"] = was_held_recently(self._project.state.leases.read(real))
         if projection is not None:
             body |= projected(projection, where)
         limiter = read_limiter(self._stage, units, self._project.options)

@@ -41,17 +41,17 @@ class Provenance(NamedTuple):
 
 
 def provenance(options: RunOptions) -> Provenance:
-    """The provenance in a command's options, after `signed` has completed them."""
+    """The provenance in a command's options, after `with_caller` has completed them."""
     return Provenance(options.by or author(), options.reason, options.commit)
 
 
-def signed(options: RunOptions, folder: Path) -> RunOptions:
+def with_caller(options: RunOptions, folder: Path) -> RunOptions:
     """The options, with the caller and the commit added if they are missing."""
     of = caller(folder)
     return replace(options, by=options.by or of.by, commit=options.commit or of.commit)
 
 
-def of_continued_run(options: RunOptions) -> Provenance:
+def provenance_of_continued_run(options: RunOptions) -> Provenance:
     """The provenance of a continued run. A reason to accept dead letters is stored with the acceptance, and is not the
     run's."""
     of = provenance(options)
@@ -67,7 +67,7 @@ def caller(folder: Path, environment: Mapping[str, str] = os.environ) -> Provena
     return Provenance(by, "", commit if _HASH.fullmatch(commit) else "")
 
 
-def as_arguments(of: Provenance) -> dict[str, str]:
+def provenance_arguments(of: Provenance) -> dict[str, str]:
     """The arguments of a deployed job that name its caller. They are no part of its command, since a repeated command,
     from any host, finds the job's run by its command."""
     return {"--by": of.by} | ({"--commit": of.commit} if of.commit else {})

@@ -25,7 +25,17 @@ from dynamodt.script.apply import item_rows, row_image, table_of_rows
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of, parts_of
 from dynamodt.state.journal import Journal
-from dynamodt.state.object_keys import JOURNAL, Claims, begun_key, counts, due, is_note, is_unknown, object_key, part_of
+from dynamodt.state.object_keys import (
+    JOURNAL,
+    Claims,
+    begun_key,
+    expected_journal,
+    is_committed,
+    is_note,
+    is_unknown,
+    object_key,
+    part_of,
+)
 from dynamodt.state.runs import ITEMS, declared_key, phases, transformed
 from dynamodt.state.split_rows import totals_of
 
@@ -83,11 +93,11 @@ def _first_parts(names: Iterable[str], claims: Claims) -> tuple[list[str], int]:
     """The journal's parts of each split's first page, and the number of counted parts that are missing."""
     first: list[str] = []
     pages: dict[int, int] = {}
-    missing = sum(due(claim).parts for claim in claims.values())
+    missing = sum(expected_journal(claim).parts for claim in claims.values())
     for name in (name for name in names if not is_note(name)):
         part, claim = part_of(name), claims.get(part_of(name).split)
         if claim is not None:
-            missing -= counts(name, claim)
+            missing -= is_committed(name, claim)
             if pages.setdefault(part.split, part.page) == part.page:
                 first.append(name)
     return first, missing
@@ -229,7 +239,7 @@ def _rows_given(stage: Stage, table: TableSpec, step: Step, up: RunRecord) -> in
     inserted = InsertedItems(wire, InsertedRows(stage.state_table, up.run), table.name)
     rows = (row_image(step.script, table_of_rows(table, "down"), row) for row in item_rows(step.script))
     keys = (key_of(table, row) for row in rows)
-    return sum(len(inserted.of(some)) for some in iter(lambda: list(islice(keys, 1000)), []))
+    return sum(len(inserted.rows_at(some)) for some in iter(lambda: list(islice(keys, 1000)), []))
 
 
 def _other_rows(planned: TablePlan, step: Step, up: RunRecord, left: int) -> Refused:

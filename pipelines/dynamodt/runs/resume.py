@@ -26,7 +26,7 @@ from dynamodt.runs.history import Reopened, first_record, goal, has_written, las
 from dynamodt.runs.jobs import SCAN, new_run
 from dynamodt.runs.journal_check import restore_or_repair
 from dynamodt.runs.liveness import observed_life
-from dynamodt.runs.lock import at_work, check_not_leased
+from dynamodt.runs.lock import busy_refusal, check_not_leased
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.provenance import provenance
 from dynamodt.script.versions import changed_files
@@ -36,9 +36,9 @@ from dynamodt.state.runs import (
     PARTLY_UNDONE,
     UNDOING,
     Difference,
-    after,
     differences,
     may_be_repeated,
+    next_status,
     unfinished,
 )
 
@@ -73,7 +73,7 @@ def check_unfinished(project: Project, planned: TablePlan) -> None:
 
 def unfinished_run(project: Project, planned: TablePlan) -> RunRecord | None:
     """The run that the plan's first step continues; None: a new run begins. Raises Refused if neither is allowed."""
-    left = left_unfinished(project.state, planned, project.options.only)
+    left = unfinished_run_of_step(project.state, planned, project.options.only)
     return None if left is None else _continuable(project, left, planned.steps[0])
 
 
@@ -147,7 +147,7 @@ def fresh_record(planned: TablePlan, step: Step, options: RunOptions, run: str =
     return first_record(step.script, planned.direction, run, splits, journal, source, step.began, provenance(options))
 
 
-def left_unfinished(state: State, planned: TablePlan, only: str = "") -> RunRecord | None:
+def unfinished_run_of_step(state: State, planned: TablePlan, only: str = "") -> RunRecord | None:
     """The unfinished run of the plan's first step, or the run `only`, which may have succeeded with dead letters.
     Raises Refused if an unfinished run of another version or direction has written.
 
@@ -229,10 +229,10 @@ def _partly_restored(undone: RunRecord) -> Refused:
 def check_only(run: str, left: RunRecord | None) -> None:
     """Raises Refused if the command is limited to a run, and `left` is not this run."""
     if run and (left is None or left.run != run):
-        raise not_unfinished(run)
+        raise cannot_continue(run)
 
 
-def not_unfinished(run: str) -> Refused:
+def cannot_continue(run: str) -> Refused:
     """The refusal to continue a run that has ended or was replaced by a later one."""
     return Refused(f"run {run} is not the unfinished one of its table", hint=suggest("history") + " shows which is")
 
@@ -242,7 +242,7 @@ def _half_done(state: State, left: RunRecord) -> Refused:
     if lease.run == left.run:
         lease, life = observed_life(state.leases, left.table)
         if lease.run == left.run and not life.is_over:
-            return at_work(lease)
+            return busy_refusal(lease)
     return Refused(
         f"{left.direction} of version {left.version} ({left.name}) was left half done: run {left.run}, {left.status}",
         where=f"table {left.table}",
@@ -314,7 +314,7 @@ def reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVe
 
 def reopened_record(reopens: Reopened) -> RunRecord:
     """The record of a run after it is reopened: the script of a `down` may then be corrected."""
-    return replace(reopens.record, status=after(reopens.record.status, "reopen"))
+    return replace(reopens.record, status=next_status(reopens.record.status, "reopen"))
 
 
 def versions_before(applied: Mapping[int, AppliedVersion], reopens: Reopened | None) -> Mapping[int, AppliedVersion]:

@@ -29,21 +29,21 @@ from dynamodt.runs.history import (
 )
 from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.journal_check import JournalCheck, check_journal, incomplete_error, journal_refusal
-from dynamodt.runs.lock import held_all, in_turn, rehearse
+from dynamodt.runs.lock import hold_leases, in_turn, rehearse
 from dynamodt.runs.not_restored import (
     NotRestoredCounts,
     count_waiting,
     gather_not_restored,
     next_pass,
-    once_each,
-    with_passes,
+    totals_without_repeats,
+    with_further_passes,
 )
 from dynamodt.runs.plan import check_not_recreated, usable_table
 from dynamodt.runs.preflight import check_tables, refusal_of
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.restored_tables import check_begun, check_rows, note_begun
 from dynamodt.state.object_keys import NOT_RESTORED_FILE, key_of_job
-from dynamodt.state.runs import UNDOING, after, phases, stints, undo_run, unfinished
+from dynamodt.state.runs import UNDOING, next_status, phases, undo_run, unfinished, write_periods
 from dynamodt.state.split_rows import totals_of
 from dynamodt.state.state import State
 
@@ -88,7 +88,7 @@ def _hold_tables(context: RunContext, record: RunRecord) -> Iterator[tuple[RunCo
         yield replace(context, token=rehearse(leases, run, replicas)), run
         return
     others = [record.target] if record.target else []
-    with held_all(leases, record.table, others, record.run, context.observer.notify, replicas) as (lease, fences):
+    with hold_leases(leases, record.table, others, record.run, context.observer.notify, replicas) as (lease, fences):
         yield replace(context, token=lease.token, fences=fences), record.run
 
 
@@ -196,7 +196,7 @@ def undo_jobs(
     the number, too.
     """
     options, rows = context.options, context.state.splits
-    begun = [one for one in reversed(stints(record)) if any(rows(one.run).all(one.splits))]
+    begun = [one for one in reversed(write_periods(record)) if any(rows(one.run).all(one.splits))]
     like = Job(
         run=base,
         stage=context.stage,
@@ -223,7 +223,9 @@ def undo_jobs(
             )
             for one in begun
         ]
-        if not any(rows(job.run).totals(job.splits).counts.dead for job in with_passes(context.state, jobs, number)):
+        if not any(
+            rows(job.run).totals(job.splits).counts.dead for job in with_further_passes(context.state, jobs, number)
+        ):
             return number, jobs
         number += 1
 
@@ -261,7 +263,7 @@ class _Undo:
         self.at = max(context.state.applied(record.table), default=0)
         if not context.options.dry_run:
             partial_tries = record.partial_tries if self.journal.is_whole else self.number
-            self.record = replace(record, status=after(record.status, "undo"), partial_tries=partial_tries)
+            self.record = replace(record, status=next_status(record.status, "undo"), partial_tries=partial_tries)
             self.record = context.state.record(self.record, context.token, fences=context.fences)
             note_begun(context.storage, self.table, self.record)
         follower = Follower(context.state, self.jobs, context.observer)
@@ -275,7 +277,7 @@ class _Undo:
             raise
         except (DynamodtError, KeyboardInterrupt, SystemExit) as raised:
             error = raised
-        totals = once_each(follower, self.jobs)
+        totals = totals_without_repeats(follower, self.jobs)
         report = self._report(totals, error or self._completion_error(totals))
         report = replace(report, run=replace(report.run, seconds=round(time.monotonic() - began, 3)))
         context.observer.run_ended(report.run)
@@ -364,12 +366,12 @@ class _Undo:
         if context.options.dry_run:
             return
         if not self.journal.is_whole:
-            lacking = replace(record, status=after(record.status, "lack"))
+            lacking = replace(record, status=next_status(record.status, "lack"))
             self.record = context.state.record(lacking, context.token, fences=context.fences)
             return
         of = provenance(context.options)
         undone = replace(
-            record, status=after(record.status, "undone"), undone=f"{now()} by {of.by}", undone_reason=of.reason
+            record, status=next_status(record.status, "undone"), undone=f"{now()} by {of.by}", undone_reason=of.reason
         )
         applied_now = context.state.applied(record.table)
         version = applied_now.get(record.version)

@@ -180,12 +180,12 @@ def committed_notes(names: Iterable[str], claims: Claims) -> list[str]:
     return [name for name in names if (claim := _claim(name, claims)) and _note_counts(name, claim)]
 
 
-def counts(name: str, claim: Claim) -> bool:
+def is_committed(name: str, claim: Claim) -> bool:
     """Whether a part or a note of a split's journal is committed, by the split's row."""
     return _note_of_page_counts(name, claim) if is_note(name) else _part_counts(name, claim)
 
 
-def due(claim: Claim) -> JournalCount:
+def expected_journal(claim: Claim) -> JournalCount:
     """The parts and records that a split's journal must contain: those that the row counts, and those of its intent."""
     intent = claim.intent
     if intent is None:
@@ -276,8 +276,8 @@ def expected_parts(number: int, undone: Claim, names: Sequence[str]) -> int:
     the number; -1: unknown, since a note of the split is missing."""
     if undone.intent is not None and undone.intent.page == number:
         return len(undone.intent.parts)
-    notes = [name for name in names if is_note(name) and counts(name, undone)]
+    notes = [name for name in names if is_note(name) and is_committed(name, undone)]
     noted = any(part_of(name).page == number for name in notes)
     if noted:
         return 0
-    return 1 if len(notes) == due(undone).notes else -1
+    return 1 if len(notes) == expected_journal(undone).notes else -1

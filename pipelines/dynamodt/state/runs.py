@@ -53,9 +53,9 @@ def phases(record: RunRecord) -> tuple[Phase, ...]:
     return (*main, *again)
 
 
-class Stint(NamedTuple):
+class WritePeriod(NamedTuple):
     """A phase, or a part of it: the writes of the attempts from `since` up to, but not including, `until` (0: no end),
-    without a write of another phase in between. `number` counts the stints of the phase, from 1."""
+    without a write of another phase in between. `number` counts the write periods of the phase, from 1."""
 
     run: str
     splits: int
@@ -64,32 +64,34 @@ class Stint(NamedTuple):
     number: int = 1
 
 
-def with_begun(record: RunRecord, run: str, attempt: int) -> tuple[str, ...]:
-    """The record's order after an attempt begins or continues a phase. A new stint is added only if another phase was
-    written since."""
+def order_with_phase(record: RunRecord, run: str, attempt: int) -> tuple[str, ...]:
+    """The record's order after an attempt begins or continues a phase. A new write period is added only if another
+    phase was written since."""
     suffix = run.removeprefix(record.run)
     last = record.order[-1].rpartition("@")[0] if record.order else None
     return record.order if last == suffix else (*record.order, f"{suffix}@{attempt}")
 
 
-def stints(record: RunRecord) -> tuple[Stint, ...]:
-    """The stints of a run in the order of their writes; phases without a place in that order come first."""
+def write_periods(record: RunRecord) -> tuple[WritePeriod, ...]:
+    """The write periods of a run in the order of their writes; phases without a place in that order come first."""
     splits = {each.run: each.splits for each in phases(record)}
     parsed = (one.rpartition("@") for one in record.order)
     begun = [(record.run + suffix, int(attempt)) for suffix, _, attempt in parsed]
-    ordered: list[Stint] = []
+    ordered: list[WritePeriod] = []
     for place, (run, attempt) in enumerate(begun):
         number = 1 + sum(one.run == run for one in ordered)
         until = next((later for other, later in begun[place + 1 :] if other == run), 0)
-        ordered.append(Stint(run, splits.get(run, 0), attempt if number > 1 else 0, until, number))
+        ordered.append(WritePeriod(run, splits.get(run, 0), attempt if number > 1 else 0, until, number))
     known = {run for run, _ in begun}
-    return (*(Stint(each.run, each.splits) for each in phases(record) if each.run not in known), *ordered)
+    return (*(WritePeriod(each.run, each.splits) for each in phases(record) if each.run not in known), *ordered)
 
 
 def undo_phases(record: RunRecord, number: int) -> tuple[Phase, ...]:
     """The phases that take a run back, the last written phase first. `number` is the try of the undo, from 1; another
     try follows one that leaves dead letters."""
-    return tuple(Phase(undo_run(each.run, number, each.number), each.splits) for each in reversed(stints(record)))
+    return tuple(
+        Phase(undo_run(each.run, number, each.number), each.splits) for each in reversed(write_periods(record))
+    )
 
 
 def incremental_run(run: str, number: int) -> str:
@@ -102,9 +104,9 @@ def retry_run(run: str, number: int) -> str:
     return f"{run}/retry{number}"
 
 
-def undo_run(run: str, number: int, stint: int = 1) -> str:
-    """The id of the phase that takes back another phase, or one stint of it."""
-    return f"{run}/undo{number}" + (f".{stint}" if stint > 1 else "")
+def undo_run(run: str, number: int, period: int = 1) -> str:
+    """The id of the phase that takes back another phase, or one write period of it."""
+    return f"{run}/undo{number}" + (f".{period}" if period > 1 else "")
 
 
 class Transition(NamedTuple):
@@ -174,7 +176,7 @@ TAKEN_OVER: Final = frozenset({"adopted", "repaired"})  # recorded by a command:
 ENDED: Final = frozenset({"succeeded", "stamped", "adopted", "repaired", "undone", "replaced", "closed"})
 
 
-def after(status: str, event: str) -> str:
+def next_status(status: str, event: str) -> str:
     """The status that an event leads to. Raises Refused when the status does not allow the event."""
     if (status, event) not in _TO:
         raise Refused(f"a run that is {status or 'not begun'} cannot {event}", hint=suggest("history"))
@@ -268,7 +270,7 @@ class Difference(NamedTuple):
     effect: str = ""
 
 
-def started_with(
+def facts_at_start(
     table: TableSpec,
     script: Script,
     storage: str,
@@ -312,7 +314,7 @@ def _difference(name: str, was: str, now: str) -> Difference:
     return Difference(name, _SENTENCES.get(name) or f"{name} was {was or 'not set'} and is {now or 'not set'}", effect)
 
 
-def as_it_began(script: Script, began: Mapping[str, str]) -> Script:
+def with_initial_settings(script: Script, began: Mapping[str, str]) -> Script:
     """The script with the STAMP and IDEMPOTENT of its run's start, by which the run recognizes its own writes."""
     return replace(
         script,
@@ -321,7 +323,7 @@ def as_it_began(script: Script, began: Mapping[str, str]) -> Script:
     )
 
 
-def changed_within(now: Mapping[str, str]) -> dict[str, str]:
+def updated_facts(now: Mapping[str, str]) -> dict[str, str]:
     """The facts that a run takes over when it is continued."""
     return {name: value for name, value in now.items() if name in _CHANGEABLE}
 
