@@ -18,7 +18,7 @@ RECORD = re.compile(r"\b(?:docs/adr/|ADR )(\d{3})\b")
 MODULE = re.compile(
     r"`([a-z_]+(?:/[\w.-]+)+\.(?:py|js|xml|yaml|md))`|`((?:tests|infra|docs|benchmarks)/[\w./-]+\.\w+)`"
 )
-STATUS = re.compile(r"^Status: (accepted|superseded by \d{3})[.;]", re.MULTILINE)
+STATUS = re.compile(r"^Status: ((?:accepted|superseded by \[?\d{3})[^#]*?)\.\n\n", re.MULTILINE)
 
 
 def names(pages: list[Path]) -> list[str]:
@@ -65,11 +65,22 @@ def test_every_decision_record_that_is_cited_exists() -> None:
     assert {one for one in cited if one[1] not in there} == set()
 
 
-def test_every_decision_record_has_a_status_and_is_listed() -> None:
+def test_every_decision_record_is_listed_with_its_status() -> None:
     listed = (RECORDS / "README.md").read_text(encoding="utf-8")
     for record in RECORDS.glob("[0-9]*.md"):
-        assert STATUS.search(record.read_text(encoding="utf-8")), f"{record.name} has no status"
-        assert f"]({record.name})" in listed, f"docs/adr/README.md does not list {record.name}"
+        status = STATUS.search(record.read_text(encoding="utf-8"))
+        assert status, f"{record.name} has no status"
+        text = " ".join(re.sub(r"\[(\d{3})\]\([^)]*\)", r"\1", status[1]).split())
+        assert re.search(rf"\]\({re.escape(record.name)}\) \| .* \| {re.escape(text)} \|\n", listed), (
+            f"{record.name}: {text}"
+        )
+
+
+def test_two_decision_records_refer_to_each_other_in_their_statuses() -> None:
+    listed = (RECORDS / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[(\d{3})\]\(.*\| (.*) \|$", listed, re.MULTILINE)
+    references = {(number, other) for number, status in rows for other in re.findall(r"\b\d{3}\b", status)}
+    assert len(references) > 50 and references == {(other, number) for number, other in references}
 
 
 def test_the_readme_has_at_most_200_lines() -> None:
