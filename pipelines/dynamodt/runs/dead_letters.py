@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from dynamodt.errors import Refused, ServiceError, suggest
-from dynamodt.model.pages import Acceptance, Claim
+from dynamodt.model.pages import Acceptance
 from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, Job, LeftPart, RunRecord
 from dynamodt.model.tables import Item
@@ -27,6 +27,7 @@ from dynamodt.runs.stored_dead_letters import (
     StoredDeadLetters,
     accepted_of,
     chosen_dead_letters,
+    committed_parts,
     dead_letters_of,
 )
 from dynamodt.script.codec import decode, key_text
@@ -36,13 +37,12 @@ from dynamodt.state.object_keys import (
     RETRIES,
     SAMPLES,
     accepted_file,
-    committed_notes,
     key_of_job,
     object_key,
     retry_file,
 )
 from dynamodt.state.runs import Phase, phases, retry_run
-from dynamodt.state.split_rows import totals_of
+from dynamodt.state.split_rows import claims_of, totals_of
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project, RunContext
@@ -72,60 +72,37 @@ def has_lost_dead_letters(project: Project, record: RunRecord) -> bool:
     """Whether dead letters of a run that are to be replayed are lost, or the list of those already replayed."""
     if totals_of(project.state, phases(record)).counts.dead <= 0:
         return False
-    kept = _StoredCounts(project, record)
     main = [one for one in phases(record) if "/retry" not in one.run]
-    return any(kept.lacks(one) or any(map(kept.lacks_of_retry, kept.retries(one))) for one in main)
+    again = [(one.run, number) for one in main for number in range(1, record.retries + 1)]
+    return any(_lacks(project, record, one) for one in main) or any(_lacks_of_retry(project, record, *a) for a in again)
 
 
-class _StoredCounts:
-    """The stored dead letters of a run's phases, compared with the counted ones."""
+def _lacks(project: Project, record: RunRecord, phase: Phase, replayed: int = 0) -> bool:
+    """Whether fewer dead letters of a phase are stored than counted. `replayed` of them were counted before, in another
+    phase."""
+    died = sum(claim.counts.dead for claim in claims_of(project.state, phase).values()) + replayed
+    if died <= 0:
+        return False
+    parts = committed_parts(project, phase, object_key(record.table, phase.run, DEAD))
+    return sum(len((project.storage.read(part) or b"").splitlines()) for part in parts) < died
 
-    def __init__(self, project: Project, record: RunRecord) -> None:
-        self._state = project.state
-        self._storage = project.storage
-        self._record = record
 
-    def retries(self, main: Phase) -> list[tuple[Phase, str]]:
-        """The retries of a phase that have begun, each with the name of its list of parts."""
-        numbers = range(1, self._record.retries + 1)
-        found = [
-            (Phase(retry_run(main.run, number), 1), object_key(self._record.table, main.run, retry_file(number)))
-            for number in numbers
-        ]
-        return [(again, name) for again, name in found if self._claims(again)]
-
-    def lacks(self, one: Phase, replayed: int = 0) -> bool:
-        """Whether fewer dead letters are stored than counted. `replayed` of them were counted before, in another
-        phase."""
-        claims = self._claims(one)
-        died = sum(claim.counts.dead for claim in claims.values()) + replayed
-        if died <= 0:
-            return False
-        names = self._storage.names(object_key(self._record.table, one.run, DEAD))
-        parts = committed_notes(names, claims)
-        return sum(len(self._lines(part)) for part in parts) < died
-
-    def lacks_of_retry(self, retry: tuple[Phase, str]) -> bool:
-        """As `lacks`, for a retry; also True if its list is missing, since the parts that it has replayed would be
-        replayed again."""
-        again, name = retry
-        listed = self._storage.read(name)
-        if listed is None:
-            return True
-        replayed = json.loads(listed)
-        left_out = {(part, text) for part, text in replayed.get("left_out", ())}
-        pairs = (
-            (part, key_text(json.loads(line)["key"])) for part in replayed["dead_letters"] for line in self._lines(part)
-        )
-        keys = {text for part, text in pairs if (part, text) not in left_out}
-        done = all(claim.done for claim in self._claims(again).values())
-        return done and self.lacks(again, len(keys))
-
-    def _claims(self, one: Phase) -> dict[int, Claim]:
-        return {claim.split: claim for claim in self._state.splits(one.run).all(one.splits)}
-
-    def _lines(self, part: str) -> list[bytes]:
-        return (self._storage.read(part) or b"").splitlines()
+def _lacks_of_retry(project: Project, record: RunRecord, main: str, number: int) -> bool:
+    """As `_lacks`, for a retry of the phase `main`, if it has begun; also True if its list is missing, since the parts
+    that it has replayed would be replayed again."""
+    again = Phase(retry_run(main, number), 1)
+    claims, storage = claims_of(project.state, again), project.storage
+    if not claims:
+        return False
+    listed = storage.read(object_key(record.table, main, retry_file(number)))
+    if listed is None:
+        return True
+    replayed = json.loads(listed)
+    left_out = {(part, text) for part, text in replayed.get("left_out", ())}
+    lines = ((part, line) for part in replayed["dead_letters"] for line in (storage.read(part) or b"").splitlines())
+    pairs = {(part, key_text(json.loads(line)["key"])) for part, line in lines}
+    keys = {text for _, text in pairs - left_out}
+    return all(claim.done for claim in claims.values()) and _lacks(project, record, again, len(keys))
 
 
 def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused:
@@ -174,7 +151,7 @@ def _what_is_accepted(items: int, record: RunRecord, stored: StoredDeadLetters, 
 def gather_dead_letters(context: RunContext, jobs: list[Job]) -> bytes:
     """Join the dead letters that no retry has replayed into one JSON-lines file; returns the lines that are not
     accepted. In the file, the accepted ones follow them, each with `"accepted": true`."""
-    parts = [part for job in jobs for part in _outstanding(context, _main_of(job), job)]
+    parts = [part for job in jobs for part in _outstanding(context, job)]
     lines = b"".join(_lines(context, part) for part in parts)
     kept = b"".join(_lines(context, part, of_accepted=True) for part in parts)
     context.storage.write(key_of_job(jobs[0], DEAD_LETTERS_FILE), lines + kept)
@@ -202,7 +179,7 @@ def retry_jobs(context: RunContext, main: list[Job]) -> list[Job]:
     found: list[Job] = []
     for job in main:
         done = [_retry(context, job, name) for name in context.storage.names(key_of_job(job, RETRIES))]
-        left = [part for source in (job, *done) for part in _outstanding(context, job, source)]
+        left = [part for source in (job, *done) for part in _outstanding(context, source)]
         open_parts = [part.name for part in left if _has_unaccepted(context, part)]
         for confirmed, parts in _replayable(open_parts, context.options.in_doubt):
             name = key_of_job(job, retry_file(max(map(retry_number, done), default=0) + 1))
@@ -306,22 +283,10 @@ def _unknown_items(last: RunRecord, lines: int, record: RunRecord) -> Refused:
     )
 
 
-def _outstanding(context: RunContext, main: Job, source: Job) -> list[Part]:
-    """The parts of one phase (`main` or a retry of it) that no retry of `main` has replayed."""
-    replayed = Replayed(context.storage, main.table.name, main.run)
-    return list(replayed.outstanding(committed_parts(context, source, key_of_job(source, DEAD))))
-
-
-def committed_parts(context: RunContext, job: Job, prefix: str) -> list[str]:
-    """The stored parts of a phase's dead letters (or of the items that an undo has not restored) whose pages are
-    committed."""
-    claims = {claim.split: claim for claim in context.state.splits(job.run).all(job.splits)}
-    return committed_notes(context.storage.names(prefix), claims)
-
-
-def _main_of(job: Job) -> Job:
-    """The phase to which a retry belongs; any other phase unchanged."""
-    return replace(job, run=job.run.partition("/retry")[0])
+def _outstanding(context: RunContext, phase: Job) -> list[Part]:
+    """The parts of a phase, which may be a retry of another one, that no retry has replayed."""
+    replayed = Replayed(context.storage, phase.table.name, phase.run.partition("/retry")[0])
+    return list(replayed.outstanding(committed_parts(context, phase, key_of_job(phase, DEAD))))
 
 
 def _retry(context: RunContext, job: Job, name: str) -> Job:
@@ -336,15 +301,10 @@ def _retry(context: RunContext, job: Job, name: str) -> Job:
 def samples(context: RunContext, phases: Sequence[Job]) -> tuple[tuple[Item, Item | None], ...]:
     """The samples for a report. If they cannot be read, this is notified, and the run's outcome stays."""
     try:
-        return read_samples(context.storage, phases)
+        return samples_under(context.storage, (key_of_job(job, SAMPLES) for job in phases))
     except ServiceError as error:
         context.observer.notify(f"no sample can be shown: {error}")
         return ()
-
-
-def read_samples(storage: Storage, jobs: Iterable[Job]) -> tuple[tuple[Item, Item | None], ...]:
-    """The first few items that the phases have changed, before and after."""
-    return samples_under(storage, (key_of_job(job, SAMPLES) for job in jobs))
 
 
 def samples_under(storage: Storage, prefixes: Iterable[str]) -> tuple[tuple[Item, Item | None], ...]:

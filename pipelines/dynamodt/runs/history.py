@@ -293,7 +293,7 @@ def has_written(state: State, record: RunRecord) -> bool:
     """Whether a run may have changed an item. Without a journal, pages have no intent: a page that was begun may have
     been written, unless the attempt has ended with whole pages."""
     silent = not record.journal and not record.whole_pages
-    return any(_may_have_written(claim, silent) for claim in claims_of(state, record))
+    return any(_may_have_written(claim, silent) for claim in claims_of_run(state, record))
 
 
 def _may_have_written(claim: Claim, silent: bool) -> bool:
@@ -301,7 +301,7 @@ def _may_have_written(claim: Claim, silent: bool) -> bool:
     return bool(claim.counts.changed) or intended or (silent and not claim.done)
 
 
-def claims_of(state: State, record: RunRecord) -> Iterator[Claim]:
+def claims_of_run(state: State, record: RunRecord) -> Iterator[Claim]:
     """The rows of all splits of a run, over its phases."""
     return (claim for each in phases(record) for claim in state.splits(each.run).all(each.splits))
 

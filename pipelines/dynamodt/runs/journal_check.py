@@ -31,6 +31,7 @@ from dynamodt.state.object_keys import (
     split_prefix,
 )
 from dynamodt.state.runs import phases
+from dynamodt.state.split_rows import claims_of
 from dynamodt.state.storage import Storage
 
 if TYPE_CHECKING:
@@ -73,13 +74,13 @@ class JournalCheck:
 
 def check_journal(project: Project, record: RunRecord, clock: Callable[[], float] = time.monotonic) -> JournalCheck:
     """Read the journal of all phases of a run, and compare it with the splits' rows. Notifies of the progress."""
-    found, rows = JournalCheck(), project.state.splits
-    claims_of = {each.run: {claim.split: claim for claim in rows(each.run).all(each.splits)} for each in phases(record)}
-    for claims in claims_of.values():
+    found = JournalCheck()
+    by_phase = {each.run: claims_of(project.state, each) for each in phases(record)}
+    for claims in by_phase.values():
         for claim in claims.values():
             found.expected = found.expected.plus(expected_journal(claim))
     progress = _Progress(found.expected.parts + found.expected.notes, project.observer.notify, clock)
-    for run, claims in claims_of.items():
+    for run, claims in by_phase.items():
         if any(expected_journal(claim).parts for claim in claims.values()):
             _Phase(project.storage, object_key(record.table, run, JOURNAL), claims, found).check(progress.step)
     return found

@@ -14,7 +14,7 @@ from dynamodt.model.pages import Totals
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
 from dynamodt.pipeline.outcomes import waiting_keys, waits
-from dynamodt.runs.dead_letters import committed_parts
+from dynamodt.runs.stored_dead_letters import committed_parts
 from dynamodt.state.object_keys import NOT_RESTORED, key_of_job
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord
 from dynamodt.model.tables import Change, Check, Image, Journaled, Stage, TableSpec
 from dynamodt.pipeline.inserted import InsertedItems
 from dynamodt.pipeline.restoration import restoration
-from dynamodt.runs.history import claims_of, has_written
+from dynamodt.runs.history import claims_of_run, has_written
 from dynamodt.runs.plan import younger, younger_reported
 from dynamodt.script.apply import item_rows, row_image, table_of_rows
 from dynamodt.script.codec import key_text
@@ -37,7 +37,7 @@ from dynamodt.state.object_keys import (
     part_of,
 )
 from dynamodt.state.runs import ITEMS, declared_key, phases, transformed
-from dynamodt.state.split_rows import totals_of
+from dynamodt.state.split_rows import claims_of, totals_of
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
@@ -201,8 +201,7 @@ def lacks_rows(project: Project, record: RunRecord) -> bool:
 def _journals(state: State, run: RunRecord) -> Iterator[tuple[str, Claims]]:
     """The prefix of the journal of each phase, and the rows of its splits."""
     for each in phases(run):
-        claims = {claim.split: claim for claim in state.splits(each.run).all(each.splits)}
-        yield object_key(run.table, each.run, JOURNAL), claims
+        yield object_key(run.table, each.run, JOURNAL), claims_of(state, each)
 
 
 def _older(table: str, why: str, run: str = "") -> Refused:
@@ -261,7 +260,7 @@ def items_transformed(project: Project, table: TableSpec, record: RunRecord) -> 
     """The number of items that a run has transformed so far, in `table`. In a page with an intent but no checkpoint,
     these are the items in the state that the intent gives; the others will be transformed again."""
     done = 0
-    for claim in claims_of(project.state, record):
+    for claim in claims_of_run(project.state, record):
         done += transformed(claim.counts)
         if claim.intent is not None:
             intended = as_written(project, table, claim.intent.parts)

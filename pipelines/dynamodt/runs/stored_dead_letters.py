@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.errors import Refused, UsageError, suggest
-from dynamodt.model.runs import RunRecord
+from dynamodt.model.runs import Job, RunRecord
 from dynamodt.script.codec import key_text
 from dynamodt.script.keys import Shape, key_meant, key_typed, shape_of
 from dynamodt.state.object_keys import DEAD, RETRIES, committed_notes, object_key
 from dynamodt.state.runs import Phase, phases, retry_run, unfinished
+from dynamodt.state.split_rows import claims_of
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Image
@@ -116,7 +117,7 @@ class StoredDeadLetters:
     """The outstanding dead letters of a run; one part at a time is in memory."""
 
     def __init__(self, project: Project, record: RunRecord) -> None:
-        self._state = project.state
+        self._project = project
         self._storage = project.storage
         self._record = record
         self.accepted = accepted_of(self._storage, record)
@@ -131,7 +132,8 @@ class StoredDeadLetters:
         for main in (one for one in found if "/retry" not in one.run):
             replayed = Replayed(self._storage, self._record.table, main.run)
             for phase in (one for one in found if one.run.partition("/retry")[0] == main.run):
-                yield from replayed.outstanding(self._committed(phase))
+                prefix = object_key(self._record.table, phase.run, DEAD)
+                yield from replayed.outstanding(committed_parts(self._project, phase, prefix))
 
     @property
     def replaying(self) -> bool:
@@ -139,17 +141,17 @@ class StoredDeadLetters:
         for main in (one for one in phases(self._record) if "/retry" not in one.run):
             for name in Replayed(self._storage, self._record.table, main.run).names:
                 number = int(name.rpartition("/")[2].partition(".")[0])
-                claims = list(self._state.splits(retry_run(main.run, number)).all(1))
-                if not claims or not all(claim.done for claim in claims):
+                claims = claims_of(self._project.state, Phase(retry_run(main.run, number), 1))
+                if not claims or not all(claim.done for claim in claims.values()):
                     return True
         return False
 
-    def _committed(self, phase: Phase) -> list[str]:
-        claims = {claim.split: claim for claim in self._state.splits(phase.run).all(phase.splits)}
-        if not claims:
-            return []
-        names = self._storage.names(object_key(self._record.table, phase.run, DEAD))
-        return committed_notes(names, claims)
+
+def committed_parts(project: Project, phase: Phase | Job, prefix: str) -> list[str]:
+    """The stored parts below `prefix` of a phase's dead letters (or of the items that an undo has not restored) whose
+    pages are committed."""
+    claims = claims_of(project.state, phase)
+    return committed_notes(project.storage.names(prefix), claims) if claims else []
 
 
 def dead_letters_of(storage: Storage, part: Part, accepted: Accepted) -> Iterator[StoredDeadLetter]:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import Fenced
 from dynamodt.model.pages import Claim, Intent, OwnershipPeriod, Totals
-from dynamodt.model.runs import RunRecord
+from dynamodt.model.runs import Job, RunRecord
 from dynamodt.model.tables import Cursor, Item
 from dynamodt.state.row_codec import SCHEMA, ConditionFailed, RowKey, attributes, from_row, write_once
 from dynamodt.state.runs import UNDOING, Phase, phases, undo_phases
@@ -139,10 +139,7 @@ class SplitRows:
 
     def totals(self, splits: int) -> Totals:
         """The sum over all splits that have begun."""
-        totals = Totals()
-        for claim in self.all(splits):
-            totals = totals.plus(claim.totals)
-        return totals
+        return sum_of(claim.totals for claim in self.all(splits))
 
     def _claim(self, split: int, row: Item) -> Claim:
         claim = from_row(Claim, {"split": split, "fencing_token": 0, **row}, self._rows.where)
@@ -222,6 +219,11 @@ class SplitTotals:
 
     def _sum(self) -> Totals:
         return sum_of(each.totals for each in self._slices)
+
+
+def claims_of(state: State, phase: Phase | Job) -> dict[int, Claim]:
+    """The rows of a phase's splits that have begun, by split; all of them are read."""
+    return {claim.split: claim for claim in state.splits(phase.run).all(phase.splits)}
 
 
 def totals_of(state: State, found: Iterable[Phase]) -> Totals:
