@@ -24,7 +24,7 @@ from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
 from dynamodt.checks.other_process import Elsewhere
 from dynamodt.checks.version import Asked, VersionTrial
 from dynamodt.cli import check_report
-from dynamodt.cli.request import Request
+from dynamodt.cli.request import Request, written_steps
 from dynamodt.dynamodb.reads import ScanPage
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import Image, KeyAttribute, TableNames, TableSpec
@@ -428,7 +428,8 @@ def test_json_and_markdown_have_no_value_that_was_not_replaced(tmp_path: Path, e
 def test_several_tables_have_one_step_for_what_they_have_saved(tmp_path: Path, elsewhere: Elsewhere) -> None:
     found, _ = checked(tmp_path, "def transform_up(item): return item\n", users(), elsewhere)
     two = [TableCheck(table, 0, "a file", 1, versions=(found,), saved="x") for table in ("carts", "users")]
-    steps = check_report._next_steps(Request("check", "local"), two, TableNames())
+    request = Request("check", "local")
+    steps = written_steps(request, check_report._next_steps(request, two, TableNames()), {})
     assert [step.command for step in steps] == [
         "pytest --dynamodt",
         "dynamodt up --table carts --dry-run",

@@ -16,6 +16,7 @@ from dynamodt.cli.request import Request
 from dynamodt.config.settings import DeploySettings
 from dynamodt.errors import ServiceError, suggest
 from dynamodt.model.tables import Connection, Image, Index, KeyAttribute, Stage, StorageSpec, TableNames, TableSpec
+from dynamodt.runs.context import Project
 from dynamodt.runs.cost import GB, PRICES
 from dynamodt.runs.estimate import Sample, Span, Stratum
 from dynamodt.runs.forecast import Rate, TableForecast, VersionForecast, _Forecasting, exceeded
@@ -47,8 +48,9 @@ def padded(number: int) -> tuple[Image, ...]:
 def version(folder: Path, text: str = HALF, **changes: Any) -> VersionForecast:
     script = read(folder, text)
     planned = TablePlan(changes.pop("table", TABLE), "up", (Step(script, None, None),), 0, (script,))
-    asked: dict[str, Any] = {"stage": STAGE, "options": BOUNDED, "prices": PRICE, "glue": None, **changes}
-    (found,) = _Forecasting(planned=planned, **asked).versions(Stratum(padded(100), ITEMS, False), False, 10)
+    project = Project(STAGE, folder, changes.pop("options", BOUNDED))
+    asked: dict[str, Any] = {"prices": PRICE, "glue": None, **changes}
+    (found,) = _Forecasting(project, planned, **asked).versions(Stratum(padded(100), ITEMS, False), False, 10)
     return found
 
 
@@ -95,8 +97,8 @@ def test_glue_costs_its_workers_for_the_time(tmp_path: Path) -> None:
 
 def test_the_rate_is_that_of_the_budget_and_says_where_it_comes_from(tmp_path: Path) -> None:
     def rate(table: TableSpec = TABLE, stage: Stage = STAGE, **options: Any) -> Rate:
-        run = _Forecasting(stage, TablePlan(table, "up", (), 0, ()), RunOptions(**options), None, None)
-        return run.rate(table)
+        project = Project(stage, tmp_path, RunOptions(**options))
+        return _Forecasting(project, TablePlan(table, "up", (), 0, ()), None, None).rate(table)
 
     assert rate(max_wcu=7.0)[:2] == (2000.0, 7.0) and "writes: 7 a second, by --max-wcu" in rate(max_wcu=7.0).why
     provisioned = replace(TABLE, read_units=100, write_units=40, provisioned=True)
@@ -116,7 +118,8 @@ def test_the_rate_is_that_of_the_budget_and_says_where_it_comes_from(tmp_path: P
 def test_without_prepared_data_a_version_and_those_after_it_have_no_estimate(tmp_path: Path) -> None:
     scripts = [read(tmp_path, HALF), read(tmp_path, f"def prepare(context): ...\n{HALF}", 2), read(tmp_path, HALF, 3)]
     steps = tuple(Step(script, None, None) for script in scripts)
-    run = _Forecasting(STAGE, TablePlan(TABLE, "up", steps, 0, tuple(scripts)), BOUNDED, PRICE, None)
+    planned = TablePlan(TABLE, "up", steps, 0, tuple(scripts))
+    run = _Forecasting(Project(STAGE, tmp_path, BOUNDED), planned, PRICE, None)
     first, second, third = run.versions(Stratum(images(10), 10.0, True), False, 10)
     assert first.estimate is not None and second.estimate is None is third.estimate
     assert "prepared data" in second.unknown and "version 2" in third.unknown

@@ -14,7 +14,7 @@ import typer
 
 from dynamodt.cli.app import app
 from dynamodt.cli.plugin import plugin_command, with_plugin
-from dynamodt.cli.request import Request, check, next_steps, with_stage
+from dynamodt.cli.request import Request, check, steps_of, with_stage, written_steps
 from dynamodt.config.stage import load_stage
 from dynamodt.errors import RunFailed, UsageError, suggest
 from dynamodt.model.pages import Counts
@@ -138,7 +138,8 @@ def test_in_a_service_the_next_steps_are_the_plugins(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     run = RunReport("users", "up", 1, "x", "01RUN", "stopped", Counts(2, 2), journal=True)
     report = TableReport("users", "up", (run,), 1, RunFailed("no"), 1)
-    steps = next_steps(Request("up", "dev", ("users",)), report, IN_A_SERVICE)
+    request = Request("up", "dev", ("users",))
+    steps = written_steps(request, steps_of(request, report), IN_A_SERVICE)
     assert steps[0].command == "sls dynamodt up --table users --stage d"
     undo = next(step for step in steps if " undo " in step.command)
     assert "this needs [stages.dev] in dynamodt.toml" in undo.why

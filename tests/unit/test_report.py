@@ -17,7 +17,7 @@ from rich.console import Console
 
 from dynamodt.cli import json_output, report, short_reports
 from dynamodt.cli.progress import BarDisplay, LineDisplay, display, timed_lines
-from dynamodt.cli.request import Request, after_preparation, next_steps, program, with_stage
+from dynamodt.cli.request import NextStep, Request, after_preparation, program, steps_of, with_stage, written_steps
 from dynamodt.cli.result import with_retry_hint, without_duplicates
 from dynamodt.cli.short_reports import print_runs
 from dynamodt.errors import DynamodtError, Refused, ServiceError, as_hint, suggest
@@ -302,6 +302,10 @@ def test_values_as_text() -> None:
 # ---------------------------------------------------------------- what to try next
 
 
+def next_steps(request: Request, report: TableReport, environment: dict[str, str]) -> list[NextStep]:
+    return written_steps(request, steps_of(request, report), environment)
+
+
 def test_next_steps_when_all_is_done() -> None:
     steps = next_steps(UP, TableReport("users", "up", (RUN,), 4, latest=4), {})
     assert [step.command for step in steps] == ["dynamodt status", "dynamodt down --table users"]
@@ -567,7 +571,8 @@ def test_prepared_rows() -> None:
 )
 def test_what_comes_after_prepare_is_not_refused(status: TableStatus, unprepared: int, wanted: list[str]) -> None:
     request = Request("prepare", tables=("users",), number=3)
-    assert [step.command for step in after_preparation(request, status, unprepared)] == wanted
+    steps = written_steps(request, after_preparation(request, status, unprepared), {})
+    assert [step.command for step in steps] == wanted
 
 
 # ---------------------------------------------------------------- progress

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from dynamodt.cli.json_output import error_document
-from dynamodt.cli.report import show, steps_text
-from dynamodt.cli.request import NextStep, Request, as_typed, steps_after_sample
+from dynamodt.cli.report import facts_lines, print_steps, show
+from dynamodt.cli.request import Request, Step, step_after_sample
 from dynamodt.errors import DynamodtError
 from dynamodt.model.reports import picked
 from dynamodt.model.tables import Image, TableNames
@@ -58,7 +58,7 @@ def _names(version: VersionCheck) -> list[str]:
 # ---------------------------------------------------------------- facts in words
 
 
-def _facts(version: VersionCheck) -> Iterator[tuple[str, str]]:
+def _facts(table: TableCheck, version: VersionCheck) -> Iterator[tuple[str, str]]:
     """A version's properties, as pairs of a name and a text."""
     effect = version.effect
     yield "tried on", _inputs_text(version)
@@ -77,6 +77,8 @@ def _facts(version: VersionCheck) -> Iterator[tuple[str, str]]:
         yield "time", f"{version.micros:,.1f} µs an item"
     if version.prepared:
         yield "prepared data", _PREPARED[version.prepared]
+    if version.bound is not None:
+        yield "sample", _bound(table, version, version.bound)
 
 
 _REVERSIBLE = {
@@ -98,13 +100,9 @@ def _inputs_text(version: VersionCheck) -> str:
 
 
 def _idempotent(version: VersionCheck) -> str:
-    if version.idempotent and not version.declared_idempotent:
-        return "yes, as far as tried; IDEMPOTENT is not set"
-    return (
-        {True: "yes, as declared", False: "no, although it is declared"}[version.idempotent is True]
-        if (version.declared_idempotent)
-        else "no, and not declared"
-    )
+    if version.declared_idempotent:
+        return "yes, as declared" if version.idempotent else "no, although it is declared"
+    return "yes, as far as tried; IDEMPOTENT is not set" if version.idempotent else "no, and not declared"
 
 
 def _effect(effect: Effect) -> str:
@@ -139,21 +137,13 @@ def _paths(effect: Effect) -> Iterator[str]:
             yield f"{label}: {first}" + (f" and {len(found) - _MOST_PATHS} more" if len(found) > _MOST_PATHS else "")
 
 
-def _bound(table: TableCheck, version: VersionCheck) -> str:
+def _bound(table: TableCheck, version: VersionCheck, bound: float) -> str:
     """The bound that the sample gives for the table."""
-    if version.bound is None:
-        return ""
     if table.whole:
         return f"all {counted(table.items, 'item')} of the table were tried"
-    share = f"{_percent(100 * version.bound)} %"
-    return (
-        f"none of {counted(version.items, 'item')} shows a fault: with 95 % certainty at most {share} of the table's do"
-    )
-
-
-def _percent(share: float) -> str:
-    """A percentage: below ten with one decimal, otherwise without: `0.3`, `8.6`, `100`."""
-    return f"{share:.0f}" if share >= 10 else f"{share:.2g}"
+    share = f"{100 * bound:.0f} %" if bound >= 0.1 else f"{100 * bound:.2g} %"
+    items = counted(version.items, "item")
+    return f"none of {items} shows a fault: with 95 % certainty at most {share} of the table's do"
 
 
 def _heading(table: TableCheck) -> str:
@@ -179,32 +169,29 @@ def print_check(console: Console, request: Request, found: Sequence[TableCheck],
         if table.saved:
             show(console, Text(f"  saved {table.saved}: the sample with its values replaced"))
         console.print()
-    if steps := _next_steps(request, _checked_tables(found), names):
-        show(console, steps_text(steps, console.width))
+    print_steps(console, request, _next_steps(request, _checked_tables(found), names))
 
 
-def _next_steps(request: Request, found: Sequence[TableCheck], names: TableNames) -> list[NextStep]:
+def _next_steps(request: Request, found: Sequence[TableCheck], names: TableNames) -> list[Step]:
     """The commands for missing prepared data, for tests on saved samples, and for a dry run of the tables without a
     fault."""
     saved = any(table.saved for table in found)
-    steps = [NextStep("pytest --dynamodt", "test the versions on what was saved")] if saved else []
+    steps: list[Step] = [("pytest --dynamodt", "test the versions on what was saved")] if saved else []
     for table in found:
         name = (names.logical(table.table),)
         unprepared = [version.version for version in table.versions if version.prepared == "missing"]
         for number in unprepared:
             prepare = Command("prepare", request.stage, name, number=number)
-            steps.append(NextStep(as_typed(prepare), "gather the data that the version joins"))
+            steps.append((prepare, "gather the data that the version joins"))
         if not table.faults and not unprepared and any(version.version > table.at for version in table.versions):
-            steps.append(steps_after_sample(request, *name))
+            steps.append(step_after_sample(request, *name))
     return steps
 
 
 def _print_version(console: Console, table: TableCheck, version: VersionCheck) -> None:
     style = "bold red" if version.faults else "green"
     show(console, Text.assemble((f"  v{version.version} {version.name}  ", "bold"), (_result(version), style)))
-    facts = [*_facts(version), *([("sample", _bound(table, version))] if version.bound is not None else [])]
-    width = max(len(name) for name, _ in facts)
-    show(console, *(Text.assemble((f"    {name:<{width}}  ", "dim"), text) for name, text in facts))
+    show(console, *facts_lines(dict(_facts(table, version)), "    "))
     for finding in version.findings:
         _print_finding(console, finding)
 
@@ -313,16 +300,8 @@ def _markdown(table: TableCheck, names: TableNames) -> Iterator[str]:
     for notice in table.notices:
         yield f"\n> {_plain(notice)}"
     for version in table.versions:
-        yield from (
-            "",
-            f"### v{version.version} {_plain(version.name)}: {_result(version)}",
-            "",
-            "| | |",
-            "| --- | --- |",
-        )
-        yield from (f"| {name} | {_plain(text)} |" for name, text in _facts(version))
-        if version.bound is not None:
-            yield f"| sample | {_plain(_bound(table, version))} |"
+        yield f"\n### v{version.version} {_plain(version.name)}: {_result(version)}\n\n| | |\n| --- | --- |"
+        yield from (f"| {name} | {_plain(text)} |" for name, text in _facts(table, version))
         for finding in version.findings:
             yield from _markdown_finding(finding)
     yield ""

@@ -119,8 +119,8 @@ def progress_document(run: ActiveRun, at: str, seconds: float) -> Document:
         "units": {"done": run_progress.totals.done, "planned": run_progress.planned},
         "counts": run_progress.totals.counts._asdict(),
         "contention": run_progress.totals.contention._asdict(),
-        "consumed": _rounded(rcu=run_progress.totals.units.rcu, wcu=run_progress.totals.units.wcu),
-        "per_second": _rounded(items=speed.items, rcu=speed.rcu, wcu=speed.wcu, bytes=speed.bytes),
+        "consumed": rounded(rcu=run_progress.totals.units.rcu, wcu=run_progress.totals.units.wcu),
+        "per_second": rounded(items=speed.items, rcu=speed.rcu, wcu=speed.wcu, bytes=speed.bytes),
         "budget": {"rcu": run_progress.rcu, "wcu": run_progress.wcu},
         "seconds": round(seconds, 3),
         "seconds_left": None if left is None else round(left, 1),
@@ -210,7 +210,7 @@ def _cost(cost: Cost) -> Document:
         low, high = (round(amount, 6) for amount in cost.usd)
         usd = {"low": low, "high": high, "as_of": cost.as_of}
     return {
-        **_rounded(wcu=cost.wcu, wcu_most=cost.wcu_most, rcu=cost.rcu),
+        **rounded(wcu=cost.wcu, wcu_most=cost.wcu_most, rcu=cost.rcu),
         "s3_requests": {"put": cost.puts, "get": cost.gets},
         "export_bytes": cost.export_bytes,
         "usd": usd,
@@ -220,7 +220,7 @@ def _cost(cost: Cost) -> Document:
 def _amounts(run: RunReport | RunRecord) -> Document:
     return {
         "counts": run.counts._asdict(),
-        "consumed": _rounded(rcu=run.consumed.rcu, wcu=run.consumed.wcu),
+        "consumed": rounded(rcu=run.consumed.rcu, wcu=run.consumed.wcu),
         "seconds": round(run.seconds, 3),
     }
 
@@ -272,7 +272,7 @@ def _holder(lease: Lease) -> Document:
     return picked(lease, "user host pid since")
 
 
-def _rounded(**amounts: float) -> Document:
+def rounded(**amounts: float) -> Document:
     return {name: round(amount, 3) for name, amount in amounts.items()}
 
 

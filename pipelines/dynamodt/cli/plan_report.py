@@ -8,19 +8,17 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from dynamodt.cli.json_output import error_document
-from dynamodt.cli.report import show, steps_text
-from dynamodt.cli.request import NextStep, Request, program, steps_after_sample, with_stage, with_tables
+from dynamodt.cli.json_output import Document, error_document, rounded
+from dynamodt.cli.report import facts_lines, print_steps, show
+from dynamodt.cli.request import Request, Step, program, step_after_sample, with_stage, with_tables
 from dynamodt.model.reports import picked
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.cost import usd
 from dynamodt.runs.display import printable
-from dynamodt.runs.estimate import Span, VersionEstimate
+from dynamodt.runs.estimate import Span, VersionEstimate, sum_if_known
 from dynamodt.runs.forecast import TableForecast, VersionForecast
 from dynamodt.runs.obstacles import Obstacle
 from dynamodt.runs.pace import counted
-
-Document = dict[str, Any]
 
 # ---------------------------------------------------------------- figures
 
@@ -123,34 +121,28 @@ def print_plan(console: Console, request: Request, found: Sequence[TableForecast
             show(console, Text(f"  {_items(table)}", "dim"))
         for version in table.versions:
             show(console, Text(f"  v{version.version} {version.name}", "bold"))
-            show(console, *_lines(_version_facts(version), "    "))
+            show(console, *facts_lines(dict(_version_facts(version)), "    "))
         if table.versions:
-            show(console, *_lines(_table_facts(table), "  "))
+            show(console, *facts_lines(dict(_table_facts(table)), "  "))
         show(console, *(_obstacle(request, obstacle, names) for obstacle in table.obstacles))
     show(console, *(Text(line, "bold") for line in _totals(found)))
     if steps := _next_steps(request, found, names):
         console.print()
-        show(console, steps_text(steps, console.width))
+        print_steps(console, request, steps)
 
 
-def _next_steps(request: Request, found: Sequence[TableForecast], names: TableNames) -> list[NextStep]:
+def _next_steps(request: Request, found: Sequence[TableForecast], names: TableNames) -> list[Step]:
     """The dry run of each table without an obstacle."""
     ready = (
         table for table in found if table.versions and not table.error and not any(one.stops for one in table.obstacles)
     )
-    return [steps_after_sample(request, names.logical(table.table)) for table in ready]
+    return [step_after_sample(request, names.logical(table.table)) for table in ready]
 
 
 def _position(found: TableForecast) -> str:
     pending = counted(len(found.versions), "version") + " pending" if found.versions else "nothing pending"
     behind = f" of {found.latest}" if found.latest > found.at else ""
     return f" at version {found.at}{behind}, {pending}"
-
-
-def _lines(facts: Iterator[tuple[str, str]], margin: str) -> list[Text]:
-    rows = list(facts)
-    width = max((len(name) for name, _ in rows), default=0)
-    return [Text.assemble(margin, (f"{name:<{width}}", "dim"), f"  {printable(text)}") for name, text in rows]
 
 
 def _obstacle(request: Request, obstacle: Obstacle, names: TableNames) -> Text:
@@ -167,20 +159,9 @@ def _totals(found: Sequence[TableForecast]) -> Iterator[str]:
     pending = [table for table in found if table.versions]
     if len(pending) < 2:
         return
-    parts = []
-    if all(table.seconds is not None for table in pending):
-        parts.append(_time(_all([table.seconds or Span() for table in pending])))
-    if all(table.usd is not None for table in pending):
-        parts.append(_money(_all([table.usd or Span() for table in pending])))
-    if parts:
+    seconds, cost = sum_if_known(table.seconds for table in pending), sum_if_known(table.usd for table in pending)
+    if parts := [*([_time(seconds)] if seconds else []), *([_money(cost)] if cost else [])]:
         yield f"together  {', '.join(parts)}"
-
-
-def _all(spans: Sequence[Span]) -> Span:
-    total = Span()
-    for span in spans:
-        total = total.plus(span)
-    return total
 
 
 # ---------------------------------------------------------------- Markdown
@@ -201,9 +182,7 @@ def _markdown(request: Request, found: TableForecast, names: TableNames) -> Iter
         return
     if found.versions:
         yield _cell(_items(found))
-        yield ""
-        yield "| version | changes | write units | read units | time | cost |"
-        yield "| --- | --- | --- | --- | --- | --- |"
+        yield "\n| version | changes | write units | read units | time | cost |\n| --- | --- | --- | --- | --- | --- |"
         for version in found.versions:
             facts = dict(_version_facts(version))
             named = ("changes", "write units", "read units", "time", "cost")
@@ -233,18 +212,16 @@ def _table(found: TableForecast) -> Document:
     if found.error is not None:
         return {"table": found.table, "error": error_document(found.error)}
     return {
-        "table": found.table,
-        "at": found.at,
-        "latest": found.latest,
+        **picked(found, "table at latest"),
         "items": {
             "count": found.items,
             "counted": found.counted,
             "sampled": len(found.sample.images),
             "whole": found.sample.whole,
-            "read_units": round(found.sample.read_units, 3),
+            **rounded(read_units=found.sample.read_units),
         },
         "versions": [_version(version) for version in found.versions],
-        "budget": {**_rounded(rcu=found.rate.rcu, wcu=found.rate.wcu), "why": found.rate.why},
+        "budget": {**rounded(rcu=found.rate.rcu, wcu=found.rate.wcu), "why": found.rate.why},
         "seconds": _span(found.seconds),
         "usd": _usd(found.usd, found.as_of),
         "no_price": found.priceless,
@@ -253,7 +230,7 @@ def _table(found: TableForecast) -> Document:
 
 
 def _version(version: VersionForecast) -> Document:
-    document: Document = {"version": version.version, "name": version.name, "unknown": version.unknown}
+    document: Document = picked(version, "version name unknown")
     estimate = version.estimate
     if estimate is None:
         return document
@@ -267,7 +244,7 @@ def _version(version: VersionForecast) -> Document:
             "table": _span(estimate.table),
             "indexes": {name: _span(units) for name, units in estimate.indexes.items()},
         },
-        "rcu": round(version.rcu, 3),
+        **rounded(rcu=version.rcu),
         "stream_records": _span(estimate.records),
         "journal": {"bytes": _span(estimate.journal_bytes), "put_requests": _span(version.puts)},
         "export_bytes": version.export_bytes,
@@ -283,7 +260,3 @@ def _span(span: Span | None, digits: int = 3) -> Document | None:
 def _usd(span: Span | None, as_of: str) -> Document | None:
     found = _span(span, 6)
     return None if found is None else {**found, "as_of": as_of}
-
-
-def _rounded(**amounts: float) -> Document:
-    return {name: round(amount, 3) for name, amount in amounts.items()}

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from dynamodt.cli.json_output import Document, error_document
-from dynamodt.cli.report import STYLES, show, steps_text
+from dynamodt.cli.report import STYLES, facts_lines, print_steps, show
 from dynamodt.cli.request import Request, after_baseline, after_deploy
 from dynamodt.model.reports import TakeOver, VersionOutcome, counted
 from dynamodt.model.runs import RunRecord
@@ -38,14 +38,14 @@ _MARKS = {"Add": "+", "Remove": "-", "Modify": "~", "Import": "+"}
 def print_deployment(console: Console, request: Request, made: Deployment) -> None:
     """The changes, the stack's outputs, and the next steps."""
     show(console, Text.assemble((made.stack, "bold"), f"  {_WORDS[made.status]}"))
-    show(console, *map(_change, made.changes), *_outputs(made))
+    outputs = {} if made.status == "dry-run" else made.outputs
+    show(console, *map(_change, made.changes), *facts_lines(outputs))
     if any(change.resource == _BY_EMAIL for change in made.changes) and _ADDRESS in made.outputs:
         mail = f"AWS has sent a mail to {made.outputs[_ADDRESS]}: alarms are sent there after it is confirmed"
         show(console, Text(mail, "yellow"))
     console.print()
-    steps = after_deploy(request, made.status == "dry-run")
     if made.status != "dry-run" or made.changes:
-        show(console, steps_text(steps, console.width))
+        print_steps(console, request, after_deploy(request, made.status == "dry-run"))
 
 
 def print_removal(console: Console, request: Request, removal: Removal) -> None:
@@ -63,14 +63,6 @@ def _change(change: ResourceChange) -> Text:
     line = Text(f"  {_MARKS.get(change.action, change.action)} {change.resource}  ")
     line.append(change.type, "dim")
     return line.append("  is replaced", "yellow") if change.replacement else line
-
-
-def _outputs(made: Deployment) -> Iterator[Text]:
-    if made.status == "dry-run":
-        return
-    width = max(map(len, made.outputs), default=0)
-    for name, value in made.outputs.items():
-        yield Text.assemble((f"{name:<{width}}", "dim"), f"  {value}")
 
 
 # ---------------------------------------------------------------- validate
@@ -130,7 +122,7 @@ def print_baseline(console: Console, request: Request, taken: TakeOver, names: T
         show(console, Text.assemble(("Nothing to do: ", "bold"), f"{table} is at version {taken.at}"))
     recorded = {record.version for record in taken.records}
     show(console, *(_left_as_it_was(one) for one in taken.outcomes if one.version not in recorded))
-    show(console, steps_text(after_baseline(request, taken), console.width))
+    print_steps(console, request, after_baseline(request, taken))
 
 
 def _baseline_record(run: RunRecord) -> Text:

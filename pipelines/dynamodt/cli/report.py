@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from dynamodt import without
-from dynamodt.cli.request import NextStep, Request, Step, after_undo, steps_of, written_steps
+from dynamodt.cli.request import CommandStep, NextStep, Request, Step, after_undo, steps_of, written_steps
 from dynamodt.config.stage import LOCAL, embedded_file
 from dynamodt.errors import DynamodtError
 from dynamodt.model.pages import Counts
@@ -100,8 +100,7 @@ def print_migrations(console: Console, request: Request, stage: Stage | None, re
     if stage is not None and around:
         show(console, _places(stage, [report.table for report in around]))
         console.print()
-        steps = merged_steps(request, [_by_logical_name(report, stage) for report in around])
-        show(console, steps_text(steps, console.width))
+        print_steps(console, request, merged_steps(request, [_by_logical_name(report, stage) for report in around]))
         if any(report.error is not None for report in reports):
             console.print()
 
@@ -127,7 +126,7 @@ def print_undo(console: Console, request: Request, stage: Stage, undo: UndoRepor
     show(console, _places(stage, [run.table]))
     console.print()
     if undo.error is None and undo.refusal is None:
-        show(console, steps_text(after_undo(request, undo, stage.names), console.width))
+        print_steps(console, request, after_undo(request, undo, stage.names))
 
 
 def print_followed(console: Console, stage: Stage, runs: Sequence[RunReport]) -> None:
@@ -301,21 +300,22 @@ def _not_started(report: TableReport, stage: Stage | None) -> Text:
     return Text.assemble(("Not started: ", "bold"), f"{_shown(report.table, stage)}, {why}")
 
 
-def _places(stage: Stage, tables: Sequence[str]) -> RenderableType:
+def _places(stage: Stage, tables: Sequence[str]) -> Group:
     connection = stage.connection
     place = connection.endpoint() or f"region {connection.region}"
     noun = "table" if len(tables) == 1 else "tables"
     data = f"{noun} {', '.join(map(stage.names.shown, tables))} of stage {stage.name}, {place}"
     files = {"files": f"{WORK_FOLDER}/{LOCAL}, of the embedded stage"} if stage.embedded else {}
-    return facts_text({"data": data, "state": f"table {stage.state_table}", "storage": stage.storage.url, **files})
+    facts = {"data": data, "state": f"table {stage.state_table}", "storage": stage.storage.url, **files}
+    return Group(*facts_lines(facts))
 
 
 _MOST_STEPS = 8
 
 
-def merged_steps(request: Request, reports: Sequence[TableReport]) -> list[NextStep]:
+def merged_steps(request: Request, reports: Sequence[TableReport]) -> list[CommandStep]:
     """The next steps for several tables, each command once."""
-    merged: list[Step] = []
+    merged: list[CommandStep] = []
     for command, why in (step for report in reports for step in _steps(request, report)):
         found = next((n for n, (one, w) in enumerate(merged) if w == why and _differ_in_tables(one, command)), None)
         if found is None:
@@ -325,10 +325,10 @@ def merged_steps(request: Request, reports: Sequence[TableReport]) -> list[NextS
             merged[found] = replace(command, tables=tables), why
     if len(reports) > 1:
         merged = sorted(merged, key=lambda step: step[0].command == "status")
-    return written_steps(request, merged[:_MOST_STEPS])
+    return merged[:_MOST_STEPS]
 
 
-def _steps(request: Request, report: TableReport) -> list[Step]:
+def _steps(request: Request, report: TableReport) -> list[CommandStep]:
     """The next steps of one table, without those that would be refused."""
     steps = steps_of(request, report)
     return [step for step in steps if step[0].command == "status"] if report.refusal is not None else steps
@@ -340,7 +340,13 @@ def _differ_in_tables(one: Command, other: Command) -> bool:
     return several and bool(one.tables) == bool(other.tables) and replace(one, tables=other.tables) == other
 
 
-def steps_text(steps: Sequence[NextStep], room: int) -> Text:
+def print_steps(console: Console, request: Request, steps: Sequence[Step]) -> None:
+    """The commands to try next, if there are any."""
+    if steps:
+        show(console, _steps_text(written_steps(request, steps), console.width))
+
+
+def _steps_text(steps: Sequence[NextStep], room: int) -> Text:
     """The commands with their reasons; on a narrow terminal, below them, unless one line of `room` columns has both."""
     width = max(len(step.command) for step in steps)
     if room < NARROW and 8 + width + max(len(step.why) for step in steps) > room:
@@ -354,8 +360,7 @@ def _below(why: str, room: int) -> str:
     return "".join(f"\n        {line}" for line in wrap(why, max(8, room - 8)))
 
 
-def facts_text(facts: Mapping[str, str]) -> Group:
-    width = max(map(len, facts))
-    return Group(
-        *(Text.assemble((f"{name:<{width}}", "dim"), f"  {printable(value)}") for name, value in facts.items())
-    )
+def facts_lines(facts: Mapping[str, str], margin: str = "") -> list[Text]:
+    """A line for each fact: its name, and its text in a column of their own."""
+    width = max(map(len, facts), default=0)
+    return [Text.assemble(margin, (f"{name:<{width}}", "dim"), f"  {printable(text)}") for name, text in facts.items()]

@@ -204,12 +204,8 @@ class NextStep(NamedTuple):
     why: str
 
 
-Step = tuple[Command, str]
-
-
-def next_steps(request: Request, report: TableReport, environment: Mapping[str, str] = os.environ) -> list[NextStep]:
-    """Two or three commands that make sense after this table's `up` or `down`."""
-    return written_steps(request, steps_of(request, report), environment)
+CommandStep = tuple[Command, str]
+Step = CommandStep | tuple[str, str]  # a command, or that of another program as it is typed; and why
 
 
 def written_steps(
@@ -220,98 +216,99 @@ def written_steps(
 
     needs, written = needs_entry(request.stage, environment), list[NextStep]()
     for command, why in steps:
-        if needs and not plugin_command(command_argv(command), environment):
+        if needs and isinstance(command, Command) and not plugin_command(command_argv(command), environment):
             why, needs = f"{why}; {needs}", "this needs it, too"
-        written.append(NextStep(as_typed(command, environment), why))
+        written.append(NextStep(command if isinstance(command, str) else as_typed(command, environment), why))
     return written
 
 
-def steps_of(request: Request, report: TableReport) -> list[Step]:
+def steps_of(request: Request, report: TableReport) -> list[CommandStep]:
+    """Two or three commands that make sense after this table's `up`, `down` or `retry`."""
     options = replace(request.options, reason="")
     asked = replace(
         request, tables=(report.table,), json=False, interactive=False, log_file="", log_format="", options=options
     )
     if request.command == "retry" and options.dry_run:
-        return [(replace(request, json=False, options=replace(request.options, dry_run=False)), "replay them")]
+        return [(_without_dry_run(request), "replay them")]
     if request.command == "retry":  # it continues as `up` or `down` would
         options = replace(options, in_doubt="", accept=(), accept_all=False)
         asked = replace(asked, command=report.direction, run="", options=options)
     return _after(asked, report)
 
 
-def after_init(request: Request, missing: Sequence[str]) -> list[NextStep]:
+def after_init(missing: Sequence[str]) -> list[Step]:
     """The steps after `init` for tables that the embedded stage lacks: declare their keys, so that it creates them."""
-    asked = [Request("init", tables=(table,), key="id:S") for table in missing]
-    return [NextStep(as_typed(one), "with the table's own key: the local stage creates the table") for one in asked]
+    why = "with the table's own key: the local stage creates the table"
+    return [(Request("init", tables=(table,), key="id:S"), why) for table in missing]
 
 
-def after_files(request: Request) -> list[NextStep]:
+def after_files(request: Request) -> list[Step]:
     """The steps after a script was written: `check` and a dry run."""
     from dynamodt.cli.plugin import in_service
 
-    checked = NextStep(as_typed(Command("check", request.stage, request.tables)), "test it on a sample of items")
-    tried = NextStep(as_typed(dry_run_of(request)), "try it on all items, without writing")
+    checked = Command("check", request.stage, request.tables), "test it on a sample of items"
+    tried = dry_run_of(request), "try it on all items, without writing"
     return [tried] if in_service() else [checked, tried]
 
 
-def steps_after_sample(request: Request, table: str) -> NextStep:
+def step_after_sample(request: Request, table: str) -> Step:
     """The step after `check` or `plan`: a dry run with the same limits, except that of the cost, which a dry
     run does not have."""
     up = Command("up", request.stage, (table,), request.to, options=replace(request.options, max_usd=0.0))
-    return NextStep(as_typed(dry_run_of(up)), "try it on all items, without writing")
+    return dry_run_of(up), "try it on all items, without writing"
 
 
-def after_preparation(request: Request, status: TableStatus, unprepared: int = 0) -> list[NextStep]:
+def after_preparation(request: Request, status: TableStatus, unprepared: int = 0) -> list[Step]:
     """The steps after `prepare`: `up` to the version that joins the data; first `prepare` of the earlier version
     `unprepared`, which lacks its data; or the status, if the version is applied or cannot be reached now."""
     number = request.number or 0
     refused = {"edited", "unfinished", "running"} & {version.state for version in status.versions}
     if number <= status.at or refused or status.error or status.younger:
-        plain = Command("status", request.stage, request.tables)
-        return [NextStep(as_typed(plain), f"version {status.at} is applied" if status.at else "shows the obstacle")]
+        why = f"version {status.at} is applied" if status.at else "shows the obstacle"
+        return [(Command("status", request.stage, request.tables), why)]
     if 0 < unprepared < number:
-        earlier = Command("prepare", request.stage, request.tables, number=unprepared)
-        return [NextStep(as_typed(earlier), f"first gather the data that version {unprepared} joins")]
+        return [_preparation(request, unprepared)]
     up = Command("up", request.stage, request.tables, request.number, options=request.options)
-    return [NextStep(as_typed(dry_run_of(up)), "try it without writing"), NextStep(as_typed(up), "write it")]
+    return [(dry_run_of(up), "try it without writing"), (up, "write it")]
 
 
-def after_baseline(request: Request, taken: TakeOver) -> list[NextStep]:
+def after_baseline(request: Request, taken: TakeOver) -> list[Step]:
     """The steps after `stamp`, `import-history` or `repair`: the status, and the pending versions."""
     if taken.dry_run and taken.records:
-        again = replace(request, json=False, interactive=False, options=replace(request.options, dry_run=False))
-        return [NextStep(as_typed(again), "record it")]
+        return [(_without_dry_run(request), "record it")]
     plain = Command("status", request.stage, request.tables)
-    steps = [NextStep(as_typed(plain), "what is applied, what is pending")]
+    steps: list[Step] = [(plain, _STATUS)]
     if any(version.outcome == "edited" for version in taken.outcomes):
         accepting = replace(plain, command="repair", options=RunOptions(reason="WHY"))
-        steps.insert(0, NextStep(as_typed(accepting), "accept the edit, if what is applied may stay as it is"))
-    rehearsed = NextStep(as_typed(dry_run_of(plain)), "try what is pending without writing")
-    return [*steps, rehearsed] if taken.at < taken.latest else steps
+        steps.insert(0, (accepting, "accept the edit, if what is applied may stay as it is"))
+    return [*steps, (dry_run_of(plain), "try what is pending without writing")] if taken.at < taken.latest else steps
 
 
-def after_undo(request: Request, undo: UndoReport, names: TableNames) -> list[NextStep]:
+def after_undo(request: Request, undo: UndoReport, names: TableNames) -> list[Step]:
     """The step after `undo`: the same without a dry run, or the status."""
     if undo.run.status == "dry-run":
-        options = replace(request.options, dry_run=False)
-        return [NextStep(as_typed(replace(request, json=False, interactive=False, options=options)), "take it back")]
+        return [(_without_dry_run(request), "take it back")]
     status = Command("status", request.stage, (names.logical(undo.run.table),))
-    return [NextStep(as_typed(status), f"{names.shown(undo.run.table)} is at version {undo.at}")]
+    return [(status, f"{names.shown(undo.run.table)} is at version {undo.at}")]
 
 
-def after_deploy(request: Request, dry_run: bool) -> list[NextStep]:
+def after_deploy(request: Request, dry_run: bool) -> list[Step]:
     """The steps after `deploy`: the same without a dry run, or the pending versions and the job that applies them."""
     if dry_run:
-        options = replace(request.options, dry_run=False)
-        return [NextStep(as_typed(replace(request, json=False, options=options)), "deploy it")]
+        return [(_without_dry_run(request), "deploy it")]
+    status: Step = Command("status", request.stage), _STATUS
     if request.state_only:
-        return [NextStep(as_typed(Command("status", request.stage)), "what is applied, what is pending")]
+        return [status]
     on_glue = Command("up", request.stage, options=RunOptions(runner=GLUE))
-    return [
-        NextStep(as_typed(Command("status", request.stage)), "what is applied, what is pending"),
-        NextStep(as_typed(dry_run_of(on_glue)), "try what is pending in the job, without writing"),
-        NextStep(as_typed(on_glue), "apply it there"),
-    ]
+    tried = dry_run_of(on_glue), "try what is pending in the job, without writing"
+    return [status, tried, (on_glue, "apply it there")]
+
+
+def _without_dry_run(request: Request) -> Request:
+    return replace(request, json=False, interactive=False, options=replace(request.options, dry_run=False))
+
+
+_STATUS = "what is applied, what is pending"
 
 
 def with_higher_limit(request: Request, reached: CostReached) -> Request:
@@ -326,22 +323,22 @@ def dry_run_of(command: Command) -> Command:
     return Command("up", command.stage, command.tables, command.to, options=options)
 
 
-def _after(request: Request, report: TableReport) -> list[Step]:
+def _after(request: Request, report: TableReport) -> list[CommandStep]:
     options = replace(request.options, dry_run=False)
     plain = replace(request, to=None, options=replace(options, max_errors=0, wait_lock=""))
-    status = replace(plain, command="status", tables=()), "what is applied, what is pending"
+    status = replace(plain, command="status", tables=()), _STATUS
     if report.error is not None or any(run.status == "failed" for run in report.versions):
         rehearsed = replace(request, options=replace(options, dry_run=True)), "try it without writing"
         refused = request.options.dry_run and isinstance(report.error, Refused)  # it would be again
         return [*_continuation_steps(request, report), *([] if refused else [rehearsed]), status]
     if request.options.dry_run:
         return [(replace(request, options=options), "write it"), status] if report.versions else [status]
-    steps = [_preparation(plain, report)] if report.unprepared else []
+    steps = [_preparation(plain, report.unprepared)] if report.unprepared else []
     steps += [(replace(plain, command="up"), _pending(report))] if report.at < report.latest else []
     return [*_with_dead_letters(plain, report), *steps, status, *_step_back(plain, report)]
 
 
-def _with_dead_letters(plain: Request, report: TableReport) -> list[Step]:
+def _with_dead_letters(plain: Request, report: TableReport) -> list[CommandStep]:
     """The steps for the dead letters of a run that has succeeded."""
     last = report.versions[-1] if report.versions else None
     if last is None or not last.tolerated:
@@ -353,21 +350,21 @@ def _show_run(request: Request, run: RunReport) -> Request:
     return replace(request, command="show", run=run.run, to=None)
 
 
-def _continuation_steps(request: Request, report: TableReport) -> list[Step]:
+def _continuation_steps(request: Request, report: TableReport) -> list[CommandStep]:
     """The steps that continue an unfinished run."""
     left = next((run for run in report.versions if run.left_early), None)
     if left is None or request.options.dry_run:
         return []
     goes_on = left.status != "failed" or isinstance(report.error, ServiceError)
     onward = with_higher_limit(request, report.error) if isinstance(report.error, CostReached) else request
-    steps: list[Step] = [(onward, "continue it")] if goes_on else []
+    steps: list[CommandStep] = [(onward, "continue it")] if goes_on else []
     steps += [(_show_run(request, left), "its dead letters, by error")] if left.dead_letters else []
     steps += [(_for_run(request, "retry", left), "after a fix: replay its dead letters")] if left.dead_letters else []
     undone = [(_for_run(request, "undo", left), "take its changes back")]
     return steps + (undone if left.journal and left.counts.changed else [])
 
 
-def _step_back(plain: Request, report: TableReport) -> list[Step]:
+def _step_back(plain: Request, report: TableReport) -> list[CommandStep]:
     what = f"take version {report.at} back"
     if report.at and report.reversible:
         return [(replace(plain, command="down", options=_without_choices(plain.options)), what)]
@@ -386,9 +383,9 @@ def _without_choices(options: RunOptions) -> RunOptions:
     return replace(options, journal=None, source="", export="", catch_up="", wait_lock="")
 
 
-def _preparation(plain: Request, report: TableReport) -> Step:
-    asked = Command("prepare", plain.stage, plain.tables, number=report.unprepared)
-    return asked, f"first gather the data that version {report.unprepared} joins"
+def _preparation(plain: Request, version: int) -> CommandStep:
+    asked = Command("prepare", plain.stage, plain.tables, number=version)
+    return asked, f"first gather the data that version {version} joins"
 
 
 def _pending(report: TableReport) -> str:

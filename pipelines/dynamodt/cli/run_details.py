@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dynamodt.cli.json_output import Document, accepted_documents, error_document
-from dynamodt.cli.report import STYLES, show, steps_text
-from dynamodt.cli.request import NextStep, Request, as_typed
+from dynamodt.cli.report import STYLES, print_steps, show
+from dynamodt.cli.request import Request, Step
 from dynamodt.config.stage import embedded_file
 from dynamodt.errors import DynamodtError
 from dynamodt.model.pages import Counts, Units
@@ -51,7 +51,7 @@ def print_details(console: Console, request: Request, found: RunDetails, stage: 
     steps = _next_steps(request, found, stage)
     if steps:
         console.print()
-        show(console, steps_text(steps, console.width))
+        print_steps(console, request, steps)
 
 
 def print_keys(console: Console, keys: Iterable[str]) -> None:
@@ -254,11 +254,11 @@ def continuing(run: RunRecord, stage: str, table: str) -> Command:
     return Command(run.direction, stage, (table,), None if run.direction == "up" else goal(run), options=higher)
 
 
-def _next_steps(request: Request, found: RunDetails, stage: Stage) -> list[NextStep]:
+def _next_steps(request: Request, found: RunDetails, stage: Stage) -> list[Step]:
     """The steps for a run's dead letters, while they can be replayed."""
     record, open_letters = found.record, found.counts.dead - found.record.accepted_items
     if record.status == "paused":
-        return [NextStep(as_typed(continuing(record, request.stage, stage.names.logical(record.table))), "continue it")]
+        return [(continuing(record, request.stage, stage.names.logical(record.table)), "continue it")]
     if open_letters <= 0 or found.final or not (record.tolerated or record.status in LEFT_EARLY):
         return []
     keys = [key for group in found.groups for key in group.keys][:1]
@@ -269,4 +269,4 @@ def _next_steps(request: Request, found: RunDetails, stage: Stage) -> list[NextS
         (replace(reason, accept_all=True), "accept all of them"),
     ]
     retry = replace(request, command="retry", run=record.run, keys=False, verbose=False, json=False)
-    return [NextStep(as_typed(replace(retry, options=options)), why) for options, why in steps]
+    return [(replace(retry, options=options), why) for options, why in steps]

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from dynamodt.cli.plugin import with_needs
 from dynamodt.cli.project_reports import texts_kept
-from dynamodt.cli.report import NARROW, STYLES, facts_text, show, steps_text
+from dynamodt.cli.report import NARROW, STYLES, facts_lines, print_steps, show
 from dynamodt.cli.request import Request, after_files, after_init, after_preparation, as_typed
 from dynamodt.cli.run_details import continuing, why_lines
 from dynamodt.config.stage import LOCAL
@@ -77,7 +77,7 @@ def print_reported(console: Console, request: Request, lease: Lease, names: Tabl
         Text.assemble((names.shown(lease.table), "bold"), f": run {lease.run} {_expected_effect(request, lease)}"),
     )
     facts = {"holder": f"{lease.user}@{lease.host}, process {lease.pid}", "since": lease.since}
-    show(console, facts_text(facts))
+    show(console, *facts_lines(facts))
 
 
 def _expected_effect(request: Request, lease: Lease) -> str:
@@ -103,10 +103,9 @@ def print_prepared(
     if request.options.dry_run:
         show(console, Text.assemble(("dry run: nothing was stored", "bold cyan"), f"  {label} would be"))
         return
-    facts = {"prepared": label, "at": prepared.url, "sha256": prepared.sha256}
-    show(console, facts_text(facts))
+    show(console, *facts_lines({"prepared": label, "at": prepared.url, "sha256": prepared.sha256}))
     console.print()
-    show(console, steps_text(after_preparation(request, status, unprepared), console.width))
+    print_steps(console, request, after_preparation(request, status, unprepared))
 
 
 def print_files(
@@ -120,7 +119,7 @@ def print_files(
         console.print(Text("would write:" if request.options.dry_run else "wrote:", "bold"))
         show(console, *(Text(f"  {path}") for path in files))
     if missing and creates:
-        show(console, steps_text(after_init(request, missing), console.width))
+        print_steps(console, request, after_init(missing))
     elif missing:
         lacks = (
             f"the stage {request.stage} has no table {', '.join(missing)} yet: create it there as your application does"
@@ -131,7 +130,7 @@ def print_files(
         written = ", ".join(path.name if len(scripts) == 1 else f"{path.parent.name}/{path.name}" for path in scripts)
         if written:
             show(console, Text.assemble(("next  ", "dim"), f"write the transformation of an item in {written}, then:"))
-        show(console, steps_text(after_files(request), console.width))
+        print_steps(console, request, after_files(request))
 
 
 def print_local(console: Console, status: LocalStatus) -> None:
@@ -140,7 +139,7 @@ def print_local(console: Console, status: LocalStatus) -> None:
         facts = {"local stage": f"running at {status.url} (process {status.pid}, since {status.since})"}
     else:
         facts = {"local stage": "not running; the next command that needs it starts it"}
-    show(console, facts_text({**facts, "data": str(status.folder)}))
+    show(console, *facts_lines({**facts, "data": str(status.folder)}))
 
 
 def print_variables(console: Console, variables: Mapping[str, str]) -> None:
@@ -190,8 +189,7 @@ def _record(run: RunRecord, stage: str) -> Text:
 
 
 def _text(text: ScriptText) -> Text:
-    items = "1 item" if text.items == 1 else f"{text.items:,} items"
-    return Text(f"    {items} by the script's text {text.checksum[:12]}", "yellow")
+    return Text(f"    {counted(text.items, 'item')} by the script's text {text.checksum[:12]}", "yellow")
 
 
 def undo_command(run: RunRecord, stage: str) -> str:

@@ -45,11 +45,19 @@ class Span(NamedTuple):
     likely: float = 0.0
     high: float = 0.0
 
-    def plus(self, other: Span) -> Span:
-        return Span(self.low + other.low, self.likely + other.likely, self.high + other.high)
-
     def times(self, factor: float) -> Span:
         return Span(self.low * factor, self.likely * factor, self.high * factor)
+
+
+def sum_of(spans: Iterable[Span]) -> Span:
+    return Span(*map(sum, zip(*spans, strict=True)))
+
+
+def sum_if_known(spans: Iterable[Span | None]) -> Span | None:
+    """The sum; None if one of them is not known."""
+    found = list(spans)
+    known = [span for span in found if span is not None]
+    return sum_of(known) if len(known) == len(found) else None
 
 
 def share_of(hits: int, number: int, whole: bool) -> Span:
@@ -142,10 +150,7 @@ class VersionEstimate:
 
     @property
     def wcu(self) -> Span:
-        total = self.table
-        for units in self.indexes.values():
-            total = total.plus(units)
-        return total
+        return sum_of([self.table, *self.indexes.values()])
 
 
 class Chain:
@@ -208,10 +213,10 @@ class Chain:
 def _estimate(
     script: Script, before: Sequence[Stratum], tallies: Sequence[Tally], written: TableSpec, journals: bool
 ) -> VersionEstimate:
-    main, errors = tallies[0], [error for tally in tallies for error in tally.errors]
+    main, errors = tallies[0], [one.error for tally in tallies for one in tally.errors if one.error]
     changes = [change for tally in tallies for change in tally.changes]
     each = _journaled(written, changes) if journals else 0.0
-    changed = _total(tally.changed.times(tally.stratum.items) for tally in tallies)
+    changed = sum_of(tally.changed.times(tally.stratum.items) for tally in tallies)
     return VersionEstimate(
         script.sequence,
         script.name,
@@ -220,30 +225,19 @@ def _estimate(
         sample_items=len(main.stratum.images),
         share=main.changed,
         changed=changed,
-        table=_total(tally.amount([charge.table for charge in tally.charges]) for tally in tallies),
+        table=sum_of(tally.amount([charge.table for charge in tally.charges]) for tally in tallies),
         indexes={
-            index.name: _total(
+            index.name: sum_of(
                 tally.amount([charge.indexes.get(index.name, 0.0) for charge in tally.charges]) for tally in tallies
             )
             for index in written.projections
         },
-        records=_total(tally.amount([float(charge.records) for charge in tally.charges]) for tally in tallies),
+        records=sum_of(tally.amount([float(charge.records) for charge in tally.charges]) for tally in tallies),
         journal_bytes=changed.times(each),
         rows=len(tallies[-1].stratum.images) if script.has_items else 0,
         dead=len(errors),
-        error=_text(errors[0].error) if errors else "",
+        error=error_text(errors[0]) if errors else "",
     )
-
-
-def _text(error: BaseException | None) -> str:
-    return error_text(error) if error is not None else ""
-
-
-def _total(spans: Iterable[Span]) -> Span:
-    total = Span()
-    for span in spans:
-        total = total.plus(span)
-    return total
 
 
 class _Sizes:

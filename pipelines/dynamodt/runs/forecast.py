@@ -6,7 +6,7 @@ versions are applied in order, in memory (`runs.estimate`). Nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -16,18 +16,17 @@ from dynamodt.dynamodb.reads import segments
 from dynamodt.errors import DynamodtError, Refused, ScriptError
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.model.tables import TableSpec
 from dynamodt.runs.budget import ON_DEMAND, budget
 from dynamodt.runs.context import Project
 from dynamodt.runs.cost import GB, Prices, Work, amount_of, prices_of, usd
-from dynamodt.runs.estimate import Chain, Sample, Span, Stratum, VersionEstimate, read_sample
+from dynamodt.runs.estimate import Chain, Sample, Span, Stratum, VersionEstimate, read_sample, sum_if_known
 from dynamodt.runs.jobs import EXPORT
 from dynamodt.runs.migration import plan_migration
 from dynamodt.runs.obstacles import Obstacle, obstacles_of
-from dynamodt.runs.options import GLUE, RunOptions
+from dynamodt.runs.options import GLUE
 from dynamodt.runs.plan import Step, TablePlan, check_script, pending_steps
 from dynamodt.state import prepared
-from dynamodt.state.storage import open_storage
 
 _PAGE_ITEMS = 500
 _PAGE_BYTES = 1 << 20
@@ -81,26 +80,17 @@ class TableForecast:
 
     @property
     def seconds(self) -> Span | None:
-        return _sum(version.seconds for version in self.versions)
+        return sum_if_known(version.seconds for version in self.versions)
 
     @property
     def usd(self) -> Span | None:
-        return _sum(version.usd for version in self.versions)
+        return sum_if_known(version.usd for version in self.versions)
 
     @property
     def unknown(self) -> str:
         """The reason why a version has no estimate; empty if all have one."""
         found = (f"version {one.version} of {self.table}: {one.unknown}" for one in self.versions if one.unknown)
         return next(found, "")
-
-
-def _sum(spans: Iterable[Span | None]) -> Span | None:
-    total = Span()
-    for span in spans:
-        if span is None:
-            return None
-        total = total.plus(span)
-    return total
 
 
 def forecast(project: Project, name: str, to: int | None, sample: int) -> TableForecast:
@@ -123,7 +113,7 @@ def _forecast(project: Project, name: str, to: int | None, number: int) -> Table
     items = len(sample.images) if sample.whole else table.item_count
     prices = prices_of(stage, [table, *(step.target for step in planned.steps if step.target)])
     glue = deploy_settings_of(stage.name, project.folder) if options.runner == GLUE else None
-    run = _Forecasting(stage, planned, options, prices if isinstance(prices, Prices) else None, glue)
+    run = _Forecasting(project, planned, prices if isinstance(prices, Prices) else None, glue)
     versions = run.versions(Stratum(sample.images, float(items), sample.whole), planned.needs_consistent_read, number)
     return TableForecast(
         table=name,
@@ -144,9 +134,8 @@ def _forecast(project: Project, name: str, to: int | None, number: int) -> Table
 class _Forecasting:
     """The settings that the versions of one plan share."""
 
-    stage: Stage
+    project: Project
     planned: TablePlan
-    options: RunOptions
     prices: Prices | None
     glue: DeploySettings | None
 
@@ -175,27 +164,28 @@ class _Forecasting:
         if script.has_prepare and script.has_up:
             if step.prepared is None:
                 return "it needs prepared data, and has none", None
-            rows = prepared.load(open_storage(self.stage.connection, self.stage.storage), script, step.prepared)
+            rows = prepared.load(self.project.storage, script, step.prepared)
         try:
             return "", chain.apply(script, rows, step.target, self._exports(script), self._journals(script))
         except ScriptError as error:
             return f"its run would be stopped: {error}", None
 
     def _exports(self, script: Script) -> bool:
-        return (self.options.source or script.source) == EXPORT
+        return (self.project.options.source or script.source) == EXPORT
 
     def _journals(self, script: Script) -> bool:
-        return bool(self.options.journal) or not script.idempotent
+        return bool(self.project.options.journal) or not script.idempotent
 
     def _version(self, step: Step, estimate: VersionEstimate, consistent: bool) -> VersionForecast:
         script, table = step.script, self.planned.table
         exports = self._exports(script) and script.has_up
         pages = estimate.items / _PAGE_ITEMS if estimate.items else 0.0
         pages = max(pages, estimate.bytes / _PAGE_BYTES) + segments(table)
-        rcu = 0.0 if exports or not script.has_up else _read_units(estimate.bytes, pages, consistent)
-        in_s3 = self.stage.storage.url.startswith("s3://") and self._journals(script)
+        read_units = (estimate.bytes / _READ_BYTES / 2 + _ROUNDED * pages) * (2 if consistent else 1)
+        rcu = 0.0 if exports or not script.has_up else read_units
+        in_s3 = self.project.stage.storage.url.startswith("s3://") and self._journals(script)
         puts = Span(*(min(pages, changed) for changed in estimate.changed)) if in_s3 else Span()
-        requested = exports and self.options.export in ("", "new")
+        requested = exports and self.project.options.export in ("", "new")
         version = VersionForecast(
             script.sequence,
             script.name,
@@ -209,11 +199,12 @@ class _Forecasting:
 
     def rate(self, table: TableSpec, target: TableSpec | None = None) -> Rate:
         """The units a second of a run's budget, and their source."""
-        limits, written = budget(self.stage, table, target or table, self.options), target or table
-        if self.stage.local:
+        written, options = target or table, self.project.options
+        limits = budget(self.project.stage, table, written, options)
+        if self.project.stage.local:
             return Rate(*limits, _why_locally(limits))
-        reads = _why("--max-rcu", self.options.max_rcu, table.read_units, table.provisioned, self.options.share)
-        writes = _why("--max-wcu", self.options.max_wcu, written.write_units, written.provisioned, self.options.share)
+        reads = _why("--max-rcu", options.max_rcu, table.read_units, table.provisioned, options.share)
+        writes = _why("--max-wcu", options.max_wcu, written.write_units, written.provisioned, options.share)
         why = f"reads: {reads}; writes: {writes}"
         return Rate(limits.rcu or ON_DEMAND.rcu, limits.wcu or ON_DEMAND.wcu, why)
 
@@ -269,10 +260,6 @@ def _why(option: str, given: float, capacity: float, provisioned: bool, share: f
     return "no limit: the run's first rate, which it raises until the table throttles"
 
 
-def _read_units(size: float, pages: float, consistent: bool) -> float:
-    return (size / _READ_BYTES / 2 + _ROUNDED * pages) * (2 if consistent else 1)
-
-
 # ---------------------------------------------------------------- limits of the estimate
 
 
@@ -281,11 +268,11 @@ def exceeded(found: Sequence[TableForecast], max_usd: float, max_hours: float) -
     one after the other."""
     errors: list[Refused] = []
     if max_usd:
-        total = _sum(one.usd for one in found)
+        total = sum_if_known(one.usd for one in found)
         why = next((one.unknown or one.priceless for one in found if one.usd is None), "")
         errors += _over("--max-usd", "cost", total, max_usd, usd, why or "a price is not known")
     if max_hours:
-        seconds = _sum(one.seconds for one in found)
+        seconds = sum_if_known(one.seconds for one in found)
         hours = seconds.times(1 / 3600) if seconds is not None else None
         why = next((one.unknown or one.rate.why for one in found if one.seconds is None), "")
         errors += _over("--max-hours", "take", hours, max_hours, _hours, why)
