@@ -42,7 +42,7 @@ from dynamodt.state.object_keys import (
     retry_file,
 )
 from dynamodt.state.runs import Phase, phases, retry_run
-from dynamodt.state.split_rows import claims_of, totals_of
+from dynamodt.state.split_rows import totals_of
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project, RunContext
@@ -80,7 +80,7 @@ def has_lost_dead_letters(project: Project, record: RunRecord) -> bool:
 def _lacks(project: Project, record: RunRecord, phase: Phase, replayed: int = 0) -> bool:
     """Whether fewer dead letters of a phase are stored than counted. `replayed` of them were counted before, in another
     phase."""
-    died = sum(claim.counts.dead for claim in claims_of(project.state, phase).values()) + replayed
+    died = project.state.splits(phase.run).totals(phase.splits).counts.dead + replayed
     if died <= 0:
         return False
     parts = committed_parts(project, phase, object_key(record.table, phase.run, DEAD))
@@ -91,7 +91,7 @@ def _lacks_of_retry(project: Project, record: RunRecord, main: str, number: int)
     """As `_lacks`, for a retry of the phase `main`, if it has begun; also True if its list is missing, since the parts
     that it has replayed would be replayed again."""
     again = Phase(retry_run(main, number), 1)
-    claims, storage = claims_of(project.state, again), project.storage
+    claims, storage = project.state.splits(again.run).by_split(again.splits), project.storage
     if not claims:
         return False
     listed = storage.read(object_key(record.table, main, retry_file(number)))

@@ -31,7 +31,6 @@ from dynamodt.state.object_keys import (
     split_prefix,
 )
 from dynamodt.state.runs import phases
-from dynamodt.state.split_rows import claims_of
 from dynamodt.state.storage import Storage
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class JournalCheck:
 def check_journal(project: Project, record: RunRecord, clock: Callable[[], float] = time.monotonic) -> JournalCheck:
     """Read the journal of all phases of a run, and compare it with the splits' rows. Notifies of the progress."""
     found = JournalCheck()
-    by_phase = {each.run: claims_of(project.state, each) for each in phases(record)}
+    by_phase = {each.run: project.state.splits(each.run).by_split(each.splits) for each in phases(record)}
     for claims in by_phase.values():
         for claim in claims.values():
             found.expected = found.expected.plus(expected_journal(claim))

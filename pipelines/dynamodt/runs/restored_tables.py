@@ -37,7 +37,7 @@ from dynamodt.state.object_keys import (
     part_of,
 )
 from dynamodt.state.runs import ITEMS, declared_key, phases, transformed
-from dynamodt.state.split_rows import claims_of, totals_of
+from dynamodt.state.split_rows import totals_of
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
@@ -201,7 +201,7 @@ def lacks_rows(project: Project, record: RunRecord) -> bool:
 def _journals(state: State, run: RunRecord) -> Iterator[tuple[str, Claims]]:
     """The prefix of the journal of each phase, and the rows of its splits."""
     for each in phases(run):
-        yield object_key(run.table, each.run, JOURNAL), claims_of(state, each)
+        yield object_key(run.table, each.run, JOURNAL), state.splits(each.run).by_split(each.splits)
 
 
 def _older(table: str, why: str, run: str = "") -> Refused:

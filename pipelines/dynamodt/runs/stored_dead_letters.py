@@ -17,7 +17,6 @@ from dynamodt.script.codec import key_text
 from dynamodt.script.keys import Shape, key_meant, key_typed, shape_of
 from dynamodt.state.object_keys import DEAD, RETRIES, committed_notes, object_key
 from dynamodt.state.runs import Phase, phases, retry_run, unfinished
-from dynamodt.state.split_rows import claims_of
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Image
@@ -141,7 +140,7 @@ class StoredDeadLetters:
         for main in (one for one in phases(self._record) if "/retry" not in one.run):
             for name in Replayed(self._storage, self._record.table, main.run).names:
                 number = int(name.rpartition("/")[2].partition(".")[0])
-                claims = claims_of(self._project.state, Phase(retry_run(main.run, number), 1))
+                claims = self._project.state.splits(retry_run(main.run, number)).by_split(1)
                 if not claims or not all(claim.done for claim in claims.values()):
                     return True
         return False
@@ -150,7 +149,7 @@ class StoredDeadLetters:
 def committed_parts(project: Project, phase: Phase | Job, prefix: str) -> list[str]:
     """The stored parts below `prefix` of a phase's dead letters (or of the items that an undo has not restored) whose
     pages are committed."""
-    claims = claims_of(project.state, phase)
+    claims = project.state.splits(phase.run).by_split(phase.splits)
     return committed_notes(project.storage.names(prefix), claims) if claims else []
 
 

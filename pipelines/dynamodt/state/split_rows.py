@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import Fenced
 from dynamodt.model.pages import Claim, Intent, OwnershipPeriod, Totals
-from dynamodt.model.runs import Job, RunRecord
+from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Cursor, Item
 from dynamodt.state.row_codec import SCHEMA, ConditionFailed, RowKey, attributes, from_row, write_once
 from dynamodt.state.runs import UNDOING, Phase, phases, undo_phases
@@ -132,6 +132,10 @@ class SplitRows:
         """The rows of the splits that have begun, out of `splits` splits, without claiming them."""
         return self.some(range(splits))
 
+    def by_split(self, splits: int) -> dict[int, Claim]:
+        """The rows of `all`, by split."""
+        return {claim.split: claim for claim in self.all(splits)}
+
     def some(self, splits: Iterable[int]) -> Iterator[Claim]:
         """The rows of those of these splits that have begun; no other rows are read."""
         for row in self._rows.get_all([self._key(split) for split in splits]):
@@ -219,11 +223,6 @@ class SplitTotals:
 
     def _sum(self) -> Totals:
         return sum_of(each.totals for each in self._slices)
-
-
-def claims_of(state: State, phase: Phase | Job) -> dict[int, Claim]:
-    """The rows of a phase's splits that have begun, by split; all of them are read."""
-    return {claim.split: claim for claim in state.splits(phase.run).all(phase.splits)}
 
 
 def totals_of(state: State, found: Iterable[Phase]) -> Totals:
