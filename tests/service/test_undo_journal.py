@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dynamodt import api as operations
-from dynamodt.errors import Refused, RunFailed
+from dynamodt.dynamodb.batch import Writes
+from dynamodt.errors import Refused, RunFailed, ServiceError
 from dynamodt.model.pages import Counts
+from dynamodt.state.journal import checked
 from dynamodt.state.object_keys import JOURNAL, object_key
 from tests.emulators import dynamodb_local_in_chaos
 from tests.service.bench import Bench
@@ -67,6 +72,42 @@ def test_what_is_left_of_a_journal_is_taken_back_and_later_the_rest(bench: Bench
     whole = undo(bench, run)
     assert (whole.error, whole.run.status, whole.missing) == (None, "undone", 0)
     assert bench.tables.items(table) == numbered(40) and bench.applied(table) == []
+
+
+def test_a_part_that_is_lost_between_two_tries_hides_no_other(
+    bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynamodt.runs.jobs._PAGE_ITEMS", 2)
+    monkeypatch.setattr("dynamodt.pipeline.record._FLUSH_SECONDS", 0.0)  # every page is checkpointed
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(40))
+    bench.run(table, DOUBLE)
+    run = last(bench, table).run
+    with monkeypatch.context() as broken:
+        broken.setattr(Writes, "batch", failing(Writes.batch, after=1))
+        assert isinstance(undo(bench, run).error, ServiceError)
+    restored = {int(item["id"]) for item in bench.tables.items(table) if "twice" not in item}
+    done = next(part for part in parts(bench, table) if keys_of(bench, part) <= restored)
+    done.unlink()
+    report = undo(bench, run, partial=True)
+    assert (report.missing, report.run.status, doubled(bench, table)) == (1, "partly-undone", 0)
+
+
+def failing(original: Callable[..., Any], after: int) -> Callable[..., Any]:
+    calls = count(1)
+
+    def call(*args: Any) -> Any:
+        if next(calls) > after:
+            raise ServiceError("no answer")
+        return original(*args)
+
+    return call
+
+
+def keys_of(bench: Bench, part: Path) -> set[int]:
+    name = str(part.relative_to(bench.folder / "storage"))
+    lines = checked(name, part.read_bytes()).content().splitlines()
+    return {int(json.loads(line)["Keys"]["id"]["N"]) for line in lines}
 
 
 def test_a_person_may_say_what_stands_after_a_partial_undo(bench: Bench, table: str) -> None:

@@ -192,8 +192,8 @@ def undo_jobs(
     """A job for each phase of the run that has begun, in the reverse order of the writes.
 
     Their ids contain the number of the try: after a try with dead letters, the next one processes all pages again, and
-    finds restored items unchanged. The same applies after a try without some parts of the journal (`partly`). Returns
-    the number, too.
+    finds restored items unchanged. The same applies before and after each try without some parts of the journal
+    (`partly`), since other parts may be missing then. Returns the number, too.
     """
     options, rows = context.options, context.state.splits
     begun = [one for one in reversed(write_periods(record)) if any(rows(one.run).all(one.splits))]
@@ -211,8 +211,7 @@ def undo_jobs(
         fences=context.fences,
     )
     like = replace(like, governed=is_governed(context, like))
-    goes_on = partly and record.status == UNDOING and record.partial_tries > 0
-    number = record.partial_tries + (0 if goes_on else 1)
+    number = record.partial_tries + 1
     while True:
         jobs = [
             replace(
@@ -223,9 +222,11 @@ def undo_jobs(
             )
             for one in begun
         ]
-        if not any(
-            rows(job.run).totals(job.splits).counts.dead for job in with_further_passes(context.state, jobs, number)
-        ):
+        tried = with_further_passes(context.state, jobs, number)
+        is_over = any(rows(job.run).totals(job.splits).counts.dead for job in tried)
+        if partly:  # its pages are numbered by the parts that exist
+            is_over |= any(any(rows(job.run).all(job.splits)) for job in tried)
+        if not is_over:
             return number, jobs
         number += 1
 
