@@ -30,12 +30,12 @@ def deployed(base: Project, ministack: Endpoint) -> Iterator[Client]:
 
 
 @pytest.mark.parametrize("module", ["apache_beam", "pyarrow", "numpy", "grpc", "pyspark", "ministack", "pytest"])
-def test_it_has_no_heavy_package(base: Project, module: str) -> None:
+def test_the_base_installation_has_no_heavy_package(base: Project, module: str) -> None:
     assert base.sh(f"python -c 'import {module}'").returncode == 1
 
 
 @pytest.mark.chaos
-def test_it_starts_a_job_and_watches_and_steers_it(base: Project, deployed: Client) -> None:
+def test_the_base_installation_starts_follows_and_controls_a_job(base: Project, deployed: Client) -> None:
     deployed.script(ADD)
     done = base.sh("dynamodt up --stage dev --runner glue", **KEYS)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -49,7 +49,7 @@ def test_it_starts_a_job_and_watches_and_steers_it(base: Project, deployed: Clie
 
 
 @pytest.mark.parametrize("words", ["up", "up --dry-run", "up --runner spark", "undo 01RUN", "prepare --version 2"])
-def test_what_needs_beam_is_reported_with_the_line_that_installs_it(
+def test_a_command_that_needs_beam_is_refused_with_the_command_that_installs_it(
     base: Project, deployed: Client, built: Path, words: str
 ) -> None:
     """Before anything is started: the line installs this same wheel, with the extra."""

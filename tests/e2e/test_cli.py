@@ -63,7 +63,7 @@ def things(project: Project) -> Project:
 # ---------------------------------------------------------------- the shapes of --json
 
 
-def test_up_and_down_and_a_rehearsal(things: Project) -> None:
+def test_up_down_and_a_dry_run(things: Project) -> None:
     path = things.script("things", 2, "more", ADD)
     before = _items(things, "things")
     (table,) = things.json("up", "--table", "things", "--dry")["tables"]
@@ -101,7 +101,7 @@ def test_history_and_status(things: Project) -> None:
     assert set(version) == {"version", "name", "state", "path", "when"}
 
 
-def test_a_history_is_taken_over(things: Project) -> None:
+def test_a_history_of_dynamo_data_transform_is_imported(things: Project) -> None:
     paths = [things.script("taken", 1, "add", ROWS.format(20)), things.script("taken", 2, "more", ADD)]
     history = {"2023-05-04T08:15:30.123Z": {"M": {"transformationNumber": {"N": "1"}, "executedCommand": {"S": "up"}}}}
     record = {"executionState": {"L": [{"N": "1"}]}, "TransformationsRunHistory": {"M": history}}
@@ -146,7 +146,7 @@ def test_prepare(things: Project) -> None:
     path.unlink()
 
 
-def test_a_script_that_imports_beam_brings_no_warnings_of_beam_s(things: Project) -> None:
+def test_a_script_that_imports_beam_shows_no_warnings_of_beam(things: Project) -> None:
     prepare = 'import apache_beam as beam\n\ndef prepare(context):\n    yield "a", 1\n\n'
     path = things.script(
         "things",
@@ -221,7 +221,7 @@ def test_retry_and_undo(things: Project) -> None:
 
 
 @pytest.mark.chaos
-def test_a_person_looks_at_dead_letters_accepts_some_and_tolerates_the_others(things: Project) -> None:
+def test_dead_letters_are_shown_some_accepted_and_the_others_tolerated(things: Project) -> None:
     frail = 'def transform_up(item):\n    return {**item, "m": 100 // (item["n"] % 100)}\n'
     paths = [things.script("failing", 2, "frail", frail), things.script("failing", 3, "more", ADD)]
     run = things.json("up", "--table", "failing", "--to", "2")["tables"][0]["versions"][0]["run"]
@@ -250,13 +250,13 @@ def test_a_person_looks_at_dead_letters_accepts_some_and_tolerates_the_others(th
 # ---------------------------------------------------------------- exit codes
 
 
-def test_0_there_is_nothing_to_do(things: Project) -> None:
+def test_exit_code_0_when_there_is_nothing_to_do(things: Project) -> None:
     done = things.sh("dynamodt up --table things")
     assert (done.returncode, done.stderr) == (0, "")
     assert "Nothing to do: things is at version 1\n" in done.stdout
 
 
-def test_1_dead_letters_are_a_file_that_can_be_read_and_stop_no_other_table(things: Project) -> None:
+def test_exit_code_1_for_dead_letters_which_are_in_a_file_and_stop_no_other_table(things: Project) -> None:
     failing = things.script("failing", 2, "fail", 'def transform_up(item):\n    return item["n"] / (item["n"] - 7)\n')
     other = things.script("things", 2, "more", ADD)
     accept = "--accept-partly-restored"  # the items that the last undo has restored in part were corrected by hand
@@ -277,7 +277,7 @@ def test_1_dead_letters_are_a_file_that_can_be_read_and_stop_no_other_table(thin
     other.unlink()
 
 
-def test_2_a_script_with_a_fault_is_named_by_file_and_line(things: Project) -> None:
+def test_exit_code_2_for_a_faulty_script_named_by_file_and_line(things: Project) -> None:
     path = things.script("things", 2, "wrong", "def transform_up(item):\nreturn item\n")
     done = things.ddt("up", "--table", "things")
     assert (done.returncode, done.stdout) == (2, "")
@@ -285,7 +285,7 @@ def test_2_a_script_with_a_fault_is_named_by_file_and_line(things: Project) -> N
     path.unlink()
 
 
-def test_3_an_edited_script_is_refused(things: Project) -> None:
+def test_exit_code_3_for_an_edited_script(things: Project) -> None:
     path = things.folder / "transforms" / "things" / "v1_add.py"
     text = path.read_text()
     path.write_text(text + "\nEDITED = True\n")
@@ -297,7 +297,7 @@ def test_3_an_edited_script_is_refused(things: Project) -> None:
     path.write_text(text)
 
 
-def test_2_a_fault_in_one_folder_hides_no_other_table(things: Project) -> None:
+def test_exit_code_2_for_a_fault_in_one_folder_which_hides_no_other_table(things: Project) -> None:
     path = things.script("things", 2, "wrong", "def transform_up(item):\nreturn item\n")
     done = things.ddt("status", "--json")
     document = json.loads(done.stdout)
@@ -311,7 +311,7 @@ def test_2_a_fault_in_one_folder_hides_no_other_table(things: Project) -> None:
     path.unlink()
 
 
-def test_an_endpoint_that_is_not_there_is_one_clear_line(things: Project) -> None:
+def test_an_unreachable_endpoint_is_reported_in_one_line(things: Project) -> None:
     done = things.ddt("status", AWS_ENDPOINT_URL="http://127.0.0.1:9")
     assert done.returncode == 1
     assert "refuses connections" in done.stderr
@@ -329,7 +329,7 @@ def go_on(things: Project) -> Iterator[Path]:
     path.unlink(missing_ok=True)
 
 
-def test_ctrl_c_ends_with_what_was_done(things: Project, go_on: Path) -> None:
+def test_ctrl_c_reports_what_was_done(things: Project, go_on: Path) -> None:
     things.script("interrupted", 2, "double", HELD)
     process = things.start("up", "--table", "interrupted", "--json")
     assert process.stdout is not None and process.stderr is not None
@@ -360,7 +360,9 @@ def test_ctrl_c_ends_with_what_was_done(things: Project, go_on: Path) -> None:
     _check_each_doubled_once(things, "interrupted")
 
 
-def test_a_killed_command_leaves_the_stage_running_and_the_next_one_goes_on(things: Project, go_on: Path) -> None:
+def test_a_killed_command_leaves_the_stage_running_and_the_next_command_continues_the_run(
+    things: Project, go_on: Path
+) -> None:
     things.script("killed", 2, "double", HELD)
     before = things.json("local", "status")
     process = things.start("up", "--table", "killed")
@@ -377,7 +379,7 @@ def test_a_killed_command_leaves_the_stage_running_and_the_next_one_goes_on(thin
     _check_each_doubled_once(things, "killed")
 
 
-def test_a_reader_who_leaves_is_no_failure(things: Project) -> None:
+def test_a_pipe_closed_by_its_reader_is_no_failure(things: Project) -> None:
     done = things.sh("dynamodt status | head -n 1; exit ${PIPESTATUS[0]}")
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -14,7 +14,9 @@ from tests.emulators import deployable_ministack
 WHERE = "from dynamodt.pipeline.spark.jar import cached; print(cached())"
 
 
-def test_it_deploys(installed: Project, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_installed_package_deploys(
+    installed: Project, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """The jar is taken for built: its place is in the user's cache, under the hash of the pom that was installed."""
     where = installed.sh(f'python -c "{WHERE}"', XDG_CACHE_HOME=str(tmp_path))
     jar = Path(where.stdout.strip())

@@ -40,7 +40,7 @@ def test_the_two_commands_are_the_first_that_the_readme_asks_for() -> None:
     assert [line.strip() for line in first.splitlines()] == [RUN, "make test"]
 
 
-def test_the_first_command_does_it_and_has_nothing_to_do_a_second_time(project: Project) -> None:
+def test_the_first_command_works_and_repeated_has_nothing_to_do(project: Project) -> None:
     """What it costs to find that out is counted in modules, of which Beam has the most."""
     first, again = _imported(project, RUN), _imported(project, RUN)
     assert "users v2 split_name  up  succeeded" in first.stdout
@@ -127,7 +127,7 @@ def test_make_test_runs_every_folder_of_tests(project: Project) -> None:
         assert f"tests/{folder}" in planned
 
 
-def test_the_chaos_is_given_its_amounts_and_says_how_to_repeat_it(project: Project) -> None:
+def test_make_test_chaos_passes_its_amounts_on_and_prints_how_to_repeat_it(project: Project) -> None:
     planned = project.sh("make --dry-run test-chaos KILLS=16 FAULTS=200 SEEDS=0-99 SEED=20260131 MINUTES=35").stdout
     assert "make test-chaos KILLS=16 FAULTS=200 SEEDS=0-99 SEED=20260131" in planned
     for given in ("KILLS=16", "FAULTS=200", "SEED=20260131", "SEEDS=0-99,20260131000-20260131499", "MINUTES=35"):
@@ -135,7 +135,7 @@ def test_the_chaos_is_given_its_amounts_and_says_how_to_repeat_it(project: Proje
     assert "SEEDS=0-1999 " in project.sh("make --dry-run test-chaos").stdout
 
 
-def test_what_git_ignores_stays_out_of_the_repository(project: Project) -> None:
+def test_files_that_commands_write_are_ignored_by_git(project: Project) -> None:
     """The commands' files are not offered for a commit."""
     clean = ["git", "status", "--porcelain", "--ignored=no", "--", ".venv", ".dynamodt"]
     assert subprocess.run(clean, cwd=project.folder, capture_output=True, text=True, check=True).stdout == ""

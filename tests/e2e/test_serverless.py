@@ -63,7 +63,7 @@ def attributes(shop: Service) -> set[str]:
     return set.intersection(*map(set, items))
 
 
-def test_the_units_of_the_plugin() -> None:
+def test_the_unit_tests_of_the_plugin_pass() -> None:
     done = subprocess.run(["node", "--test", "test/"], cwd=PLUGIN, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert done.returncode == 0, done.stdout
     assert "# fail 0" in done.stdout and "# pass 0" not in done.stdout
@@ -91,7 +91,7 @@ def test_a_broken_transformation_fails_the_deploy_and_a_mended_one_goes_on(shop:
     assert attributes(shop) == {"id", "name", "first", "last"}
 
 
-def test_the_commands_are_dynamodts_and_so_are_their_exit_codes(shop: Service) -> None:
+def test_the_plugin_has_the_commands_and_exit_codes_of_dynamodt(shop: Service) -> None:
     shop.script(FOLDER, 2, "initial_letter", BROKEN.replace("frist", "first"))
     assert "dry run: nothing was written" in shop.ok("dynamodt", "up", "--dry")
     assert f"{BOTH} at version 1, 1 pending" in shop.ok("dynamodt", "status")
@@ -102,7 +102,7 @@ def test_the_commands_are_dynamodts_and_so_are_their_exit_codes(shop: Service) -
 
 
 @pytest.mark.chaos
-def test_a_stage_may_be_left_to_a_person(shop: Service) -> None:
+def test_a_stage_can_be_excluded_from_automatic_migration(shop: Service) -> None:
     said = shop.ok("deploy", "--stage", "prod")
     assert "custom.dynamodt.enabled is false here; later: sls dynamodt up --stage prod" in said
     assert "Users (shop-prod-users) v1 initial  up  succeeded" in shop.ok(

@@ -35,7 +35,7 @@ class Unused(PipelineRunner):
         raise NotImplementedError
 
 
-def test_they_reach_the_runner_and_go_before_ours(bench: Bench) -> None:
+def test_beam_options_reach_the_runner_and_override_those_of_dynamodt(bench: Bench) -> None:
     job, runner = bench.job("def transform_up(item):\n    return item\n"), Seeing()
     bench.state.lease(job)
     execute(job, bench.resources, runner, ("--max_cache_memory_usage_mb=7", "--direct_num_workers", "1"))
@@ -43,7 +43,7 @@ def test_they_reach_the_runner_and_go_before_ours(bench: Bench) -> None:
     assert runner.options.view_as(DirectOptions).direct_num_workers == 1
 
 
-def test_processes_are_as_many_as_were_asked_for_not_one_for_each_lane(bench: Bench) -> None:
+def test_the_number_of_processes_is_the_requested_one_and_not_that_of_split_groups(bench: Bench) -> None:
     job, runner = replace(bench.job("def transform_up(item):\n    return item\n"), split_groups=3), Unused()
     for words, at_once in ((), 3), (("--direct_running_mode=multi_processing",), os.cpu_count()):
         with pytest.raises(NotImplementedError):

@@ -16,7 +16,7 @@ RECORD: Item = {"id": "DataTransformations", "executionState": [1], "Transformat
 TOUCH = 'def transform_up(item):\n    return {**item, "seen": True}\n'
 
 
-def test_a_scan_passes_over_it(make_bench: Callable[..., Bench]) -> None:
+def test_a_scan_skips_the_record(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(SPEC)
     people: list[Item] = [{"id": f"u{number:02}"} for number in range(12)]
     bench.dynamodb.put(RECORD, *people)
@@ -24,13 +24,13 @@ def test_a_scan_passes_over_it(make_bench: Callable[..., Bench]) -> None:
     assert bench.items() == [*({**person, "seen": True} for person in people), RECORD]
 
 
-def test_a_table_with_nothing_else_is_empty(make_bench: Callable[..., Bench]) -> None:
+def test_a_table_with_only_the_record_counts_as_empty(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(SPEC)
     bench.dynamodb.put(RECORD)
     assert bench.run(TOUCH) == Counts()
 
 
-def test_an_item_of_the_application_with_its_key_is_no_record(make_bench: Callable[..., Bench]) -> None:
+def test_an_item_of_the_application_with_the_record_s_key_is_transformed(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(SPEC)
     bench.dynamodb.put({"id": "DataTransformations", "note": "ours"})
     assert bench.run(TOUCH) == Counts(read=1, changed=1)
@@ -41,7 +41,7 @@ class Found:
         return FoundItems({"a": encode(RECORD), "b": encode({"id": "u1"})}, 0.0)
 
 
-def test_a_replay_by_key_passes_over_it(make_bench: Callable[..., Bench]) -> None:
+def test_a_replay_by_key_skips_the_record(make_bench: Callable[..., Bench]) -> None:
     job = make_bench(SPEC).job(TOUCH)
     dead_letters = [DeadLetter(encode({"id": key}), {}, "transform", "") for key in ("DataTransformations", "u1")]
     (page,) = replayed_pages(job, Claim(0, 1), iter(dead_letters), Found())

@@ -164,7 +164,7 @@ RETRIED = dict.fromkeys((4, 5, 6, 7), 4)
         (undo_of_a_retry, {number: n for number, n in MADE.items() if number % 100 < 4} | RETRIED, None),
     ],
 )
-def test_it_dies_at_each_request(
+def test_a_job_that_dies_at_any_request_is_completed_by_the_next_attempt(
     bench: Bench, world: World, scene: Callable[..., Scene], items: dict[int, int], counts: Counts | None
 ) -> None:
     made = scene(bench, world)

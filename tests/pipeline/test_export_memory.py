@@ -51,7 +51,7 @@ def peak(folder: Path, items: int) -> int:
 
 
 @pytest.mark.chaos
-def test_ten_times_the_items_take_the_same_memory(tmp_path: Path) -> None:
+def test_reading_ten_times_the_items_takes_the_same_memory(tmp_path: Path) -> None:
     small, large = peak(tmp_path / "small", SMALL), peak(tmp_path / "large", LARGE)
     print(f"peak memory: {small / 1e6:.0f} MB for {SMALL:,} items, {large / 1e6:.0f} MB for {LARGE:,}")
     # A file of the large one is more than one piece (2 MB), of the small one less, and four are open: some 20 MB.

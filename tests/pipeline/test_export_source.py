@@ -50,7 +50,9 @@ def exporter(bench: Bench) -> Exporter:
 # ---------------------------------------------------------------- the table has moved on
 
 
-def test_a_stale_image_is_transformed_afresh_and_exactly_once(bench: Bench, exporter: Exporter) -> None:
+def test_an_item_changed_since_the_export_is_transformed_exactly_once_in_its_present_state(
+    bench: Bench, exporter: Exporter
+) -> None:
     bench.dynamodb.put(*numbers(23))
     export = exporter.export()
     bench.dynamodb.put({"id": 3, "n": 100, "note": "live"}, {"id": 50, "n": 7})
@@ -63,7 +65,9 @@ def test_a_stale_image_is_transformed_afresh_and_exactly_once(bench: Bench, expo
     assert bench.dynamodb.calls["Scan"] == 0 and bench.dynamodb.calls["BatchGetItem"] == 3  # is 4 gone, is either new?
 
 
-def test_a_write_that_leaves_nothing_to_do_supersedes(bench: Bench, exporter: Exporter) -> None:
+def test_an_item_that_the_application_already_transformed_counts_as_superseded(
+    bench: Bench, exporter: Exporter
+) -> None:
     bench.dynamodb.put({"id": 1, "name": "old"})
     export = exporter.export()
     bench.dynamodb.put({"id": 1, "name": "new", "upper": "NEW"})
@@ -78,7 +82,7 @@ def test_an_export_of_an_empty_table(bench: Bench, exporter: Exporter) -> None:
     assert by_id(bench) == {1: 1}
 
 
-def test_a_dry_run_asks_nothing_of_the_table(bench: Bench, exporter: Exporter) -> None:
+def test_a_dry_run_of_an_export_sends_no_request_to_the_table(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put(*numbers(23))
     export = exporter.export()
     assert bench.execute(replace(exporter.job(export, DOUBLE), dry_run=True)).changed == 22
@@ -91,7 +95,7 @@ def test_a_dry_run_asks_nothing_of_the_table(bench: Bench, exporter: Exporter) -
 @pytest.mark.parametrize("writes", [0, 1, 4])
 @pytest.mark.parametrize("act", ["", "change", "delete"])
 @pytest.mark.parametrize("script", [MOVE, BESIDE])
-def test_whoever_goes_on_makes_each_transaction_once_of_what_is_there(
+def test_the_next_attempt_writes_each_transaction_once_from_the_present_items(
     bench: Bench, exporter: Exporter, script: str, act: str, writes: int
 ) -> None:
     """An item that the application has deleted is not moved; one that it has changed is moved with its changes."""
@@ -138,14 +142,14 @@ def replayed(bench: Bench, job: Job) -> Counts:
     return next(totals).plus(next(totals)).counts
 
 
-def test_an_item_put_beside_another_is_replayed_from_that(bench: Bench, exporter: Exporter) -> None:
+def test_an_inserted_item_is_replayed_from_its_source(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put({"id": 1, "n": 1})
     job = replace(exporter.job(exporter.export(), SPLIT), max_errors=9)
     assert replayed(bench, job) == Counts(read=1, changed=1)
     assert by_id(bench) == {1: 1, 1001: 1}
 
 
-def test_two_that_put_the_same_are_replayed_both(bench: Bench, exporter: Exporter) -> None:
+def test_two_items_that_insert_the_same_item_are_both_replayed(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 2})
     job = replace(exporter.job(exporter.export(), ALL_TO_ONE), max_errors=9)
     assert replayed(bench, job) == Counts(read=2, changed=1, unchanged=1)
@@ -162,7 +166,9 @@ def test_an_item_of_a_target_table_is_replayed_from_its_source(bench: Bench, exp
 # ---------------------------------------------------------------- lines that are no items
 
 
-def test_unreadable_lines_are_read_and_dead_and_stored_apart(bench: Bench, exporter: Exporter) -> None:
+def test_unreadable_lines_count_as_read_and_are_dead_letters_in_a_file_of_their_own(
+    bench: Bench, exporter: Exporter
+) -> None:
     bench.dynamodb.put(*numbers(23), {"id": 99})
     export = exporter.export()
     folder = folder_of(export)
@@ -210,7 +216,7 @@ def before_a_checkpoint(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: in
 
 @pytest.mark.parametrize("count", [1, 5, 8])
 @pytest.mark.parametrize("kill", [before_a_write, before_a_checkpoint])
-def test_a_run_that_died_goes_on_in_the_middle_of_a_file(
+def test_a_run_that_died_continues_in_the_middle_of_a_file(
     bench: Bench, exporter: Exporter, monkeypatch: pytest.MonkeyPatch, kill: Callable[..., None], count: int
 ) -> None:
     bench.dynamodb.put(*({"id": n, "n": n + 1} for n in range(200)))
@@ -240,7 +246,7 @@ def in_the_middle(bench: Bench, folder: ExportFolder, job: Job) -> None:
 # ---------------------------------------------------------------- windows
 
 
-def test_a_window_brings_only_what_came_into_being_to_a_script_that_must_not_run_twice(
+def test_an_incremental_export_gives_only_new_items_to_a_script_that_is_not_idempotent(
     bench: Bench, exporter: Exporter
 ) -> None:
     bench.dynamodb.put(*({"id": n, "n": 1} for n in range(20)))
@@ -261,7 +267,9 @@ def test_a_window_brings_only_what_came_into_being_to_a_script_that_must_not_run
     assert by_id(bench) == expected
 
 
-def test_a_window_brings_every_item_that_is_there_to_an_idempotent_script(bench: Bench, exporter: Exporter) -> None:
+def test_an_incremental_export_gives_every_changed_item_to_an_idempotent_script(
+    bench: Bench, exporter: Exporter
+) -> None:
     bench.dynamodb.put(*({"id": n, "n": n} for n in range(5)))
     full = exporter.export()
     job = exporter.job(full, 'IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "twice": item["n"] * 2}')
@@ -275,7 +283,7 @@ def test_a_window_brings_every_item_that_is_there_to_an_idempotent_script(bench:
     assert {int(item["id"]): item["twice"] for item in bench.items()} == {0: 100, 3: 6, 4: 8, 9: 18}
 
 
-def test_a_window_passes_over_what_bears_the_run_s_mark(bench: Bench, exporter: Exporter) -> None:
+def test_an_incremental_export_skips_items_with_the_run_s_stamp(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put(*({"id": n, "n": n} for n in range(4)))
     full = exporter.export()
     job = exporter.job(full, 'STAMP = "_mark"' + SPLIT)
@@ -288,7 +296,7 @@ def test_a_window_passes_over_what_bears_the_run_s_mark(bench: Bench, exporter: 
     assert bench.execute(exporter.window(job, 2, last)) == Counts()
 
 
-def test_a_last_scan_passes_over_what_bears_the_run_s_mark(bench: Bench, exporter: Exporter) -> None:
+def test_the_final_scan_skips_items_with_the_run_s_stamp(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put(*({"id": n, "n": n + 1} for n in range(4)))
     full = exporter.export()
     job = exporter.job(full, 'STAMP = "_mark"' + DOUBLE, final_scan=True)
@@ -303,14 +311,14 @@ def test_a_last_scan_passes_over_what_bears_the_run_s_mark(bench: Bench, exporte
 
 
 @pytest.mark.parametrize(("text", "left"), [(SPLIT, 24), (MOVE, 12)], ids=["put", "re-key"])
-def test_a_snapshot_cannot_hold_what_the_script_puts(bench: Bench, exporter: Exporter, text: str, left: int) -> None:
+def test_a_script_that_inserts_may_read_an_export(bench: Bench, exporter: Exporter, text: str, left: int) -> None:
     bench.dynamodb.put(*numbers(12))
     counts = bench.execute(exporter.job(exporter.export(), text))
     assert counts == Counts(read=12, changed=12) and len(bench.items()) == left
 
 
 @pytest.mark.parametrize("text", [SPLIT, MOVE], ids=["put", "re-key"])
-def test_a_last_scan_would_meet_it(bench: Bench, exporter: Exporter, text: str) -> None:
+def test_a_script_that_inserts_is_refused_with_a_final_scan(bench: Bench, exporter: Exporter, text: str) -> None:
     bench.dynamodb.put(*numbers(12))
     job = exporter.job(exporter.export(), text, final_scan=True)
     with pytest.raises(Exception, match="final scan"):

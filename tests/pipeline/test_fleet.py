@@ -19,29 +19,29 @@ def figures() -> Figures:
     return trial(PLAN)
 
 
-def test_a_fleet_keeps_its_promises(figures: Figures) -> None:
+def test_a_fleet_violates_none_of_the_conditions(figures: Figures) -> None:
     """The budget, the state table's partitions, deaths, a pause, a lower rate, an abort: see `problems`."""
     assert problems(figures) == []
 
 
-def test_its_first_seconds_are_far_below_the_budget(figures: Figures) -> None:
+def test_a_fleet_starts_far_below_its_budget(figures: Figures) -> None:
     assert 0.0 < figures.first_10_s <= 0.5
 
 
-def test_nobody_is_at_work_a_page_after_the_pause(figures: Figures) -> None:
+def test_every_worker_pauses_within_seconds(figures: Figures) -> None:
     assert figures.paused_after <= 5.0
 
 
-def test_the_state_table_costs_little_beside_the_work(figures: Figures) -> None:
+def test_the_state_table_costs_little_compared_with_the_writes(figures: Figures) -> None:
     assert figures.control_share <= 0.02
 
 
-def test_nothing_was_lost_and_nothing_done_twice(figures: Figures) -> None:
+def test_every_item_of_a_fleet_is_transformed_exactly_once(figures: Figures) -> None:
     """A tenth of the workers died within a page, and others have continued their units by the journal."""
     assert figures.changed > 0 and figures.twice == 0
 
 
-def test_a_trial_is_the_same_each_time_and_another_one_with_another_seed() -> None:
+def test_a_trial_is_determined_by_its_seed() -> None:
     def few_seconds(seed: int) -> dict[tuple[str, int], float]:
         with at_work(replace(PLAN, workers=10, units=100, seed=seed)) as fleet:
             fleet.live(12.0)
@@ -50,7 +50,7 @@ def test_a_trial_is_the_same_each_time_and_another_one_with_another_seed() -> No
     assert few_seconds(1) == few_seconds(1) != few_seconds(2)
 
 
-def test_nothing_of_a_fleet_is_left_when_it_fails() -> None:
+def test_a_failed_fleet_leaves_no_stand_in_and_no_task() -> None:
     """Neither a stand-in in a module, nor a task that would continue in the time of a later test."""
     before = {module: dict(vars(module)) for module in (runner, *stages())}
     with pytest.raises(ZeroDivisionError), at_work(replace(PLAN, workers=60, units=240)) as fleet:
@@ -60,7 +60,7 @@ def test_nothing_of_a_fleet_is_left_when_it_fails() -> None:
     assert fleet.loop.tasks == 0 and fleet.workers[0].begun_at > 0
 
 
-def test_what_modules_keep_for_their_process_each_simulated_process_has_for_itself() -> None:
+def test_each_simulated_process_has_its_own_module_state() -> None:
     """What is added to a module of the stages is added to KEPT."""
     kept = {
         (module, name)
@@ -71,7 +71,7 @@ def test_what_modules_keep_for_their_process_each_simulated_process_has_for_itse
     assert kept == {place for place, make in KEPT.items() if make() is not None}
 
 
-def test_a_fleet_over_its_budget_would_be_noticed(figures: Figures) -> None:
+def test_the_conditions_detect_a_fleet_over_its_budget(figures: Figures) -> None:
     """The checks can fail: otherwise they would prove nothing."""
     assert problems(replace(figures, busiest_10_s=1.2, state_throttled=1, twice=1)) == [
         "more than a tenth over the budget in ten seconds",

@@ -66,7 +66,7 @@ def test_an_empty_table(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("hands_back", [True, False])
-def test_a_live_write_wins_and_the_item_is_transformed_afresh(
+def test_a_live_write_stays_and_the_item_is_transformed_from_it(
     make_bench: Callable[..., Bench], hands_back: bool
 ) -> None:
     bench = make_bench(hands_back=hands_back)
@@ -81,7 +81,7 @@ def test_a_live_write_wins_and_the_item_is_transformed_afresh(
     assert bench.items()[3] == {"id": 3, "n": 200, "note": "live"}
 
 
-def test_a_live_write_that_leaves_nothing_to_do_supersedes(bench: Bench) -> None:
+def test_a_live_write_that_leaves_nothing_to_do_counts_as_superseded(bench: Bench) -> None:
     bench.dynamodb.put({"id": 1, "name": "old"})
 
     def application(table: FakeDynamoDB) -> None:
@@ -104,7 +104,7 @@ def test_a_deleted_item_stays_deleted(make_bench: Callable[..., Bench], hands_ba
 
 @pytest.mark.parametrize("fault", ["throttled", "lost", "reset", "partial", "partial-500"])
 @pytest.mark.parametrize("hands_back", [True, False])
-def test_faults_lose_nothing_and_do_nothing_twice(
+def test_with_faults_each_item_is_written_exactly_once(
     make_bench: Callable[..., Bench], fault: str, hands_back: bool
 ) -> None:
     bench = make_bench(hands_back=hands_back)
@@ -140,7 +140,7 @@ class FullPartition:
         return self._answered(statement, "full" if refused else fault, index)
 
 
-def test_a_lane_goes_on_with_other_partitions_while_one_is_full(bench: Bench) -> None:
+def test_a_split_group_continues_with_other_partitions_while_one_is_full(bench: Bench) -> None:
     """A split group that waited for the full one would give up its page."""
     job = bench.job(DOUBLE, split_groups=1)
     full = FullPartition(bench, job, bench.dynamodb.page)
@@ -150,7 +150,7 @@ def test_a_lane_goes_on_with_other_partitions_while_one_is_full(bench: Bench) ->
     assert full.refusals
 
 
-def test_a_page_that_rests_stays_announced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_waiting_page_keeps_its_intent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if the previous page, without changes, is recorded meanwhile."""
     monkeypatch.setattr(record, "_FLUSH_SECONDS", 60.0)
     job = bench.job(DOUBLE, split_groups=1)
@@ -171,7 +171,9 @@ def test_a_page_that_rests_stays_announced(bench: Bench, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("failed", [False, True])
-def test_pages_that_rest_are_ended_with_their_lane_unless_the_run_has_failed(bench: Bench, failed: bool) -> None:
+def test_waiting_pages_are_completed_at_the_end_of_their_split_group_unless_the_run_has_failed(
+    bench: Bench, failed: bool
+) -> None:
     """After a failure of another split group, the run's end does not wait for a page that rests: its intent stays."""
     job = bench.job(DOUBLE, splits=1)
     bench.state.lease(job)
@@ -192,7 +194,7 @@ def test_pages_that_rest_are_ended_with_their_lane_unless_the_run_has_failed(ben
     assert found is not None and found.intent is not None
 
 
-def test_a_clean_refusal_is_never_taken_for_done(bench: Bench) -> None:
+def test_a_refused_write_is_never_counted_as_done(bench: Bench) -> None:
     """The application writes just what the patch would have written: it must be doubled all the same."""
     bench.dynamodb.put({"id": 1, "n": 1})
 
@@ -205,14 +207,14 @@ def test_a_clean_refusal_is_never_taken_for_done(bench: Bench) -> None:
     assert bench.items() == [{"id": 1, "n": 4}]
 
 
-def test_a_throttle_that_never_ends_is_a_dead_letter(bench: Bench) -> None:
+def test_an_item_throttled_at_every_try_is_a_dead_letter(bench: Bench) -> None:
     bench.dynamodb.put({"id": 1, "n": 1})
     bench.dynamodb.faults = deque(["throttled"] * 1000)
     assert bench.run(DOUBLE) == Counts(read=1, dead=1)
     assert "gave up after" in bench.dead_letters()[0]
 
 
-def test_an_item_that_never_holds_still_is_a_dead_letter(bench: Bench) -> None:
+def test_an_item_that_changes_before_every_try_is_a_dead_letter(bench: Bench) -> None:
     bench.dynamodb.put({"id": 1, "n": 1})
     values = iter(range(2, 10_000))
     bench.dynamodb.before_write = lambda table: table.put({"id": 1, "n": next(values)})
@@ -220,7 +222,7 @@ def test_an_item_that_never_holds_still_is_a_dead_letter(bench: Bench) -> None:
     assert "changed by others" in bench.dead_letters()[0]
 
 
-def test_a_failing_item_is_a_dead_letter_with_everything_to_see_why(bench: Bench) -> None:
+def test_a_failing_item_is_a_dead_letter_with_key_image_error_and_traceback(bench: Bench) -> None:
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2})
     assert bench.run(DOUBLE, max_errors=1) == Counts(read=2, changed=1, dead=1)
     dead_letter = json.loads(bench.dead_letters()[0])
@@ -236,12 +238,12 @@ def test_too_many_errors_stop_the_run_between_two_pages(bench: Bench) -> None:
     assert counts.balanced and 7 < counts.dead < 100
 
 
-def test_the_first_error_too_many_is_the_last_one(bench: Bench) -> None:
+def test_the_run_stops_at_the_first_error_above_the_limit(bench: Bench) -> None:
     bench.dynamodb.put(*({"id": number} for number in range(12)))
     assert bench.run(DOUBLE, splits=1, page_items=1, max_errors=2).dead == 3
 
 
-def test_tolerated_errors_do_not_stop_it(bench: Bench) -> None:
+def test_errors_up_to_the_limit_do_not_stop_the_run(bench: Bench) -> None:
     bench.dynamodb.put(*numbers(20), {"id": 99})
     assert bench.run(DOUBLE, max_errors=1) == Counts(read=21, changed=19, unchanged=1, dead=1)
 
@@ -268,7 +270,7 @@ def test_prepared_data_reaches_the_script(bench: Bench) -> None:
     assert [item["name"] for item in bench.items()] == ["Austria", "?"]
 
 
-def test_a_dofn_lives_its_whole_life(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_all_life_cycle_methods_of_a_dofn_are_called(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
     log = tmp_path_factory.mktemp("log") / "life"
     bench.dynamodb.put(*numbers(3))
     script = f"""
@@ -290,14 +292,14 @@ def test_a_dofn_lives_its_whole_life(bench: Bench, tmp_path_factory: pytest.Temp
     assert log.read_text().split() == ["setup", "start", "finish", "teardown"]
 
 
-def test_own_items_go_where_nothing_is(bench: Bench) -> None:
+def test_rows_of_items_are_inserted_only_at_free_keys(bench: Bench) -> None:
     script = 'def items():\n    for n in range(7):\n        yield {"id": n, "n": n}'
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": "mine"})
     assert bench.run(script, source=RowsSource(), splits=1) == Counts(read=7, changed=5, unchanged=1, superseded=1)
     assert bench.items()[2] == {"id": 2, "n": "mine"}
 
 
-def test_own_items_are_taken_back_where_unchanged(bench: Bench) -> None:
+def test_down_deletes_rows_of_items_that_are_unchanged(bench: Bench) -> None:
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
     up = bench.job(script, source=RowsSource(), splits=1)
     bench.execute(up)
@@ -306,7 +308,7 @@ def test_own_items_are_taken_back_where_unchanged(bench: Bench) -> None:
     assert bench.items() == [{"id": 1, "n": "used"}]
 
 
-def test_a_row_that_was_there_before_the_version_stays_on_the_way_down(bench: Bench) -> None:
+def test_down_keeps_a_row_that_existed_before_the_version(bench: Bench) -> None:
     bench.dynamodb.put({"id": 1, "n": 1})
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
     up = bench.job(script, source=RowsSource(), splits=1)
@@ -316,7 +318,7 @@ def test_a_row_that_was_there_before_the_version_stays_on_the_way_down(bench: Be
     assert bench.items() == [{"id": 1, "n": 1}]
 
 
-def test_own_items_are_taken_back_by_whoever_goes_on(bench: Bench) -> None:
+def test_the_next_owner_completes_the_deletion_of_rows_of_items(bench: Bench) -> None:
     """The previous owner had recorded that intent, and died."""
     script = 'def items():\n    for n in range(3):\n        yield {"id": n, "n": n}'
     up = bench.job(script, source=RowsSource(), splits=1)
@@ -348,7 +350,7 @@ def test_a_rekey_onto_another_item_is_a_dead_letter_and_loses_nothing(bench: Ben
     assert bench.items() == [{"id": 1, "n": 1}, {"id": 101, "n": "other"}]
 
 
-def test_a_rekey_that_was_reset_after_it_was_applied_is_done_once(bench: Bench) -> None:
+def test_a_rekey_whose_answer_was_lost_is_done_once(bench: Bench) -> None:
     bench.dynamodb.put({"id": 1, "n": 1})
     bench.dynamodb.faults = deque(["reset"])
     script = (
@@ -381,7 +383,7 @@ def test_a_fan_out_writes_all_or_nothing(bench: Bench) -> None:
     ['{**item, "id": item["id"] + 100}', 'Put({"id": 7})', '[item, Put({"id": 7})]'],
     ids=["re-key", "put", "fan-out"],
 )
-def test_the_halloween_problem_stops_at_the_first_item(bench: Bench, body: str) -> None:
+def test_a_scan_that_would_meet_its_own_insertions_stops_at_the_first_item(bench: Bench, body: str) -> None:
     bench.dynamodb.put(*numbers(30))
     job = bench.job(f"from dynamodt import Put\ndef transform_up(item):\n    return {body}")
     with pytest.raises(Exception, match="its own output"):
@@ -399,14 +401,14 @@ def test_an_item_removed_by_its_script(bench: Bench) -> None:
     assert len(bench.items()) == 2
 
 
-def test_a_stamp_marks_what_the_run_has_patched(bench: Bench) -> None:
+def test_a_stamp_is_set_on_each_patched_item(bench: Bench) -> None:
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 0})
     job = bench.job('STAMP = "_dynamodt"' + DOUBLE)
     assert bench.execute(job) == Counts(read=2, changed=1, unchanged=1)
     assert bench.items() == [{"id": 1, "n": 2, "_dynamodt": job.run}, {"id": 2, "n": 0}]
 
 
-def test_guard_changed_compares_only_what_it_touches(bench: Bench) -> None:
+def test_guard_changed_compares_only_the_attributes_that_are_written(bench: Bench) -> None:
     bench.dynamodb.put({"id": 1, "n": 1, "note": "old"})
 
     def application(table: FakeDynamoDB) -> None:
@@ -419,7 +421,7 @@ def test_guard_changed_compares_only_what_it_touches(bench: Bench) -> None:
     assert bench.items() == [{"id": 1, "n": Decimal(2), "note": "live"}]
 
 
-def test_work_is_counted_not_timed(bench: Bench) -> None:
+def test_a_run_sends_one_statement_per_item_and_one_batch_per_page(bench: Bench) -> None:
     """100 items in pages of 5 over 3 segments: one statement an item, and a batch a page."""
     bench.dynamodb.put(*numbers(100))
     bench.run('def transform_up(item):\n    return {**item, "new": 1}')

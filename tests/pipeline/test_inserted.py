@@ -82,7 +82,7 @@ def once(act: Callable[[FakeDynamoDB], None], call: int = 1) -> Callable[[FakeDy
 # ---------------------------------------------------------------- freed keys
 
 
-def test_an_item_that_was_moved_to_a_freed_key_is_moved_once(bench: Bench, exporter: Exporter) -> None:
+def test_an_item_moved_to_a_freed_key_is_moved_once(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put(*({"id": n, "n": 1} for n in (11, 21, 31, 10, 20, 30)))
     job = exporter.job(exporter.export(), DOWN_ONE)
     bench.dynamodb.delete({"id": 10})
@@ -103,7 +103,7 @@ def test_a_dead_letter_of_a_freed_key_is_replayed_as_vanished(bench: Bench, expo
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])
-def test_a_deletion_whose_key_was_taken_by_a_move_is_not_done_to_it(
+def test_a_deletion_does_not_delete_an_item_that_the_run_has_moved_to_its_key(
     bench: Bench,
     exporter: Exporter,
     writes: int,
@@ -148,7 +148,7 @@ def retried_until_done(bench: Bench, job: Job) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("act", ["change", "delete"])
-def test_an_insertion_in_doubt_is_the_run_s_whatever_became_of_it(
+def test_an_insertion_in_doubt_counts_as_the_run_s_although_the_application_changed_it(
     bench: Bench,
     exporter: Exporter,
     act: str,
@@ -185,7 +185,7 @@ class Forgetful(set[str]):
 # ---------------------------------------------------------------- windows and retries
 
 
-def test_what_a_retry_has_written_a_later_window_does_not_bring_again(
+def test_a_later_incremental_export_skips_items_that_a_retry_has_written(
     bench: Bench,
     exporter: Exporter,
 ) -> None:
@@ -206,7 +206,7 @@ def test_what_a_retry_has_written_a_later_window_does_not_bring_again(
     assert by_id(bench) == {1: 2, 2: 10, 3: 14}
 
 
-def test_what_a_retry_may_have_written_is_a_dead_letter_in_a_later_window(
+def test_an_item_that_a_retry_may_have_written_is_a_dead_letter_in_a_later_incremental_export(
     bench: Bench,
     exporter: Exporter,
 ) -> None:
@@ -241,7 +241,7 @@ def others(bench: Bench) -> dict[str, int]:
     return {item["name"]: int(item["n"]) for item in items}
 
 
-def test_of_two_items_for_one_key_of_another_table_one_is_a_dead_letter_that_names_both(bench: Bench) -> None:
+def test_of_two_items_for_one_key_of_a_target_one_is_a_dead_letter_that_names_both(bench: Bench) -> None:
     bench.dynamodb.put(
         {"id": 1, "name": "ann", "n": 1}, {"id": 2, "name": "ann", "n": 2}, {"id": 3, "name": "bo", "n": 3}
     )
@@ -252,7 +252,7 @@ def test_of_two_items_for_one_key_of_another_table_one_is_a_dead_letter_that_nam
 
 
 @pytest.mark.parametrize("act", ["delete", "change"])
-def test_another_table_gets_nothing_of_what_has_changed_since(bench: Bench, act: str) -> None:
+def test_a_target_gets_the_result_of_the_present_source(bench: Bench, act: str) -> None:
     bench.dynamodb.put({"id": 1, "name": "ann", "n": 1})
 
     def application(table: FakeDynamoDB) -> None:
@@ -267,7 +267,7 @@ def test_another_table_gets_nothing_of_what_has_changed_since(bench: Bench, act:
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])
-def test_items_for_another_table_are_inserted_once_whenever_that_was_left(bench: Bench, writes: int) -> None:
+def test_items_of_a_target_are_inserted_once_at_whatever_point_the_run_died(bench: Bench, writes: int) -> None:
     bench.dynamodb.put(*({"id": n, "name": f"u{n}", "n": n} for n in range(3)))
     job = into_others(bench)
     bench.leave(job, writes)
@@ -299,7 +299,7 @@ def transform_up(item):
 
 
 @pytest.mark.parametrize("text", [KEY_BESIDE, KEY_MOVED])
-def test_what_is_made_of_items_that_are_only_keys_is_sent_after_a_death(
+def test_results_of_items_with_only_key_attributes_are_sent_after_a_death(
     bench: Bench,
     exporter: Exporter,
     text: str,
@@ -316,7 +316,7 @@ def test_what_is_made_of_items_that_are_only_keys_is_sent_after_a_death(
     ("guard", "n", "more"),
     [("", 1, {"more": 5}), ('GUARD = "changed"', 1, {"more": 5}), ('GUARD = "changed"', 6, {})],
 )
-def test_what_is_put_beside_an_item_is_made_of_the_item_as_it_is(
+def test_an_inserted_item_is_made_from_the_present_source(
     bench: Bench,
     exporter: Exporter,
     guard: str,
@@ -332,7 +332,7 @@ def test_what_is_put_beside_an_item_is_made_of_the_item_as_it_is(
     assert by_id(bench) == {1: n, 101: 6}
 
 
-def test_another_table_gets_what_was_added_since_an_item_was_exported(bench: Bench, exporter: Exporter) -> None:
+def test_a_target_gets_attributes_that_were_added_after_the_export(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put({"id": 1, "name": "ann", "n": 1})
     text = INTO_OTHER.replace('item["n"]}', 'item["n"] + item.get("more", 0)}')
     job = replace(exporter.job(exporter.export(), text), target=OTHERS)
@@ -343,7 +343,7 @@ def test_another_table_gets_what_was_added_since_an_item_was_exported(bench: Ben
     assert others(bench) == {"ann": 6}
 
 
-def test_a_transaction_that_was_written_is_not_written_again_where_its_source_was_set_back(
+def test_a_written_transaction_is_not_repeated_although_its_source_was_set_back(
     bench: Bench, exporter: Exporter
 ) -> None:
     """The row of what it has inserted shows it, also where the item looks as before: that is the application's word."""

@@ -80,14 +80,14 @@ def holds(*elements: Any) -> Callable[[Any], None]:
 
 
 @pytest.mark.parametrize("segments", [None, 1, 7])
-def test_each_item_is_read_once_and_counted(things: FakeDynamoDB, segments: int | None) -> None:
+def test_each_item_is_read_and_counted_once(things: FakeDynamoDB, segments: int | None) -> None:
     counted = run(ReadFromDynamoDB("things", segments=segments), holds(*numbers(43)))
     assert counted["items_read"] == 43 and counted["pages_read"] == things.calls["Scan"] >= 9
     assert counted["read_units"] in (things.calls["Scan"] // 2, things.calls["Scan"] // 2 - 1)  # of half a unit
 
 
 @pytest.mark.parametrize("runner_splits", [False, True])
-def test_faults_and_checkpoints_lose_and_double_nothing(
+def test_with_faults_and_checkpoints_each_item_is_read_once(
     things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch, runner_splits: bool
 ) -> None:
     monkeypatch.setattr("dynamodt.rate.Backoff.delay", lambda self, attempt, random: 0.0)
@@ -140,7 +140,7 @@ def test_tables_come_from_a_collection(things: FakeDynamoDB) -> None:
     assert run(ReadAllFromDynamoDB(), of=[*asked, read])["items_read"] == 4 * 43
 
 
-def test_a_request_has_what_was_asked_for(things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_has_the_given_options(things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch) -> None:
     requests, asked = list[dict[str, Any]](), things._scan
     monkeypatch.setattr(things, "_scan", lambda request: (requests.append(request), asked(request))[1])
     reader = ReadFromDynamoDB("things", segments=1, projection=["id", "a.b"], filter=Attr("age").gt(3), consistent=True)
@@ -171,7 +171,7 @@ def test_a_request_has_what_was_asked_for(things: FakeDynamoDB, monkeypatch: pyt
         {"region": ""},
     ],
 )
-def test_what_is_known_at_construction_is_refused_there(wrong: dict[str, Any]) -> None:
+def test_wrong_arguments_are_refused_at_construction(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
         ReadFromDynamoDB(**{"table": "things", **wrong})
     assert caught.value.hint
@@ -187,7 +187,7 @@ def test_a_reader_of_one_table_begins_a_pipeline() -> None:
             given | reader
 
 
-def test_a_missing_index_is_refused_on_the_worker_with_those_there_are(
+def test_a_missing_index_is_refused_on_the_worker_with_the_existing_ones(
     things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     described = {"GlobalSecondaryIndexes": [{"IndexName": "by_note"}]}
@@ -264,7 +264,7 @@ def test_an_incremental_export_has_new_images_or_changes(bucket: FakeObjects) ->
 KINDS = [(True, False), (True, True), (False, True)]
 
 
-def test_what_the_view_needs_is_refused_where_it_is_not(bucket: FakeObjects) -> None:
+def test_a_view_that_the_export_does_not_have_is_refused(bucket: FakeObjects) -> None:
     with pytest.raises(DynamodtError, match=r"is a full export, which has no old images; read it with view"):
         run(ReadFromDynamoDBExport(f"s3://bucket/{FULL}", view="new_and_old"))
     for wrong in ({"export": "bucket/x"}, {"export": "arn:aws:s3:::x"}, {"view": "old"}):
@@ -272,7 +272,7 @@ def test_what_the_view_needs_is_refused_where_it_is_not(bucket: FakeObjects) -> 
             ReadFromDynamoDBExport(**{"export": "s3://bucket/x", **wrong})  # type: ignore[arg-type]
 
 
-def test_a_file_that_a_runner_splits_is_read_once(bucket: FakeObjects, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lines_of_a_split_file_are_read_once(bucket: FakeObjects, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, number, decode = ExportFolder(FULL), 2500, reading.decode
     lines = [b'{"Item":{"Id":{"N":"%d"}}}' % one for one in range(1000, 1000 + number)]
     rewrite(bucket, folder, largest(bucket, folder), lambda before: [*before, *lines])  # type: ignore[arg-type]

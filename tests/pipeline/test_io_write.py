@@ -95,7 +95,7 @@ def expect(things: FakeDynamoDB, mode: str, count: int = 60) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("faults", [[], ["throttled", "partial", "lost", "reset", "partial", "reset", "lost"] * 3])
-def test_faults_lose_and_double_nothing(things: FakeDynamoDB, mode: str, faults: list[str]) -> None:
+def test_with_faults_each_element_is_written_once(things: FakeDynamoDB, mode: str, faults: list[str]) -> None:
     fill(things, mode)
     things.faults.extend(faults)
     found = Written(elements(mode), mode=mode)
@@ -151,7 +151,7 @@ def test_a_patch_is_guarded(things: FakeDynamoDB, guard: Any, now: dict[str, Any
     assert things.items == expected.items
 
 
-def test_a_taken_key_is_told_and_an_equal_item_is_written(things: FakeDynamoDB) -> None:
+def test_a_taken_key_is_reported_and_an_equal_item_counts_as_written(things: FakeDynamoDB) -> None:
     things.put(item(1, n=2), item(2, n=1))
     found = Written([item(n, n=2) for n in range(4)], mode="put_if_absent")
     assert found.codes == ["exists"] and found.failed[0].element == item(2, n=2) and len(found.written) == 3
@@ -175,7 +175,9 @@ def test_a_taken_key_is_told_and_an_equal_item_is_written(things: FakeDynamoDB) 
         ("patch", ({"id": "x"}, {"id": "x", "n": 2}), "id: old needs the key attribute with type N"),
     ],
 )
-def test_what_a_table_cannot_hold_fails_alone(things: FakeDynamoDB, mode: str, element: Any, told: str) -> None:
+def test_an_element_that_the_table_cannot_hold_fails_alone(
+    things: FakeDynamoDB, mode: str, element: Any, told: str
+) -> None:
     fill(things, mode, 3)
     found = Written([*elements(mode, 3), element], mode=mode)
     expect(things, mode, 3)
@@ -183,19 +185,19 @@ def test_what_a_table_cannot_hold_fails_alone(things: FakeDynamoDB, mode: str, e
     assert re.search(told, found.failed[0].error.message)
 
 
-def test_what_the_service_rejects_fails_alone(things: FakeDynamoDB) -> None:
+def test_an_element_that_the_service_rejects_fails_alone(things: FakeDynamoDB) -> None:
     things.refused = frozenset({"bad"})
     found = Written([item(n, **({"bad": 1} if n == 7 else {})) for n in range(60)])
     assert found.codes == ["rejected"] and found.failed[0].element == item(7, bad=1) and len(things.items) == 59
 
 
-def test_a_table_that_stays_full_is_told(things: FakeDynamoDB) -> None:
+def test_elements_throttled_at_every_try_are_reported(things: FakeDynamoDB) -> None:
     things.faults.extend(["throttled"] * 200)
     found = Written([item(n) for n in range(3)])
     assert found.codes == ["gave_up"] * 3 and not things.items
 
 
-def test_what_was_never_answered_is_told(things: FakeDynamoDB) -> None:
+def test_elements_without_an_answer_are_reported(things: FakeDynamoDB) -> None:
     things.faults.extend(["reset"] * 200)
     assert Written([item(n) for n in range(3)]).codes == ["in_doubt"] * 3
 
@@ -203,7 +205,7 @@ def test_what_was_never_answered_is_told(things: FakeDynamoDB) -> None:
 @pytest.mark.parametrize(
     ("code", "told"), [("AccessDeniedException", "grant the action"), ("ExpiredToken", "then run the pipeline again$")]
 )
-def test_what_no_retry_resolves_fails_the_bundle(
+def test_an_error_that_no_retry_resolves_fails_the_bundle(
     things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch, code: str, told: str
 ) -> None:
     def denied(request: Any) -> Any:
@@ -255,7 +257,7 @@ def noted(
     return answer if reported else {name: part for name, part in answer.items() if name != "ConsumedCapacity"}
 
 
-def test_a_patch_without_a_difference_is_counted_apart(things: FakeDynamoDB) -> None:
+def test_a_patch_without_a_difference_counts_as_unchanged(things: FakeDynamoDB) -> None:
     things.put(item(1, n=1))
     elements = [(item(1, n=1), item(1, n=1)), (item(1, n=1), item(1, n=2))]
     counted = piped(elements, lambda found: None, mode="patch")
@@ -335,7 +337,7 @@ def test_rows_are_items(things: FakeDynamoDB) -> None:
         ({"region": ""}, "region is ''"),
     ],
 )
-def test_what_is_wrong_is_told_at_construction(how: dict[str, Any], told: str) -> None:
+def test_wrong_arguments_are_refused_at_construction(how: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         WriteToDynamoDB(**{"table": "things", **how})
 

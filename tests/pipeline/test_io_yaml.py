@@ -103,7 +103,7 @@ def test_a_yaml_pipeline_writes_rows(services: FakeDynamoDB) -> None:
     assert services.get({"id": 20}) == {"id": {"N": "20"}, "note": {"S": "new"}} and len(services.items) == 11
 
 
-def test_the_example_of_the_document_runs(
+def test_the_documented_yaml_example_runs(
     services: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its providers are of its own, which Beam YAML checks, and what it logs is JSON."""
@@ -120,7 +120,7 @@ def test_the_example_of_the_document_runs(
     assert [json.loads(message) for message in logged] == [{"id": "o500", "customer": "c", "total": 500}]
 
 
-def test_a_filter_has_decimals_which_yaml_has_not() -> None:
+def test_a_filter_value_may_be_a_decimal_number() -> None:
     from dynamodt.io.beam_yaml import ReadFromDynamoDB
 
     schema = {"type": "object", "properties": {"id": {"type": "integer"}}}
@@ -135,7 +135,7 @@ def test_a_yaml_pipeline_has_no_pairs() -> None:
         WriteToDynamoDB("things", mode="patch")
 
 
-def test_what_is_no_schema_is_named() -> None:
+def test_a_wrong_schema_is_refused_with_its_fault() -> None:
     from dynamodt.io.beam_yaml import ReadFromDynamoDB
 
     wrong: list[Any] = [{}, {"type": "object"}, {"type": "object", "properties": {"id": "string"}}, None]

@@ -47,12 +47,12 @@ def job(bench: Bench) -> Job:
     return job
 
 
-def test_a_whole_journal_has_what_the_rows_count(bench: Bench, job: Job) -> None:
+def test_a_complete_journal_has_the_objects_that_the_rows_count(bench: Bench, job: Job) -> None:
     found = found_in(bench, job)
     assert found.is_whole and found.whole == found.expected == JournalCount(len(files(bench, job)), 50, 0)
 
 
-def test_of_a_run_that_wrote_nothing_nothing_is_due(bench: Bench) -> None:
+def test_a_run_that_wrote_nothing_needs_no_journal(bench: Bench) -> None:
     bench.dynamodb.put(*numbers(9))
     job = bench.job("def transform_up(item):\n    return item\n")
     bench.execute(job)
@@ -81,7 +81,7 @@ def swap(path: Path) -> None:
     [(Path.unlink, "1 of "), (cut, "truncated"), (spoil, "damaged"), (swap, "foreign"), (Path.touch, "")],
 )
 @pytest.mark.parametrize("which", [0, -1])
-def test_each_part_must_be_there_and_whole(
+def test_a_missing_or_damaged_part_is_named(
     bench: Bench, job: Job, act: Callable[[Path], None], why: str, which: int
 ) -> None:
     part = files(bench, job)[which]
@@ -91,7 +91,7 @@ def test_each_part_must_be_there_and_whole(
     assert all(why in fault and part.name in fault for fault in found.faults)
 
 
-def test_a_missing_part_is_named_where_other_pages_have_none(bench: Bench) -> None:
+def test_a_missing_part_is_named_although_other_pages_have_none(bench: Bench) -> None:
     """A page that changes nothing has no part: then it is one of a few."""
     bench.dynamodb.put(*numbers(15))
     job = bench.job(DOUBLE.replace("return", "return item if item['id'] in range(5, 10) else"), splits=1)
@@ -102,13 +102,13 @@ def test_a_missing_part_is_named_where_other_pages_have_none(bench: Bench) -> No
     assert "1 of 2 parts missing (of " in fault and lost.name in fault and kept.name not in fault
 
 
-def test_what_somebody_else_has_put_beside_the_journal_is_passed_over(bench: Bench, job: Job) -> None:
+def test_foreign_objects_beside_the_journal_are_ignored(bench: Bench, job: Job) -> None:
     (files(bench, job)[0].parent / ".DS_Store").write_bytes(b"x")
     (files(bench, job)[0].parent / "notes to self.txt").write_bytes(b"x")
     assert found_in(bench, job).is_whole
 
 
-def test_the_first_few_are_named_and_all_are_counted(bench: Bench, job: Job) -> None:
+def test_the_first_faults_are_named_and_all_are_counted(bench: Bench, job: Job) -> None:
     paths = files(bench, job)
     for path in paths:
         cut(path)
@@ -118,7 +118,7 @@ def test_the_first_few_are_named_and_all_are_counted(bench: Bench, job: Job) -> 
     assert found_in(bench, job).broken == len(paths)
 
 
-def test_the_note_of_what_had_no_effect_must_be_there_too(bench: Bench) -> None:
+def test_a_missing_note_is_a_fault(bench: Bench) -> None:
     """Without it, an undo would take the application's own write back."""
     bench.dynamodb.put(*numbers(5))
     job = bench.job(DOUBLE, splits=1)
@@ -137,7 +137,7 @@ def test_the_note_of_what_had_no_effect_must_be_there_too(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("writes", range(4))
-def test_a_run_that_died_anywhere_has_what_its_rows_count(bench: Bench, writes: int) -> None:
+def test_the_journal_of_a_run_that_died_has_the_objects_that_the_rows_count(bench: Bench, writes: int) -> None:
     """Left by one owner, and gone on with by another: in between, and at the end."""
     bench.dynamodb.put(*numbers(20))
     job = bench.job(DOUBLE, splits=1, writers=1)
@@ -149,7 +149,7 @@ def test_a_run_that_died_anywhere_has_what_its_rows_count(bench: Bench, writes: 
     assert found.is_whole and found.expected.records >= 20
 
 
-def test_a_large_journal_tells_how_far_it_is(bench: Bench, job: Job) -> None:
+def test_the_check_of_a_large_journal_reports_its_progress(bench: Bench, job: Job) -> None:
     told: list[str] = []
     moments = iter(range(0, 1000, 20))
     parts = len(files(bench, job))

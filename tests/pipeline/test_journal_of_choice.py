@@ -33,7 +33,7 @@ def journaled(bench: Bench, job: Job) -> list[object]:
 
 
 @pytest.mark.parametrize("journal", [False, True])
-def test_an_idempotent_script_is_journaled_when_it_is_asked_for(bench: Bench, journal: bool) -> None:
+def test_an_idempotent_script_is_journaled_on_request(bench: Bench, journal: bool) -> None:
     bench.dynamodb.put(*numbers(12))
     job = bench.job(MARK, journal=journal)
     assert bench.execute(job).changed == 12

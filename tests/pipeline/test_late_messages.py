@@ -67,7 +67,7 @@ def taken(state: FakeState, token: int, run: str) -> bool:
     return state.leases.take(Lease("things", token, run, lease_replicas=3), over=state.leases.read("things"))
 
 
-def test_a_lease_from_its_taking_to_its_next_owner(network: Network) -> None:
+def test_late_messages_do_not_change_a_lease(network: Network) -> None:
     state = behind(network)
     leases = state.leases
     assert taken(state, 1, "ours")
@@ -100,7 +100,7 @@ def test_a_pause_whose_answer_was_lost_is_not_repeated_after_a_resume() -> None:
     assert not any(state.leases.read("things", replica).paused for replica in range(3))
 
 
-def test_two_words_at_once_are_both_heard() -> None:
+def test_two_simultaneous_control_commands_both_take_effect() -> None:
     """A reader of the row before another's write reads it again."""
     state = FakeState()
     assert taken(state, 1, "ours")
@@ -118,7 +118,7 @@ def test_two_words_at_once_are_both_heard() -> None:
     assert (seen.paused, seen.wcu, seen.beats) == (True, 7.0, 1)
 
 
-def test_a_take_does_not_mind_a_persons_word_but_a_sign_of_life() -> None:
+def test_a_lease_can_be_taken_despite_a_control_command_but_not_after_a_heartbeat() -> None:
     state = FakeState()
     assert taken(state, 1, "ours")
     seen = state.leases.read("things")
@@ -139,7 +139,7 @@ def read(number: int, done: bool = False) -> Totals:
     return Totals(Counts(read=number, unchanged=number), done=int(done))
 
 
-def test_a_unit_from_its_claim_to_its_next_owner(network: Network) -> None:
+def test_late_messages_do_not_change_a_split(network: Network) -> None:
     units = behind(network).splits("run")
     claim = units.claim(0, 1)
     assert claim.fencing_token == 1
@@ -161,7 +161,7 @@ def test_a_unit_from_its_claim_to_its_next_owner(network: Network) -> None:
     assert ended is not None and ended.done and ended.totals == read(15, done=True) and ended.intent is None
 
 
-def test_a_workers_reports_and_its_grants(network: Network) -> None:
+def test_late_messages_do_not_change_a_worker_s_row(network: Network) -> None:
     workers = behind(network).workers("run", 1)
     assert workers.report("w", Report(1, 0, Units())) is None
     for number in (1, 2, 3):
@@ -172,7 +172,7 @@ def test_a_workers_reports_and_its_grants(network: Network) -> None:
     assert (row.report, row.grant) == (Report(4, 3, Units(wcu=3.0)), Grant(3, Units(3.0, 30.0)))
 
 
-def test_a_grant_that_was_overtaken_is_no_fault() -> None:
+def test_an_overtaken_grant_does_not_replace_a_later_one() -> None:
     workers = FakeState().workers("run", 1)
     workers.report("w", Report(1, 0, Units()))
     workers.grant("w", Grant(2, Units(wcu=5.0)))
@@ -181,7 +181,7 @@ def test_a_grant_that_was_overtaken_is_no_fault() -> None:
 
 
 @pytest.mark.parametrize("dies_after", [None, 2, 5])
-def test_a_whole_run(bench: Bench, network: Network, dies_after: int | None) -> None:
+def test_a_whole_run_with_late_messages(bench: Bench, network: Network, dies_after: int | None) -> None:
     behind(network, bench.state)
     bench.dynamodb.page = 2
     bench.dynamodb.put(*({"id": number, "n": 1} for number in range(40)))

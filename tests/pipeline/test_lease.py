@@ -77,7 +77,7 @@ def test_a_free_table_is_taken_and_the_token_grows(state: FakeState, clock: Cloc
     assert state.leases.read("things").run == "mine"
 
 
-def test_a_second_run_is_refused_with_who_holds_it_and_how_to_break_it(state: FakeState, clock: Clock) -> None:
+def test_a_second_run_is_refused_with_the_holder_and_the_command_unlock(state: FakeState, clock: Clock) -> None:
     hold(state, foreign())
     clock.meanwhile = lambda: state.leases.beat("things", 1, NOW)
     with pytest.raises(Refused, match=r"someone@elsewhere.*42.*theirs.*then") as refused:
@@ -85,7 +85,7 @@ def test_a_second_run_is_refused_with_who_holds_it_and_how_to_break_it(state: Fa
     assert "dynamodt unlock --table things" in refused.value.hint
 
 
-def test_an_unlocked_holder_is_fenced_even_if_nobody_takes_its_place(state: FakeState, clock: Clock) -> None:
+def test_an_unlocked_holder_is_fenced_without_a_successor(state: FakeState, clock: Clock) -> None:
     mine = take(state, clock)
     signal = Signal(state.leases, job(mine.token))
     assert not signal.stopping()
@@ -97,7 +97,7 @@ def test_an_unlocked_holder_is_fenced_even_if_nobody_takes_its_place(state: Fake
         Signal(state.leases, job(mine.token)).check_owner()
 
 
-def test_a_holder_who_gives_a_sign_of_life_meanwhile_is_not_unlocked(state: FakeState, clock: Clock) -> None:
+def test_a_holder_with_a_new_heartbeat_is_not_unlocked(state: FakeState, clock: Clock) -> None:
     mine = take(state, clock)
     seen = state.leases.read("things")
     state.leases.beat("things", mine.token, NOW + 5.0)
@@ -106,7 +106,7 @@ def test_a_holder_who_gives_a_sign_of_life_meanwhile_is_not_unlocked(state: Fake
     assert state.leases.read("things").token == mine.token
 
 
-def test_a_living_process_of_this_host_is_refused_however_long_it_is_silent(state: FakeState, clock: Clock) -> None:
+def test_the_lease_of_a_live_process_of_this_host_is_never_taken(state: FakeState, clock: Clock) -> None:
     parent = Process.of(os.getppid())
     assert parent is not None
     theirs = new_lease("things", 1, "theirs", NOW)
@@ -115,13 +115,13 @@ def test_a_living_process_of_this_host_is_refused_however_long_it_is_silent(stat
         take(state, clock)
 
 
-def test_this_process_holds_a_lease_until_it_lets_it_go(state: FakeState, clock: Clock) -> None:
+def test_a_lease_of_this_process_is_held_until_it_is_released(state: FakeState, clock: Clock) -> None:
     with hold_lease(state.leases, "things", "mine", print), pytest.raises(Refused):
         take(state, clock)
     assert take(state, clock).token == 2
 
 
-def test_a_lease_that_could_not_be_let_go_is_in_nobodys_way(state: FakeState, clock: Clock) -> None:
+def test_a_lease_that_could_not_be_released_blocks_no_later_run(state: FakeState, clock: Clock) -> None:
     def out_of_reach(table: str, token: int) -> None:
         raise ServiceError("out of reach")
 
@@ -152,7 +152,7 @@ def test_a_recycled_pid_is_not_the_holder(state: FakeState, clock: Clock) -> Non
     assert take(state, clock).token == 2
 
 
-def test_a_machine_of_the_same_name_is_another(state: FakeState, clock: Clock) -> None:
+def test_another_machine_of_the_same_name_is_not_this_host(state: FakeState, clock: Clock) -> None:
     """A cloned machine, or a container: its processes cannot be observed here."""
     hold(state, foreign()._replace(host=socket.gethostname(), pid=os.getpid(), started="another boot:pid:[7]:1"))
     clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now)
@@ -164,7 +164,7 @@ SKEWS = [-1e6, -3600.0, -60.0, -20.0, 0.0, 60.0, 3600.0, 1e6]
 
 
 @pytest.mark.parametrize("skew", SKEWS)
-def test_a_holder_that_lives_is_refused_whatever_its_clock_says(state: FakeState, clock: Clock, skew: float) -> None:
+def test_a_live_holder_is_respected_whatever_its_clock_says(state: FakeState, clock: Clock, skew: float) -> None:
     hold(state, foreign(beat=NOW + skew))
     clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now + skew)
     with pytest.raises(Refused):
@@ -172,7 +172,7 @@ def test_a_holder_that_lives_is_refused_whatever_its_clock_says(state: FakeState
     assert clock.now - NOW < BEAT_SECONDS
 
 
-def test_nor_whether_its_clock_moves_at_all(state: FakeState, clock: Clock) -> None:
+def test_a_live_holder_is_respected_although_its_clock_stands_still(state: FakeState, clock: Clock) -> None:
     hold(state, foreign())
     clock.meanwhile = lambda: state.leases.beat("things", 1, NOW)
     with pytest.raises(Refused):
@@ -188,14 +188,14 @@ def test_a_silent_holder_elsewhere_is_waited_for_with_a_countdown(state: FakeSta
     assert any("ends in 30 s" in note for note in notes) and any("ends in 2 s" in note for note in notes)
 
 
-def test_a_persons_word_is_no_sign_of_life(state: FakeState, clock: Clock) -> None:
+def test_a_control_command_is_no_heartbeat(state: FakeState, clock: Clock) -> None:
     hold(state, foreign())
     clock.meanwhile = lambda: state.leases.set("things", 1, paused=True)
     assert take(state, clock).token == 2
     assert not state.leases.read("things").paused
 
 
-def test_a_suspended_process_of_this_host_has_as_long_as_any_other(state: FakeState, clock: Clock) -> None:
+def test_the_lease_of_a_suspended_process_of_this_host_ends_after_its_duration(state: FakeState, clock: Clock) -> None:
     """Both use the one clock of their system: the time before our first look counts."""
     parent = Process.of(os.getppid())
     assert parent is not None
@@ -207,7 +207,7 @@ def test_a_suspended_process_of_this_host_has_as_long_as_any_other(state: FakeSt
     assert "ends in 10 s" in notes[0]
 
 
-def test_a_look_tells_what_is_known(state: FakeState, clock: Clock) -> None:
+def test_a_watch_distinguishes_a_live_a_dead_and_an_unknown_holder(state: FakeState, clock: Clock) -> None:
     watch = Watch(clock.time)
     assert watch.poll(state.leases, "things")[1] is Life.NONE  # type: ignore[arg-type]
     hold(state, foreign())
@@ -227,7 +227,7 @@ def test_a_look_tells_what_is_known(state: FakeState, clock: Clock) -> None:
 # ---------------------------------------------------------------- several tables
 
 
-def test_a_run_holds_all_of_its_tables_and_lets_all_go(state: FakeState) -> None:
+def test_a_run_holds_and_releases_all_of_its_tables(state: FakeState) -> None:
     with hold_leases(state.leases, "things", ["others", "a"], "mine", print) as (lease, fences):
         assert (lease.table, lease.owner) == ("things", "")
         assert fences == (("a", 1), ("others", 1))
@@ -243,7 +243,7 @@ def test_a_run_holds_all_of_its_tables_and_lets_all_go(state: FakeState) -> None
     assert [state.leases.read(name).run for name in ("a", "others", "things")] == ["", "", ""]
 
 
-def test_one_that_is_held_is_named_and_the_others_are_let_go(state: FakeState) -> None:
+def test_a_table_that_another_run_holds_is_named_and_the_others_are_released(state: FakeState) -> None:
     with hold_lease(state.leases, "others", "theirs", print):
         with (
             pytest.raises(Busy, match="run theirs") as refused,
@@ -254,7 +254,7 @@ def test_one_that_is_held_is_named_and_the_others_are_let_go(state: FakeState) -
         assert [state.leases.read(name).run for name in ("a", "others", "things")] == ["", "theirs", ""]
 
 
-def test_they_are_taken_in_the_order_of_their_names(state: FakeState, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leases_are_taken_in_the_order_of_their_names(state: FakeState, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str] = []
     take = state.leases.take
 
@@ -269,7 +269,7 @@ def test_they_are_taken_in_the_order_of_their_names(state: FakeState, monkeypatc
     assert taken == ["a", "b", "a", "b"]
 
 
-def test_a_word_for_a_run_goes_to_its_own_table(state: FakeState, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_control_command_for_a_run_goes_to_its_own_table(state: FakeState, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "State", lambda *_: state)
     stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
     with hold_leases(state.leases, "things", ["others"], "mine", print):
@@ -283,7 +283,7 @@ def test_a_word_for_a_run_goes_to_its_own_table(state: FakeState, monkeypatch: p
         assert state.leases.read("others").run == ""
 
 
-def test_a_worker_is_fenced_by_the_loss_of_any_of_its_tables(state: FakeState, clock: Clock) -> None:
+def test_a_worker_is_fenced_by_the_loss_of_any_lease(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
     hold(state, foreign(7)._replace(table="others"))
     mine = replace(job(1), fences=(("others", 7),))
@@ -303,14 +303,14 @@ def test_a_worker_is_fenced_by_the_loss_of_any_of_its_tables(state: FakeState, c
     assert state.leases.read("things").stop == ""
 
 
-def test_a_silent_holder_who_speaks_again_is_refused(state: FakeState, clock: Clock) -> None:
+def test_a_silent_holder_that_beats_again_keeps_its_lease(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(beat=NOW - 20))
     clock.meanwhile = lambda: state.leases.beat("things", 1, clock.now)
     with pytest.raises(Refused):
         take(state, clock)
 
 
-def test_of_two_who_take_it_at_once_one_wins(state: FakeState) -> None:
+def test_of_two_simultaneous_takers_one_gets_the_lease(state: FakeState) -> None:
     seen = state.leases.read("things")
     assert state.leases.take(foreign(), over=seen)
     assert not state.leases.take(foreign()._replace(run="another"), over=seen)
@@ -341,7 +341,7 @@ def test_a_worker_that_was_suspended_is_fenced_before_it_writes_again(state: Fak
         signal.check_owner()
 
 
-def test_looking_costs_two_reads_a_second_at_most(state: FakeState, clock: Clock) -> None:
+def test_polling_the_lease_takes_at_most_two_reads_a_second(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     reads: list[str] = []
@@ -374,7 +374,7 @@ def test_a_paused_run_waits_between_two_pages(state: FakeState, clock: Clock) ->
 
 
 @pytest.mark.parametrize("first", ["paused", "pause_reason"])
-def test_a_run_goes_on_when_neither_a_person_nor_an_alarm_holds_it(state: FakeState, clock: Clock, first: str) -> None:
+def test_a_run_continues_once_neither_a_pause_nor_an_alarm_stops_it(state: FakeState, clock: Clock, first: str) -> None:
     hold(state, foreign(1))
     state.leases.set("things", 1, paused=True, pause_reason="the alarm x is in ALARM")
     released = {"paused": {"paused": False}, "pause_reason": {"pause_reason": ""}}
@@ -391,14 +391,14 @@ def test_a_run_goes_on_when_neither_a_person_nor_an_alarm_holds_it(state: FakeSt
     assert len(rested) == 4 and order == []
 
 
-def test_a_held_run_can_be_stopped(state: FakeState, clock: Clock) -> None:
+def test_a_paused_run_can_be_stopped(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
     state.leases.set("things", 1, pause_reason="the alarm x is in ALARM")
     clock.meanwhile = lambda: state.leases.set("things", 1, stop="abort")
     assert Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
 
 
-def test_the_row_keeps_all_of_a_lease(state: FakeState) -> None:
+def test_a_lease_is_read_as_it_was_stored(state: FakeState) -> None:
     lease = foreign()._replace(paused=True, pause_reason="why", stop="abort", error={"kind": "x"}, wcu=0.1, rcu=2.5)
     hold(state, lease)
     row = state.leases._rows.get(("TABLE#things", "LEASE"))
@@ -425,7 +425,7 @@ def test_a_stop_from_this_process_is_seen_at_once(state: FakeState, clock: Clock
 
 
 @pytest.mark.parametrize("why", ["abort", "error", "interrupted"])
-def test_a_page_at_work_is_left_when_the_run_is_stopped(state: FakeState, clock: Clock, why: str) -> None:
+def test_a_page_in_progress_is_left_when_the_run_is_stopped(state: FakeState, clock: Clock, why: str) -> None:
     hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.wait_or_stop()
@@ -437,7 +437,7 @@ def test_a_page_at_work_is_left_when_the_run_is_stopped(state: FakeState, clock:
     assert Signal(state.leases, job(1), clock.time, clock.sleep).stopping()
 
 
-def test_a_page_at_work_is_left_at_once_when_this_process_stops_the_run(state: FakeState, clock: Clock) -> None:
+def test_a_page_in_progress_is_left_at_once_when_this_process_stops_the_run(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
     signal.wait_or_stop()
@@ -446,7 +446,7 @@ def test_a_page_at_work_is_left_at_once_when_this_process_stops_the_run(state: F
         signal.wait_or_stop()
 
 
-def test_a_page_at_work_waits_while_the_run_is_paused_and_can_be_left_then(state: FakeState, clock: Clock) -> None:
+def test_a_page_in_progress_waits_while_the_run_is_paused_and_can_be_left(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
     state.leases.set("things", 1, paused=True)
     rested: list[float] = []
@@ -467,7 +467,7 @@ def test_a_page_at_work_waits_while_the_run_is_paused_and_can_be_left_then(state
         signal.wait_or_stop()
 
 
-def test_dead_letters_stop_a_run_after_the_pages_at_work(state: FakeState, clock: Clock) -> None:
+def test_dead_letters_stop_a_run_after_the_pages_in_progress(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
     stop(state.leases, job(1), "max-errors")
     signal = Signal(state.leases, job(1), clock.time, clock.sleep)
@@ -475,13 +475,13 @@ def test_dead_letters_stop_a_run_after_the_pages_at_work(state: FakeState, clock
     assert signal.stopping() and not context_of(job(1)).interrupted
 
 
-def test_a_fenced_worker_stops_nobody_but_itself(state: FakeState) -> None:
+def test_a_fenced_worker_stops_only_itself(state: FakeState) -> None:
     hold(state, foreign(2))
     stop(state.leases, job(1), "error", {"kind": "RunFailed", "what": "old", "where": "", "hint": ""})
     assert state.leases.read("things").stop == "" and state.leases.read("things").error is None
 
 
-def test_a_workers_error_keeps_its_kind(state: FakeState) -> None:
+def test_an_error_of_a_worker_keeps_its_type(state: FakeState) -> None:
     hold(state, foreign(1))
     with pytest.raises(ServiceError), report_errors(state.leases, job(1)):
         raise ServiceError("no", where="table things", hint="ask: " + suggest("status"))
@@ -490,7 +490,7 @@ def test_a_workers_error_keeps_its_kind(state: FakeState) -> None:
     assert error.hint.parts == ("ask: ", ("status",))
 
 
-def test_a_lane_of_a_stopped_run_claims_and_reads_nothing(bench: Bench) -> None:
+def test_a_split_group_of_a_stopped_run_claims_and_reads_nothing(bench: Bench) -> None:
     """A worker has several split groups: each of them would claim its units and read a page of each."""
     bench.dynamodb.put(*({"id": number, "n": 1} for number in range(10)))
     mine = bench.job('def transform_up(item):\n    return {**item, "n": 2}', split_groups=3)
@@ -540,7 +540,7 @@ class CountingRows:
         rows.get, rows.update = counted_get, counted_update  # type: ignore[method-assign]
 
 
-def test_a_thousand_workers_do_not_meet_on_one_partition_key(state: FakeState, clock: Clock) -> None:
+def test_a_thousand_workers_are_spread_over_many_partition_keys(state: FakeState, clock: Clock) -> None:
     """Whatever their processes' numbers are: in containers they are the same everywhere."""
     random.seed(1)
     hold(state, Lease("things", 1, "mine", lease_replicas=SPREAD))
@@ -553,7 +553,7 @@ def test_a_thousand_workers_do_not_meet_on_one_partition_key(state: FakeState, c
     assert len(list(workers.all())) == 1000
 
 
-def test_a_thousand_workers_that_fail_at_once_say_so_once(state: FakeState) -> None:
+def test_of_a_thousand_workers_that_fail_at_once_the_first_error_is_recorded(state: FakeState) -> None:
     hold(state, Lease("things", 1, "mine", lease_replicas=SPREAD))
     counting = CountingRows(state)
     error = {"kind": "RunFailed", "what": "broken", "where": "", "hint": ""}
@@ -567,7 +567,7 @@ def test_a_thousand_workers_that_fail_at_once_say_so_once(state: FakeState) -> N
     assert found is not None and found.what == "broken 0"
 
 
-def test_every_board_says_what_the_lease_says(state: FakeState) -> None:
+def test_every_lease_replica_is_a_copy_of_the_lease(state: FakeState) -> None:
     hold(state, Lease("things", 1, "mine", lease_replicas=3))
     state.leases.set("things", 1, paused=True)
     assert all(state.leases.read("things", replica).paused for replica in range(3))
@@ -576,7 +576,7 @@ def test_every_board_says_what_the_lease_says(state: FakeState) -> None:
     assert state.leases.read("things", 2).run == "theirs"
 
 
-def test_a_word_that_was_held_up_is_put_on_no_later_owners_board(
+def test_a_delayed_control_command_is_not_copied_to_a_later_owner_s_replicas(
     state: FakeState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hold(state, Lease("things", 1, "mine", lease_replicas=3))
@@ -593,7 +593,7 @@ def test_a_word_that_was_held_up_is_put_on_no_later_owners_board(
     assert {state.leases.read("things", replica).token for replica in range(3)} == {2}
 
 
-def test_a_stop_does_not_hide_why_the_run_stops(bench: Bench) -> None:
+def test_a_later_stop_does_not_replace_the_first_reason(bench: Bench) -> None:
     """Otherwise an error of the author's code would be reported as the run's, and an abort as too many dead letters."""
     job = bench.job("def transform_up(item):\n    return item\n")
     bench.state.lease(job)

@@ -44,7 +44,7 @@ def prepared(make_bench: MakeBench, page_items: int = 50) -> tuple[Bench, Job]:
 
 
 @pytest.mark.parametrize("page_items", [1, 2, 50])
-def test_what_was_renumbered_is_back_under_its_number(make_bench: MakeBench, page_items: int) -> None:
+def test_an_undo_restores_renumbered_items_to_their_numbers(make_bench: MakeBench, page_items: int) -> None:
     """Each key but the ends has lost one item and got another. Page by page the last one must go back first."""
     bench, job = prepared(make_bench, page_items)
     assert bench.execute(job) == Counts(read=3, changed=3) and texts(bench) == AFTER
@@ -53,7 +53,7 @@ def test_what_was_renumbered_is_back_under_its_number(make_bench: MakeBench, pag
 
 
 @pytest.mark.parametrize("page_items", [1, 50])
-def test_an_undo_that_died_is_done_again(make_bench: MakeBench, page_items: int) -> None:
+def test_an_undo_that_died_is_repeated(make_bench: MakeBench, page_items: int) -> None:
     bench, job = prepared(make_bench, page_items)
     bench.execute(job)
     for writes in (1, 2, 3):
@@ -75,7 +75,7 @@ def test_an_undo_that_died_is_done_again(make_bench: MakeBench, page_items: int)
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])
-def test_a_move_that_was_done_is_not_done_again_to_what_came_after_it(make_bench: MakeBench, writes: int) -> None:
+def test_a_completed_move_is_not_repeated_on_the_next_item_at_its_key(make_bench: MakeBench, writes: int) -> None:
     """Under the old key of an item that was moved is the next one by then, moved already."""
     bench, job = prepared(make_bench)
     bench.leave(job, writes)
@@ -96,7 +96,7 @@ ELSEWHERE = "Decimal('1.00E+2') * item['id']"
     ],
     ids=["update", "move", "fan-out"],
 )
-def test_a_key_is_a_number_however_it_is_written(bench: Bench, text: str, after: dict[int, int] | None) -> None:
+def test_a_number_key_is_the_same_key_in_every_notation(bench: Bench, text: str, after: dict[int, int] | None) -> None:
     """`1.0` is the key 1, and `1.00E+2` the key 100: after a death, in a retry of what was refused, and in an undo."""
     exporter = Exporter(bench)
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 1})
@@ -121,7 +121,7 @@ def transform_up(item):
 """
 
 
-def test_an_item_that_was_moved_to_the_key_of_an_updated_one_is_not_taken_for_it(bench: Bench) -> None:
+def test_an_undo_distinguishes_a_moved_item_from_the_updated_one_whose_key_it_took(bench: Bench) -> None:
     """The application deletes the updated item in between. Its undo, whichever comes first, leaves the other one."""
     exporter = Exporter(bench)
     bench.dynamodb.put({"id": 1, "n": 1, "note": "one"}, {"id": 2, "n": 1, "note": "two"})
@@ -150,7 +150,7 @@ def transform_up(item):
 """
 
 
-def test_a_deletion_whose_key_the_run_has_filled_is_reported_by_the_undo(bench: Bench) -> None:
+def test_an_undo_reports_a_deleted_item_whose_key_the_run_has_filled(bench: Bench) -> None:
     """An idempotent script with a journal: the process dies before the page's end, and the next one finds another item
     of the run at the key, which the script leaves alone."""
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 2}, {"id": 3, "n": 3})
@@ -162,7 +162,7 @@ def test_a_deletion_whose_key_the_run_has_filled_is_reported_by_the_undo(bench: 
     assert by_id(bench) == {2: 2, 3: 3} and left(bench, job)[1].why == UNCONFIRMED
 
 
-def test_what_cannot_go_back_stays_where_it_was_moved(make_bench: MakeBench) -> None:
+def test_an_undo_keeps_a_moved_item_whose_old_key_is_taken(make_bench: MakeBench) -> None:
     """The application has put another item at the old key: removing the moved one would lose it."""
     bench, job = prepared(make_bench)
     bench.execute(job)
@@ -171,7 +171,7 @@ def test_what_cannot_go_back_stays_where_it_was_moved(make_bench: MakeBench) -> 
     assert texts(bench) == AFTER | {3: "another"}
 
 
-def test_a_refused_move_that_the_network_repeats_after_the_run_is_undone_whole(
+def test_a_refused_move_that_the_network_repeats_after_the_run_is_undone_completely(
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The key is taken during the run, so that the item is a dead letter; it is free when the request comes again."""
@@ -210,7 +210,7 @@ CHAINED = TAKES.format(first='{**item, "id": item["id"] + 1000}', second='{**ite
 
 
 @pytest.mark.parametrize("text", [REPLACED, CHAINED], ids=["replaced", "chained"])
-def test_a_key_that_another_split_frees_gets_its_item_back_in_the_end(bench: Bench, text: str) -> None:
+def test_an_item_is_restored_to_a_key_that_another_split_frees(bench: Bench, text: str) -> None:
     """An item leaves its key, and one of another split is put there: it is back first or last, as the splits come.
     With this id the splits are undone in the order in which they were written."""
     bench.dynamodb.put(*({"id": number, "n": number} for number in (*range(1, 30), *range(101, 130))))

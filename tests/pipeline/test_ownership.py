@@ -29,7 +29,7 @@ def intent(page: int) -> Intent:
     return Intent(("part",), None, False, Counts(), 0.0, page, Totals())
 
 
-def test_a_unit_that_is_ours_may_be_written(rows: SplitRows) -> None:
+def test_the_owner_of_a_split_may_write_it(rows: SplitRows) -> None:
     ownership, claim = SplitOwnership(rows, Clock()), rows.claim(0, 1)
     ownership.begin(Page(claim, 1, []))
     ownership.check_owner()
@@ -37,7 +37,7 @@ def test_a_unit_that_is_ours_may_be_written(rows: SplitRows) -> None:
     ownership.check_owner()
 
 
-def test_one_that_the_runner_gave_to_another_worker_of_the_same_attempt_may_not(rows: SplitRows) -> None:
+def test_a_split_claimed_by_another_worker_of_the_same_attempt_may_not_be_written(rows: SplitRows) -> None:
     clock = Clock()
     ownership, claim = SplitOwnership(rows, clock), rows.claim(0, 1)
     ownership.begin(Page(claim, 1, []))
@@ -49,7 +49,7 @@ def test_one_that_the_runner_gave_to_another_worker_of_the_same_attempt_may_not(
         ownership.check_owner()
 
 
-def test_a_page_that_is_recovered_is_looked_at_first(rows: SplitRows) -> None:
+def test_a_recovered_page_checks_its_ownership_first(rows: SplitRows) -> None:
     ownership, claim = SplitOwnership(rows, Clock()), rows.claim(0, 1)
     rows.claim(0, 1)
     ownership.begin(Page(claim, 1, [], recovers=True))
@@ -58,7 +58,7 @@ def test_a_page_that_is_recovered_is_looked_at_first(rows: SplitRows) -> None:
 
 
 @pytest.mark.parametrize(("token", "stopped"), [(1, False), (2, True)])
-def test_only_who_has_lost_the_run_stops_its_whole_process(
+def test_a_process_stops_only_when_it_has_lost_the_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, token: int, stopped: bool
 ) -> None:
     monkeypatch.setattr(signals, "_contexts", {})

@@ -84,7 +84,7 @@ class Asleep(Exception):
 
 @pytest.mark.parametrize("limit", [50.0, 500.0, 2000.0])
 @pytest.mark.parametrize("workers", [1, 7])
-def test_together_the_workers_keep_to_the_budget_in_every_ten_seconds(limit: float, workers: int) -> None:
+def test_all_workers_together_keep_to_the_budget_in_every_ten_seconds(limit: float, workers: int) -> None:
     world, dice = World(wcu=limit, rcu=limit), random.Random(workers)
     world.live(40.0, [world.worker(f"w{n}") for n in range(workers)], dice)
     for start in range(30):
@@ -92,20 +92,20 @@ def test_together_the_workers_keep_to_the_budget_in_every_ten_seconds(limit: flo
     assert world.units(20.0, 40.0) >= 0.85 * 20.0 * limit, "the budget is not used"
 
 
-def test_it_starts_low() -> None:
+def test_a_run_starts_at_a_low_rate() -> None:
     world = World(wcu=1000.0)
     world.live(3.0, [world.worker("w")], random.Random(1))
     assert 0 < world.units() < 0.5 * 3.0 * 1000.0
 
 
-def test_indexes_count_once_the_service_has_said_so() -> None:
+def test_the_units_of_indexes_count_once_the_service_reports_them() -> None:
     world = World(wcu=200.0)
     world.real_price = 3.0  # two indexes: each write costs three units, and the estimate knows of one
     world.live(30.0, [world.worker("w")], random.Random(2), most=5.0)
     assert 0.85 * 2000.0 <= world.units(15.0, 25.0) <= 1.1 * 2000.0
 
 
-def test_what_a_request_took_beyond_its_estimate_is_owed() -> None:
+def test_units_beyond_a_request_s_estimate_are_charged_afterwards() -> None:
     world = World()
     rate_queue = RateLimitedQueue(TokenBucket(10.0, lambda: world.now), 1.0, lambda: None, world.sleep)
     world.now = 0.25
@@ -115,7 +115,7 @@ def test_what_a_request_took_beyond_its_estimate_is_owed() -> None:
         rate_queue.enter(1.0)
 
 
-def test_the_price_of_a_request_is_learnt() -> None:
+def test_the_estimate_of_a_request_follows_the_reported_units() -> None:
     world = World()
     rate_queue = RateLimitedQueue(TokenBucket(30.0, lambda: world.now), 1.0, lambda: None, world.sleep)
     assert rate_queue.within(1.0, 1.0) == 30.0
@@ -125,7 +125,7 @@ def test_the_price_of_a_request_is_learnt() -> None:
     assert rate_queue.within(1.0, 1.0) == pytest.approx(10.0, rel=0.01)
 
 
-def test_a_newcomer_gets_his_part_and_the_sum_stays() -> None:
+def test_a_new_worker_gets_its_allocation_and_the_sum_stays() -> None:
     world, dice = World(wcu=400.0), random.Random(3)
     first = world.worker("a")
     world.live(20.0, [first], dice)
@@ -136,7 +136,7 @@ def test_a_newcomer_gets_his_part_and_the_sum_stays() -> None:
     assert used["b"] >= 1500.0, "the newcomer starves"
 
 
-def test_who_falls_silent_leaves_his_part_to_the_others() -> None:
+def test_the_allocation_of_a_silent_worker_goes_to_the_others() -> None:
     world, dice = World(wcu=400.0), random.Random(4)
     first, second = world.worker("a"), world.worker("b")
     world.live(20.0, [first, second], dice)
@@ -144,7 +144,7 @@ def test_who_falls_silent_leaves_his_part_to_the_others() -> None:
     assert world.units(50.0, 60.0) >= 0.85 * 4000.0
 
 
-def test_a_new_limit_is_heard_within_seconds_in_both_directions() -> None:
+def test_a_higher_or_lower_limit_applies_within_seconds() -> None:
     world, dice = World(wcu=1000.0), random.Random(5)
     worker = world.worker("w")
     world.live(20.0, [worker], dice)
@@ -156,7 +156,7 @@ def test_a_new_limit_is_heard_within_seconds_in_both_directions() -> None:
     assert world.units(70.0, 80.0) >= 0.85 * 20_000.0
 
 
-def test_a_run_that_nobody_limits_is_not_slowed_down_until_somebody_does() -> None:
+def test_a_run_without_a_limit_is_not_slowed_until_a_limit_is_set() -> None:
     world = World(replace(JOB, governed=False))
     worker = world.worker("w")
     world.live(2.0, [worker], random.Random(6))
@@ -186,7 +186,7 @@ def test_throttles_lower_the_rate_of_an_on_demand_table_and_without_them_it_grow
 # ---------------------------------------------------------------- many workers
 
 
-def test_a_few_throttled_among_many_slow_nobody_else_down() -> None:
+def test_a_few_throttled_workers_of_many_do_not_slow_the_others() -> None:
     """Otherwise one busy partition, or a hot key of the application, would stop a large run."""
     world, dice = World(wcu=4000.0), random.Random(11)
     workers = [world.worker(f"w{n}") for n in range(40)]
@@ -212,7 +212,7 @@ def test_throttled_writes_leave_the_reads_as_they_are() -> None:
     assert worker.reads.within(1.0, 1.0) == before > 0.0
 
 
-def test_those_who_wait_for_their_part_ask_once_a_second() -> None:
+def test_workers_that_wait_for_an_allocation_poll_once_a_second() -> None:
     world = World(wcu=100.0)
     worker = world.worker("w")
     for _ in range(200):  # ten seconds without a grant
@@ -222,7 +222,7 @@ def test_those_who_wait_for_their_part_ask_once_a_second() -> None:
     assert row.report.beat <= 12
 
 
-def test_a_small_part_is_reported_on_less_often() -> None:
+def test_a_worker_with_a_small_allocation_reports_less_often() -> None:
     world, dice = World(wcu=1000.0), random.Random(13)
     workers = [world.worker(f"w{n}") for n in range(20)]
     world.live(40.0, workers, dice)
@@ -232,7 +232,7 @@ def test_a_small_part_is_reported_on_less_often() -> None:
     assert 20 * 4 <= reports <= 20 * 6  # 50 units a second each: one report for 200 of them
 
 
-def test_that_it_was_throttled_a_worker_says_soon() -> None:
+def test_a_throttled_worker_reports_soon() -> None:
     world, dice = World(wcu=40.0), random.Random(17)
     worker = world.worker("w")
     world.live(40.0, [worker], dice)
@@ -243,7 +243,7 @@ def test_that_it_was_throttled_a_worker_says_soon() -> None:
     assert [row.report.throttles.writes for row in world.rows.all()] == [1]
 
 
-def test_while_many_join_nobodys_old_part_is_held_for_long() -> None:
+def test_while_many_workers_join_an_old_allocation_is_not_reserved_for_long() -> None:
     """Each refresh brings a smaller part, and no worker has confirmed the newest one yet."""
     world, dice = World(wcu=2000.0), random.Random(14)
     workers: list[WorkerRateLimiter] = []
@@ -257,14 +257,14 @@ def test_while_many_join_nobodys_old_part_is_held_for_long() -> None:
     assert waiting <= 10
 
 
-def test_the_first_of_a_fleet_have_no_more_than_a_partition_takes() -> None:
+def test_the_first_workers_of_a_fleet_get_at_most_one_partition_s_rate() -> None:
     world, dice = World(replace(JOB, shards=4), wcu=100_000.0, rcu=100_000.0), random.Random(15)
     world.live(5.0, [world.worker("w")], dice)
     (row,) = world.rows.all()
     assert row.grant is not None and row.grant.rate == Units(rcu=3000.0, wcu=1000.0)
 
 
-def test_grants_go_out_side_by_side_where_they_are_many() -> None:
+def test_many_grants_are_sent_in_parallel() -> None:
     world, sent = World(wcu=1000.0, rcu=1000.0), []
 
     class Executor:
@@ -287,7 +287,7 @@ def test_a_page_is_no_larger_than_a_few_seconds_of_the_budget() -> None:
     assert 30 <= worker.page_items(1000) <= 40  # five read units a second, eight items of a kilobyte each
 
 
-def test_pages_without_items_teach_no_price() -> None:
+def test_pages_without_items_do_not_change_the_estimate() -> None:
     world = World(rcu=100.0, wcu=100.0)
     worker = world.worker("w")
     world.live(30.0, [worker], random.Random(10))
@@ -307,14 +307,14 @@ def test_pages_without_items_teach_no_price() -> None:
         (replace(STAGE, local=True), RunOptions(max_rcu=3.0), Units(rcu=3.0)),
     ],
 )
-def test_the_limits_come_from_the_options_then_from_what_is_provisioned(
+def test_limits_come_from_the_options_and_otherwise_from_the_provisioned_capacity(
     stage: Stage, options: RunOptions, limits: Units
 ) -> None:
     table = replace(SPEC, read_units=1000, write_units=100)
     assert budget(stage, table, table, options) == limits
 
 
-def test_a_governed_run_of_the_pipeline_waits_for_its_part(
+def test_a_governed_pipeline_waits_for_its_allocation(
     bench: Any, monkeypatch: pytest.MonkeyPatch, make_bench: Callable[..., Any]
 ) -> None:
     bench.dynamodb.put(*({"id": n} for n in range(20)))
@@ -337,7 +337,7 @@ def test_a_governed_run_of_the_pipeline_waits_for_its_part(
     assert granted
 
 
-def test_a_share_is_of_what_the_table_that_is_read_reads_and_the_one_that_is_written_writes() -> None:
+def test_a_share_applies_to_the_source_s_read_and_the_target_s_write_capacity() -> None:
     source = replace(SPEC, read_units=100, write_units=10)
     target = replace(SPEC, name="others", read_units=7, write_units=400)
     assert budget(STAGE, source, target, RunOptions()) == Units(rcu=50.0, wcu=200.0)
@@ -412,7 +412,7 @@ def test_a_limit_that_an_operator_or_an_option_has_set_stays() -> None:
     assert run.later(watch, Units(900, 900)) == (7.0, 3.0) and run.notes == []
 
 
-def test_a_limit_that_an_operator_has_set_to_what_it_was_stays() -> None:
+def test_a_limit_that_an_operator_sets_to_its_old_value_stays() -> None:
     run = Scaled(rcu=100, wcu=10)
     watch = run.watch()
     run.throttle(wcu=5.0)
@@ -470,7 +470,7 @@ def stopped_after(naps: int) -> tuple[Callable[[float], None], Callable[[], None
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-9, 0.5])
-def test_a_request_that_waits_for_the_budget_hears_that_the_run_is_stopped(rate: float) -> None:
+def test_a_request_that_waits_for_the_budget_ends_when_the_run_is_stopped(rate: float) -> None:
     sleep, wait_or_stop = stopped_after(3)
     rate_queue = RateLimitedQueue(TokenBucket(rate, lambda: 0.0), 1.0, lambda: None, sleep, wait_or_stop)
     with pytest.raises(Left):
@@ -479,13 +479,13 @@ def test_a_request_that_waits_for_the_budget_hears_that_the_run_is_stopped(rate:
         rate_queue.enter(1.0)
 
 
-def test_a_page_that_waits_for_its_size_hears_that_the_run_is_stopped() -> None:
+def test_a_read_that_waits_for_the_budget_ends_when_the_run_is_stopped() -> None:
     sleep, wait_or_stop = stopped_after(3)
     rate_limiter = WorkerRateLimiter(JOB, World().rows, "a", clock=lambda: 0.0, sleep=sleep, wait_or_stop=wait_or_stop)
     with pytest.raises(Left):
         rate_limiter.page_items(1000)
 
 
-def test_a_request_that_need_not_wait_asks_nobody() -> None:
+def test_a_request_within_the_budget_does_not_poll_the_lease() -> None:
     sleep, wait_or_stop = stopped_after(0)
     assert RateLimitedQueue(TokenBucket(inf, lambda: 0.0), 1.0, lambda: None, sleep, wait_or_stop).enter(1000.0) == 0.0

@@ -140,7 +140,7 @@ def errors(bench: Bench) -> list[tuple[int, str, str]]:
     ],
     ids=lambda texts: str(len(texts)),
 )
-def test_the_counts_are_those_of_the_runs(bench: Bench, exporter: Exporter, texts: list[str]) -> None:
+def test_a_dry_run_has_the_counts_of_the_runs(bench: Bench, exporter: Exporter, texts: list[str]) -> None:
     bench.dynamodb.spec = replace(bench.dynamodb.spec, index_keys=(IndexKey("mail", "S", 2048, "by_mail"),))
     bench.dynamodb.put(*numbers(23))
     before = bench.items()
@@ -156,7 +156,7 @@ def down(bench: Bench, exporter: Exporter, texts: list[str], runs: list[str]) ->
         yield phases(bench, exporter, number, text, "down", runs[number - 1])
 
 
-def test_the_way_down_meets_no_row_that_a_later_version_has_taken_back(bench: Bench, exporter: Exporter) -> None:
+def test_down_skips_rows_that_a_later_version_has_deleted(bench: Bench, exporter: Exporter) -> None:
     """Rows are deleted where they are as the run has inserted them; one that the application has changed stays, and
     one that was there before was never the run's."""
     checks = "\ndef transform_down(item): assert item.get('added') != True, 'a row'; return {**item, 'down': item['n']}"
@@ -173,7 +173,7 @@ def test_the_way_down_meets_no_row_that_a_later_version_has_taken_back(bench: Be
     assert sorted([*reported, *reported]) == errors(bench)
 
 
-def test_two_items_for_one_key_are_found_as_far_as_is_remembered(
+def test_two_items_for_one_key_are_found_within_the_bounded_memory(
     bench: Bench, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.dynamodb.put(*numbers(20))
@@ -184,19 +184,19 @@ def test_two_items_for_one_key_are_found_as_far_as_is_remembered(
     assert found.read == 20 and found.dead < 10
 
 
-def test_what_is_inserted_elsewhere_is_not_met(bench: Bench, exporter: Exporter) -> None:
+def test_items_inserted_into_another_table_are_not_read(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put(*numbers(4))
     wide = INTO_OTHER.replace("// 2", "")
     assert [one.read for one in dry_run(bench, up(bench, exporter, [wide, ADD]))] == [4, 4]
 
 
-def test_a_fault_of_the_script_ends_the_dry_run_as_the_run(bench: Bench, exporter: Exporter) -> None:
+def test_a_fault_of_the_script_ends_the_dry_run_as_it_ends_the_run(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put(*numbers(4))
     with pytest.raises(Exception, match="its own output"):
         dry_run(bench, up(bench, exporter, [ADD, MOVE.replace("'export'", "'scan'")]))
 
 
-def test_a_version_s_output_is_shown_by_its_own_dry_run_alone(
+def test_the_output_of_a_version_is_shown_only_for_its_own_dry_run(
     bench: Bench, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeResources, "output", origin(remote=False))  # as in a run

@@ -87,7 +87,7 @@ def dead_job(bench: Bench, text: str, taken: int = 101) -> tuple[Job, Any, Expor
 
 
 @pytest.mark.parametrize(("text", "beside"), [(FAN, {101: 7}), (FAN_ELSEWHERE, {101: 7})], ids=["same", "elsewhere"])
-def test_a_retry_leaves_what_a_refused_fan_out_has_written_after_all(
+def test_a_retry_skips_an_item_whose_refused_fan_out_was_repeated_by_the_network(
     bench: Bench, network: Network, text: str, beside: dict[int, int]
 ) -> None:
     job, _, _ = dead_job(bench, text)
@@ -101,7 +101,7 @@ def test_a_retry_leaves_what_a_refused_fan_out_has_written_after_all(
     assert by_id(bench) == {1: 1}
 
 
-def test_a_retry_does_what_was_refused_and_not_repeated(bench: Bench, network: Network) -> None:
+def test_a_retry_transforms_an_item_whose_refused_fan_out_was_not_repeated(bench: Bench, network: Network) -> None:
     """The item was brought to the values of the refused update by hand: no row says that the run has written them."""
     job, _, _ = dead_job(bench, FAN)
     bench.dynamodb.delete({"id": 101})
@@ -110,7 +110,7 @@ def test_a_retry_does_what_was_refused_and_not_repeated(bench: Bench, network: N
     assert (by_id(bench), counts) == ({1: 4, 101: 7}, Counts(changed=1, dead=-1))
 
 
-def test_what_is_repeated_while_a_retry_writes_is_not_transformed_again(bench: Bench, network: Network) -> None:
+def test_a_fan_out_repeated_during_a_retry_is_not_transformed_again(bench: Bench, network: Network) -> None:
     job, _, _ = dead_job(bench, FAN_ELSEWHERE)
     bench.dynamodb.delete({"id": 101})
 
@@ -151,7 +151,7 @@ def test_an_item_that_was_changed_after_a_repeated_fan_out_is_in_doubt(
 
 
 @pytest.mark.parametrize("text", [FAN, FAN_ELSEWHERE], ids=["same", "elsewhere"])
-def test_a_later_window_leaves_what_a_refused_fan_out_of_a_retry_has_written(
+def test_a_later_incremental_export_skips_an_item_whose_retried_fan_out_was_repeated(
     bench: Bench, network: Network, text: str
 ) -> None:
     """One window shows the item as deleted; it is created again and retried in vain; the next shows it as created."""
@@ -174,7 +174,9 @@ def test_a_later_window_leaves_what_a_refused_fan_out_of_a_retry_has_written(
 
 
 @pytest.mark.parametrize("text", [FAN, FAN_ELSEWHERE], ids=["same", "elsewhere"])
-def test_a_later_window_leaves_what_a_refused_fan_out_has_written(bench: Bench, network: Network, text: str) -> None:
+def test_a_later_incremental_export_skips_an_item_whose_fan_out_was_repeated(
+    bench: Bench, network: Network, text: str
+) -> None:
     """As above, without a retry: the application puts the item back as it was."""
     job, full, exporter = dead_job(bench, text)
     bench.dynamodb.delete({"id": 1})
@@ -203,7 +205,7 @@ def test_an_undo_follows_no_row_of_another_transaction(bench: Bench, kept: int) 
     assert by_id(bench) == {1: kept} and not left(bench, again) and not left(bench, job)
 
 
-def test_a_retry_after_a_repeated_move_meets_another_item(bench: Bench, network: Network) -> None:
+def test_a_retry_after_a_repeated_move_transforms_the_new_item_at_the_old_key(bench: Bench, network: Network) -> None:
     """The moved item is gone from its key: what is there since is the application's, and has its turn."""
     job, _, _ = dead_job(bench, MOVE)
     bench.dynamodb.delete({"id": 101})
@@ -213,7 +215,7 @@ def test_a_retry_after_a_repeated_move_meets_another_item(bench: Bench, network:
     assert (by_id(bench), counts) == ({101: 2}, Counts(vanished=1, dead=-1))
 
 
-def test_a_refused_put_that_is_repeated_is_not_put_under_another_key_as_well(bench: Bench, network: Network) -> None:
+def test_a_repeated_insertion_is_not_inserted_under_another_key_too(bench: Bench, network: Network) -> None:
     text = LONE_ELSEWHERE.replace("[item,", '[{k: v for k, v in item.items() if k != "old"},')
     exporter = Exporter(bench)
     bench.dynamodb.put({"id": 1, "n": 1, "old": 1})
@@ -227,7 +229,7 @@ def test_a_refused_put_that_is_repeated_is_not_put_under_another_key_as_well(ben
     assert by_id(bench) == {1: 3, 101: 7} and counts == Counts()
 
 
-def test_another_table_gets_one_item_of_each(bench: Bench, network: Network) -> None:
+def test_a_target_gets_one_item_of_each_source_after_a_repeated_insertion(bench: Bench, network: Network) -> None:
     """The insertion was given up, and repeated; the source says another key by then."""
     bench.dynamodb.keys["others"] = ("name",)
     bench.dynamodb.put({"id": 1, "n": 1})
@@ -267,7 +269,7 @@ def test_a_fan_out_that_is_repeated_before_its_page_has_ended_counts_as_changed(
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
-def test_an_item_that_was_created_again_as_it_was_is_transformed_by_its_window(bench: Bench, dies: bool) -> None:
+def test_an_item_created_again_unchanged_is_transformed_by_its_incremental_export(bench: Bench, dies: bool) -> None:
     """Its transaction equals the one of the phase before, whose row is there. The window's own was not written."""
     exporter = Exporter(bench)
     bench.dynamodb.put({"id": 1, "n": 1})
@@ -285,7 +287,7 @@ def test_an_item_that_was_created_again_as_it_was_is_transformed_by_its_window(b
     assert by_id(bench) == {1: 2, 101: 7}
 
 
-def test_a_retry_that_died_and_a_partial_undo_follow_the_rows(bench: Bench, network: Network) -> None:
+def test_a_retry_that_died_and_a_partial_undo_follow_the_inserted_rows(bench: Bench, network: Network) -> None:
     """The network repeats the refused request once the retry's process has died, with its intent recorded."""
     job, _, _ = dead_job(bench, FAN_ELSEWHERE)
     bench.dynamodb.delete({"id": 101})

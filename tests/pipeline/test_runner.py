@@ -56,7 +56,7 @@ def test_ticks_come_before_the_pipeline_and_at_each_turn(bench: Bench, events: l
     assert events == ["tick", "pipeline", "turn", "tick", "turn", "tick"]
 
 
-def test_a_tick_that_fails_at_once_starts_nothing(bench: Bench, events: list[str]) -> None:
+def test_no_pipeline_starts_if_the_first_tick_fails(bench: Bench, events: list[str]) -> None:
     def fenced() -> None:
         raise Fenced("another process holds the lease by now")
 
@@ -83,14 +83,14 @@ def test_new_dead_letters_stop_the_workers(bench: Bench, events: list[str]) -> N
 
 
 @pytest.mark.usefixtures("events")
-def test_those_of_an_earlier_attempt_stop_nobody(bench: Bench) -> None:
+def test_dead_letters_of_an_earlier_attempt_do_not_stop_the_workers(bench: Bench) -> None:
     job = bench.job(TOUCH)
     two_dead(bench, job)
     assert said_to_stop(bench, job, lambda: None) == ""
 
 
 @pytest.mark.usefixtures("events")
-def test_what_was_read_of_a_large_pass_is_not_read_again_before_it_begins(bench: Bench) -> None:
+def test_the_rows_of_a_large_phase_are_read_once_before_it_begins(bench: Bench) -> None:
     job = bench.job(TOUCH, splits=1000)
     bench.state.lease(job)
     follower = Follower(bench.state, [job], None)  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ def voids(bench: Bench, job: Job) -> set[int]:
 # ---------------------------------------------------------------- what is restored, and what is left
 
 
-def test_a_run_is_taken_back_whole(bench: Bench) -> None:
+def test_an_undo_restores_all_items_of_a_run(bench: Bench) -> None:
     before = list(numbers(23))
     bench.dynamodb.put(*before)
     job = bench.job(DOUBLE)
@@ -46,7 +46,7 @@ def test_a_run_is_taken_back_whole(bench: Bench) -> None:
     assert bench.items() == before and left(bench, job) == {}
 
 
-def test_only_what_is_still_as_written_is_restored(bench: Bench) -> None:
+def test_an_undo_restores_only_attributes_that_are_as_the_run_wrote_them(bench: Bench) -> None:
     bench.dynamodb.put(*numbers(10))
     job = bench.job(DOUBLE)
     bench.execute(job)
@@ -70,7 +70,7 @@ def test_only_what_is_still_as_written_is_restored(bench: Bench) -> None:
     }
 
 
-def test_a_second_time_there_is_nothing_to_restore(bench: Bench) -> None:
+def test_a_second_undo_restores_nothing(bench: Bench) -> None:
     bench.dynamodb.put(*numbers(12))
     job = bench.job(DOUBLE)
     bench.execute(job)
@@ -117,7 +117,7 @@ def test_a_live_write_during_the_undo_wins(bench: Bench) -> None:
     assert {key: item.attributes for key, item in left(bench, job).items()} == {1: ("twice",), 2: ("n", "twice"), 3: ()}
 
 
-def test_a_stamp_goes_with_what_it_marks(bench: Bench) -> None:
+def test_an_undo_removes_the_stamp_with_the_change(bench: Bench) -> None:
     before = list(numbers(4))
     bench.dynamodb.put(*before)
     job = bench.job('STAMP = "_dynamodt"\n' + DOUBLE)
@@ -127,7 +127,7 @@ def test_a_stamp_goes_with_what_it_marks(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("edited", ["20200101T000000.000000Z-0a1b2c", "nonsense", 5, None])
-def test_a_stamp_that_the_application_has_edited_is_no_evidence(bench: Bench, edited: Any) -> None:
+def test_an_edited_stamp_is_no_evidence_of_a_write(bench: Bench, edited: Any) -> None:
     """The answer to the write is lost, and the stamp is another one when it is sent again: the item is in doubt, and is
     not transformed twice. The undo restores what is as it was written, and reports the stamp."""
     bench.dynamodb.put({"id": 1, "n": 1})
@@ -142,7 +142,7 @@ def test_a_stamp_that_the_application_has_edited_is_no_evidence(bench: Bench, ed
     assert left(bench, job)[1].attributes == ("by",) and set(left(bench, job)[1].restored) == {"n", "twice"}
 
 
-def test_own_items_are_taken_away_where_they_are_unchanged(bench: Bench) -> None:
+def test_an_undo_deletes_unchanged_rows_of_items(bench: Bench) -> None:
     script = 'def items():\n    for n in range(7):\n        yield {"id": n, "n": n}'
     there: list[Item] = [{"id": 1, "n": 1}, {"id": 2, "n": "mine"}]
     bench.dynamodb.put(*there)
@@ -154,7 +154,7 @@ def test_own_items_are_taken_away_where_they_are_unchanged(bench: Bench) -> None
     assert left(bench, job)[5].attributes == ("n",)
 
 
-def test_deleted_items_come_back_where_their_key_is_free(bench: Bench) -> None:
+def test_an_undo_restores_deleted_items_whose_key_is_free(bench: Bench) -> None:
     script = 'from dynamodt import Delete\ndef transform_up(item):\n    return Delete() if item["id"] > 1 else item'
     before = list(numbers(6))
     bench.dynamodb.put(*before)
@@ -169,7 +169,7 @@ def test_deleted_items_come_back_where_their_key_is_free(bench: Bench) -> None:
 # ---------------------------------------------------------------- what had no effect
 
 
-def test_an_announced_write_that_lost_is_noted_and_never_touched(bench: Bench) -> None:
+def test_an_intended_write_that_was_refused_is_noted_and_not_undone(bench: Bench) -> None:
     """The application writes the same values as the patch would: they stay."""
     bench.dynamodb.put({"id": 0, "name": "ada"}, {"id": 1, "name": "bob"}, {"id": 2, "name": "cyd"})
     job = bench.job(UPPER, splits=1)
@@ -185,7 +185,7 @@ def test_an_announced_write_that_lost_is_noted_and_never_touched(bench: Bench) -
     assert bench.items() == [{"id": 0, "name": "ada"}, {"id": 1, "name": "bob", "upper": "BOB"}]
 
 
-def test_a_dead_letter_had_no_effect_unless_it_is_a_doubt(bench: Bench) -> None:
+def test_a_dead_letter_is_noted_as_without_effect_unless_its_write_is_in_doubt(bench: Bench) -> None:
     for fault, expected in (("throttled", {1}), ("lost", set[int]())):
         bench.dynamodb.put({"id": 1, "n": 1})
         bench.dynamodb.faults = deque([fault] * 1000)
@@ -194,7 +194,7 @@ def test_a_dead_letter_had_no_effect_unless_it_is_a_doubt(bench: Bench) -> None:
         assert voids(bench, job) == expected
 
 
-def test_a_doubtful_write_is_taken_back_if_the_item_carries_it(bench: Bench) -> None:
+def test_an_undo_reverts_a_write_in_doubt_if_the_item_shows_it(bench: Bench) -> None:
     """The first answer was lost, then the application changed one of the two attributes: the outcome was unknown."""
     bench.dynamodb.put({"id": 1, "n": 1})
     bench.dynamodb.faults = deque(["reset"])
@@ -206,14 +206,14 @@ def test_a_doubtful_write_is_taken_back_if_the_item_carries_it(bench: Bench) -> 
     assert bench.items() == [{"id": 1, "n": 1, "twice": "mine"}]
 
 
-def test_a_page_without_losers_has_no_note(bench: Bench) -> None:
+def test_a_page_whose_writes_all_succeeded_has_no_note(bench: Bench) -> None:
     bench.dynamodb.put(*numbers(12))
     job = bench.job(DOUBLE)
     bench.execute(job)
     assert list(bench.storage.names(journal_prefix(job))) and voids(bench, job) == set()
 
 
-def test_a_note_is_kept_only_of_what_was_announced() -> None:
+def test_a_note_lists_only_intended_changes() -> None:
     class Noted:
         def __init__(self) -> None:
             self.voids: list[object] = []
@@ -240,7 +240,7 @@ def test_a_note_is_kept_only_of_what_was_announced() -> None:
 
 
 @pytest.mark.parametrize("fault", ["reset", "lost"])
-def test_a_deletion_without_an_answer_is_not_taken_back(bench: Bench, fault: str) -> None:
+def test_an_undo_does_not_restore_an_item_whose_deletion_has_no_answer(bench: Bench, fault: str) -> None:
     """The item was deleted by the run, or by the application before the lost request."""
     bench.dynamodb.put({"id": 1, "n": 1})
     job = bench.job("from dynamodt import Delete\ndef transform_up(item):\n    return Delete()\n", splits=1)
@@ -255,7 +255,7 @@ def test_a_deletion_without_an_answer_is_not_taken_back(bench: Bench, fault: str
 # ---------------------------------------------------------------- deaths
 
 
-def test_a_page_that_was_cut_short_is_done_again(bench: Bench) -> None:
+def test_an_undone_page_without_a_checkpoint_is_repeated(bench: Bench) -> None:
     """Every item is restored, but no checkpoint was written: as when the process dies right before."""
     before = list(numbers(15))
     bench.dynamodb.put(*before)
@@ -271,7 +271,7 @@ def test_a_page_that_was_cut_short_is_done_again(bench: Bench) -> None:
     assert [decode(image) for image in bench.dynamodb.items.values()][2]["note"] == "live"
 
 
-def test_it_goes_on_from_its_checkpoints(bench: Bench) -> None:
+def test_an_undo_continues_from_its_checkpoints(bench: Bench) -> None:
     bench.dynamodb.put(*numbers(15))
     job = bench.job(DOUBLE, splits=1)
     bench.execute(job)
@@ -281,7 +281,7 @@ def test_it_goes_on_from_its_checkpoints(bench: Bench) -> None:
     assert sum("twice" in item for item in bench.items()) == 10
 
 
-def test_a_part_that_was_never_announced_was_never_written(bench: Bench) -> None:
+def test_a_journal_part_without_an_intent_is_ignored(bench: Bench) -> None:
     """The worker died between the journal and the intent; the application wrote the same values itself."""
     bench.dynamodb.put({"id": 1, "name": "ada", "upper": "ADA"})
     job = bench.job(UPPER, splits=1)
@@ -297,7 +297,7 @@ def test_a_part_that_was_never_announced_was_never_written(bench: Bench) -> None
 # ---------------------------------------------------------------- transactions, and take-overs
 
 
-def test_a_move_and_what_it_fanned_out_are_taken_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_undo_reverts_a_move_and_its_fan_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script that is not idempotent may only do this from a snapshot; this one leaves moved items unchanged."""
     monkeypatch.setattr(Apply, "_check_halloween", lambda self, found, image: None)
     script = """
@@ -317,9 +317,7 @@ def test_a_move_and_what_it_fanned_out_are_taken_back(bench: Bench, monkeypatch:
     assert bench.items() == [*before, {"id": 102, "n": "used"}]
 
 
-def test_what_was_moved_and_deleted_by_the_application_stays_deleted(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_moved_item_that_the_application_deleted_stays_deleted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Apply, "_check_halloween", lambda self, found, image: None)
     moved = """
     def transform_up(item):
@@ -364,7 +362,7 @@ class Parts:
 
 
 @pytest.mark.parametrize(("epochs", "kept"), [((), 2), ((1,), 1), ((2,), 0), ((1, 2), 0)])
-def test_a_note_speaks_of_what_was_announced_until_it_was_written(epochs: tuple[int, ...], kept: int) -> None:
+def test_a_note_applies_only_to_the_intents_before_it(epochs: tuple[int, ...], kept: int) -> None:
     """The first owner's change lost, as it has noted; the second, which took the page over, recorded another intent."""
     reads = {part_name("j/", 0, 1, fencing_token, fencing_token - 1): fencing_token for fencing_token in (1, 2)}
     parts = Parts(reads, tuple(note_name("j/", 0, 1, fencing_token) for fencing_token in epochs))

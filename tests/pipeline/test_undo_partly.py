@@ -20,7 +20,7 @@ def files(bench: Bench, job: Job) -> list[Path]:
     return [bench.folder / "storage" / name for name in bench.storage.names(journal_prefix(job))]
 
 
-def test_pages_that_are_whole_are_taken_back(bench: Bench) -> None:
+def test_a_partial_undo_reverts_complete_pages(bench: Bench) -> None:
     """Four pages of five; of two of them nothing can be read."""
     bench.dynamodb.put(*numbers(20))
     job = bench.job(DOUBLE, splits=1)
@@ -32,7 +32,7 @@ def test_pages_that_are_whole_are_taken_back(bench: Bench) -> None:
     assert sum("twice" in item for item in bench.items()) == 10
 
 
-def test_a_page_that_lacks_one_of_its_parts_is_left_alone(bench: Bench) -> None:
+def test_a_partial_undo_skips_a_page_that_lacks_a_part(bench: Bench) -> None:
     """The item was changed again after the application's write: by the first part alone, that would be taken back."""
     bench.dynamodb.put(*numbers(5))
     job = bench.job(DOUBLE, splits=1)
@@ -46,7 +46,7 @@ def test_a_page_that_lacks_one_of_its_parts_is_left_alone(bench: Bench) -> None:
     assert bench.items() == after
 
 
-def test_without_a_note_no_page_is_known_to_be_whole(bench: Bench) -> None:
+def test_a_partial_undo_skips_a_page_whose_note_is_missing(bench: Bench) -> None:
     bench.dynamodb.put(*numbers(10))
     job = bench.job(DOUBLE, splits=1)
 
@@ -61,7 +61,7 @@ def test_without_a_note_no_page_is_known_to_be_whole(bench: Bench) -> None:
     assert next(item for item in bench.items() if item["id"] == 1)["twice"] is True, "the application's write is lost"
 
 
-def test_only_the_pages_of_these_attempts_are_taken_back(bench: Bench) -> None:
+def test_an_undo_of_some_attempts_reverts_only_their_pages(bench: Bench) -> None:
     before = list(numbers(20))
     bench.dynamodb.put(*before)
     job = bench.job(DOUBLE, splits=1, writers=1, attempt=3)
@@ -75,7 +75,7 @@ def test_only_the_pages_of_these_attempts_are_taken_back(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("order", [("/retry1", "/incremental1"), ("/incremental1", "/retry1")])
-def test_what_the_application_wrote_between_two_phases_stays(bench: Bench, order: tuple[str, str]) -> None:
+def test_an_undo_keeps_a_write_of_the_application_between_two_phases(bench: Bench, order: tuple[str, str]) -> None:
     """Both phases write the same value: only the later one may give back what was there before it."""
     bench.dynamodb.put({"id": 1, "x": "first"})
     job = bench.job('def transform_up(item):\n    return {**item, "x": "run"}\n', splits=1)
@@ -104,7 +104,7 @@ def test_what_the_application_wrote_between_two_phases_stays(bench: Bench, order
     assert bench.items() == [{"id": 1, "x": "live"}]
 
 
-def test_an_item_is_restored_in_part_however_often_its_page_is_done(bench: Bench) -> None:
+def test_a_partly_restored_item_counts_as_such_in_each_repetition(bench: Bench) -> None:
     """An undo that died after the write counts it, too."""
     bench.dynamodb.put(*numbers(3))
     job = bench.job(DOUBLE, splits=1)

@@ -39,7 +39,7 @@ def left(bench: Bench, direction: Direction) -> tuple[Job, Counts]:
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
-def test_the_other_direction_leaves_what_was_not_transformed(bench: Bench, direction: Direction) -> None:
+def test_the_other_direction_skips_items_that_were_not_transformed(bench: Bench, direction: Direction) -> None:
     job, counts = left(bench, direction)
     assert counts == Counts(read=3, changed=2, dead=1)
     assert bench.execute(job) == Counts(read=3, changed=2, unchanged=1)
@@ -47,7 +47,9 @@ def test_the_other_direction_leaves_what_was_not_transformed(bench: Bench, direc
 
 
 @pytest.mark.parametrize(("n", "counts"), [(5, Counts(read=3, changed=2, dead=1)), (0, Counts(3, 2, 1))])
-def test_one_that_was_changed_since_is_in_doubt_unless_it_needs_no_change(bench: Bench, n: int, counts: Counts) -> None:
+def test_a_skipped_item_that_has_changed_is_in_doubt_unless_it_needs_no_change(
+    bench: Bench, n: int, counts: Counts
+) -> None:
     job, _ = left(bench, "up")
     bench.dynamodb.put({"id": 2, "n": n, "bad": True})
     assert bench.execute(job) == counts
@@ -55,7 +57,7 @@ def test_one_that_was_changed_since_is_in_doubt_unless_it_needs_no_change(bench:
 
 
 @pytest.mark.parametrize("in_doubt", ["again", "done"])
-def test_a_person_decides_about_one_that_was_changed_since(bench: Bench, in_doubt: str) -> None:
+def test_an_operator_decides_about_a_skipped_item_that_has_changed(bench: Bench, in_doubt: str) -> None:
     job, _ = left(bench, "up")
     bench.dynamodb.put({"id": 2, "n": 10, "bad": True})
     bench.execute(job)
@@ -66,7 +68,7 @@ def test_a_person_decides_about_one_that_was_changed_since(bench: Bench, in_doub
     assert by_id(bench)[2] == (5 if in_doubt == "again" else 10)
 
 
-def test_a_part_of_which_some_keys_were_replayed_leaves_the_others(bench: Bench) -> None:
+def test_replaying_some_keys_of_a_part_skips_the_others(bench: Bench) -> None:
     job, _ = left(bench, "up")
     parts: Any = tuple((part, ("another key",)) for part, _ in job.untransformed)
     assert bench.execute(replace(job, untransformed=parts)) == Counts(read=3, changed=3)

@@ -76,7 +76,7 @@ def work_of(
 
 
 @pytest.mark.parametrize(("share", "sent"), [(0, 1), (20, 192), (100, 953)])
-def test_the_work_of_a_run(
+def test_the_requests_and_bytes_of_a_run(
     make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, share: int, sent: int
 ) -> None:
     counts, work = work_of(make_bench, monkeypatch, share)
@@ -96,7 +96,7 @@ def test_the_work_of_a_run(
     [("", 2 * PAGES), ("IDEMPOTENT = True", PAGES)],
     ids=["journal", "idempotent"],
 )
-def test_what_the_state_table_is_asked(
+def test_the_requests_to_the_state_table(
     make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, constants: str, asked: int
 ) -> None:
     """Two requests claim a unit, two more go with a page: intent and checkpoint. An idempotent script has no intent,
@@ -106,5 +106,5 @@ def test_what_the_state_table_is_asked(
     assert work.state["update"] - UNITS <= asked
 
 
-def test_the_table_is_as_it_is_said_to_be() -> None:
+def test_the_fixed_table_has_the_documented_items() -> None:
     assert image_bytes(item(7)) == ITEM_BYTES

@@ -49,7 +49,7 @@ def table(bench: Bench, make_table: MakeTable) -> str:
     return table
 
 
-def test_a_letter_is_accepted_by_its_key_and_the_others_are_replayed(bench: Bench, table: str) -> None:
+def test_a_dead_letter_is_accepted_by_its_key_and_the_others_are_replayed(bench: Bench, table: str) -> None:
     bench.failed(table, FRAIL.format(bad="(3, 20, 21)"), max_errors=2)
     run = last(bench, table).run
     bench.script(table, FRAIL.format(bad="(3, 21)"))
@@ -66,7 +66,7 @@ def test_a_letter_is_accepted_by_its_key_and_the_others_are_replayed(bench: Benc
     assert bench.tables.items(table) == numbered(30) and bench.applied(table) == []
 
 
-def test_a_dry_run_leaves_what_is_accepted_as_it_is(bench: Bench, table: str) -> None:
+def test_a_dry_run_of_a_retry_skips_accepted_dead_letters(bench: Bench, table: str) -> None:
     bench.failed(table, FRAIL.format(bad="(3, 20)"), max_errors=1)
     run = last(bench, table).run
     assert isinstance(retry(bench, run, accept=("20",), reason="old").error, DeadLetters)
@@ -79,7 +79,7 @@ def test_a_dry_run_leaves_what_is_accepted_as_it_is(bench: Bench, table: str) ->
     assert tried.error is None and tried.versions[0].counts.dead == report.versions[0].counts.dead == 1
 
 
-def test_a_retry_is_tried_in_memory(bench: Bench, table: str) -> None:
+def test_a_dry_run_of_a_retry_transforms_in_memory(bench: Bench, table: str) -> None:
     bench.failed(table, FRAIL.format(bad="(3, 20)"), max_errors=1)
     before, items = last(bench, table), bench.tables.items(table)
     tried = retry(bench, before.run, dry_run=True, accept=("3",), reason="of a test")
@@ -91,7 +91,7 @@ def test_a_retry_is_tried_in_memory(bench: Bench, table: str) -> None:
     assert bench.tables.items(table) == items and last(bench, table) == before
 
 
-def test_a_retry_that_was_stopped_goes_on_before_the_rest_is_accepted(
+def test_a_stopped_retry_continues_before_the_rest_is_accepted(
     bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.failed(table, FRAIL.format(bad="(3, 20)"), max_errors=1)
@@ -108,7 +108,7 @@ def test_a_retry_that_was_stopped_goes_on_before_the_rest_is_accepted(
     assert retry(bench, run, accept_all=True, reason="old").error is None
 
 
-def test_what_is_not_accepted_still_fails_the_run_and_what_is_stays_so(bench: Bench, table: str) -> None:
+def test_dead_letters_that_are_not_accepted_fail_the_run_and_acceptances_stay(bench: Bench, table: str) -> None:
     bench.failed(table, FRAIL.format(bad="(3, 20)"), max_errors=1)
     run = last(bench, table).run
     assert isinstance(retry(bench, run, accept=("20",), reason="old").error, DeadLetters)
@@ -133,7 +133,7 @@ def test_what_is_not_accepted_still_fails_the_run_and_what_is_stays_so(bench: Be
         ({"accept": ("3",)}, UsageError, "needs a reason"),
     ],
 )
-def test_nothing_is_accepted_by_mistake(
+def test_wrong_keys_and_missing_reasons_are_refused(
     bench: Bench, table: str, options: dict[str, Any], kind: type[Exception], what: str
 ) -> None:
     bench.failed(table, FRAIL.format(bad="(3,)"))
@@ -143,7 +143,7 @@ def test_nothing_is_accepted_by_mistake(
     assert last(bench, table) == before
 
 
-def test_a_run_that_succeeds_with_dead_letters_can_be_retried_until_another_has_run(bench: Bench, table: str) -> None:
+def test_a_run_that_succeeded_with_dead_letters_can_be_retried_until_another_run(bench: Bench, table: str) -> None:
     bench.script(table, FRAIL.format(bad="(3, 20)"))
     bench.script(table, NEXT, 2, "next")
     (report,) = bench.up(table, to=1, max_errors=2)
@@ -167,7 +167,7 @@ def test_a_run_that_succeeds_with_dead_letters_can_be_retried_until_another_has_
     assert undo(bench, run).run.counts == Counts(read=30, changed=30) and bench.tables.items(table) == numbered(30)
 
 
-def test_a_retry_that_dies_leaves_an_unfinished_run_that_goes_on(
+def test_a_retry_that_dies_leaves_an_unfinished_run_that_can_continue(
     bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.script(table, FRAIL.format(bad="(3, 20)"))
@@ -187,7 +187,7 @@ def test_a_retry_that_dies_leaves_an_unfinished_run_that_goes_on(
 
 
 @pytest.mark.parametrize("accept", [{"accept": ("3",)}, {"accept_all": True}])
-def test_the_command_that_has_died_after_it_has_accepted_is_typed_again(
+def test_a_command_that_died_after_accepting_can_be_repeated(
     bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch, accept: dict[str, Any]
 ) -> None:
     bench.script(table, FRAIL.format(bad="(3, 20)"))
@@ -212,7 +212,7 @@ def test_the_command_that_has_died_after_it_has_accepted_is_typed_again(
             retry(bench, run, **accept, reason="old")
 
 
-def test_an_undone_run_that_had_tolerated_some_has_ended(bench: Bench, table: str) -> None:
+def test_an_undone_run_with_tolerated_dead_letters_cannot_be_retried(bench: Bench, table: str) -> None:
     bench.script(table, FRAIL.format(bad="(3, 20)"))
     bench.up(table, max_errors=2)
     run = last(bench, table).run
@@ -223,7 +223,7 @@ def test_an_undone_run_that_had_tolerated_some_has_ended(bench: Bench, table: st
     assert not any("continues" in note for note in bench.recorder.notes)
 
 
-def test_a_way_back_may_succeed_with_dead_letters_too(bench: Bench, table: str) -> None:
+def test_down_can_succeed_with_dead_letters(bench: Bench, table: str) -> None:
     bench.run(table, BOTH.format(bad="()"))
     bench.tables.put(table, {"id": 5, "n": "none"})
     (report,) = bench.down(table, max_errors=1)
@@ -235,7 +235,7 @@ def test_a_way_back_may_succeed_with_dead_letters_too(bench: Bench, table: str) 
     assert bench.tables.items(table) == numbered(30)
 
 
-def test_what_a_run_has_left_is_left_by_the_other_direction(bench: Bench, table: str) -> None:
+def test_dead_letters_of_a_run_are_skipped_by_the_other_direction(bench: Bench, table: str) -> None:
     bench.script(table, BOTH.format(bad="(3, 20)"))
     bench.up(table, max_errors=2)
     assert retry(bench, last(bench, table).run, accept=("3",), reason="a test").error is None
@@ -248,7 +248,7 @@ def test_what_a_run_has_left_is_left_by_the_other_direction(bench: Bench, table:
     assert isinstance(report.error, Refused) and "which items it has not transformed is not known" in str(report.error)
 
 
-def test_dead_letters_of_an_export_are_replayed_without_another_one(
+def test_dead_letters_of_an_export_are_replayed_without_a_new_export(
     bench: Bench, table: str, endpoint: Endpoint
 ) -> None:
     name = f"stage-{uuid4().hex[:12]}"
@@ -265,7 +265,7 @@ def test_dead_letters_of_an_export_are_replayed_without_another_one(
     assert [item["n"] for item in bench.tables.items(table)] == [n + 1 if n == 20 else 2 * (n + 1) for n in range(30)]
 
 
-def test_without_its_list_nothing_is_known_to_be_accepted(bench: Bench, table: str) -> None:
+def test_a_lost_list_of_acceptances_is_an_error(bench: Bench, table: str) -> None:
     bench.failed(table, FRAIL.format(bad="(3, 20)"), max_errors=1)
     run = last(bench, table).run
     retry(bench, run, accept=("3",), reason="old")

@@ -98,7 +98,7 @@ def check_up_runs_the_third_alone(bench: Bench, table: str) -> None:
 # ---------------------------------------------------------------- stamp
 
 
-def test_stamped_versions_stand_and_up_runs_what_is_pending(bench: Bench, table: str) -> None:
+def test_stamped_versions_count_as_applied_and_up_runs_the_pending_ones(bench: Bench, table: str) -> None:
     before = bench.tables.items(table)
     taken = stamp(bench, table, 2)
     assert (taken.at, taken.latest, [run.version for run in taken.records]) == (2, 3, [1, 2])
@@ -111,7 +111,7 @@ def test_stamped_versions_stand_and_up_runs_what_is_pending(bench: Bench, table:
     check_up_runs_the_third_alone(bench, table)
 
 
-def test_a_lower_number_takes_back_what_stands_above(bench: Bench, table: str) -> None:
+def test_a_stamp_of_a_lower_number_removes_the_versions_above(bench: Bench, table: str) -> None:
     stamp(bench, table, 3)
     taken = stamp(bench, table, 1)
     assert (taken.at, [(run.version, run.direction) for run in taken.records]) == (1, [(2, "down"), (3, "down")])
@@ -122,7 +122,7 @@ def test_a_lower_number_takes_back_what_stands_above(bench: Bench, table: str) -
     assert bench.tables.items(table) == sorted(ITEMS, key=lambda item: repr(item["pk"]).rjust(24))
 
 
-def test_twice_the_same_is_nothing_to_do(bench: Bench, table: str) -> None:
+def test_a_repeated_stamp_has_nothing_to_do(bench: Bench, table: str) -> None:
     stamp(bench, table, 2)
     again = stamp(bench, table, 2)
     assert (again.records, again.at) == ((), 2)
@@ -135,7 +135,7 @@ def test_a_dry_run_records_nothing(bench: Bench, table: str) -> None:
     assert (bench.applied(table), bench.history(table)) == ([], [])
 
 
-def test_more_versions_than_a_transaction_takes(bench: Bench, table: str) -> None:
+def test_more_versions_than_fit_in_a_transaction_are_stamped(bench: Bench, table: str) -> None:
     for number in range(4, 121):
         bench.script(table, ADD.format(number), number, f"add_{number}")
     assert stamp(bench, table, 120).at == 120
@@ -145,7 +145,7 @@ def test_more_versions_than_a_transaction_takes(bench: Bench, table: str) -> Non
 
 
 @pytest.mark.parametrize(("command", "transactions"), [("stamp", 1), ("adopt", 3)])
-def test_what_died_half_way_is_refused_by_up_and_mended_by_itself(
+def test_a_stamp_that_died_half_way_is_refused_by_up_and_can_be_repeated(
     bench: Bench, table: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, command: str, transactions: int
 ) -> None:
     put_record(endpoint, table)
@@ -173,13 +173,13 @@ def working(call: Callable[..., None], times: int) -> Callable[..., None]:
     return calls
 
 
-def test_a_version_without_a_file(bench: Bench, table: str) -> None:
+def test_a_stamp_of_a_version_without_a_file_is_refused(bench: Bench, table: str) -> None:
     with pytest.raises(UsageError, match="no version 4") as raised:
         stamp(bench, table, 4)
     assert f"dynamodt create --table {table}" in raised.value.hint
 
 
-def test_a_table_that_is_not_there(bench: Bench) -> None:
+def test_a_missing_table_is_refused(bench: Bench) -> None:
     bench.script("test_nowhere", ADD.format(1))
     with pytest.raises(ServiceError, match="does not exist"):
         stamp(bench, "test_nowhere", 1)
@@ -191,7 +191,7 @@ def a_run_at_work(bench: Bench, table: str) -> Iterator[None]:
         yield
 
 
-def test_another_run_at_work(bench: Bench, table: str, endpoint: Endpoint) -> None:
+def test_a_stamp_is_refused_while_another_run_is_active(bench: Bench, table: str, endpoint: Endpoint) -> None:
     put_record(endpoint, table)
     for command in (lambda: stamp(bench, table, 2), lambda: adopt(bench, table)):
         with a_run_at_work(bench, table), pytest.raises(Refused, match=f"at work.*process {os.getpid()}"):
@@ -199,7 +199,7 @@ def test_another_run_at_work(bench: Bench, table: str, endpoint: Endpoint) -> No
     assert (bench.applied(table), bench.history(table)) == ([], [])
 
 
-def test_a_run_that_was_left_half_done(bench: Bench, table: str) -> None:
+def test_a_stamp_is_refused_while_a_run_is_unfinished(bench: Bench, table: str) -> None:
     state, script = state_of(bench), read_versions(bench.folder / "transforms", table)[0]
     record = first_record(script, "up", "half-done", 1)
     with hold_lease(state.leases, table, record.run, bench.recorder.notify) as lease:
@@ -215,7 +215,7 @@ def test_a_run_that_was_left_half_done(bench: Bench, table: str) -> None:
 # ---------------------------------------------------------------- adopt
 
 
-def test_an_adopted_table_goes_on_from_where_it_stands(bench: Bench, table: str, endpoint: Endpoint) -> None:
+def test_up_continues_after_the_imported_versions(bench: Bench, table: str, endpoint: Endpoint) -> None:
     record = put_record(endpoint, table, owner="the other tool", blob=b"\x00\xff")
     taken = adopt(bench, table)
     assert (taken.at, taken.latest, len(taken.records)) == (2, 3, 4)
@@ -237,7 +237,7 @@ def test_an_adopted_table_goes_on_from_where_it_stands(bench: Bench, table: str,
     assert bench.history(table)[-1].status == "succeeded"
 
 
-def test_an_adopted_version_can_be_taken_back(bench: Bench, table: str, endpoint: Endpoint) -> None:
+def test_down_reverts_an_imported_version(bench: Bench, table: str, endpoint: Endpoint) -> None:
     down = 'def transform_down(item):\n    return {name: value for name, value in item.items() if name != "v2"}\n'
     bench.script(table, ADD.format(2) + down, 2, "add_2")
     record = put_record(endpoint, table)
@@ -249,7 +249,7 @@ def test_an_adopted_version_can_be_taken_back(bench: Bench, table: str, endpoint
     assert states(bench, table) == ["applied", "pending", "pending"]
 
 
-def test_until_then_up_is_refused(bench: Bench, table: str, endpoint: Endpoint) -> None:
+def test_up_is_refused_before_the_import(bench: Bench, table: str, endpoint: Endpoint) -> None:
     put_record(endpoint, table)
     for options in ({}, {"dry_run": True}):
         (report,) = bench.up(table, **options)
@@ -260,7 +260,7 @@ def test_until_then_up_is_refused(bench: Bench, table: str, endpoint: Endpoint) 
     assert (bench.applied(table), bench.history(table)) == ([], [])
 
 
-def test_what_a_record_says_that_nothing_stands_up_begins_with_version_1(
+def test_with_a_record_without_applied_versions_up_begins_with_version_1(
     bench: Bench, table: str, endpoint: Endpoint
 ) -> None:
     put_record(endpoint, table, executionState=[])
@@ -269,7 +269,7 @@ def test_what_a_record_says_that_nothing_stands_up_begins_with_version_1(
     assert report.versions[0].counts == Counts(read=30, changed=30)
 
 
-def test_adopted_again_only_what_is_new_is_recorded(bench: Bench, table: str, endpoint: Endpoint) -> None:
+def test_a_second_import_records_only_new_versions(bench: Bench, table: str, endpoint: Endpoint) -> None:
     put_record(endpoint, table, executionState=[1], TransformationsRunHistory=dict(list(WRITTEN.items())[:3]))
     assert adopt(bench, table).at == 1
     assert adopt(bench, table).records == ()
@@ -282,7 +282,9 @@ def test_adopted_again_only_what_is_new_is_recorded(bench: Bench, table: str, en
     assert f"dynamodt stamp --table {table} --to 1" in raised.value.hint
 
 
-def test_a_version_whose_moment_is_not_known_stands_from_now_on(bench: Bench, table: str, endpoint: Endpoint) -> None:
+def test_an_imported_version_without_a_time_is_recorded_with_the_present_time(
+    bench: Bench, table: str, endpoint: Endpoint
+) -> None:
     put_record(
         endpoint, table, TransformationsRunHistory={"2023-05-04T08:15:30.123Z": WRITTEN["2023-05-04T08:15:30.123Z"]}
     )
@@ -300,39 +302,39 @@ def refusal(bench: Bench, table: str) -> DynamodtError:
     return raised.value
 
 
-def test_a_gap_in_the_versions_that_ran(bench: Bench, table: str, endpoint: Endpoint) -> None:
+def test_an_import_with_a_gap_in_the_versions_is_refused(bench: Bench, table: str, endpoint: Endpoint) -> None:
     put_record(endpoint, table, executionState=[1, 3])
     error = refusal(bench, table)
     assert "version 3 has run, but version 2 has not" in error.what and error.exit_code == 3
 
 
-def test_a_version_that_ran_and_has_no_file(bench: Bench, table: str, endpoint: Endpoint) -> None:
+def test_an_import_of_a_version_without_a_file_is_refused(bench: Bench, table: str, endpoint: Endpoint) -> None:
     put_record(endpoint, table, executionState=[1, 2, 3, 4])
     error = refusal(bench, table)
     assert "version 4 has run, but it has no file" in error.what and error.exit_code == 2
     assert f"dynamodt create --table {table}" in error.hint
 
 
-def test_a_record_of_odd_shape(bench: Bench, table: str, endpoint: Endpoint) -> None:
+def test_an_import_of_a_malformed_record_is_refused(bench: Bench, table: str, endpoint: Endpoint) -> None:
     put_record(endpoint, table, executionState="1, 2")
     assert "executionState" in refusal(bench, table).what
     (report,) = bench.up(table)
     assert isinstance(report.error, Refused)
 
 
-def test_no_record(bench: Bench, table: str) -> None:
+def test_an_import_without_a_record_is_refused(bench: Bench, table: str) -> None:
     error = refusal(bench, table)
     assert "holds no record of dynamo-data-transform" in error.what and "dynamodt stamp" in error.hint
 
 
-def test_a_key_that_cannot_hold_a_record(bench: Bench, make_table: MakeTable) -> None:
+def test_an_import_from_a_table_whose_key_cannot_hold_a_record_is_refused(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(pk="S", sk="N")
     bench.script(table, ADD.format(1))
     error = refusal(bench, table)
     assert "its key is not of strings (pk S, sk N)" in error.what and "dynamodt stamp" in error.hint
 
 
-def test_a_history_of_its_own(bench: Bench, table: str, endpoint: Endpoint) -> None:
+def test_an_import_into_a_table_with_a_history_is_refused(bench: Bench, table: str, endpoint: Endpoint) -> None:
     stamp(bench, table, 1)
     put_record(endpoint, table)
     with pytest.raises(Refused, match="a history of its own") as raised:

@@ -48,7 +48,7 @@ def checked(bench: Bench, table: str, **options: object) -> TableCheck:
     return found
 
 
-def test_each_version_gets_what_the_one_before_it_makes(bench: Bench, table: str) -> None:
+def test_each_version_is_checked_on_the_results_of_the_one_before(bench: Bench, table: str) -> None:
     before = bench.tables.items(table)
     found = checked(bench, table)
     assert [(one.version, one.items, one.effect.kind) for one in found.versions] == [
@@ -62,7 +62,7 @@ def test_each_version_gets_what_the_one_before_it_makes(bench: Bench, table: str
     assert [one.version for one in checked(bench, table, version=2).versions] == [2]
 
 
-def test_applied_versions_get_what_transform_down_makes(bench: Bench, table: str) -> None:
+def test_applied_versions_are_checked_on_the_results_of_transform_down(bench: Bench, table: str) -> None:
     bench.up(table, to=2)
     assert [one.version for one in checked(bench, table).versions] == [3]  # the pending versions
     found = checked(bench, table, version=1)
@@ -88,7 +88,7 @@ def test_a_saved_sample_is_checked_without_the_table_s_items(bench: Bench, table
     assert empty.items == 0 and "--items" in empty.notices[0] and empty.versions[0].variants > 0
 
 
-def test_a_file_that_is_wrong_stops_its_own_table_only(bench: Bench, table: str, make_table: MakeTable) -> None:
+def test_a_wrong_file_stops_the_check_of_its_own_table_only(bench: Bench, table: str, make_table: MakeTable) -> None:
     other = make_table(id="N")
     bench.script(other, "def transform_up(item: return item\n")
     found = api.check(bench.stage, bench.folder, [table, other], CheckOptions(variants=5), bench.recorder)
@@ -98,7 +98,7 @@ def test_a_file_that_is_wrong_stops_its_own_table_only(bench: Bench, table: str,
     assert [fault.name for fault in check.versions[0].faults] == ["loads"]
 
 
-def test_nothing_is_left_in_the_folder(bench: Bench, table: str) -> None:
+def test_a_check_leaves_no_files_in_the_folder(bench: Bench, table: str) -> None:
     def files() -> list[Path]:
         return sorted(bench.folder.rglob("*"))
 

@@ -61,7 +61,7 @@ def scratch_tables(endpoint: Endpoint) -> list[str]:
     return [name for page in pages for name in page["TableNames"] if name.startswith("dynamodt-doctor-")]
 
 
-def test_the_emulators_differ_as_listed(examined: Bench, endpoint: Endpoint) -> None:
+def test_the_emulators_differ_from_aws_as_listed(examined: Bench, endpoint: Endpoint) -> None:
     with scratch(examined.stage, print) as found:
         findings = list(run_suite(CHECKS, found))
     differing = {f.name: "skipped" if f.status == "skipped" else f.seen for f in findings if f.status != "ok"}
@@ -79,7 +79,7 @@ NO_LOG = ("no log group /aws-glue/jobs/output", "no stream of the last run in /a
 
 
 @pytest.mark.endpoints("ministack")
-def test_the_emulator_deploys_as_listed(examined: Bench, endpoint: Endpoint) -> None:
+def test_the_emulator_s_deployments_differ_from_aws_as_listed(examined: Bench, endpoint: Endpoint) -> None:
     glue, job = client(endpoint.connection, "glue"), f"doctor-{uuid4().hex[:8]}"
     command = {"Name": "glueetl", "ScriptLocation": "s3://x/y.py"}
     glue.create_job(Name=job, Role="arn:aws:iam::000000000000:role/x", Command=command)
@@ -95,7 +95,7 @@ def test_the_emulator_deploys_as_listed(examined: Bench, endpoint: Endpoint) -> 
     assert [f.name for f in findings if f.status == "wrong"] == []
 
 
-def test_what_was_made_is_deleted_after_an_interrupt(examined: Bench, endpoint: Endpoint) -> None:
+def test_scratch_resources_are_deleted_after_an_interrupt(examined: Bench, endpoint: Endpoint) -> None:
     made = ""
     with pytest.raises(KeyboardInterrupt), scratch(examined.stage, print) as found:
         made = found.table
@@ -104,7 +104,7 @@ def test_what_was_made_is_deleted_after_an_interrupt(examined: Bench, endpoint: 
     assert scratch_tables(endpoint) == []
 
 
-def test_a_doctor_reads_and_reports(
+def test_doctor_reports_its_findings_and_leaves_nothing_behind(
     bench: Bench, endpoint: Endpoint, make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = make_table(id="S", sort="N")
@@ -123,7 +123,7 @@ def test_a_doctor_reads_and_reports(
     assert scratch_tables(endpoint) == []
 
 
-def test_a_table_that_is_not_there_is_wrong_and_ends_nothing(
+def test_a_missing_table_is_a_finding_and_ends_no_other_check(
     bench: Bench, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint.url)

@@ -26,7 +26,7 @@ READ: Image = {**KEY, "g": {"S": "a"}, "n": {"N": "1"}, "text": {"S": "x" * 1500
     ],
     ids=["key", "other", "grows", "leaves", "delete"],
 )
-def test_an_index_takes_no_more_than_was_foreseen(
+def test_an_index_takes_at_most_the_estimated_units(
     endpoint: Endpoint, indexed_table: str, change: Update | Remove, writes: int
 ) -> None:
     endpoint.client.put_item(TableName=indexed_table, Item=READ)

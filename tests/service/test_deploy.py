@@ -22,7 +22,7 @@ from tests.service.account import Notes as Notes
 # ---------------------------------------------------------------- deploying
 
 
-def test_a_first_deploy_makes_all_of_it(account: Account) -> None:
+def test_a_first_deploy_creates_all_resources(account: Account) -> None:
     made = account.deploy()
     assert made.status == "created" and made.outputs["StorageUrl"] == f"s3://{account.bucket}/below/"
     job, prepare = account.job(), account.job("-prepare")
@@ -53,7 +53,7 @@ def hundred(account: Account) -> Iterator[Account]:
         account.client("dynamodb").delete_table(TableName=name)
 
 
-def test_a_hundred_tables_are_deployed_and_a_later_one_moves_none_of_them(hundred: Account) -> None:
+def test_a_hundred_tables_are_deployed_and_one_more_changes_no_policy_of_the_others(hundred: Account) -> None:
     account = hundred
     made = account.deploy()
     iam = account.client("iam")
@@ -86,7 +86,7 @@ def _resources(document: Any, sid: str) -> list[str]:
     )
 
 
-def test_what_was_deployed_runs_from_here(account: Account) -> None:
+def test_commands_of_the_stage_use_the_deployed_resources(account: Account) -> None:
     """The state table and the bucket are those that the commands of the stage use."""
     account.deploy()
     state = State(account.stage.connection, account.stage.state_table)
@@ -95,7 +95,7 @@ def test_what_was_deployed_runs_from_here(account: Account) -> None:
         assert state.leases.read(account.table).token == lease.token
 
 
-def test_a_second_deploy_does_nothing(account: Account) -> None:
+def test_a_second_deploy_changes_nothing(account: Account) -> None:
     account.deploy()
     before, told = account.objects(), len(account.notes.texts)
     again = account.deploy()
@@ -104,7 +104,7 @@ def test_a_second_deploy_does_nothing(account: Account) -> None:
     assert not any("_COMPLETE" in text for text in account.notes.texts[told:])
 
 
-def test_a_changed_script_changes_the_jobs_and_keeps_what_runs_have(account: Account) -> None:
+def test_a_changed_script_changes_the_jobs_and_keeps_earlier_assets(account: Account) -> None:
     account.deploy()
     old = account.job()["DefaultArguments"]["--project"]
     account.script(SCRIPT.replace("return item", "return {**item, 'x': 1}"))
@@ -114,7 +114,7 @@ def test_a_changed_script_changes_the_jobs_and_keeps_what_runs_have(account: Acc
     assert new != old and account.exists(new) and account.exists(old)
 
 
-def test_settings_reach_the_job(account: Account) -> None:
+def test_deploy_settings_reach_the_job(account: Account) -> None:
     account.configure('workers = 33\nworker_type = "G.2X"\nflex = true\ntimeout_minutes = 60\nmax_concurrent_runs = 7')
     account.deploy()
     job = account.job()
@@ -156,7 +156,7 @@ def test_a_dry_run_of_a_change(account: Account) -> None:
     assert int(account.job()["NumberOfWorkers"]) == 10
 
 
-def test_nothing_runs_by_itself_unless_asked(account: Account) -> None:
+def test_no_automatic_start_exists_by_default(account: Account) -> None:
     account.deploy()
     triggers = account.client("glue").get_triggers()["Triggers"]
     assert not [trigger for trigger in triggers if account.name in trigger["Name"]]
@@ -164,7 +164,7 @@ def test_nothing_runs_by_itself_unless_asked(account: Account) -> None:
     assert [rule["Name"] for rule in rules] == [f"dynamodt-{account.name}-run-failed"]
 
 
-def test_a_schedule_and_the_applications_stacks(account: Account) -> None:
+def test_a_schedule_and_the_application_s_stacks_start_the_job(account: Account) -> None:
     cloudformation = account.client("cloudformation")
     application = f"shop-{account.name}"
     body = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
@@ -182,7 +182,7 @@ def test_a_schedule_and_the_applications_stacks(account: Account) -> None:
     assert found is not None and json.loads(rule["EventPattern"])["detail"]["stack-id"] == [found.id]
 
 
-def test_a_stack_of_the_application_that_is_not_there(account: Account) -> None:
+def test_a_missing_stack_of_the_application_is_refused(account: Account) -> None:
     account.configure('application_stacks = ["shop"]')
     with pytest.raises(UsageError, match="there is no stack shop"):
         account.deploy()
@@ -208,7 +208,7 @@ def test_the_role_is_for_the_named_tables_alone(account: Account) -> None:
     assert files[2]["Resource"] == made.outputs["KeyArn"]
 
 
-def test_the_key_of_a_table_goes_along(account: Account) -> None:
+def test_the_role_may_use_the_kms_key_of_a_table(account: Account) -> None:
     secret, key = f"secret-{account.name}", account.client("kms").create_key()["KeyMetadata"]["Arn"]
     account.make_table(secret, key)
     account.script(table=secret)
@@ -218,7 +218,7 @@ def test_the_key_of_a_table_goes_along(account: Account) -> None:
     assert policy["Statement"][3]["Resource"] == [made.outputs["KeyArn"], key]
 
 
-def test_a_table_that_is_not_there(account: Account) -> None:
+def test_a_missing_table_is_refused(account: Account) -> None:
     account.script(table="nobody")
     with pytest.raises(UsageError, match="there is no table nobody"):
         account.deploy()
@@ -245,7 +245,7 @@ def test_a_key_that_exists_is_used(account: Account) -> None:
     assert account.deploy().status == "unchanged"
 
 
-def test_naming_the_stacks_own_key_changes_nothing(account: Account) -> None:
+def test_a_setting_that_names_the_stack_s_own_key_changes_nothing(account: Account) -> None:
     own = account.deploy().outputs["KeyArn"]
     account.configure(stage_settings=f'kms_key = "{own}"')
     account.deploy()
@@ -265,7 +265,7 @@ def test_the_stack_of_another_project_is_left_alone(account: Account) -> None:
 # ---------------------------------------------------------------- when it goes wrong
 
 
-def test_a_failure_names_what_failed_and_why_and_the_next_attempt_begins_anew(account: Account) -> None:
+def test_a_failed_deploy_names_the_resource_and_the_reason_and_can_be_repeated(account: Account) -> None:
     glue = account.client("glue")
     account.client("s3").create_bucket(Bucket=account.bucket)  # so that the jobs are in the first change set
     job = {"Role": "r", "Command": {"Name": "glueetl", "ScriptLocation": "s3://x/y"}}
@@ -282,7 +282,7 @@ def test_a_failure_names_what_failed_and_why_and_the_next_attempt_begins_anew(ac
     assert any("deleting the stack whose creation has failed" in text for text in account.notes.texts)
 
 
-def test_a_failed_update_says_so(account: Account) -> None:
+def test_a_failed_update_is_reported(account: Account) -> None:
     account.deploy()
     glue = account.client("glue")
     glue.create_trigger(Name=f"dynamodt-{account.name}-schedule", Type="SCHEDULED", Actions=[])
@@ -297,7 +297,7 @@ def test_a_failed_update_says_so(account: Account) -> None:
 # ---------------------------------------------------------------- the state alone
 
 
-def test_the_state_alone_needs_neither_tables_nor_the_jar_and_grows_to_the_whole(
+def test_state_only_needs_neither_tables_nor_the_jar_and_can_become_a_full_deployment(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.configure('alarm_email = "team@example.com"\nschedule = "cron(0 3 * * ? *)"')
@@ -322,7 +322,7 @@ def test_the_state_alone_needs_neither_tables_nor_the_jar_and_grows_to_the_whole
     assert "destroy" in caught.value.hint and account.job()
 
 
-def test_the_state_alone_is_removed_like_the_whole(account: Account) -> None:
+def test_a_state_only_deployment_can_be_removed(account: Account) -> None:
     account.deploy(state_only=True)
     gone = account.destroy()
     assert gone.status == "destroyed" and [one.split()[0] for one in gone.kept] == ["bucket", "state", "key"]
@@ -337,7 +337,7 @@ def test_the_state_alone_is_removed_like_the_whole(account: Account) -> None:
 # ---------------------------------------------------------------- destroying
 
 
-def test_what_cannot_be_had_again_stays_and_is_found_again(account: Account) -> None:
+def test_destroy_keeps_the_data_and_the_next_deploy_uses_it(account: Account) -> None:
     made = account.deploy()
     objects = account.objects()
     gone = account.destroy()
@@ -365,7 +365,7 @@ def test_purge_leaves_nothing(account: Account) -> None:
     assert account.destroy(purge=True).status == "nothing"
 
 
-def test_what_an_earlier_destroy_has_left_is_purged_later(account: Account) -> None:
+def test_resources_kept_by_destroy_can_be_purged_later(account: Account) -> None:
     account.deploy()
     account.destroy()
     gone = account.destroy(purge=True)
@@ -383,7 +383,9 @@ def test_a_dry_run_of_destroy(account: Account) -> None:
 # ---------------------------------------------------------------- as it is typed
 
 
-def test_the_commands(account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_deploy_and_destroy_by_the_command_line(
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(account.folder)
     assert cli.main(["deploy", "--stage", account.name]) == 0
     shown = capsys.readouterr()
@@ -401,6 +403,6 @@ def test_the_commands(account: Account, monkeypatch: pytest.MonkeyPatch, capsys:
     assert len(json.loads(capsys.readouterr().out)["removed"]) == 3
 
 
-def test_the_stage_local_has_no_account(monkeypatch: pytest.MonkeyPatch, account: Account) -> None:
+def test_a_deploy_of_the_stage_local_is_refused(monkeypatch: pytest.MonkeyPatch, account: Account) -> None:
     monkeypatch.chdir(account.folder)
     assert cli.main(["deploy"]) == 2

@@ -40,7 +40,7 @@ def lose_bucket(account: Account) -> None:
 # ---------------------------------------------------------------- deleted by hand
 
 
-def test_a_state_table_that_was_deleted_is_named_and_made_anew(account: Account) -> None:
+def test_a_deleted_state_table_is_named_and_recreated(account: Account) -> None:
     account.deploy()
     account.client("dynamodb").delete_table(TableName=account.state_table)
     again = account.deploy()
@@ -50,7 +50,7 @@ def test_a_state_table_that_was_deleted_is_named_and_made_anew(account: Account)
     assert account.job() and account.deploy().status == "unchanged"
 
 
-def test_a_state_table_that_was_found_and_then_deleted_is_named_too(account: Account) -> None:
+def test_a_deleted_state_table_that_the_stack_did_not_create_is_named_too(account: Account) -> None:
     account.deploy()
     account.destroy()
     account.deploy()
@@ -59,7 +59,7 @@ def test_a_state_table_that_was_found_and_then_deleted_is_named_too(account: Acc
     assert account.state_table in tables(account) and noted(account, "was deleted by hand, with the history")
 
 
-def test_a_state_table_of_which_there_is_a_backup_is_not_made_anew(
+def test_a_deleted_state_table_with_a_backup_is_not_recreated(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.deploy()
@@ -71,7 +71,7 @@ def test_a_state_table_of_which_there_is_a_backup_is_not_made_anew(
     assert account.state_table not in tables(account) and account.job()
 
 
-def test_a_state_table_is_not_made_anew_where_runs_start_by_themselves(account: Account) -> None:
+def test_a_deleted_state_table_is_not_recreated_if_runs_start_automatically(account: Account) -> None:
     """The next start would find no version applied, and apply all of them again."""
     account.configure(CRON)
     account.deploy()
@@ -82,7 +82,7 @@ def test_a_state_table_is_not_made_anew_where_runs_start_by_themselves(account: 
 
 
 @pytest.mark.parametrize("found_first", [False, True])
-def test_a_bucket_that_was_deleted_is_made_anew_and_no_job_goes_with_it(account: Account, found_first: bool) -> None:
+def test_a_deleted_bucket_is_recreated_and_no_job_is_deleted(account: Account, found_first: bool) -> None:
     if found_first:
         account.client("s3").create_bucket(Bucket=account.bucket)
     account.deploy()
@@ -97,7 +97,7 @@ def test_a_bucket_that_was_deleted_is_made_anew_and_no_job_goes_with_it(account:
 
 
 @pytest.mark.parametrize("suffix", ["", "-prepare"])
-def test_a_job_that_was_deleted_is_made_anew(account: Account, suffix: str) -> None:
+def test_a_deleted_job_is_recreated(account: Account, suffix: str) -> None:
     account.configure(CRON)
     account.deploy()
     account.client("glue").delete_job(JobName=f"dynamodt-{account.name}{suffix}")
@@ -108,7 +108,9 @@ def test_a_job_that_was_deleted_is_made_anew(account: Account, suffix: str) -> N
     assert account.deploy().status == "unchanged"
 
 
-def test_a_job_is_not_made_anew_while_the_other_is_at_work(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_job_is_not_recreated_while_the_other_job_is_running(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
     account.deploy()
     account.client("glue").delete_job(JobName=f"dynamodt-{account.name}")
     monkeypatch.setattr(GlueJob, "at_work", lambda self: [JobRun("jr_1", "RUNNING")] if "prepare" in self.name else [])
@@ -117,7 +119,7 @@ def test_a_job_is_not_made_anew_while_the_other_is_at_work(account: Account, mon
     assert account.job("-prepare")
 
 
-def test_all_of_it_at_once(account: Account) -> None:
+def test_all_resources_deleted_at_once_are_recreated(account: Account) -> None:
     account.deploy()
     lose_bucket(account)
     account.client("dynamodb").delete_table(TableName=account.state_table)
@@ -127,7 +129,7 @@ def test_all_of_it_at_once(account: Account) -> None:
     assert account.deploy().status == "unchanged"
 
 
-def test_a_rehearsal_names_it_and_heals_nothing(account: Account) -> None:
+def test_a_dry_run_names_deleted_resources_and_recreates_none(account: Account) -> None:
     account.deploy()
     account.client("glue").delete_job(JobName=f"dynamodt-{account.name}")
     rehearsed = account.deploy(dry_run=True)
@@ -136,7 +138,7 @@ def test_a_rehearsal_names_it_and_heals_nothing(account: Account) -> None:
         account.job()
 
 
-def test_what_a_deploy_cannot_make_anew_is_refused_with_the_way_to_heal_it(account: Account) -> None:
+def test_a_resource_that_a_deploy_cannot_recreate_is_refused_with_a_hint(account: Account) -> None:
     account.deploy()
     topic = account.stack.resources()["Alarms"]
     account.client("sns").delete_topic(TopicArn=topic)
@@ -147,7 +149,7 @@ def test_what_a_deploy_cannot_make_anew_is_refused_with_the_way_to_heal_it(accou
     assert account.deploy().status == "created"
 
 
-def test_a_key_that_waits_for_its_deletion(account: Account) -> None:
+def test_a_key_pending_deletion_is_refused(account: Account) -> None:
     key = account.deploy().outputs["KeyArn"]
     account.client("kms").schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
     with pytest.raises(Refused, match="PendingDeletion") as caught:
@@ -175,7 +177,7 @@ def test_a_second_project_with_the_same_stage_does_not_drop_the_tables_of_the_fi
     assert role_tables(account) == [account.table]
 
 
-def test_a_table_that_is_gone_is_dropped_and_one_more_is_added(account: Account) -> None:
+def test_a_deleted_table_is_removed_from_the_role_and_a_new_one_added(account: Account) -> None:
     more = f"more-{account.name}"
     account.make_table(more)
     account.script(table=more)
@@ -187,7 +189,7 @@ def test_a_table_that_is_gone_is_dropped_and_one_more_is_added(account: Account)
     assert account.deploy().status == "updated" and role_tables(account) == [account.table]
 
 
-def test_the_remains_of_another_projects_creation_are_left_alone(account: Account) -> None:
+def test_the_failed_stack_of_another_project_is_left_alone(account: Account) -> None:
     glue = account.client("glue")
     account.client("s3").create_bucket(Bucket=account.bucket)
     job = {"Role": "r", "Command": {"Name": "glueetl", "ScriptLocation": "s3://x/y"}}
@@ -220,7 +222,7 @@ def test_a_bucket_in_another_region_is_an_error_at_once(account: Account) -> Non
     assert caught.value.where == f"bucket {account.bucket}" and account.stack.state() is None
 
 
-def test_too_many_tables_are_told_before_cloudformation_is_called(
+def test_too_many_tables_are_refused_before_cloudformation_is_called(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dynamodt.deploy.resources.ROLE_POLICIES", 100)

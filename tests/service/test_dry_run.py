@@ -69,7 +69,7 @@ def table(bench: Bench, make_table: MakeTable) -> str:
 
 
 @dynamodb_local_in_chaos
-def test_its_counts_and_dead_letters_are_those_of_the_run(bench: Bench, table: str) -> None:
+def test_a_dry_run_has_the_counts_and_dead_letters_of_the_run(bench: Bench, table: str) -> None:
     bench.tables.put(table, {"id": 5, "n": 5, "rate": 3}, {"id": 40, "n": 40, "rate": 3})
     bench.prepare(table, 4)
     (foreseen,) = bench.up(table, dry_run=True, max_errors=100)
@@ -82,7 +82,7 @@ def test_its_counts_and_dead_letters_are_those_of_the_run(bench: Bench, table: s
     assert dead(bench, foreseen) == dead(bench, report) and len(dead(bench, report)) == found[4].dead > 0
 
 
-def test_a_refused_move_costs_what_it_costs_the_run(bench: Bench, make_table: MakeTable) -> None:
+def test_a_dry_run_counts_the_units_of_a_refused_move(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.script(table, "SOURCE = 'scan'\nIDEMPOTENT = True\ndef transform_up(item): return {**item, 'id': 100}", 1)
     bench.tables.put(table, *({"id": n, "n": n} for n in range(4)))
@@ -93,7 +93,7 @@ def test_a_refused_move_costs_what_it_costs_the_run(bench: Bench, make_table: Ma
 
 
 @dynamodb_local_in_chaos
-def test_what_the_command_itself_would_be_refused_is_foretold(bench: Bench, make_table: MakeTable) -> None:
+def test_a_dry_run_reports_the_refusal_of_its_command(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.script(table, ITEMS + "def transform_down(item): return item", 1)
     bench.up(table)
@@ -106,7 +106,7 @@ def test_what_the_command_itself_would_be_refused_is_foretold(bench: Bench, make
 
 
 @dynamodb_local_in_chaos
-def test_the_way_down_is_rehearsed_as_a_whole(bench: Bench, table: str) -> None:
+def test_a_dry_run_of_down_covers_all_of_its_versions(bench: Bench, table: str) -> None:
     bench.tables.put(table, {"id": 5, "n": 5, "rate": 3}, {"id": 40, "n": 40, "rate": 3})
     bench.prepare(table, 4)
     bench.up(table, to=4)
@@ -119,7 +119,7 @@ def test_the_way_down_is_rehearsed_as_a_whole(bench: Bench, table: str) -> None:
 
 
 @dynamodb_local_in_chaos
-def test_a_table_meets_what_the_tables_before_it_would_insert(bench: Bench, make_table: MakeTable) -> None:
+def test_a_dry_run_reads_items_that_earlier_tables_would_insert(bench: Bench, make_table: MakeTable) -> None:
     """By way of a table in between, by `items()`, onto a taken key, and twice onto one key; a table that has failed
     leaves a notice."""
     first, second, third = (make_table(id="N") for _ in range(3))
@@ -156,7 +156,7 @@ def test_a_table_that_has_failed_leaves_a_notice_on_the_one_that_it_inserts_into
     assert notice.startswith(f"version 1 of table {second} met nothing of what version 1 of table {first} inserts")
 
 
-def test_what_is_prepared_too_late_ends_it_where_the_run_is_refused(bench: Bench, table: str) -> None:
+def test_a_dry_run_ends_at_the_version_without_prepared_data(bench: Bench, table: str) -> None:
     (foreseen,) = bench.up(table, dry_run=True)
     assert [version.version for version in foreseen.versions] == [1, 2, 3]
     assert isinstance(foreseen.error, Refused) and "version 4 needs prepared data" in foreseen.error.what

@@ -190,7 +190,7 @@ print(items, before, after)
 """
 
 
-def test_reading_takes_little_memory_whatever_the_size(ministack: Endpoint, objects: S3Objects, bucket: str) -> None:
+def test_reading_a_large_export_takes_little_memory(ministack: Endpoint, objects: S3Objects, bucket: str) -> None:
     """A file of 200,000 items, about 90 MB of lines: none of it is held beyond a piece and a chunk."""
     arn = "arn:aws:dynamodb:us-east-1:0:table/t"
     folder = "AWSDynamoDB/01700000000000-00000000"

@@ -184,7 +184,7 @@ def test_live_writes_always_win_and_every_item_is_doubled_exactly_once(
     assert len(record.incremental_exports) == 4 and not between
 
 
-def test_windows_bring_what_came_into_being_until_one_brings_no_change(
+def test_incremental_exports_give_new_items_until_one_shows_no_change(
     bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
 ) -> None:
     """After a full export and three windows with changes the table equals a model: all that was ever put is doubled
@@ -213,7 +213,7 @@ def test_windows_bring_what_came_into_being_until_one_brings_no_change(
     assert len(record.incremental_exports) == 4 and not between  # the last one brought nothing
 
 
-def test_windows_bring_updates_to_an_idempotent_script(
+def test_incremental_exports_give_updates_to_an_idempotent_script(
     bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
 ) -> None:
     table = make_table(id="N")
@@ -247,7 +247,7 @@ def test_an_empty_table(bench: Bench, make_table: MakeTable) -> None:
 FAILING = 'def transform_up(item):\n    return {**item, "n": item["n"] * (2 if item["id"] != 30 else item["none"])}\n'
 
 
-def test_dead_letters_of_a_window_are_taken_up(
+def test_dead_letters_of_an_incremental_export_are_retried(
     bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
 ) -> None:
     table = make_table(id="N")
@@ -263,7 +263,7 @@ def test_dead_letters_of_a_window_are_taken_up(
 # ---------------------------------------------------------------- other ways to catch up
 
 
-def test_without_catching_up_it_says_what_is_not_covered(
+def test_without_catching_up_the_report_names_the_period_that_is_not_covered(
     bench: Bench, bucket: Bucket, make_table: MakeTable, between: list[Callable[[], None]]
 ) -> None:
     table = make_table(id="N")
@@ -276,7 +276,7 @@ def test_without_catching_up_it_says_what_is_not_covered(
 
 
 @pytest.mark.parametrize("promise", ["IDEMPOTENT = True\n", 'STAMP = "_mark"\n'], ids=["idempotent", "stamp"])
-def test_a_last_scan_finds_what_came_after_the_export(
+def test_a_final_scan_transforms_items_written_after_the_export(
     bench: Bench, bucket: Bucket, make_table: MakeTable, promise: str
 ) -> None:
     table = make_table(id="N")
@@ -292,7 +292,7 @@ def test_a_last_scan_finds_what_came_after_the_export(
     assert found == {number: 2 * number for number in (*range(2, 9), 20, 21)}
 
 
-def test_a_last_scan_is_refused_where_it_would_transform_twice(bench: Bench, make_table: MakeTable) -> None:
+def test_a_final_scan_is_refused_if_it_would_transform_items_twice(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(1))
     error = bench.failed(table, DOUBLE, source="export", catch_up="scan").error
@@ -305,7 +305,7 @@ MOVES = 'def transform_up(item):\n    return {**item, "id": item["id"] + 1000}\n
 
 
 @pytest.mark.parametrize(("text", "left"), [(PUTS, [1, 2, 3, 1001, 1002, 1003]), (MOVES, [1001, 1002, 1003])])
-def test_what_the_script_puts_under_other_keys_is_no_item_for_the_windows(
+def test_incremental_exports_skip_items_that_the_run_has_inserted(
     bench: Bench, make_table: MakeTable, between: list[Callable[[], None]], text: str, left: list[int]
 ) -> None:
     """Its own items come into being in a window, and so does what the application puts: only that is transformed."""
@@ -324,7 +324,7 @@ def transform_up(item):
 """
 
 
-def test_an_item_that_the_application_had_put_first_is_one_for_the_windows(
+def test_incremental_exports_give_an_item_that_the_application_inserted_first(
     bench: Bench, bucket: Bucket, make_table: MakeTable
 ) -> None:
     """The script's own was recorded, and refused."""
@@ -360,7 +360,7 @@ def test_a_version_never_transforms_its_own_rows(bench: Bench, make_table: MakeT
 
 
 @pytest.mark.parametrize("how", ["folder", "prefix", "manifest", "arn"])
-def test_an_export_that_exists(bench: Bench, bucket: Bucket, make_table: MakeTable, how: str) -> None:
+def test_an_existing_export_is_read(bench: Bench, bucket: Bucket, make_table: MakeTable, how: str) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(1, 2))
     made = bucket.export(table, "some" if how == "arn" else "others")
@@ -382,7 +382,7 @@ Spoil = Callable[[Bucket, ExportFolder], str]  # returns the words that the erro
 
 
 @pytest.mark.parametrize("how", ["arn", "folder"])
-def test_a_sample_of_an_export(bench: Bench, bucket: Bucket, make_table: MakeTable, how: str) -> None:
+def test_check_reads_its_sample_from_an_export(bench: Bench, bucket: Bucket, make_table: MakeTable, how: str) -> None:
     table = make_table(id="S")
     bench.tables.put(table, *({"id": f"u{number}", "n": number} for number in range(30)))
     made = bucket.export(table, "some" if how == "arn" else "others")
@@ -455,7 +455,7 @@ SPOILT: list[tuple[Spoil, type[DynamodtError], int]] = [
 
 
 @pytest.mark.parametrize(("spoil", "kind", "code"), SPOILT, ids=[one[0].__name__ for one in SPOILT])
-def test_an_export_that_will_not_do_writes_nothing_and_makes_room_for_another(
+def test_a_run_with_an_unusable_export_writes_nothing_and_can_use_another_export(
     bench: Bench, bucket: Bucket, make_table: MakeTable, spoil: Spoil, kind: type[DynamodtError], code: int
 ) -> None:
     table = make_table(id="N")
@@ -480,7 +480,7 @@ def test_several_exports_under_a_prefix_are_listed(bench: Bench, bucket: Bucket,
     exported(bench, table, DOUBLE, export=bucket.url(made[1]), catch_up="none")
 
 
-def test_another_table_s_export(bench: Bench, bucket: Bucket, make_table: MakeTable) -> None:
+def test_an_export_of_another_table_is_refused(bench: Bench, bucket: Bucket, make_table: MakeTable) -> None:
     table, other = make_table(id="N"), make_table(id="N")
     bench.tables.put(table, *numbered(1))
     made = bucket.export(other)
@@ -489,7 +489,9 @@ def test_another_table_s_export(bench: Bench, bucket: Bucket, make_table: MakeTa
     exported(bench, table, DOUBLE)
 
 
-def test_an_export_of_the_tables_predecessor(bench: Bench, bucket: Bucket, make_table: MakeTable) -> None:
+def test_an_export_of_a_deleted_table_of_the_same_name_is_refused(
+    bench: Bench, bucket: Bucket, make_table: MakeTable
+) -> None:
     """The table was deleted and created again under its name: the export's items were another table's."""
     table = make_table(id="N")
     bench.tables.put(table, *numbered(1, 2))
@@ -509,7 +511,7 @@ def test_an_export_of_the_tables_predecessor(bench: Bench, bucket: Bucket, make_
     exported(bench, table, DOUBLE, export="new")
 
 
-def test_an_export_of_the_table_with_another_key(bench: Bench, bucket: Bucket, make_table: MakeTable) -> None:
+def test_an_export_with_another_key_schema_is_refused(bench: Bench, bucket: Bucket, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(1))
     made = bucket.export(table)
@@ -523,7 +525,7 @@ def test_an_export_of_the_table_with_another_key(bench: Bench, bucket: Bucket, m
     assert [record.status for record in bench.history(table)] == ["replaced", "succeeded"]
 
 
-def test_a_line_that_is_no_item_is_a_dead_letter_that_no_retry_takes_up(
+def test_an_unreadable_line_is_a_dead_letter_that_cannot_be_retried(
     bench: Bench, bucket: Bucket, make_table: MakeTable
 ) -> None:
     table = make_table(id="N")
@@ -567,7 +569,7 @@ def some_deaths(moments: list[str], count: int) -> list[tuple[str, int]]:
 
 
 @pytest.mark.chaos
-def test_killed_at_any_moment_every_item_is_moved_exactly_once(
+def test_a_run_killed_at_any_moment_moves_every_item_exactly_once(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable, state_table: list[str]
 ) -> None:
     """As on a scan, and killed while it asks for exports. Items are put and deleted between the attempts."""
@@ -601,7 +603,7 @@ MOVE = 'def transform_up(item):\n    return {**item, "id": item["id"] + 100_000,
 
 
 @pytest.mark.chaos
-def test_killed_at_any_moment_every_item_gets_its_new_key_exactly_once(
+def test_a_run_killed_at_any_moment_gives_every_item_its_new_key_exactly_once(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable, state_table: list[str]
 ) -> None:
     """Each item is a transaction. What is deleted before it was moved does not come back under its new key."""
@@ -642,7 +644,7 @@ def transform_up(item):
 """
 
 
-def test_an_undo_restores_what_the_run_has_put_another_item_in_place_of(bench: Bench, make_table: MakeTable) -> None:
+def test_an_undo_restores_items_whose_keys_the_run_has_filled(bench: Bench, make_table: MakeTable) -> None:
     """The splits of an undo come in any order: some items wait for their key until all splits are done."""
     table, items = make_table(id="N"), numbered(*range(40), *range(100, 140))
     bench.tables.put(table, *items)
@@ -653,7 +655,7 @@ def test_an_undo_restores_what_the_run_has_put_another_item_in_place_of(bench: B
     assert (foreseen.not_restored, foreseen.run.counts) == (0, report.run.counts)
 
 
-def test_what_waits_in_a_window_is_back_before_the_main_phase_is_undone(
+def test_an_undo_restores_the_waiting_items_of_an_incremental_export_before_the_main_phase(
     bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
 ) -> None:
     """The main phase has changed the items that a window deletes, and in whose place it puts others."""

@@ -59,7 +59,7 @@ class Disk:
 
 
 @pytest.mark.parametrize("after", [0, 2])
-def test_a_disk_that_is_full_in_the_middle_of_a_run(bench: Bench, table: str, disk: Disk, after: int) -> None:
+def test_a_run_on_a_full_disk_is_recorded_and_can_continue(bench: Bench, table: str, disk: Disk, after: int) -> None:
     bench.tables.put(table, *({"id": number} for number in range(200)))
     disk.full_for, disk.after = "journal", after
     (failed,) = bench.up(table)
@@ -73,7 +73,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_run(bench: Bench, table: str, di
     assert {item["n"] for item in bench.tables.items(table)} == {1}
 
 
-def test_dead_letters_that_cannot_be_joined_end_the_run_and_are_recorded(bench: Bench, table: str, disk: Disk) -> None:
+def test_a_run_whose_dead_letters_cannot_be_merged_fails_and_is_recorded(bench: Bench, table: str, disk: Disk) -> None:
     bench.tables.put(table, {"id": 1, "bad": 1}, {"id": 2})
     disk.full_for = "dead-letters.jsonl"
     (failed,) = bench.up(table)
@@ -87,7 +87,7 @@ def test_dead_letters_that_cannot_be_joined_end_the_run_and_are_recorded(bench: 
     assert [item["n"] for item in bench.tables.items(table)] == [1, 1]
 
 
-def test_a_folder_that_takes_nothing_is_refused_before_the_start(bench: Bench, table: str, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused_before_the_start(bench: Bench, table: str, tmp_path: Path) -> None:
     bench.tables.put(table, {"id": 1})
     (tmp_path / "file").touch()
     elsewhere = replace(bench.stage, storage=StorageSpec(str(tmp_path / "file")))

@@ -174,7 +174,7 @@ def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
     assert "which is gone" in elsewhere.said("status", "--follow")
 
 
-def test_ctrl_c_ends_the_watching_and_not_the_run(elsewhere: Elsewhere) -> None:
+def test_ctrl_c_ends_status_follow_and_not_the_run(elsewhere: Elsewhere) -> None:
     up, poller = elsewhere.held_and_followed()
     poller.send_signal(signal.SIGINT)
     _, err = poller.communicate(timeout=HANG_SECONDS)

@@ -39,7 +39,7 @@ def seen(namespace: list[str], case: str, folder: Path, url: str = "") -> dict[s
 
 
 @pytest.mark.parametrize("case", ["journal", "dead"])
-def test_a_run_on_a_full_disk_is_recorded_and_goes_on_once_there_is_space(
+def test_a_run_on_a_full_disk_is_recorded_and_continues_once_there_is_space(
     namespace: list[str], ministack: Endpoint, tmp_path: Path, case: str
 ) -> None:
     found = seen(namespace, case, tmp_path, ministack.url)
@@ -52,7 +52,7 @@ def test_a_run_on_a_full_disk_is_recorded_and_goes_on_once_there_is_space(
     assert found["n"] == ([0] if case == "dead" else [1])
 
 
-def test_the_embedded_stage_refuses_what_its_disk_does_not_take(namespace: list[str], tmp_path: Path) -> None:
+def test_the_embedded_stage_refuses_writes_on_a_full_disk(namespace: list[str], tmp_path: Path) -> None:
     """The emulator itself would keep an object in memory, and lose it at its end."""
     found = seen(namespace, "embedded", tmp_path)
     (error,) = found["errors"]
@@ -61,7 +61,7 @@ def test_the_embedded_stage_refuses_what_its_disk_does_not_take(namespace: list[
     assert found["kept over a stop"]
 
 
-def test_a_work_folder_on_a_full_disk(namespace: list[str], tmp_path: Path) -> None:
+def test_a_work_folder_on_a_full_disk_is_reported(namespace: list[str], tmp_path: Path) -> None:
     found = seen(namespace, "work", tmp_path)
     assert len(found["errors"]) == 2 and found["ignored"] == "*\n"
     for error in found["errors"]:
@@ -69,7 +69,9 @@ def test_a_work_folder_on_a_full_disk(namespace: list[str], tmp_path: Path) -> N
         assert "space" in error["hint"]
 
 
-def test_prepared_data_where_the_folder_of_temporary_files_is_full(namespace: list[str], tmp_path: Path) -> None:
+def test_a_full_folder_of_temporary_files_is_reported_by_prepare_and_by_a_worker(
+    namespace: list[str], tmp_path: Path
+) -> None:
     found = seen(namespace, "temporary", tmp_path)
     assert len(found["errors"]) == 2 and found["rows"] == 5000 and found["left"] == []
     for error in found["errors"]:

@@ -78,7 +78,7 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark_master: str) ->
         yield found
 
 
-def test_a_command_that_is_refused_fails_the_job_and_its_data_is_prepared_by_another(users: Client) -> None:
+def test_a_refused_command_fails_the_job_and_a_second_job_prepares_its_data(users: Client) -> None:
     code, state, printed = started(users, f"up --table {users.table} --to 3")
     assert (code, state) == (3, "FAILED"), printed
     assert "error: " in printed and "prepared data" in printed.rpartition("error: ")[2], printed
@@ -88,7 +88,7 @@ def test_a_command_that_is_refused_fails_the_job_and_its_data_is_prepared_by_ano
     assert prepared.find(open_storage(users.stage.connection, users.stage.storage), third).rows == 20
 
 
-def test_the_example_s_table_is_moved_by_the_script(users: Client, spark_master: str) -> None:
+def test_the_job_s_script_migrates_the_example(users: Client, spark_master: str) -> None:
     users.runner = "direct"
     assert users.up(to=1).error is None  # its users come from here, and are moved there
     users.runner = "glue"

@@ -45,7 +45,9 @@ def locked(wheels: Path) -> Path:
 
 
 @pytest.mark.chaos
-def test_it_is_made_once_from_a_folder_of_wheels(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_made_once_from_a_folder_of_wheels(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lock, notes = locked(wheels), list[str]()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))  # of the project: it would come before the emulator's
     monkeypatch.setenv("PIP_USER", "1")
@@ -75,7 +77,7 @@ def test_without_an_index_the_error_says_what_to_do(wheels: Path, tmp_path: Path
     assert [path.name for path in (tmp_path / "venv" / "ministack").iterdir()] == ["lock"]
 
 
-def test_it_lies_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_in_the_first_writable_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
 
     def build(place: Path, release: str, lock: Path) -> None:

@@ -261,7 +261,7 @@ def _in_a_bucket(bench: Bench, endpoint: Endpoint) -> Bench:
 
 @pytest.mark.parametrize(("endpoint", "plan", "number"), cases(), indirect=["endpoint"])
 @pytest.mark.scaled
-def test_killed_twice_and_undone_by_an_undo_that_is_killed_twice(
+def test_a_run_killed_twice_is_continued_and_undone_by_an_undo_killed_twice(
     make_matrix: Callable[[Plan, random.Random], Matrix], plan: str, number: int
 ) -> None:
     dice = random.Random(f"{SEED} {plan} {number}")

@@ -33,7 +33,7 @@ AT_THE_END = ("history", 2)  # when everything is written, and before it is reco
 
 @dynamodb_local_in_chaos
 @pytest.mark.scaled
-def test_killed_at_any_moment_every_item_is_moved_exactly_once(
+def test_a_run_killed_at_any_moment_moves_every_item_exactly_once(
     endpoint: Endpoint, make_table: MakeTable, tmp_path: Path
 ) -> None:
     table = make_table(id="N")

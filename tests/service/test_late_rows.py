@@ -55,7 +55,7 @@ def state(bench: Bench) -> State:
     return made
 
 
-def test_rows_of_a_run_and_its_lease(state: State) -> None:
+def test_late_writes_do_not_change_the_rows_of_a_run_and_its_lease(state: State) -> None:
     table, run = f"things-{uuid4().hex[:8]}", uuid4().hex
     leases, units, workers = state.leases, state.splits(run), state.workers(run, 1)
     assert leases.take(Lease(table, 1, run, lease_replicas=2), over=leases.read(table))
@@ -82,7 +82,7 @@ def test_rows_of_a_run_and_its_lease(state: State) -> None:
     assert (leases.read(table).run, leases.read(table, 1).run) == ("next", "next")
 
 
-def test_a_runs_record_never_goes_back(state: State) -> None:
+def test_a_late_write_does_not_replace_a_newer_record_of_a_run(state: State) -> None:
     table = f"things-{uuid4().hex[:8]}"
     record = first_record(Script(table, 1, "change", "v1_change.py", "", ""), "up", uuid4().hex, 4)
     assert state.leases.take(Lease(table, 1, record.run), over=state.leases.read(table))

@@ -85,7 +85,7 @@ def first_line(command: subprocess.Popen[str]) -> str:
 # ---------------------------------------------------------------- started, and found again
 
 
-def test_it_is_started_once_and_found_again(folder: Path) -> None:
+def test_the_emulator_is_started_once_and_found_again(folder: Path) -> None:
     assert not local.status(folder).running
     url = local.ensure_started(folder)
     before = local.status(folder)
@@ -109,7 +109,7 @@ def test_tables_buckets_and_the_port_are_kept_over_a_stop(folder: Path) -> None:
     assert body.read() == b"kept"
 
 
-def test_its_files_are_the_owners_alone(folder: Path) -> None:
+def test_the_emulator_s_files_are_readable_by_their_owner_only(folder: Path) -> None:
     """Tables, prepared data and journals may contain data that other users of the machine must not read."""
     before = os.umask(0o000)
     try:
@@ -141,7 +141,7 @@ def test_another_port_is_taken_when_the_last_one_is_in_use(folder: Path) -> None
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_it_outlives_the_command_that_started_it(folder: Path, end: signal.Signals) -> None:
+def test_the_emulator_outlives_the_command_that_started_it(folder: Path, end: signal.Signals) -> None:
     command = start_elsewhere(folder)
     go(command)
     url = first_line(command)
@@ -154,7 +154,7 @@ def test_it_outlives_the_command_that_started_it(folder: Path, end: signal.Signa
 
 
 @needs_proc
-def test_commands_at_the_same_moment_start_one(folder: Path) -> None:
+def test_simultaneous_commands_start_one_emulator(folder: Path) -> None:
     commands = [start_elsewhere(folder) for _ in range(4)]
     for command in commands:
         go(command)
@@ -179,7 +179,7 @@ def processes_in(folder: Path) -> list[int]:
 
 
 @needs_proc
-def test_it_listens_on_loopback_only(folder: Path) -> None:
+def test_the_emulator_listens_on_loopback_only(folder: Path) -> None:
     stage = opened(folder)
     listening = listeners(local.status(folder).pid)
     assert listening == [f"0100007F:{int(str(stage.connection.endpoint_url).rpartition(':')[2]):04X}"]
@@ -200,7 +200,7 @@ def listeners(pid: int) -> list[str]:
 # ---------------------------------------------------------------- stopped, reset, mistaken
 
 
-def test_stopping_what_does_not_run(folder: Path) -> None:
+def test_a_stop_without_an_emulator_does_nothing(folder: Path) -> None:
     assert not local.stop(folder)
 
 
@@ -219,12 +219,12 @@ def test_reset_deletes_the_data_and_nothing_else(folder: Path) -> None:
     assert dynamodb(local.ensure_started(folder)).list_tables()["TableNames"] == []
 
 
-def test_reset_where_nothing_was_ever_started(tmp_path: Path) -> None:
+def test_a_reset_without_data_does_nothing(tmp_path: Path) -> None:
     local.reset(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_recycled_pid_is_left_alone(folder: Path) -> None:
+def test_a_process_with_a_recycled_pid_is_left_alone(folder: Path) -> None:
     local.ensure_started(folder)
     local.stop(folder)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
@@ -253,7 +253,7 @@ def test_a_copy_of_the_folder_has_an_emulator_of_its_own(
     assert local.status(folder).running
 
 
-def test_a_record_that_cannot_be_read_is_as_none(folder: Path) -> None:
+def test_an_unreadable_record_counts_as_missing(folder: Path) -> None:
     data = folder / ".dynamodt" / "local"
     data.mkdir(parents=True)
     (data / "emulator.json").write_text("{")
@@ -369,7 +369,7 @@ def written(folder: Path) -> Process:
     return process_of(folder)
 
 
-def test_a_killed_emulator_has_saved_what_it_was_given(folder: Path) -> None:
+def test_a_killed_emulator_has_saved_its_data(folder: Path) -> None:
     process = written(folder)
     until(lambda: not emulator_data.unsaved_since(folder / ".dynamodt" / "local"), "what was written is saved")
     process.kill()
@@ -379,7 +379,7 @@ def test_a_killed_emulator_has_saved_what_it_was_given(folder: Path) -> None:
     assert [note.rpartition(": ")[2] for note in notes] == ["no change is lost"]
 
 
-def test_what_a_killed_emulator_may_have_lost_is_said(folder: Path) -> None:
+def test_the_possible_loss_of_a_killed_emulator_is_reported(folder: Path) -> None:
     process = written(folder)
     process.kill()
     emulator_data.mark_unsaved(folder / ".dynamodt" / "local", "2026-01-31T00:00:00+00:00")
@@ -392,7 +392,7 @@ def test_what_a_killed_emulator_may_have_lost_is_said(folder: Path) -> None:
     assert notes == []
 
 
-def test_what_ministack_1_4_has_stored_is_read(folder: Path) -> None:
+def test_files_of_ministack_1_4_are_read(folder: Path) -> None:
     state = folder / ".dynamodt" / "local" / "state"
     shutil.copytree(Path(__file__).with_name("ministack-1.4.21"), state)
     (folder / "dynamodt.toml").unlink()
@@ -448,7 +448,7 @@ def test_an_emulator_of_another_release_is_restarted(folder: Path, monkeypatch: 
         assert local.ensure_started(folder, notes.append) == url and len(notes) == 2
 
 
-def test_a_damaged_file_is_set_aside_and_said(folder: Path) -> None:
+def test_a_damaged_file_is_set_aside_and_reported(folder: Path) -> None:
     written(folder)
     local.stop(folder)
     data = folder / ".dynamodt" / "local"
@@ -462,7 +462,7 @@ def test_a_damaged_file_is_set_aside_and_said(folder: Path) -> None:
     assert str(file) in notes[0] and str(moved) in notes[0]
 
 
-def test_data_that_cannot_be_saved_is_said_now_and_at_the_stop(folder: Path) -> None:
+def test_data_that_cannot_be_saved_is_reported_at_once_and_at_the_stop(folder: Path) -> None:
     opened(folder)
     data = folder / ".dynamodt" / "local"
     delete(data / "state")
@@ -486,7 +486,7 @@ def answer_of(folder: Path) -> dict[str, Any]:
     return emulator.identity(record) or {}
 
 
-def test_data_that_could_not_be_saved_at_the_stop_is_said_to_be_lost(
+def test_data_that_could_not_be_saved_at_the_stop_is_reported_as_lost(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened(folder)
@@ -519,7 +519,7 @@ def test_a_full_disk_is_refused_before_an_emulator_is_started(folder: Path, monk
 
 
 @pytest.mark.parametrize("end", [local.stop, local.reset])
-def test_an_emulator_under_a_run_is_not_ended(folder: Path, end: Callable[[Path], Any]) -> None:
+def test_an_emulator_is_not_ended_while_a_run_uses_it(folder: Path, end: Callable[[Path], Any]) -> None:
     stage = operations.open_stage("local", folder, ProgressRecorder())
     leases = State(stage.connection, stage.state_table).leases
     with hold_lease(leases, "users", "r1", print), pytest.raises(Refused, match="r1") as caught:
@@ -538,7 +538,7 @@ def test_an_emulator_under_a_run_is_not_ended(folder: Path, end: Callable[[Path]
 # ---------------------------------------------------------------- when it cannot start
 
 
-def test_an_emulator_that_dies_at_once_is_shown_with_its_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_emulator_that_dies_at_once_is_reported_with_its_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = folder / "broken" / "bin" / "python"
     broken.parent.mkdir(parents=True)
     broken.write_text("#!/bin/sh\necho no such luck; exit 1\n")
@@ -551,13 +551,13 @@ def test_an_emulator_that_dies_at_once_is_shown_with_its_log(folder: Path, monke
     assert not local.status(folder).running
 
 
-def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".dynamodt").write_text("a file stands in its place")
     with pytest.raises(UsageError, match="cannot be"):
         local.ensure_started(tmp_path)
 
 
-def test_variables_of_the_shell_do_not_make_it_another_emulator(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_the_shell_do_not_configure_the_emulator(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("USE_SSL", "1"), ("SERVICES", "sqs"), ("BIND_HOST", "0.0.0.0"), ("PERSIST_STATE", "0")):
         monkeypatch.setenv(name, value)
     assert dynamodb(local.ensure_started(folder)).list_tables()["TableNames"] == []
@@ -566,7 +566,7 @@ def test_variables_of_the_shell_do_not_make_it_another_emulator(folder: Path, mo
 # ---------------------------------------------------------------- what it starts with
 
 
-def test_opening_makes_the_bucket_and_the_tables_once(folder: Path) -> None:
+def test_opening_the_stage_creates_the_bucket_and_the_tables_once(folder: Path) -> None:
     stage = opened(folder)
     table = dynamodb(str(stage.connection.endpoint_url)).describe_table(TableName="users")["Table"]
     assert [(k["AttributeName"], k["KeyType"]) for k in table["KeySchema"]] == [("id", "HASH"), ("at", "RANGE")]
@@ -588,7 +588,7 @@ def test_a_table_is_made_with_its_indexes_and_ttl(folder: Path) -> None:
     }
 
 
-def test_a_table_that_was_created_otherwise_is_reported(folder: Path) -> None:
+def test_a_table_created_with_other_indexes_is_reported(folder: Path) -> None:
     def noted(tables: str) -> list[str]:
         (folder / "dynamodt.toml").write_text(f"[stages.local.tables]\ncarts = {{ {tables} }}\n")
         notes: list[str] = []
@@ -601,7 +601,7 @@ def test_a_table_that_was_created_otherwise_is_reported(folder: Path) -> None:
     assert "without this key, the index by_owner, TTL by expires" in note and "local reset" in note
 
 
-def test_one_s_own_code_reaches_it_and_it_stays_embedded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_outside_dynamodt_reaches_the_embedded_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variables = local.variables(folder)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -622,14 +622,14 @@ def test_a_stage_with_an_endpoint_is_returned_as_it_is(folder: Path, monkeypatch
     assert not (folder / ".dynamodt").exists()
 
 
-def test_the_work_folder_has_its_gitignore_again(folder: Path) -> None:
+def test_the_work_folder_gets_its_gitignore_again(folder: Path) -> None:
     local.ensure_started(folder)
     (folder / ".dynamodt" / ".gitignore").unlink()
     local.ensure_started(folder)
     assert (folder / ".dynamodt" / ".gitignore").read_text() == "*\n"
 
 
-def test_what_an_endpoint_s_runs_keep_in_a_folder_stays_out_of_the_repository(
+def test_the_storage_folder_of_an_endpoint_is_ignored_by_git(
     folder: Path, ministack: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", ministack.url)

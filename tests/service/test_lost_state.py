@@ -71,7 +71,7 @@ def test_an_end_that_cannot_be_recorded_is_reported_and_continued(bench: Bench, 
     assert {item["n"] for item in bench.tables.items(table)} == {1}
 
 
-def test_what_ended_the_run_remains_its_error(
+def test_the_error_that_ended_the_run_is_reported_although_it_cannot_be_recorded(
     bench: Bench, table: str, lost: Lost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> None:
@@ -161,7 +161,7 @@ def test_a_state_table_from_between_two_versions_of_a_command_is_refused(
         assert {item["m"] for item in bench.tables.items(table)} == {1}
 
 
-def test_an_emulator_that_was_killed_has_table_and_state_of_one_moment(bench: Bench, table: str) -> None:
+def test_a_killed_emulator_has_table_and_state_of_the_same_time(bench: Bench, table: str) -> None:
     """The embedded stage's files are later than both: the run is made again."""
     before, items = Backup(bench), bench.tables.items(table)
     embedded = replace(bench, stage=replace(bench.stage, embedded=True))
@@ -171,7 +171,7 @@ def test_an_emulator_that_was_killed_has_table_and_state_of_one_moment(bench: Be
     assert embedded.up(table)[0].error is None and marks(bench, table) == {1}
 
 
-def test_a_person_may_state_that_nothing_is_applied(bench: Bench, table: str) -> None:
+def test_a_stamp_can_state_that_no_version_is_applied(bench: Bench, table: str) -> None:
     before = Backup(bench)
     run = bench.up(table)[0].versions[0].run
     operations.undo(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)

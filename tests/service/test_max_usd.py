@@ -55,7 +55,7 @@ def goes_on_when_reached(monkeypatch: pytest.MonkeyPatch, go_on: Path) -> None:
 
 
 @pytest.mark.usefixtures("priced")
-def test_it_stops_at_the_limit_and_continues_with_a_higher_one(
+def test_a_run_stops_at_its_cost_limit_and_continues_with_a_higher_one(
     bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, go_on = make_table(id="N"), bench.folder / "go_on"
@@ -100,7 +100,7 @@ def test_the_limit_is_that_of_all_runs_of_the_command(bench: Bench, make_table: 
     assert isinstance(stopped.error, CostReached) and stopped.versions[0].counts.changed == 0
 
 
-def test_without_a_price_it_is_refused_before_it_starts(bench: Bench, make_table: MakeTable) -> None:
+def test_a_cost_limit_without_a_known_price_is_refused_before_the_start(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, {"id": 1})
     bench.script(table, 'def transform_up(item):\n    return {**item, "n": 1}\n')

@@ -81,7 +81,7 @@ def test_up_to_the_latest_then_nothing_to_do_then_all_the_way_down(bench: Bench,
     assert bench.tables.items(table) == before
 
 
-def test_history_remembers_every_run(bench: Bench, make_table: MakeTable) -> None:
+def test_history_has_every_run(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     bench.tables.put(table, *people(7))
     bench.script(table, SPLIT, 1, "split_name")
@@ -96,7 +96,7 @@ def test_history_remembers_every_run(bench: Bench, make_table: MakeTable) -> Non
     assert up.consumed.wcu >= 7 and up.consumed.rcu > 0
 
 
-def test_a_version_is_recorded_once_and_taken_back_once(bench: Bench) -> None:
+def test_a_version_is_recorded_as_applied_once_and_reverted_once(bench: Bench) -> None:
     state = State(bench.stage.connection, bench.stage.state_table)
     script = Script("things", 1, "change", "v1_change.py", "", "")
     record = replace(first_record(script, "up", "ours", 4), status="succeeded", ended="now")
@@ -114,7 +114,7 @@ def test_a_version_is_recorded_once_and_taken_back_once(bench: Bench) -> None:
     assert state.applied("things") == {}
 
 
-def test_a_record_is_written_over_an_earlier_one_whose_response_was_lost(bench: Bench) -> None:
+def test_a_record_replaces_an_earlier_one_whose_response_was_lost(bench: Bench) -> None:
     """The writer of a record without a response has the revision from before it."""
     state = State(bench.stage.connection, bench.stage.state_table)
     record = first_record(Script("things", 1, "change", "v1_change.py", "", ""), "up", "ours", 4)
@@ -130,12 +130,12 @@ def test_a_record_is_written_over_an_earlier_one_whose_response_was_lost(bench: 
     assert state.runs("things") == [written]
 
 
-def test_runs_of_one_second_are_told_in_their_order() -> None:
+def test_runs_of_one_second_are_listed_in_their_order() -> None:
     made = [new_run() for _ in range(50)]
     assert made == sorted(made)
 
 
-def test_up_to_a_version_and_no_further(bench: Bench, make_table: MakeTable) -> None:
+def test_up_to_a_version_applies_no_later_one(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     bench.tables.put(table, *people(3))
     bench.script(table, SPLIT, 1)
@@ -179,7 +179,9 @@ def test_an_older_release_that_is_deployed_again_leaves_newer_versions_as_they_a
     assert isinstance(down.error, Refused) and down.at == 2
 
 
-def test_a_file_beside_an_applied_version_may_change(bench: Bench, make_table: MakeTable) -> None:
+def test_a_changed_file_beside_an_applied_version_is_reported_and_not_refused(
+    bench: Bench, make_table: MakeTable
+) -> None:
     """It is reported, and nothing is refused."""
     table = make_table(id="S")
     bench.tables.put(table, *people(3))
@@ -200,7 +202,7 @@ def test_a_file_beside_an_applied_version_may_change(bench: Bench, make_table: M
 # ---------------------------------------------------------------- a version that fails
 
 
-def test_a_failing_version_leaves_an_honest_history(bench: Bench, make_table: MakeTable) -> None:
+def test_a_failed_version_is_in_the_history_and_not_applied(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     bench.tables.put(table, *people(20), {"id": "nameless", "n": 0})
     bench.script(table, "def transform_up(item):\n    return {**item, 'seen': True}\n", 1, "see")
@@ -218,7 +220,7 @@ def test_a_failing_version_leaves_an_honest_history(bench: Bench, make_table: Ma
     assert failed.dead_letters == report.versions[1].dead_letters == report.error.where
 
 
-def test_dead_letters_have_everything_to_see_why(bench: Bench, make_table: MakeTable) -> None:
+def test_dead_letters_have_key_image_error_and_traceback(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S", n="N")
     bench.tables.put(table, *people(5), {"id": "nameless", "n": Decimal("1.5"), "note": "no name"})
     report = bench.failed(table, SPLIT)
@@ -232,7 +234,7 @@ def test_dead_letters_have_everything_to_see_why(bench: Bench, make_table: MakeT
     assert dead_letter["run"] == report.versions[0].run
 
 
-def test_a_mended_script_goes_on_where_the_failed_one_stopped(bench: Bench, make_table: MakeTable) -> None:
+def test_a_corrected_script_continues_where_the_failed_one_stopped(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     bench.tables.put(table, *people(20), {"id": "nameless"})
     bench.failed(table, SPLIT)
@@ -242,7 +244,7 @@ def test_a_mended_script_goes_on_where_the_failed_one_stopped(bench: Bench, make
     assert [(record.status, record.attempts) for record in bench.history(table)] == [("succeeded", 2)]
 
 
-def test_what_was_left_half_done_stands_in_the_way_of_another_version(bench: Bench, make_table: MakeTable) -> None:
+def test_an_unfinished_run_prevents_another_version(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(40), {"id": 99})
     back = "def transform_down(item):\n    return item\n"
@@ -260,7 +262,7 @@ def test_what_was_left_half_done_stands_in_the_way_of_another_version(bench: Ben
     assert bench.tables.items(table) == items and bench.applied(table) == [1]
 
 
-def test_what_another_process_left_half_done_meanwhile_is_gone_on_with(
+def test_a_run_that_another_process_leaves_unfinished_before_the_lease_is_taken_is_continued(
     bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It fails after we have looked, and before we hold the table."""
@@ -295,7 +297,7 @@ def test_a_failed_table_does_not_stop_another(bench: Bench, make_table: MakeTabl
     assert all("first" in item for item in bench.tables.items(sound))
 
 
-def test_a_run_succeeds_with_as_many_dead_letters_as_it_tolerates(bench: Bench, make_table: MakeTable) -> None:
+def test_a_run_succeeds_with_at_most_the_tolerated_number_of_dead_letters(bench: Bench, make_table: MakeTable) -> None:
     """--max-errors lets a run see all its failures, and makes a version of it where there are no more than that."""
     table = make_table(id="S")
     bench.tables.put(table, *people(10), {"id": "nameless"}, {"id": "nobody"})
@@ -338,7 +340,7 @@ def test_prepared_data_is_needed_stored_and_used(bench: Bench, make_table: MakeT
     assert [item["country_name"] for item in bench.tables.items(table)] == ["Österreich", "unknown"]
 
 
-def test_a_version_brings_items_of_its_own_and_takes_back_those_unchanged(bench: Bench, make_table: MakeTable) -> None:
+def test_rows_of_items_are_inserted_by_up_and_deleted_by_down_if_unchanged(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, {"id": 3, "n": "mine"}, {"id": 4, "n": 4})
     counts = bench.run(table, 'def items():\n    for n in range(40):\n        yield {"id": n, "n": n}\n')
@@ -351,7 +353,7 @@ def test_a_version_brings_items_of_its_own_and_takes_back_those_unchanged(bench:
     assert bench.tables.items(table) == [*was_there, {"id": 7, "n": 7, "used": True}]
 
 
-def test_a_version_never_transforms_its_own_items(bench: Bench, make_table: MakeTable) -> None:
+def test_a_version_never_transforms_its_rows_of_items(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, {"id": 1, "n": 1})
     counts = bench.run(table, DOUBLE + 'def items():\n    yield {"id": 2, "n": 10}\n')
@@ -359,7 +361,7 @@ def test_a_version_never_transforms_its_own_items(bench: Bench, make_table: Make
     assert bench.tables.items(table) == [{"id": 1, "n": 2}, {"id": 2, "n": 10}]
 
 
-def test_on_the_way_down_its_own_items_go_before_they_could_be_transformed(bench: Bench, make_table: MakeTable) -> None:
+def test_down_deletes_rows_of_items_before_it_transforms(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, {"id": 1, "n": 1})
     halve = 'def transform_down(item):\n    return {**item, "n": item["n"] / 2}\n'

@@ -118,7 +118,7 @@ def transform_up(item):
         assert found[f"set-{number:02}"] == {name: "new"}
 
 
-def test_all_odd_names_at_once_there_and_back(bench: Bench, make_table: MakeTable) -> None:
+def test_all_odd_names_are_set_and_removed_in_one_item(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     before: list[Item] = [{"id": "1"}, {"id": "2", **dict.fromkeys(NAMES, "old")}]
     bench.tables.put(table, *before)
@@ -182,7 +182,7 @@ def sent(endpoint: Endpoint, table: str, request: Any) -> Verdict:
 
 
 @pytest.mark.parametrize("guard", ["item", "changed"])
-def test_a_stale_read_is_noticed_whatever_the_name(
+def test_a_stale_read_is_refused_for_each_odd_name(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable, guard: Guard
 ) -> None:
     table = make_table(id="S")
@@ -201,7 +201,7 @@ def test_a_stale_read_is_noticed_whatever_the_name(
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
-def test_a_stale_read_is_noticed_whatever_the_type(
+def test_a_stale_read_is_refused_for_each_type(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable, name: str
 ) -> None:
     table = make_table(id="S")
@@ -214,7 +214,7 @@ def test_a_stale_read_is_noticed_whatever_the_type(
     assert bench.tables.items(table) == [{**live, "n": 1}]
 
 
-def test_a_deleted_item_is_noticed(endpoint: Endpoint, bench: Bench, make_table: MakeTable) -> None:
+def test_an_update_of_a_deleted_item_is_refused(endpoint: Endpoint, bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     for read in ({"id": "1"}, {"id": "1", "n": 1}, {"id": "1", 'a "quote"': 1}):
         for result in ({"id": "1", "new": 1}, {"id": "1", "n": 2}, {"id": "1", 'a "quote"': 2}):
@@ -244,7 +244,7 @@ def transform_up(item):
     ]
 
 
-def test_equal_values_written_otherwise_are_no_change(bench: Bench, make_table: MakeTable) -> None:
+def test_equal_values_in_another_notation_are_no_change(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     bench.tables.put(table, {"id": "1", **EVERYTHING, "zero": 0})
     script = """
@@ -324,7 +324,9 @@ SHAPES = [(140, 4), (170, 4), (400, 4), (140, 40), (400, 40)]  # attributes, and
 
 
 @pytest.mark.parametrize("guard", ["item", "changed"])
-def test_wide_items(bench: Bench, make_table: MakeTable, guard: Guard) -> None:
+def test_wide_items_are_updated_by_statement_expression_or_legacy_conditions(
+    bench: Bench, make_table: MakeTable, guard: Guard
+) -> None:
     """By a statement, by an expression, and by what there was before expressions."""
     table = make_table(id="S")
     before = [wide(number, count, length) for number, (count, length) in enumerate(SHAPES)]
@@ -340,7 +342,7 @@ def wide_after(item: Item) -> Item:
 
 
 @pytest.mark.parametrize(("count", "length"), SHAPES)
-def test_a_stale_read_of_a_wide_item_is_noticed(
+def test_a_stale_read_of_a_wide_item_is_refused(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable, count: int, length: int
 ) -> None:
     table = make_table(id="S")
@@ -387,7 +389,7 @@ def transform_up(item):
     assert [item["id"] for item in bench.tables.items(table)] == ["1", "2", "1-copy", "2-copy"]
 
 
-def test_a_page_of_items_that_are_nearly_as_large_as_can_be(bench: Bench, make_table: MakeTable) -> None:
+def test_a_page_of_items_near_the_size_limit_is_written(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     for number in range(25):
         bench.tables.put(table, {"id": str(number), "large": "x" * 390 * 1024, "n": number})
@@ -417,7 +419,7 @@ def test_an_item_that_would_grow_too_large_is_a_dead_letter(bench: Bench, make_t
     ]
 
 
-def test_the_size_that_is_foreseen_is_the_size_that_the_service_measures(
+def test_the_computed_size_of_an_item_is_the_size_that_the_service_measures(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable
 ) -> None:
     """To the byte for text: one more is refused by the service too, so nothing that would fit is turned away."""

@@ -74,7 +74,7 @@ def numbers(typed: Client) -> list[int]:
     return [int(item["n"]) for item in typed.items()]
 
 
-def test_a_table_is_moved_by_a_job_and_reported_as_if_it_had_run_here(typed: Client) -> None:
+def test_a_run_in_a_job_is_reported_as_a_local_one(typed: Client) -> None:
     typed.script(ADD)
     rehearsed = typed.up(dry_run=True)
     assert rehearsed.error is None, (rehearsed.error, typed.seen.notes)
@@ -108,7 +108,7 @@ def test_a_table_is_moved_by_a_job_and_reported_as_if_it_had_run_here(typed: Cli
     assert len(typed.glue.calls) == asked
 
 
-def test_a_job_has_what_lies_beside_a_script(typed: Client) -> None:
+def test_a_job_has_the_files_beside_a_script(typed: Client) -> None:
     typed.script(BESIDE)
     folder = typed.folder / "transforms" / typed.table
     (folder / "steps.py").write_text("def added(path):\n    return int(path.read_text())\n")
@@ -121,7 +121,7 @@ def test_a_job_has_what_lies_beside_a_script(typed: Client) -> None:
     assert typed.state.applied(typed.table)[1].files == record.files
 
 
-def test_dead_letters_are_told_replayed_and_taken_back_by_jobs(typed: Client) -> None:
+def test_dead_letters_are_reported_retried_and_undone_by_jobs(typed: Client) -> None:
     typed.script(ADD.replace("return", "1 / (item['id'] - 7)\n    return", 1))
     code, out, err = typed.said("up", "--table", typed.table, "--json")
     document = json.loads(out)
@@ -141,7 +141,7 @@ def test_dead_letters_are_told_replayed_and_taken_back_by_jobs(typed: Client) ->
     assert numbers(typed) == [0] * 40
 
 
-def test_what_a_person_accepts_travels_to_the_job_with_who_and_why(typed: Client) -> None:
+def test_acceptances_reach_the_job_with_user_and_reason(typed: Client) -> None:
     typed.script(ADD.replace("return", "1 / (item['id'] - 7)\n    return", 1))
     _, out, _ = typed.said("up", "--table", typed.table, "--json")
     run = json.loads(out)["tables"][0]["versions"][0]["run"]
@@ -158,7 +158,7 @@ def test_what_a_person_accepts_travels_to_the_job_with_who_and_why(typed: Client
     assert DEAD_LETTERS not in typed.glue.runs[1].log.read_text()  # no alarm
 
 
-def test_a_job_that_only_says_that_it_succeeded_is_not_believed(typed: Client) -> None:
+def test_a_succeeded_job_without_a_result_counts_as_failed(typed: Client) -> None:
     """ministack itself pretends Spark jobs."""
     typed.script(ADD)
     typed.write_stage(typed.glue.endpoint.url)
@@ -170,7 +170,7 @@ def test_a_job_that_only_says_that_it_succeeded_is_not_believed(typed: Client) -
     assert code == json.loads(out)["error"]["exit_code"] == 1
 
 
-def test_a_job_that_dies_is_told_with_the_end_of_its_log_and_gone_on_with(typed: Client, go_on: Path) -> None:
+def test_a_job_that_dies_is_reported_with_the_end_of_its_log_and_its_run_continued(typed: Client, go_on: Path) -> None:
     process = typed.start("up", "--table", typed.table)
     typed.wait_for_job()
     until(lambda: "change: started" in typed.glue.runs[0].log.read_text(), "the job begins to move the table")
@@ -189,7 +189,7 @@ def test_a_job_that_dies_is_told_with_the_end_of_its_log_and_gone_on_with(typed:
     assert numbers(typed) == [1] * 40
 
 
-def test_a_command_that_is_left_or_typed_again_finds_its_job_at_work(typed: Client, go_on: Path) -> None:
+def test_a_repeated_command_follows_its_running_job(typed: Client, go_on: Path) -> None:
     first = typed.start("up", "--table", typed.table)
     typed.wait_for_job()
     first.send_signal(signal.SIGINT)
@@ -205,7 +205,7 @@ def test_a_command_that_is_left_or_typed_again_finds_its_job_at_work(typed: Clie
     assert typed.jobs() == 1 and numbers(typed) == [1] * 40
 
 
-def test_another_command_waits_here_for_the_job_that_is_at_work_and_starts_none(typed: Client, go_on: Path) -> None:
+def test_another_command_waits_for_the_running_job_before_it_starts_its_own(typed: Client, go_on: Path) -> None:
     first = typed.start("up")
     typed.wait_for_job()
     typed.seen.then["waited 0 s of 2m for table"] = go_on.touch
@@ -215,7 +215,7 @@ def test_another_command_waits_here_for_the_job_that_is_at_work_and_starts_none(
     assert first.wait(HANG_SECONDS) == 0 and typed.jobs() == 1
 
 
-def test_what_stands_in_the_way_of_starting_a_job(typed: Client) -> None:
+def test_a_job_that_cannot_start_is_reported_with_the_reason(typed: Client) -> None:
     typed.script(ADD)
     (typed.folder / "dynamodt.toml").open("a").write('glue_job = "not-there"\n')
     with pytest.raises(Refused, match="not deployed") as missing:
@@ -228,14 +228,14 @@ def test_what_stands_in_the_way_of_starting_a_job(typed: Client) -> None:
     assert typed.glue.runs == []
 
 
-def test_a_job_whose_start_was_never_answered_is_found_and_not_started_twice(typed: Client) -> None:
+def test_a_job_whose_start_has_no_answer_is_found_and_not_started_twice(typed: Client) -> None:
     typed.script(ADD)
     typed.glue.lost.append("StartJobRun")
     assert typed.up().error is None
     assert typed.jobs() == 1 and numbers(typed) == [1] * 40
 
 
-def test_a_job_whose_answer_is_lost_has_done_what_the_state_table_says(
+def test_a_job_whose_result_is_lost_is_reported_from_the_state_table(
     typed: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed.script(ADD)
@@ -247,7 +247,7 @@ def test_a_job_whose_answer_is_lost_has_done_what_the_state_table_says(
 
 
 @pytest.mark.parametrize("tables", [[], [{"table": "others", "direction": "up", "versions": []}]])
-def test_a_planned_table_that_the_job_does_not_answer_for_is_a_failure(
+def test_a_planned_table_missing_in_the_job_s_result_is_a_failure(
     typed: Client, monkeypatch: pytest.MonkeyPatch, tables: list[object]
 ) -> None:
     typed.script(ADD)
@@ -258,7 +258,7 @@ def test_a_planned_table_that_the_job_does_not_answer_for_is_a_failure(
     assert f"table {typed.table}" in report.error.what
 
 
-def test_data_is_prepared_by_the_job_that_is_there_for_it(typed: Client) -> None:
+def test_data_is_prepared_by_its_own_job(typed: Client) -> None:
     typed.script(PREPARED)
     assert isinstance(typed.up().error, Refused)  # found out here: no job
     assert typed.jobs() == 0
@@ -273,7 +273,7 @@ def test_data_is_prepared_by_the_job_that_is_there_for_it(typed: Client) -> None
     assert code == 2 and "row 2" in err
 
 
-def test_a_doctor_makes_its_checks_in_the_job_too(typed: Client) -> None:
+def test_doctor_also_checks_in_the_job(typed: Client) -> None:
     typed.script(ADD)
     found = operations.doctor("dev", typed.folder, (), typed.seen, glue=True)
     checks = {finding.name: finding for finding in found.findings}

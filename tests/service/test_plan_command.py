@@ -32,7 +32,7 @@ def plan(bench: Bench, table: str, sample: int = 1000, **options: Any) -> TableF
     return found
 
 
-def test_what_it_foresees_is_what_the_run_does(bench: Bench, indexed_table: str) -> None:
+def test_the_forecast_of_a_whole_table_is_what_the_run_does(bench: Bench, indexed_table: str) -> None:
     table = indexed_table
     bench.tables.put(table, *({"id": number, "g": "old"} for number in range(80)))
     bench.script(table, HALF)
@@ -63,7 +63,7 @@ def test_a_part_of_a_table_is_a_random_sample(bench: Bench, make_table: MakeTabl
     assert len(ids) == 100 and ids != {image["id"]["N"] for image in plan(bench, table, sample=100).sample.images}
 
 
-def test_what_is_in_the_way_is_named(bench: Bench, make_table: MakeTable) -> None:
+def test_the_obstacles_of_a_run_are_named(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, {"id": 1}, {"id": 2})
     path = bench.script(table, 'def transform_up(item):\n    return {**item, "n": 1}\n')

@@ -293,7 +293,7 @@ def _all_that_a_run_may_be(bench: Bench, recording: Recording, table: str, alarm
     assert undone.error is None and undone.run.counts.changed > 4, undone.error
 
 
-def test_calls_and_grants_are_the_same(
+def test_the_role_grants_exactly_the_calls_of_all_runs(
     bench: Bench, endpoint: Endpoint, recording: Recording, make_table: MakeTable
 ) -> None:
     alarm = f"alarm-{uuid4().hex[:8]}"

@@ -20,7 +20,7 @@ def portable(job_server: tuple[str, ...]) -> dict[str, Any]:
     return {"runner": "PortableRunner", "beam_args": job_server}
 
 
-def test_a_version_goes_up_and_down_again(bench: Bench, make_table: MakeTable, portable: dict[str, Any]) -> None:
+def test_a_version_is_applied_and_reverted(bench: Bench, make_table: MakeTable, portable: dict[str, Any]) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *({"id": number, "n": 0} for number in range(200)))
     bench.script(
@@ -41,8 +41,6 @@ def test_a_version_goes_up_and_down_again(bench: Bench, make_table: MakeTable, p
     assert {item["n"] for item in bench.tables.items(table)} == {0}
 
 
-def test_a_script_s_fault_comes_out_by_its_own_type(
-    bench: Bench, make_table: MakeTable, portable: dict[str, Any]
-) -> None:
+def test_an_exception_of_a_script_keeps_its_type(bench: Bench, make_table: MakeTable, portable: dict[str, Any]) -> None:
     report = bench.failed(make_table(id="N"), "def items():\n    yield {'no': 'key'}\n", **portable)
     assert isinstance(report.error, ScriptError) and "items()" in report.error.where

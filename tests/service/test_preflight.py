@@ -63,7 +63,9 @@ def turn_on(endpoint: Endpoint, table: str) -> None:
 
 
 @on_ministack
-def test_a_protected_table_is_written_with_recovery_only(protected: Bench, endpoint: Endpoint, table: str) -> None:
+def test_a_protected_table_is_written_only_with_point_in_time_recovery(
+    protected: Bench, endpoint: Endpoint, table: str
+) -> None:
     error = refused(protected, table, TOUCH)
     assert error.where == f"table {table}" and f"update-continuous-backups --table-name {table}" in error.hint
     assert protected.succeeded_dry(table, TOUCH).counts.changed == 2
@@ -74,7 +76,9 @@ def test_a_protected_table_is_written_with_recovery_only(protected: Bench, endpo
 
 
 @on_ministack
-def test_so_is_its_target(protected: Bench, endpoint: Endpoint, make_table: MakeTable, table: str) -> None:
+def test_the_target_of_a_protected_table_needs_point_in_time_recovery_too(
+    protected: Bench, endpoint: Endpoint, make_table: MakeTable, table: str
+) -> None:
     target = make_table(id="S")
     turn_on(endpoint, table)
     text = f'TARGET_TABLE = "{target}"\n{TOUCH}'
@@ -85,17 +89,17 @@ def test_so_is_its_target(protected: Bench, endpoint: Endpoint, make_table: Make
 
 
 @on_dynamodb_local
-def test_recovery_that_cannot_be_read_is_refused(protected: Bench, table: str) -> None:
+def test_a_run_is_refused_if_the_state_of_recovery_cannot_be_read(protected: Bench, table: str) -> None:
     error = refused(protected, table, TOUCH)
     assert "cannot be read" in error.what and "dynamodb:DescribeContinuousBackups" in error.hint
 
 
-def test_a_person_may_do_without_recovery(protected: Bench, table: str) -> None:
+def test_a_protected_table_is_written_with_allow_no_pitr(protected: Bench, table: str) -> None:
     protected.run(table, TOUCH, allow_no_pitr=True)
     assert protected.tables.items(table) == SEEN
 
 
-def test_down_is_protected_too_and_nothing_to_do_is_no_refusal(protected: Bench, table: str) -> None:
+def test_down_needs_recovery_too_unless_there_is_nothing_to_do(protected: Bench, table: str) -> None:
     protected.run(table, TOUCH + "def transform_down(item):\n    return item\n", allow_no_pitr=True)
     (nothing,) = protected.up(table)
     assert nothing.error is None
@@ -103,7 +107,7 @@ def test_down_is_protected_too_and_nothing_to_do_is_no_refusal(protected: Bench,
     assert isinstance(report.error, Refused) and protected.applied(table) == [1]
 
 
-def test_a_dry_run_of_several_versions_needs_nothing(protected: Bench, table: str) -> None:
+def test_a_dry_run_of_several_versions_needs_no_recovery(protected: Bench, table: str) -> None:
     protected.script(table, TOUCH, 1)
     protected.script(table, TOUCH, 2)
     (report,) = protected.up(table, dry_run=True)
@@ -113,7 +117,7 @@ def test_a_dry_run_of_several_versions_needs_nothing(protected: Bench, table: st
 # ---------------------------------------------------------------- the key
 
 
-def test_a_script_for_another_key(bench: Bench, make_table: MakeTable, table: str) -> None:
+def test_a_script_for_another_key_is_refused(bench: Bench, make_table: MakeTable, table: str) -> None:
     error = refused(bench, table, 'KEY = {"pk": "S", "sk": "N"}\n' + TOUCH)
     assert '{"pk": "S", "sk": "N"}' in error.what and '{"id": "S"}' in error.what
     bench.run(table, 'KEY = {"id": "S"}\n' + TOUCH)
@@ -128,20 +132,18 @@ def parts(bench: Bench) -> list[str]:
     return [str(path) for path in bench.folder.rglob("*.json.zst")]
 
 
-def test_no_journal_for_a_script_that_needs_one(bench: Bench, table: str) -> None:
+def test_no_journal_is_refused_for_a_script_that_needs_one(bench: Bench, table: str) -> None:
     assert "IDEMPOTENT = True" in refused(bench, table, TOUCH, journal=False).hint
 
 
 @pytest.mark.parametrize("journal", [None, False, True])
-def test_an_idempotent_script_has_a_journal_when_it_is_asked_for(
-    bench: Bench, table: str, journal: bool | None
-) -> None:
+def test_an_idempotent_script_has_a_journal_on_request(bench: Bench, table: str, journal: bool | None) -> None:
     bench.run(table, IDEMPOTENT, journal=journal)
     assert bool(parts(bench)) is bool(journal)
     assert [record.journal for record in bench.history(table)] == [bool(journal)]
 
 
-def test_a_run_goes_on_as_it_began(bench: Bench, table: str) -> None:
+def test_a_continued_run_keeps_its_journal_setting(bench: Bench, table: str) -> None:
     failing = IDEMPOTENT.replace("return", 'assert item["id"] == "a"\n    return')
     bench.failed(table, failing, journal=True)
     (report,) = bench.up(table, journal=False)
@@ -153,7 +155,7 @@ def test_a_run_goes_on_as_it_began(bench: Bench, table: str) -> None:
     assert [record.journal for record in bench.history(table)] == [True]
 
 
-def test_a_run_that_began_without_a_journal_gets_none(bench: Bench, table: str) -> None:
+def test_a_run_that_began_without_a_journal_continues_without_one(bench: Bench, table: str) -> None:
     failing = IDEMPOTENT.replace("return", 'assert item["id"] == "a"\n    return')
     bench.failed(table, failing)
     (report,) = bench.up(table, journal=True)
@@ -204,7 +206,7 @@ class Acting(ProgressRecorder):
 
 @on_ministack
 @pytest.mark.parametrize("composite", [False, True])
-def test_a_run_rests_while_an_alarm_is_on(bench: Bench, alarm: Alarm, table: str, composite: bool) -> None:
+def test_a_run_pauses_while_an_alarm_is_on(bench: Bench, alarm: Alarm, table: str, composite: bool) -> None:
     alarm = replace(alarm, name=f"test-{composite}")
     alarm.make_composite() if composite else alarm.make()
     alarm.set("ALARM")
@@ -225,14 +227,14 @@ def test_a_run_rests_while_an_alarm_is_on(bench: Bench, alarm: Alarm, table: str
 
 @on_ministack
 @pytest.mark.parametrize("state", ["OK", "INSUFFICIENT_DATA"])
-def test_a_quiet_alarm_holds_nothing(bench: Bench, alarm: Alarm, table: str, state: str) -> None:
+def test_an_alarm_in_state_ok_pauses_no_run(bench: Bench, alarm: Alarm, table: str, state: str) -> None:
     alarm.make()
     alarm.set(state)
     recorder = Acting(lambda: pytest.fail("it rests"))
     assert replace(bench, recorder=recorder).run(table, TOUCH, alarms=(alarm.name,)).changed == 2
 
 
-def test_an_alarm_that_cannot_be_read_holds_the_run(bench: Bench, endpoint: Endpoint, alarm: Alarm, table: str) -> None:
+def test_an_unreadable_alarm_pauses_the_run(bench: Bench, endpoint: Endpoint, alarm: Alarm, table: str) -> None:
     """ministack has no such alarm; DynamoDB Local has none at all."""
     seen: list[list[Item]] = []
 
@@ -249,7 +251,7 @@ def test_an_alarm_that_cannot_be_read_holds_the_run(bench: Bench, endpoint: Endp
 
 
 @on_dynamodb_local
-def test_an_endpoint_that_has_no_alarms(endpoint: Endpoint) -> None:
+def test_an_endpoint_without_alarms_refuses_the_option(endpoint: Endpoint) -> None:
     with pytest.raises(ServiceError, match="DescribeAlarms"):
         alarm_states(endpoint.connection, ["x"])
 
@@ -260,7 +262,7 @@ BAD_KEYS = 'def transform_up(item):\n    return {**item, "g": item["wanted"]}\n'
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_a_value_that_an_index_does_not_take_is_found_before_the_write(
+def test_a_value_of_the_wrong_type_for_an_index_is_a_dead_letter_before_the_write(
     bench: Bench, indexed_table: str, dry_run: bool
 ) -> None:
     """Emulators take any value as an index's key."""
@@ -277,7 +279,7 @@ def test_a_value_that_an_index_does_not_take_is_found_before_the_write(
 
 
 @on_ministack
-def test_what_receives_the_writes_is_reported_before_the_first_run(
+def test_consumers_of_the_writes_are_reported_before_the_first_run(
     bench: Bench, table: str, endpoint: Endpoint
 ) -> None:
     stream = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
@@ -294,7 +296,7 @@ def test_what_receives_the_writes_is_reported_before_the_first_run(
 
 
 @on_ministack
-def test_a_global_table_is_written_only_with_the_statement_which_the_run_records(
+def test_a_global_table_is_written_only_with_single_region_writers_which_the_run_records(
     bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dynamodt.dynamodb.table._replicas", lambda described, region: ("us-west-2",))

@@ -44,7 +44,7 @@ def prepared(bench: Bench, table: str, body: str, number: int = 1, **options: fl
     return dict(load(storage, script, find(storage, script)))
 
 
-def test_it_reads_its_own_table_another_one_and_an_index(bench: Bench, table: str, orders: str) -> None:
+def test_prepare_reads_its_own_table_another_one_and_an_index(bench: Bench, table: str, orders: str) -> None:
     own = "yield from ((item['id'], len(item)) for item in context.items())"
     assert prepared(bench, table, own) == dict.fromkeys(range(10), 1)
     other = f"yield from Counter(o['u'] for o in context.items({orders!r}, projection=['u', 'at.city'])).items()"
@@ -58,12 +58,12 @@ def test_nested_attributes_are_projected(bench: Bench, table: str, orders: str) 
     assert prepared(bench, table, body) == {"all": [{"at": {"city": "Wien"}}] * ORDERS}
 
 
-def test_it_keeps_to_a_limit(bench: Bench, table: str, orders: str) -> None:
+def test_prepare_keeps_to_a_read_limit(bench: Bench, table: str, orders: str) -> None:
     body = f"yield 'n', sum(1 for _ in context.items({orders!r}))"
     assert prepared(bench, table, body, max_rcu=200.0) == {"n": ORDERS}
 
 
-def test_it_may_stop_early(bench: Bench, table: str, orders: str) -> None:
+def test_prepare_may_stop_reading_early(bench: Bench, table: str, orders: str) -> None:
     threads = threading.active_count()
     body = f"prepare.left = context.items({orders!r}); yield next(prepare.left)['id'] * 0, 1"
     assert prepared(bench, table, body) == {0: 1}
@@ -78,7 +78,7 @@ def test_a_logical_name_is_the_stages_own(bench: Bench, table: str, orders: str)
     assert prepared(bench, table, body) == {"n": ORDERS}
 
 
-def test_the_rows_of_an_earlier_version(bench: Bench, table: str) -> None:
+def test_prepare_reads_the_prepared_data_of_an_earlier_version(bench: Bench, table: str) -> None:
     assert prepared(bench, table, "yield 'rate', 2") == {"rate": 2}
     assert prepared(bench, table, "yield 'twice', 2 * context.prepared(1)['rate']", 2) == {"twice": 4}
     for number in (2, 3):
@@ -101,7 +101,9 @@ def test_the_rows_of_an_earlier_version(bench: Bench, table: str) -> None:
         ("context.items(projection=['a', 'a.b'])", "Scan was refused: ValidationException", ""),
     ],
 )
-def test_what_it_cannot_read_is_named(bench: Bench, table: str, orders: str, call: str, what: str, hint: str) -> None:
+def test_a_table_that_prepare_cannot_read_is_named(
+    bench: Bench, table: str, orders: str, call: str, what: str, hint: str
+) -> None:
     bench.script("gone", "def transform_up(item):\n    return item\n")
     with pytest.raises(DynamodtError) as caught:
         prepared(bench, table, f"yield 1, list({call.format(orders=orders)})")

@@ -16,7 +16,7 @@ from tests.service.conftest import MakeTable
 KEY = (KeyAttribute("pk", "S"), KeyAttribute("sk", "N"))
 
 
-def test_only_the_missing_tables_are_made(endpoint: Endpoint, make_table: MakeTable) -> None:
+def test_only_missing_tables_are_created(endpoint: Endpoint, make_table: MakeTable) -> None:
     there, missing = make_table(id="B"), f"test_{uuid4().hex[:12]}"
     assert create_missing_tables(endpoint.connection, {there: KEY, missing: KEY}) == (missing,)
     assert create_missing_tables(endpoint.connection, {there: KEY, missing: KEY}) == ()
@@ -30,14 +30,14 @@ def key_names(endpoint: Endpoint, name: str) -> list[str]:
     return [element["AttributeName"] for element in schema]
 
 
-def test_a_bucket_is_made_once(ministack: Endpoint) -> None:
+def test_a_bucket_is_created_once(ministack: Endpoint) -> None:
     bucket = f"test-{uuid4().hex[:12]}"
     assert create_missing_bucket(ministack.connection, bucket)
     assert not create_missing_bucket(ministack.connection, bucket)
     client(ministack.connection, "s3").head_bucket(Bucket=bucket)
 
 
-def test_an_endpoint_that_is_not_there() -> None:
+def test_an_unreachable_endpoint_is_reported() -> None:
     connection = Connection("us-east-1", endpoint_url="http://127.0.0.1:9", access_key="local", secret_key="local")
     with pytest.raises(ServiceError, match="refuses connections"):
         create_missing_tables(connection, {"t": KEY})

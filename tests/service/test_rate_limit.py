@@ -36,7 +36,7 @@ def started(bench: Bench, table: str, items: int, max_wcu: float) -> tuple[threa
     return run, reports
 
 
-def test_a_running_job_is_given_another_rate(bench: Bench, make_table: MakeTable) -> None:
+def test_throttle_changes_the_rate_of_an_active_run(bench: Bench, make_table: MakeTable) -> None:
     """At two units a second the 200 items would take longer than the test's time-out."""
     table = make_table(id="N")
     run, reports = started(bench, table, items=200, max_wcu=2.0)
@@ -71,7 +71,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 @pytest.mark.slow
 @pytest.mark.endpoints("ministack")  # it takes its time, and the other adds nothing
-def test_a_running_job_rests_goes_on_and_ends_when_it_is_told(
+def test_an_active_run_can_be_paused_resumed_and_aborted(
     bench: Bench, make_table: MakeTable, idle: threading.Event
 ) -> None:
     """Slow enough to be told of; what it has done when it is aborted stands, and the same command does the rest."""
@@ -109,7 +109,7 @@ COUNT = 'def transform_up(item):\n    return {**item, "n": item.get("n", 0) + 1}
 
 @pytest.mark.endpoints("ministack")  # it tests the absence of requests
 @pytest.mark.parametrize("command", ["up", pytest.param("undo", marks=pytest.mark.chaos)])
-def test_a_run_that_crawls_is_ended_within_its_page_and_goes_on(
+def test_a_very_slow_run_is_aborted_within_its_page_and_can_continue(
     bench: Bench, make_table: MakeTable, command: str
 ) -> None:
     """At a hundredth of a unit a second the page at work would take days."""
@@ -154,7 +154,9 @@ def error_of(reports: list[TableReport] | UndoReport) -> BaseException | None:
 
 
 @pytest.mark.parametrize("items", [0, 300])
-def test_a_stage_elsewhere_is_governed_by_itself(bench: Bench, make_table: MakeTable, items: int) -> None:
+def test_a_run_on_a_stage_other_than_local_has_a_budget_by_default(
+    bench: Bench, make_table: MakeTable, items: int
+) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *({"id": number} for number in range(items)))
     away = replace(bench, stage=replace(bench.stage, local=False))

@@ -53,7 +53,7 @@ def refused(bench: Bench, table: str, kind: type[DynamodtError]) -> DynamodtErro
 # ---------------------------------------------------------------- closed doors
 
 
-def test_an_unknown_table(bench: Bench) -> None:
+def test_up_of_an_unknown_table_is_refused(bench: Bench) -> None:
     table = f"test_{uuid4().hex[:12]}"
     bench.script(table, TOUCH)
     error = refused(bench, table, ServiceError)
@@ -61,7 +61,7 @@ def test_an_unknown_table(bench: Bench) -> None:
     assert "create the table first" in error.hint and bench.history(table) == []
 
 
-def test_an_unknown_target_table(bench: Bench, make_table: MakeTable) -> None:
+def test_up_with_an_unknown_target_is_refused(bench: Bench, make_table: MakeTable) -> None:
     table, target = make_table(id="S"), f"test_{uuid4().hex[:12]}"
     bench.tables.put(table, *ITEMS)
     bench.script(table, f'TARGET_TABLE = "{target}"\n{TOUCH}')
@@ -70,7 +70,7 @@ def test_an_unknown_target_table(bench: Bench, make_table: MakeTable) -> None:
 
 @pytest.mark.parametrize("head", ['STAMP = "g"\n', 'STAMP = "id"\n', 'IDEMPOTENT = True\nSTAMP = "g"\n'])
 @pytest.mark.parametrize("as_target", [False, True], ids=["table", "target"])
-def test_a_mark_in_a_key_or_in_an_indexs_key(
+def test_a_stamp_in_a_key_or_in_an_index_s_key_is_refused(
     bench: Bench, make_table: MakeTable, indexed_table: str, head: str, as_target: bool
 ) -> None:
     table = make_table(at="N") if as_target else indexed_table
@@ -80,7 +80,7 @@ def test_a_mark_in_a_key_or_in_an_indexs_key(
     assert bench.history(table) == []
 
 
-def test_an_item_whose_mark_is_something_else(bench: Bench, make_table: MakeTable) -> None:
+def test_an_item_whose_stamp_attribute_has_other_data_is_a_dead_letter(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     bench.tables.put(table, {"id": "a", "owner": "Ann"}, {"id": "b"})
     report = bench.failed(table, 'STAMP = "owner"\n' + TOUCH, max_errors=5)
@@ -90,7 +90,7 @@ def test_an_item_whose_mark_is_something_else(bench: Bench, make_table: MakeTabl
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_the_table_of_our_own_state(bench: Bench, make_table: MakeTable, dry_run: bool) -> None:
+def test_a_transformation_of_the_state_table_is_refused(bench: Bench, make_table: MakeTable, dry_run: bool) -> None:
     table, own = make_table(id="S"), bench.stage.state_table
     bench.script(own, TOUCH)
     bench.script(table, f'TARGET_TABLE = "{own}"\n' + TOUCH)
@@ -100,7 +100,7 @@ def test_the_table_of_our_own_state(bench: Bench, make_table: MakeTable, dry_run
     assert not [item for item in bench.tables.items(own) if "seen" in item]
 
 
-def test_no_state_table(bench: Bench, make_table: MakeTable) -> None:
+def test_a_stage_without_a_state_table_is_refused(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     bench.tables.put(table, *ITEMS)
     elsewhere = replace(bench, stage=replace(bench.stage, state_table="no_state_here"))
@@ -109,7 +109,7 @@ def test_no_state_table(bench: Bench, make_table: MakeTable) -> None:
     assert error.where == "state table no_state_here" and bench.tables.items(table) == ITEMS
 
 
-def test_nobody_listens(bench: Bench, make_table: MakeTable) -> None:
+def test_an_endpoint_without_a_listener_is_reported(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -143,7 +143,7 @@ def connections(server: socket.socket) -> int:
     return count
 
 
-def test_no_credentials(bench: Bench, make_table: MakeTable, silent_metadata: socket.socket) -> None:
+def test_missing_credentials_are_reported(bench: Bench, make_table: MakeTable, silent_metadata: socket.socket) -> None:
     table = make_table(id="S")
     bench.tables.put(table, *ITEMS)
     connection = Connection("us-east-1", bench.stage.connection.endpoint_url)
@@ -155,7 +155,7 @@ def test_no_credentials(bench: Bench, make_table: MakeTable, silent_metadata: so
     assert bench.tables.items(table) == ITEMS
 
 
-def test_an_unknown_profile(bench: Bench, make_table: MakeTable) -> None:
+def test_an_unknown_profile_is_refused(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     connection = Connection("us-east-1", bench.stage.connection.endpoint_url, profile="nobody")
     stranger = replace(bench, stage=replace(bench.stage, connection=connection))
@@ -165,7 +165,9 @@ def test_an_unknown_profile(bench: Bench, make_table: MakeTable) -> None:
 
 
 @pytest.mark.parametrize("operation", ["DescribeTable", "Query"])
-def test_no_permission_to_look(bad_line: Bench, proxy: Proxy, make_table: MakeTable, operation: str) -> None:
+def test_a_missing_permission_to_describe_is_reported(
+    bad_line: Bench, proxy: Proxy, make_table: MakeTable, operation: str
+) -> None:
     table = make_table(id="S")
     bad_line.tables.put(table, *ITEMS)
     bad_line.script(table, TOUCH)
@@ -186,7 +188,7 @@ ODD_NAME = 'def transform_up(item):\n    return {**item, "#": 1}\n'
     [("Scan", TOUCH), ("BatchExecuteStatement", TOUCH), ("UpdateItem", ODD_NAME), ("TransactWriteItems", RE_KEY)],
     ids=["Scan", "BatchExecuteStatement", "UpdateItem", "TransactWriteItems"],
 )
-def test_no_permission_to_read_or_write(
+def test_a_missing_permission_to_read_or_write_is_reported(
     bad_line: Bench, proxy: Proxy, make_table: MakeTable, operation: str, script: str
 ) -> None:
     table = make_table(id="S")
@@ -207,7 +209,7 @@ def test_a_write_that_is_denied_is_in_the_history(bad_line: Bench, proxy: Proxy,
     assert record.status == report.versions[0].status == "failed" and "AccessDenied" in record.error
 
 
-def test_a_table_that_is_being_deleted_while_it_is_migrated(
+def test_a_table_deleted_during_its_run_fails_the_run(
     bench: Bench, bad_line: Bench, proxy: Proxy, endpoint: Endpoint, make_table: MakeTable
 ) -> None:
     table = make_table(id="S")
@@ -234,7 +236,7 @@ def s3_bench(bench: Bench) -> Bench:
 
 
 @on_ministack
-def test_prepared_data_for_a_bucket_that_is_not_there(s3_bench: Bench, make_table: MakeTable) -> None:
+def test_prepare_with_a_missing_bucket_is_refused(s3_bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     s3_bench.script(table, PREPARED)
     with pytest.raises(ServiceError, match="the bucket does not exist") as caught:
@@ -243,7 +245,7 @@ def test_prepared_data_for_a_bucket_that_is_not_there(s3_bench: Bench, make_tabl
 
 
 @on_ministack
-def test_a_run_with_a_bucket_that_is_not_there(s3_bench: Bench, make_table: MakeTable) -> None:
+def test_a_run_with_a_missing_bucket_is_refused(s3_bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     s3_bench.tables.put(table, *ITEMS)
     s3_bench.script(table, PREPARED)
@@ -315,9 +317,7 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [truncate, flip, Path.unlink], ids=["truncated", "flipped", "missing"])
-def test_prepared_data_that_is_not_what_was_prepared(
-    bench: Bench, prepared_table: str, harm: Callable[[Path], None]
-) -> None:
+def test_altered_prepared_data_is_refused(bench: Bench, prepared_table: str, harm: Callable[[Path], None]) -> None:
     path = stored(bench, prepared_table, "parquet")
     harm(path)
     (report,) = bench.up(prepared_table)
@@ -328,7 +328,7 @@ def test_prepared_data_that_is_not_what_was_prepared(
 
 
 @pytest.mark.parametrize("harm", [truncate, Path.unlink], ids=["truncated", "missing"])
-def test_a_manifest_that_cannot_be_read(bench: Bench, prepared_table: str, harm: Callable[[Path], None]) -> None:
+def test_an_unreadable_manifest_is_refused(bench: Bench, prepared_table: str, harm: Callable[[Path], None]) -> None:
     path = stored(bench, prepared_table, "json")
     harm(path)
     error = refused(bench, prepared_table, Refused)
@@ -336,7 +336,7 @@ def test_a_manifest_that_cannot_be_read(bench: Bench, prepared_table: str, harm:
     assert bench.tables.items(prepared_table) == ITEMS
 
 
-def test_prepared_data_of_another_version(bench: Bench, prepared_table: str, make_table: MakeTable) -> None:
+def test_prepared_data_of_another_version_is_refused(bench: Bench, prepared_table: str, make_table: MakeTable) -> None:
     other = make_table(id="S")
     bench.script(other, PREPARED)
     stored(bench, other, "json").parent.mkdir(parents=True)
@@ -346,7 +346,7 @@ def test_prepared_data_of_another_version(bench: Bench, prepared_table: str, mak
     assert f"belongs to version 1 of {prepared_table}" in error.what
 
 
-def test_prepared_rows_that_cannot_be_stored(bench: Bench, make_table: MakeTable) -> None:
+def test_prepared_rows_that_cannot_be_stored_are_refused(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     for body, said in (
         ('yield "a", 1\n    yield "a", 2', "yields the key 'a' twice"),
@@ -387,7 +387,7 @@ BAD: dict[str, tuple[str, str, str]] = {  # the expression, the attribute path, 
 }
 
 
-def test_an_item_that_cannot_be_is_a_dead_letter(bench: Bench, make_table: MakeTable) -> None:
+def test_an_item_whose_result_cannot_be_stored_is_a_dead_letter(bench: Bench, make_table: MakeTable) -> None:
     """Each item's result cannot be stored, so that it stays unchanged; the one with a valid result is written."""
     table = make_table(id="S")
     before: list[Item] = [{"id": kind, "n": number} for number, kind in enumerate(BAD)]
@@ -444,7 +444,9 @@ def test_by_default_the_first_dead_letter_stops_the_run(bench: Bench, make_table
     ],
     ids=["re-key", "put"],
 )
-def test_the_scan_does_not_meet_its_own_output(bench: Bench, make_table: MakeTable, body: str, said: str) -> None:
+def test_a_script_whose_scan_would_read_its_own_insertions_is_refused(
+    bench: Bench, make_table: MakeTable, body: str, said: str
+) -> None:
     table = make_table(id="S")
     bench.tables.put(table, *ITEMS)
     report = bench.failed(table, f"from dynamodt import Put\ndef transform_up(item):\n    {body}\n")
@@ -453,7 +455,7 @@ def test_the_scan_does_not_meet_its_own_output(bench: Bench, make_table: MakeTab
     assert "IDEMPOTENT" in report.error.hint and bench.tables.items(table) == ITEMS
 
 
-def test_an_own_item_that_the_table_cannot_hold(bench: Bench, make_table: MakeTable) -> None:
+def test_a_row_of_items_that_the_table_cannot_hold_is_refused(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     report = bench.failed(table, 'def items():\n    yield {"id": "a"}\n    yield {"id": 2}\n')
     assert isinstance(report.error, ScriptError) and "type S" in report.error.what
@@ -471,7 +473,7 @@ def test_an_own_item_that_the_table_cannot_hold(bench: Bench, make_table: MakeTa
     ],
     ids=["syntax", "import", "raises", "signature"],
 )
-def test_a_script_that_cannot_be_used(bench: Bench, make_table: MakeTable, text: str, said: str) -> None:
+def test_an_unusable_script_is_refused(bench: Bench, make_table: MakeTable, text: str, said: str) -> None:
     table = make_table(id="S")
     bench.tables.put(table, *ITEMS)
     path = bench.script(table, text)
@@ -480,7 +482,7 @@ def test_a_script_that_cannot_be_used(bench: Bench, make_table: MakeTable, text:
     assert bench.history(table) == [] and bench.tables.items(table) == ITEMS
 
 
-def test_the_way_down_is_checked_before_anything_is_started(bench: Bench, make_table: MakeTable) -> None:
+def test_all_versions_of_a_down_are_checked_before_the_first(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="S")
     bench.tables.put(table, *ITEMS)
     bench.script(table, TOUCH, 1)
@@ -493,7 +495,7 @@ def test_the_way_down_is_checked_before_anything_is_started(bench: Bench, make_t
     assert bench.tables.items(table) == before and len(bench.history(table)) == runs
 
 
-def test_reports_of_refusals_name_the_table(bench: Bench) -> None:
+def test_each_refusal_is_in_the_report_of_its_table(bench: Bench) -> None:
     """One table's refusal is in its own report, beside the others'."""
     names = [f"test_{uuid4().hex[:12]}" for _ in range(2)]
     for name in names:
@@ -507,7 +509,7 @@ def test_reports_of_refusals_name_the_table(bench: Bench) -> None:
 # ---------------------------------------------------------------- all tables before the first
 
 
-def test_a_fault_of_one_table_stops_all_and_all_faults_are_reported(bench: Bench, make_table: MakeTable) -> None:
+def test_a_fault_of_one_table_stops_all_tables_and_all_faults_are_reported(bench: Bench, make_table: MakeTable) -> None:
     good, unprepared, wrong = (make_table(id="S") for _ in range(3))
     for table in (good, unprepared, wrong):
         bench.tables.put(table, *ITEMS)
@@ -523,9 +525,7 @@ def test_a_fault_of_one_table_stops_all_and_all_faults_are_reported(bench: Bench
     assert [run.status for run in tried[good].versions] == ["dry-run"] and not tried[good].held_back
 
 
-def test_a_table_that_another_run_holds_or_that_is_not_there_stops_no_other(
-    bench: Bench, make_table: MakeTable
-) -> None:
+def test_a_held_or_missing_table_stops_no_other_table(bench: Bench, make_table: MakeTable) -> None:
     good, busy, absent = make_table(id="S"), make_table(id="S"), f"test_{uuid4().hex[:12]}"
     for table in (good, busy, absent):
         bench.script(table, TOUCH)

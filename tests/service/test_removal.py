@@ -73,7 +73,7 @@ def why(removed: tuple[str, ...], kind: str) -> str:
 
 
 @pytest.mark.parametrize("maker_first", [True, False])
-def test_a_state_table_of_two_projects_outlives_both_purges_of_one(
+def test_a_state_table_of_two_projects_survives_the_purge_of_one(
     account: Account, other: Account, maker_first: bool
 ) -> None:
     """By its tag, where the one that goes has found it; by the other's history, where it has made it."""
@@ -146,7 +146,7 @@ def test_files_of_another_table_below_the_same_prefix_keep_the_bucket(account: A
 
 
 @pytest.mark.parametrize("name", ["photos/1", "a", "below", "below-too/1", "zebra"])
-def test_what_is_not_below_the_prefix_stays_and_so_does_the_bucket(account: Account, name: str) -> None:
+def test_objects_outside_of_the_prefix_stay_and_keep_the_bucket(account: Account, name: str) -> None:
     account.deploy()
     account.client("s3").put_object(Bucket=account.bucket, Key=name, Body=b"1")
     done = account.destroy(purge=True)
@@ -154,7 +154,7 @@ def test_what_is_not_below_the_prefix_stays_and_so_does_the_bucket(account: Acco
     assert account.objects() == {name} and f"not written: {shown}" in why(done.kept, "bucket")
 
 
-def test_an_old_version_of_what_was_deleted_outside_keeps_the_bucket_too(account: Account) -> None:
+def test_an_old_version_of_an_object_outside_of_the_prefix_keeps_the_bucket(account: Account) -> None:
     account.deploy()
     account.client("s3").put_object(Bucket=account.bucket, Key="photos/1", Body=b"1")
     account.client("s3").delete_object(Bucket=account.bucket, Key="photos/1")
@@ -178,14 +178,14 @@ def has_parts(account: Account, key: str, upload: str) -> bool:
         return False
 
 
-def test_an_upload_that_was_never_completed_goes_with_the_bucket(account: Account) -> None:
+def test_an_incomplete_upload_is_deleted_with_the_bucket(account: Account) -> None:
     account.deploy()
     upload = begin_upload(account, JAR)
     account.destroy(purge=True)
     assert account.bucket not in buckets(account) and not has_parts(account, JAR, upload)
 
 
-def test_an_upload_outside_of_the_prefix_stays_and_keeps_the_bucket(account: Account) -> None:
+def test_an_incomplete_upload_outside_of_the_prefix_keeps_the_bucket(account: Account) -> None:
     account.deploy()
     ours, twin = (begin_upload(account, JAR) for _ in range(2))
     anothers = begin_upload(account, "below-too/film")
@@ -246,7 +246,7 @@ def at_the_root(account: Account) -> None:
     file.write_text(file.read_text().replace(f"{account.bucket}/below", account.bucket))
 
 
-def test_all_that_runs_have_written_goes_with_the_bucket(account: Account) -> None:
+def test_all_objects_of_runs_are_deleted_with_the_bucket(account: Account) -> None:
     at_the_root(account)
     account.deploy()
     run = run_everything(account).run
@@ -258,7 +258,7 @@ def test_all_that_runs_have_written_goes_with_the_bucket(account: Account) -> No
     assert not why_all(done.kept, "bucket") and account.bucket not in buckets(account)
 
 
-def test_with_the_whole_bucket_as_the_storage_a_strangers_objects_stay(account: Account) -> None:
+def test_with_the_whole_bucket_as_the_storage_foreign_objects_stay(account: Account) -> None:
     at_the_root(account)
     account.deploy()
     run = run_everything(account)
@@ -317,7 +317,7 @@ def test_a_state_table_that_was_there_before_stays(account: Account) -> None:
     assert "no tag dynamodt:stage" in why(done.kept, "state table") and account.state_table in tables(account)
 
 
-def test_a_key_of_the_companys_stays_though_the_file_no_longer_names_it(account: Account) -> None:
+def test_a_key_created_by_others_stays_although_dynamodt_toml_no_longer_names_it(account: Account) -> None:
     key = account.client("kms").create_key()["KeyMetadata"]["Arn"]
     account.configure(stage_settings=f'kms_key = "{key}"')
     account.deploy()
@@ -337,7 +337,7 @@ def test_a_key_that_encrypts_a_table_of_the_application_stays(account: Account) 
 
 
 @pytest.mark.parametrize("what", ["bucket", "state_table"])
-def test_a_key_of_what_the_stage_had_before_stays_as_long_as_that_exists(account: Account, what: str) -> None:
+def test_a_key_stays_while_the_stage_s_former_bucket_or_table_exists(account: Account, what: str) -> None:
     """The stage has got another bucket, or another state table; the key still leads to the data in the former one."""
     key = account.deploy().outputs["KeyArn"]
     account.destroy()
@@ -365,7 +365,7 @@ def test_a_key_stays_where_the_tables_that_it_encrypts_cannot_be_listed(
     assert key_state(account, key) == "Enabled" and any("AccessDenied" in text for text in account.notes.texts)
 
 
-def test_a_stack_of_that_name_that_is_not_dynamodts_is_left_alone(account: Account) -> None:
+def test_a_foreign_stack_of_the_same_name_is_left_alone(account: Account) -> None:
     cloudformation = account.client("cloudformation")
     body = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
     cloudformation.create_stack(StackName=account.stack.name, TemplateBody=body)
@@ -379,7 +379,9 @@ def test_a_stack_of_that_name_that_is_not_dynamodts_is_left_alone(account: Accou
 # ---------------------------------------------------------------- what is at work
 
 
-def test_a_run_at_work_is_in_the_way_whosever_the_state_table_is(account: Account, other: Account) -> None:
+def test_an_active_run_prevents_destroy_whichever_project_created_the_state_table(
+    account: Account, other: Account
+) -> None:
     account.deploy()
     share(account, other, state_table=True)
     other.deploy()
@@ -391,9 +393,7 @@ def test_a_run_at_work_is_in_the_way_whosever_the_state_table_is(account: Accoun
     assert other.job()
 
 
-def test_a_run_of_the_job_that_holds_no_lease_yet_is_in_the_way(
-    account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_starting_job_without_a_lease_prevents_destroy(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     account.deploy()
     monkeypatch.setattr(GlueJob, "at_work", lambda self: [JobRun("jr_1", "STARTING")])
     with pytest.raises(Refused, match="run jr_1"):
@@ -411,9 +411,7 @@ def silent(account: Account, table: str, ttl: float = 0.1) -> Lease:
 
 
 @pytest.mark.parametrize("command", ["destroy", "purge"])
-def test_a_run_whose_clock_is_far_behind_is_at_work_while_it_gives_signs_of_life(
-    account: Account, command: str
-) -> None:
+def test_a_run_with_a_slow_clock_is_active_while_it_beats(account: Account, command: str) -> None:
     account.deploy()
     lease = silent(account, account.table, ttl=30.0)
 
@@ -426,7 +424,7 @@ def test_a_run_whose_clock_is_far_behind_is_at_work_while_it_gives_signs_of_life
     assert account.job() and account.objects()
 
 
-def test_a_run_that_has_died_is_in_nobodys_way(account: Account) -> None:
+def test_a_dead_run_does_not_prevent_destroy(account: Account) -> None:
     account.deploy()
     silent(account, account.table)
     assert len(remove(account, purge=True).removed) == 4
@@ -436,7 +434,7 @@ def remove(account: Account, *, purge: bool, sleep: Callable[[float], None] = ti
     return destroy(account.project(), purge, sleep=sleep)
 
 
-def test_who_comes_to_the_state_table_while_the_stack_goes_keeps_it(
+def test_a_stage_that_begins_to_use_the_state_table_during_destroy_keeps_it(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.deploy()
@@ -454,7 +452,7 @@ def test_who_comes_to_the_state_table_while_the_stack_goes_keeps_it(
     assert "orders" in why(remove(account, purge=True).kept, "state table")
 
 
-def test_an_empty_stack_of_anothers_change_set_is_left_alone(account: Account) -> None:
+def test_an_empty_stack_with_a_foreign_change_set_is_left_alone(account: Account) -> None:
     cloudformation = account.client("cloudformation")
     body = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
     cloudformation.create_change_set(
@@ -510,7 +508,7 @@ def test_an_interrupted_purge_is_finished_by_the_same_command(
     assert account.destroy(purge=True).status == "nothing"
 
 
-def test_a_plan_that_is_not_the_one_agreed_to_deletes_nothing(account: Account) -> None:
+def test_a_plan_that_differs_from_the_confirmed_one_deletes_nothing(account: Account) -> None:
     account.deploy()
     agreed = account.destroy(purge=True, dry_run=True)
     account.client("s3").put_object(Bucket=account.bucket, Key="photos/1", Body=b"1")
@@ -519,7 +517,7 @@ def test_a_plan_that_is_not_the_one_agreed_to_deletes_nothing(account: Account) 
     assert account.job() and account.bucket in buckets(account)
 
 
-def test_without_purge_all_that_is_there_is_told_and_stays(account: Account) -> None:
+def test_without_purge_the_remaining_resources_are_listed(account: Account) -> None:
     account.client("s3").create_bucket(Bucket=account.bucket)
     account.deploy()
     done = account.destroy()

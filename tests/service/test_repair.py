@@ -60,7 +60,7 @@ def outcomes(taken: TakeOver) -> list[tuple[int, str]]:
     return [(one.version, one.outcome) for one in taken.outcomes]
 
 
-def test_an_edit_is_accepted_with_both_texts_and_nothing_is_run(bench: Bench, table: str) -> None:
+def test_repair_records_an_edit_with_both_texts_and_runs_nothing(bench: Bench, table: str) -> None:
     before = State(bench.stage.connection, bench.stage.state_table).applied(table)
     items = bench.tables.items(table)
     was, now = (bench.folder / "transforms" / table / "v1_change.py").read_text(), edit(bench, table, 1)
@@ -82,7 +82,7 @@ def test_an_edit_is_accepted_with_both_texts_and_nothing_is_run(bench: Bench, ta
     assert [item["n"] for item in bench.tables.items(table)] == list(range(9))
 
 
-def test_only_versions_up_to_a_number_are_accepted(bench: Bench, table: str) -> None:
+def test_repair_up_to_a_number_leaves_later_versions(bench: Bench, table: str) -> None:
     edit(bench, table, 1)
     edit(bench, table, 2)
     assert outcomes(repair(bench, table, to=1)) == [(1, "accepted")]
@@ -104,7 +104,7 @@ def test_a_run_can_be_undone_after_an_edit_of_its_version_was_accepted(bench: Be
 
 
 @pytest.mark.parametrize("stamped", [False, True])
-def test_a_version_that_an_undone_down_brings_back_is_as_it_was(bench: Bench, table: str, stamped: bool) -> None:
+def test_an_undone_down_restores_the_recorded_version(bench: Bench, table: str, stamped: bool) -> None:
     """With its accepted edit, and with what applied it last, be it a stamp."""
     if stamped:
         assert bench.down(table)[0].error is None
@@ -119,7 +119,7 @@ def test_a_version_that_an_undone_down_brings_back_is_as_it_was(bench: Bench, ta
     assert applied_rows(bench, table) == before and bench.up(table)[0].error is None
 
 
-def test_what_is_refused(bench: Bench, table: str) -> None:
+def test_what_repair_refuses(bench: Bench, table: str) -> None:
     edit(bench, table, 1)
     for wrong in ({"reason": "  "}, {"to": 3}):
         with pytest.raises(UsageError):
@@ -133,7 +133,7 @@ def test_what_is_refused(bench: Bench, table: str) -> None:
     assert len(bench.history(table)) == 2
 
 
-def test_it_is_refused_while_a_run_is_unfinished(bench: Bench, table: str) -> None:
+def test_repair_is_refused_while_a_run_is_unfinished(bench: Bench, table: str) -> None:
     bench.script(table, "def transform_up(item):\n    return {**item, 'x': 6 // int(item['id'])}\n", 3)
     assert bench.up(table)[0].error is not None
     edit(bench, table, 1)
@@ -144,7 +144,7 @@ def test_it_is_refused_while_a_run_is_unfinished(bench: Bench, table: str) -> No
     assert outcomes(repair(bench, table))[0] == (1, "accepted")
 
 
-def test_a_stamp_says_what_it_did_with_each_version(bench: Bench, table: str) -> None:
+def test_a_stamp_reports_its_outcome_for_each_version(bench: Bench, table: str) -> None:
     text = edit(bench, table, 1)
     taken = operations.stamp(bench.stage, bench.folder, table, 3, bench.recorder)
     assert outcomes(taken) == [(1, "edited"), (2, "unchanged"), (3, "recorded")]
@@ -156,7 +156,7 @@ def test_a_stamp_says_what_it_did_with_each_version(bench: Bench, table: str) ->
     assert outcomes(taken) == [(1, "recorded")] and stored(bench, taken.records[0].text) == text
 
 
-def test_while_a_run_is_unfinished_no_edit_is_to_be_repaired(bench: Bench, table: str) -> None:
+def test_no_hint_suggests_repair_while_a_run_is_unfinished(bench: Bench, table: str) -> None:
     bench.script(table, "def transform_up(item):\n    raise ValueError\n", 3)
     failed = bench.up(table)[0].versions[0]
     edit(bench, table, 1)
@@ -169,7 +169,7 @@ def test_while_a_run_is_unfinished_no_edit_is_to_be_repaired(bench: Bench, table
     repair(bench, table)
 
 
-def test_a_table_whose_files_are_gone_is_shown(bench: Bench, table: str, make_table: MakeTable) -> None:
+def test_a_table_without_files_is_shown(bench: Bench, table: str, make_table: MakeTable) -> None:
     other = make_table(id="S")
     bench.script(other, UP)
     (bench.folder / "transforms" / table).rename(bench.folder / "gone")

@@ -43,7 +43,7 @@ def table(bench: Bench, make_table: MakeTable) -> str:
     return name
 
 
-def test_a_run_without_a_write_is_begun_anew_when_others_have_run_since(bench: Bench, table: str) -> None:
+def test_an_unfinished_run_without_writes_is_replaced_after_other_runs(bench: Bench, table: str) -> None:
     """Items that it has found unchanged may have changed since."""
     bench.tables.put(table, {"id": 1, "bad": 1})
     assert bench.up(table, to=1)[0].error is None
@@ -59,7 +59,7 @@ def test_a_run_without_a_write_is_begun_anew_when_others_have_run_since(bench: B
     assert not any("v1" in item for item in bench.tables.items(table))
 
 
-def test_a_run_that_is_undone_before_it_could_go_on_is_begun_anew(
+def test_a_run_undone_before_its_continuation_is_begun_again(
     bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, mended = make_table(id="N"), bench.folder / "mended"
@@ -95,7 +95,7 @@ def test_a_run_that_is_undone_before_it_could_go_on_is_begun_anew(
     assert (first.run, first.status) == (left.run, "undone") and (second.status, second.attempts) == ("succeeded", 1)
 
 
-def test_who_reads_what_was_just_written_reads_it_consistently(
+def test_a_run_soon_after_another_one_reads_consistently(
     bench: Bench, table: str, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An eventually consistent scan may miss it, and what it has missed is never looked at again. The items may be
@@ -121,7 +121,7 @@ def test_who_reads_what_was_just_written_reads_it_consistently(
     assert seen == [(2, False), (2, False), (1, True)]
 
 
-def test_an_abort_between_two_versions_is_heard(bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abort_between_two_versions_takes_effect(bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.tables.put(table, {"id": 1})
     ended = bench.recorder.run_ended
 
@@ -138,7 +138,7 @@ def test_an_abort_between_two_versions_is_heard(bench: Bench, table: str, monkey
     assert bench.up(table)[0].at == 2
 
 
-def test_no_worker_goes_on_when_the_state_table_is_out_of_reach(
+def test_workers_stop_when_the_state_table_is_unreachable(
     bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its run is recorded as ended, and the next table's begins."""

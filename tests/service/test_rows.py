@@ -48,7 +48,7 @@ def test_a_row_that_is_not_as_required_stays_as_it_is(bench: Bench, table: str) 
     assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 2}
 
 
-def test_a_table_that_is_not_there(bench: Bench, table: str) -> None:
+def test_a_missing_table_is_refused(bench: Bench, table: str) -> None:
     made = Rows(bench.stage.connection, "nowhere")
     with pytest.raises(ServiceError, match="does not exist") as caught:
         made.update(KEY, {"fencing_token": 1})
@@ -56,7 +56,7 @@ def test_a_table_that_is_not_there(bench: Bench, table: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["throttled", "exceeded", "500", "503", "reset", "lost", "truncated", "cut"])
-def test_a_call_is_sent_again_until_it_is_answered(
+def test_a_call_without_an_answer_is_repeated(
     bench: Bench, table: str, proxy: Proxy, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Backoff, "delay", lambda self, attempt, random: 0.002)
@@ -68,7 +68,9 @@ def test_a_call_is_sent_again_until_it_is_answered(
     assert made.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 1, "page": 2}
 
 
-def test_a_call_gives_up_in_the_end(bench: Bench, table: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_fails_after_its_last_try(
+    bench: Bench, table: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Backoff, "delay", lambda self, attempt, random: 0.0)
     proxy.always["GetItem"] = "throttled"
     with pytest.raises(ServiceError, match="gave up after 24 tries"):
@@ -91,7 +93,7 @@ def test_rows_of_several_pages_are_read(bench: Bench, table: str) -> None:
     assert [row["sk"] for row in made.query("TABLE#long", "RUN#")] == [f"RUN#{number}" for number in range(5)]
 
 
-def test_a_transaction_that_meets_a_sign_of_life_is_tried_again(
+def test_a_transaction_in_conflict_with_a_heartbeat_is_repeated(
     bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No emulator cancels one for that: the refusals are DynamoDB's words, the rest is real."""

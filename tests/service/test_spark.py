@@ -84,7 +84,7 @@ def test_a_version_goes_up_with_its_files_and_prepared_data_and_down_again(
     assert bench.tables.items(table) == [{"id": number, "n": 0} for number in range(500)]
 
 
-def test_a_script_s_fault_comes_out_by_its_own_type(spark: OnSpark, make_table: MakeTable) -> None:
+def test_an_exception_of_a_script_keeps_its_type(spark: OnSpark, make_table: MakeTable) -> None:
     table, bench = make_table(id="N"), spark.bench
     report = bench.failed(table, "def items():\n    yield {'no': 'key'}\n", **spark.options)
     assert isinstance(report.error, ScriptError) and "items()" in report.error.where
@@ -101,7 +101,7 @@ def test_dead_letters_of_all_workers_together_stop_the_run(spark: OnSpark, make_
 
 
 @pytest.mark.chaos
-def test_an_abort_is_obeyed_within_a_page(spark: OnSpark, make_table: MakeTable) -> None:
+def test_an_abort_ends_the_run_within_a_page(spark: OnSpark, make_table: MakeTable) -> None:
     table, bench = make_table(id="N"), spark.bench
     bench.tables.put(table, *({"id": number} for number in range(800)))
     bench.script(table, "import time\ndef transform_up(item):\n    time.sleep(0.02)\n    return {**item, 'a': 1}\n")
@@ -122,7 +122,7 @@ def changed(state: State, run: str) -> int:
 
 
 @pytest.mark.chaos
-def test_the_budget_is_one_over_all_executors(spark: OnSpark, make_table: MakeTable) -> None:
+def test_all_executors_share_one_budget(spark: OnSpark, make_table: MakeTable) -> None:
     """At this rate the items would take longer than the test's time-out: it is raised once enough was observed."""
     rate, items = 20.0, 1500
     table, bench = make_table(id="N"), spark.bench
@@ -154,11 +154,11 @@ def granted(workers: Iterable[Worker]) -> list[float]:
 
 
 @pytest.mark.chaos
-def test_live_writes_win_on_executors_too(endpoint: Endpoint, spark: OnSpark, make_table: MakeTable) -> None:
+def test_live_writes_stay_on_executors_too(endpoint: Endpoint, spark: OnSpark, make_table: MakeTable) -> None:
     migrate_under_writers(endpoint, spark.bench, make_table(id="N"), **spark.options)
 
 
-def test_reading_applying_writing_and_recording_are_one_stage(spark: OnSpark, make_table: MakeTable) -> None:
+def test_reading_transforming_writing_and_recording_are_one_beam_stage(spark: OnSpark, make_table: MakeTable) -> None:
     """Asked of the class that cuts pipelines into stages."""
     context = spark_context(spark.master, print)
     bench, name = spark.bench, make_table(id="N")

@@ -91,7 +91,7 @@ def below(root: int, word: str) -> list[int]:
     return found
 
 
-def test_killed_at_any_place_every_item_is_moved_exactly_once(
+def test_with_killed_executors_harnesses_and_drivers_every_item_is_moved_exactly_once(
     endpoint: Endpoint, make_table: MakeTable, tmp_path: Path, spark_master: str
 ) -> None:
     table = make_table(id="N")

@@ -29,7 +29,7 @@ def options(spark_master: str) -> dict[str, Any]:
 
 
 @pytest.mark.chaos
-def test_what_python_said_is_told_when_it_does_not_start(
+def test_stderr_of_python_is_reported_if_it_does_not_start_on_an_executor(
     bench: Bench, make_table: MakeTable, options: dict[str, Any]
 ) -> None:
     """The experiment is looked at on the executors only; a number before it has to come through as one."""
@@ -40,7 +40,7 @@ def test_what_python_said_is_told_when_it_does_not_start(
     assert str(FOLDER / "python.log") in error.hint
 
 
-def test_executors_work_in_the_project_s_folder_and_nobody_speculates(options: dict[str, Any]) -> None:
+def test_executors_run_in_the_project_s_folder_without_speculation(options: dict[str, Any]) -> None:
     context = spark_context(options["spark_master"], print)
     assert context._jsc.sc().conf().get("spark.speculation") == "false"
     home = Path(context._jvm.java.lang.System.getenv("SPARK_HOME"))
@@ -48,7 +48,7 @@ def test_executors_work_in_the_project_s_folder_and_nobody_speculates(options: d
     assert {place.name for place in (home / "work" / context.applicationId).iterdir()} >= {"0", "1"}
 
 
-def test_the_jar_does_not_say_when_it_was_built() -> None:
+def test_the_jar_does_not_contain_its_build_time() -> None:
     """What is deployed is named by its content: the build's own entries bear the time that pom.xml tells."""
     check_spark()
     with zipfile.ZipFile(jar()) as archive:
@@ -116,7 +116,7 @@ def pairs(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> list[Both]:
     return made
 
 
-def test_two_tasks_on_one_lane_do_nothing_twice(
+def test_two_tasks_of_one_split_group_write_each_item_once(
     bench: Bench, make_table: MakeTable, options: dict[str, Any], pairs: list[Both]
 ) -> None:
     """As by speculation, of which no real copy can be had here: Spark starts one on another host only. So the whole job

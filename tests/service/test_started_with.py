@@ -107,7 +107,7 @@ def last(bench: Bench, table: str) -> Any:
         ("", "IDEMPOTENT = True"),
     ],
 )
-def test_a_run_goes_on_with_the_settings_that_it_began_with(bench: Bench, table: str, was: str, now: str) -> None:
+def test_a_run_continues_with_the_settings_of_its_start(bench: Bench, table: str, was: str, now: str) -> None:
     run = half_done(bench, table, was)
     bench.script(table, double(now))
     (report,) = bench.up(table)
@@ -118,7 +118,7 @@ def test_a_run_goes_on_with_the_settings_that_it_began_with(bench: Bench, table:
     assert undone(bench, table, run).error is None and numbers(bench, table) == [1] * ITEMS
 
 
-def test_an_idempotent_run_does_not_go_on_as_another(bench: Bench, table: str) -> None:
+def test_an_idempotent_run_is_not_continued_by_a_script_that_is_not(bench: Bench, table: str) -> None:
     run = half_done(bench, table, "IDEMPOTENT = True")
     bench.script(table, double())
     refused(bench, table, run, "IDEMPOTENT was True and is False", "restore")
@@ -127,7 +127,7 @@ def test_an_idempotent_run_does_not_go_on_as_another(bench: Bench, table: str) -
 
 
 @pytest.mark.parametrize(("was", "now"), [(0, 1), (1, 0), (1, 2)])
-def test_another_target_is_refused_and_undo_goes_to_the_one_of_the_run(
+def test_another_target_is_refused_and_an_undo_uses_the_target_of_the_run(
     bench: Bench, table: str, make_table: MakeTable, was: int, now: int
 ) -> None:
     targets = ["", *(f'TARGET_TABLE = "{make_table(id="N")}"' for _ in range(2))]
@@ -148,7 +148,7 @@ def test_another_target_is_refused_and_undo_goes_to_the_one_of_the_run(
     assert report.error is None and report.versions[0].run != run
 
 
-def test_a_run_that_has_written_nothing_is_begun_anew(bench: Bench, table: str, make_table: MakeTable) -> None:
+def test_a_run_that_has_written_nothing_begins_again(bench: Bench, table: str, make_table: MakeTable) -> None:
     target = make_table(id="N")
     bench.script(table, "def transform_up(item):\n    raise ValueError('bad')\n")
     (failed,) = bench.up(table)
@@ -174,7 +174,7 @@ def test_another_storage_is_refused(bench: Bench, table: str, tmp_path: Path) ->
 # ---------------------------------------------------------------- the formula
 
 
-def test_an_edited_formula_goes_on_and_both_texts_stay_in_the_history(bench: Bench, table: str) -> None:
+def test_a_run_continues_with_an_edited_function_and_both_texts_are_in_the_history(bench: Bench, table: str) -> None:
     run = half_done(bench, table)
     first = last(bench, table).checksum
     bench.script(table, double(more=', "edited": True'))
@@ -185,7 +185,7 @@ def test_an_edited_formula_goes_on_and_both_texts_stay_in_the_history(bench: Ben
     assert sum("edited" in item for item in bench.tables.items(table)) == 1
 
 
-def test_a_file_that_the_formula_uses_counts_as_its_text(bench: Bench, table: str) -> None:
+def test_a_file_that_the_function_uses_is_part_of_the_text(bench: Bench, table: str) -> None:
     """A module, mended between two attempts, whose script is as it was."""
     path = bench.beside(f"{table}/formula.py", "def twice(n):\n    return 1 / (n - 1)\n")
     text = "from formula import twice\ndef transform_up(item):\n    return {**item, 'n': twice(item['id'])}\n"
@@ -202,7 +202,7 @@ def test_a_file_that_the_formula_uses_counts_as_its_text(bench: Bench, table: st
 
 
 @pytest.mark.parametrize(("moment", "count"), [("answered", 1), ("intended", 2), ("journaled", 1), ("sent", 3)])
-def test_the_texts_of_a_run_that_was_killed_are_told_to_the_item(
+def test_the_history_counts_the_items_of_each_text_of_a_killed_run_exactly(
     bench: Bench, endpoint: Endpoint, table: str, moment: str, count: int
 ) -> None:
     """Of a page with an intent, what was written is the first text's, and what was not is the second's."""
@@ -219,7 +219,7 @@ def test_the_texts_of_a_run_that_was_killed_are_told_to_the_item(
     assert told == ({first: ITEMS - edited, last(bench, table).checksum: edited} if edited < ITEMS else {})
 
 
-def test_a_formatter_between_two_attempts_is_no_edit(bench: Bench, endpoint: Endpoint, table: str) -> None:
+def test_reformatting_between_two_attempts_is_no_edit(bench: Bench, endpoint: Endpoint, table: str) -> None:
     bench = replace(bench, stage=replace(bench.stage, state_table=f"state-{table}"))
     operations.State(bench.stage.connection, bench.stage.state_table).ensure()
     bench.script(table, double())
@@ -264,7 +264,7 @@ def items():
 OWN = "def items():\n    for number in {0}:\n        yield {{'id': number, 'n': 2}}\n"
 
 
-def test_other_own_rows_are_refused_once_they_are_begun(bench: Bench, table: str) -> None:
+def test_changed_rows_of_items_are_refused_once_some_were_inserted(bench: Bench, table: str) -> None:
     bench.script(table, double(OWN.format("(100, 101)"), bad=True))
     (report,) = bench.up(table)  # it ends before its own rows
     assert isinstance(report.error, DeadLetters)
@@ -274,7 +274,7 @@ def test_other_own_rows_are_refused_once_they_are_begun(bench: Bench, table: str
 
 
 @pytest.mark.parametrize("now", ["(101, 100)", "(100, 101, 102)", "(100,)"])
-def test_own_rows_in_another_order_are_refused(
+def test_rows_of_items_in_another_order_are_refused(
     bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch, now: str
 ) -> None:
     run = half_done(bench, table, OWN.format("(100, 101)"))
@@ -286,7 +286,7 @@ def test_own_rows_in_another_order_are_refused(
     assert bench.up(table)[0].error is None
 
 
-def test_a_way_down_leaves_no_own_row(bench: Bench, table: str) -> None:
+def test_down_leaves_no_row_of_items(bench: Bench, table: str) -> None:
     """It deletes the rows that `items()` gives, which may read a file that has changed since."""
     rows = bench.beside(f"{table}/rows", "987")
     bench.script(table, double(READ))
@@ -301,7 +301,7 @@ def test_a_way_down_leaves_no_own_row(bench: Bench, table: str) -> None:
     assert bench.down(table)[0].error is None and numbers(bench, table) == [1] * ITEMS
 
 
-def test_two_own_rows_with_one_key_are_an_error_before_the_first_write(bench: Bench, table: str) -> None:
+def test_two_rows_of_items_with_one_key_are_refused_before_the_first_write(bench: Bench, table: str) -> None:
     bench.script(table, double(OWN.format("(100, 101, 100)")))
     (report,) = bench.up(table)
     assert isinstance(report.error, ScriptError) and "rows 1 and 3" in report.error.what
@@ -311,7 +311,7 @@ def test_two_own_rows_with_one_key_are_an_error_before_the_first_write(bench: Be
 # ---------------------------------------------------------------- tables that are not the same any more
 
 
-def test_a_recreated_table_is_begun_anew(bench: Bench, table: str) -> None:
+def test_a_run_on_a_recreated_table_begins_again(bench: Bench, table: str) -> None:
     run = half_done(bench, table)
     recreate(bench, table)
     fill(bench, table)
@@ -330,7 +330,7 @@ def test_a_recreated_table_is_begun_anew(bench: Bench, table: str) -> None:
         undone(bench, table, run)
 
 
-def test_a_table_that_was_recreated_with_another_key_is_begun_anew(bench: Bench, table: str) -> None:
+def test_a_run_on_a_table_recreated_with_another_key_begins_again(bench: Bench, table: str) -> None:
     half_done(bench, table)
     recreate(bench, table, "sk", "S")
     bench.tables.put(table, {"sk": "1", "id": 1, "n": 1})
@@ -338,7 +338,7 @@ def test_a_table_that_was_recreated_with_another_key_is_begun_anew(bench: Bench,
     assert bench.up(table)[0].error is None and numbers(bench, table) == [2]
 
 
-def test_a_table_restored_from_within_a_run_is_refused(bench: Bench, table: str) -> None:
+def test_a_table_restored_to_a_time_within_a_run_is_refused(bench: Bench, table: str) -> None:
     run = half_done(bench, table)
     backup = bench.tables.items(table)
     recreate(bench, table)
@@ -350,7 +350,7 @@ def test_a_table_restored_from_within_a_run_is_refused(bench: Bench, table: str)
 
 
 @pytest.mark.parametrize("was", ["idempotent", "without its journal"])
-def test_a_table_that_may_be_restored_from_within_a_run_is_refused(bench: Bench, table: str, was: str) -> None:
+def test_a_table_possibly_restored_to_a_time_within_a_run_is_refused(bench: Bench, table: str, was: str) -> None:
     run = half_done(bench, table, "IDEMPOTENT = True" if was == "idempotent" else "")
     if was != "idempotent":
         gone(bench, table, run, "journal")
@@ -365,7 +365,7 @@ def test_a_table_that_may_be_restored_from_within_a_run_is_refused(bench: Bench,
     assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
 
 
-def test_an_idempotent_script_is_applied_afresh_to_a_restored_table(bench: Bench, table: str) -> None:
+def test_an_idempotent_script_is_applied_again_to_a_restored_table(bench: Bench, table: str) -> None:
     half_done(bench, table, "IDEMPOTENT = True")
     recreate(bench, table)
     fill(bench, table)
@@ -374,7 +374,7 @@ def test_an_idempotent_script_is_applied_afresh_to_a_restored_table(bench: Bench
 
 
 @pytest.mark.parametrize("how", ["up", "down", "up again"])
-def test_applied_versions_of_a_table_that_is_gone_are_for_a_person_to_say(bench: Bench, table: str, how: str) -> None:
+def test_applied_versions_of_a_deleted_table_need_a_stamp(bench: Bench, table: str, how: str) -> None:
     bench.script(table, double())
     assert bench.up(table)[0].at == 1
     recreate(bench, table)
@@ -395,7 +395,7 @@ def test_applied_versions_of_a_table_that_is_gone_are_for_a_person_to_say(bench:
     assert report.error is None and numbers(bench, table) == [2 if at == 0 else 1] * ITEMS
 
 
-def test_a_half_done_run_on_a_table_that_is_gone_holds_nobody_up(bench: Bench, table: str) -> None:
+def test_an_unfinished_run_on_a_deleted_table_prevents_no_run(bench: Bench, table: str) -> None:
     bench.script(table, double())
     assert bench.up(table)[0].at == 1
     bench.script(table, double(bad=True), 2)
@@ -409,7 +409,7 @@ def test_a_half_done_run_on_a_table_that_is_gone_holds_nobody_up(bench: Bench, t
     assert report.error is None and numbers(bench, table) == [4] * ITEMS
 
 
-def test_a_half_undone_run_on_a_table_that_is_gone_holds_nobody_up(bench: Bench, table: str) -> None:
+def test_a_partly_undone_run_on_a_deleted_table_prevents_no_run(bench: Bench, table: str) -> None:
     run = half_done(bench, table)
     state = operations.State(bench.stage.connection, bench.stage.state_table)
     left = last(bench, table)
@@ -423,7 +423,7 @@ def test_a_half_undone_run_on_a_table_that_is_gone_holds_nobody_up(bench: Bench,
     assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
 
 
-def test_a_recreated_target_is_filled_anew(bench: Bench, table: str, make_table: MakeTable) -> None:
+def test_a_recreated_target_is_filled_again(bench: Bench, table: str, make_table: MakeTable) -> None:
     target = make_table(id="N")
     run = half_done(bench, table, f'TARGET_TABLE = "{target}"')
     recreate(bench, target)
@@ -451,7 +451,7 @@ def test_a_recreated_source_of_a_target_is_refused_until_the_run_is_undone(
 # ---------------------------------------------------------------- the way down
 
 
-def test_a_way_down_that_has_left_dead_letters_may_be_mended(bench: Bench, table: str) -> None:
+def test_the_script_of_a_down_with_dead_letters_can_be_corrected(bench: Bench, table: str) -> None:
     bench.script(table, double(bad_down=True))
     assert bench.up(table)[0].error is None
     report = bench.left(table, "down", max_errors=5)
@@ -462,7 +462,7 @@ def test_a_way_down_that_has_left_dead_letters_may_be_mended(bench: Bench, table
     assert [text.items for text in report.versions[0].texts] == [ITEMS - 1, 1]
 
 
-def test_an_edited_file_is_refused_on_the_way_down_before_it_has_begun(bench: Bench, table: str) -> None:
+def test_an_edited_file_is_refused_before_a_down_begins(bench: Bench, table: str) -> None:
     bench.script(table, double())
     assert bench.up(table)[0].error is None
     bench.script(table, double(more=', "edited": 1'))
@@ -471,7 +471,9 @@ def test_an_edited_file_is_refused_on_the_way_down_before_it_has_begun(bench: Be
 
 
 @pytest.mark.parametrize("command", ["retry", "down"])
-def test_any_way_of_going_on_is_refused(bench: Bench, table: str, make_table: MakeTable, command: str) -> None:
+def test_every_command_that_would_continue_the_run_is_refused(
+    bench: Bench, table: str, make_table: MakeTable, command: str
+) -> None:
     run = half_done(bench, table)
     bench.script(table, double(f'TARGET_TABLE = "{make_table(id="N")}"'))
     before = bench.tables.items(table)
@@ -492,7 +494,7 @@ def gone(bench: Bench, table: str, run: str, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["dead", "retries"])
-def test_dead_letters_that_are_gone_are_told_with_the_ways_out(bench: Bench, table: str, what: str) -> None:
+def test_lost_dead_letters_are_reported_with_the_possible_next_commands(bench: Bench, table: str, what: str) -> None:
     run = half_done(bench, table)
     report = bench.left(table, max_errors=5)  # they are replayed, and die again
     assert isinstance(report.error, DeadLetters)
@@ -505,7 +507,7 @@ def test_dead_letters_that_are_gone_are_told_with_the_ways_out(bench: Bench, tab
     assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
 
 
-def test_those_of_a_retry_are_missed_too(bench: Bench, table: str) -> None:
+def test_lost_dead_letters_of_a_retry_are_reported_too(bench: Bench, table: str) -> None:
     run = half_done(bench, table)
     assert isinstance(bench.left(table, max_errors=5).error, DeadLetters)
     gone(bench, table, f"{run}/retry1", "dead")
@@ -516,7 +518,7 @@ def test_those_of_a_retry_are_missed_too(bench: Bench, table: str) -> None:
     assert bench.up(table)[0].error is None and bench.applied(table) == [1]
 
 
-def test_an_idempotent_run_whose_dead_letters_are_gone_is_begun_anew(bench: Bench, table: str) -> None:
+def test_an_idempotent_run_with_lost_dead_letters_begins_again(bench: Bench, table: str) -> None:
     run = half_done(bench, table, "IDEMPOTENT = True")
     gone(bench, table, run, "dead")
     bench.script(table, double("IDEMPOTENT = True"))

@@ -51,7 +51,9 @@ def stack(endpoint: Endpoint) -> Iterator[str]:
 
 
 @on_ministack
-def test_what_cloudformation_and_the_parameter_store_know(bench: Bench, endpoint: Endpoint, stack: str) -> None:
+def test_table_names_are_looked_up_in_cloudformation_and_the_parameter_store(
+    bench: Bench, endpoint: Endpoint, stack: str
+) -> None:
     bench.script("users", COUNT)
     real = mapped(bench, users=f"cfn:{stack}.Users").stage.names.real("users")
     assert real in endpoint.client.list_tables()["TableNames"] and real != "users"
@@ -94,7 +96,9 @@ def test_a_copy_under_another_name_is_not_transformed_again(bench: Bench, make_t
 
 
 @on_ministack
-def test_another_projects_table_of_the_same_logical_name_is_none_of_it(bench: Bench, make_table: MakeTable) -> None:
+def test_a_table_of_another_project_with_the_same_logical_name_is_distinguished(
+    bench: Bench, make_table: MakeTable
+) -> None:
     first, other = make_table(id="S"), make_table(id="S")
     bench.script("users", COUNT)
     assert mapped(bench, users=first).up("users")[0].error is None
@@ -104,7 +108,7 @@ def test_another_projects_table_of_the_same_logical_name_is_none_of_it(bench: Be
 
 
 @on_ministack
-def test_a_table_without_versions_is_replaced_by_stamping_none(bench: Bench, make_table: MakeTable) -> None:
+def test_a_logical_name_gets_another_table_by_a_stamp_of_no_version(bench: Bench, make_table: MakeTable) -> None:
     first, other = make_table(id="S"), make_table(id="S")
     bench.script("users", COUNT)
     assert mapped(bench, users=first).up("users")[0].error is None
@@ -117,7 +121,7 @@ def test_a_table_without_versions_is_replaced_by_stamping_none(bench: Bench, mak
 
 
 @on_ministack
-def test_a_run_of_the_table_that_a_name_meant_before_is_named(bench: Bench, make_table: MakeTable) -> None:
+def test_an_active_run_of_the_former_table_of_a_name_is_named(bench: Bench, make_table: MakeTable) -> None:
     first, other = make_table(id="S"), make_table(id="S")
     bench.tables.put(first, {"id": "a", "n": 1})
     bench.script("users", COUNT)

@@ -26,7 +26,7 @@ def version(folder: Path, number: int, text: str) -> None:
     path.write_text(f"sequence = {number}\n" + dedent(text))
 
 
-def test_a_table_has_a_name_and_a_history_of_its_own(emulator: Emulator, tmp_path: Path) -> None:
+def test_each_table_of_the_fixture_has_its_own_name_and_history(emulator: Emulator, tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()  # nothing is started before a table is asked for
     version(tmp_path, 1, "def transform_up(i): return {**i, 'v': i['b']}\ndef transform_down(i): i.pop('v'); return i")
     version(tmp_path, 2, "def prepare(context): yield 'k', 1\ndef transform_up(i, p): return {**i, 'k': p['k']}")

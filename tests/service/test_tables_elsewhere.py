@@ -62,7 +62,7 @@ def elsewhere(bench: Bench, name: str) -> Bench:
     return replace(bench, stage=with_names(stage, bench.folder))
 
 
-def test_it_is_transformed_and_taken_back(elsewhere: Bench, there: Tables, name: str) -> None:
+def test_a_table_in_another_region_is_transformed_and_reverted(elsewhere: Bench, there: Tables, name: str) -> None:
     stage, arn = elsewhere.stage, elsewhere.stage.names.real("users")
     assert arn.startswith("arn:") and stage.names.shown(arn) == f"users ({arn})"
     (report,) = elsewhere.up("users")
@@ -118,7 +118,7 @@ def test_a_table_of_another_account_is_reached_by_its_role(of_another_account: t
     assert undone.error is None and all("n" not in item for item in theirs.items(name))
 
 
-def test_deletions_need_no_transaction(elsewhere: Bench, there: Tables, name: str) -> None:
+def test_deletions_in_another_region_need_no_transaction(elsewhere: Bench, there: Tables, name: str) -> None:
     elsewhere.script("users", "from dynamodt import Delete\n\ndef transform_up(item):\n    return Delete()\n")
     (report,) = elsewhere.up("users")
     assert report.error is None and there.items(name) == []
@@ -126,7 +126,7 @@ def test_deletions_need_no_transaction(elsewhere: Bench, there: Tables, name: st
     assert len(there.items(name)) == 30
 
 
-def test_a_move_is_a_dead_letter(elsewhere: Bench, there: Tables, name: str) -> None:
+def test_a_move_in_another_region_is_a_dead_letter(elsewhere: Bench, there: Tables, name: str) -> None:
     moved = 'return item if item["id"][0] == "x" else {**item, "id": "x" + item["id"]}'
     elsewhere.script("users", f"IDEMPOTENT = True\ndef transform_up(item):\n    {moved}\n")
     (report,) = elsewhere.up("users", max_errors=29)
@@ -144,7 +144,7 @@ def test_a_move_is_a_dead_letter(elsewhere: Bench, there: Tables, name: str) -> 
     ],
     ids=["rows", "target", "export"],
 )
-def test_what_needs_the_stages_own_place_is_refused(
+def test_features_that_need_the_stage_s_own_region_are_refused(
     elsewhere: Bench, endpoint: Endpoint, name: str, text: str, what: str
 ) -> None:
     elsewhere.script("users", text)

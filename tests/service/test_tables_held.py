@@ -54,7 +54,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
 
 
 @pytest.mark.parametrize("first", ["source", "target"])
-def test_neither_runs_while_the_other_is_at_work(
+def test_two_runs_that_share_a_table_exclude_each_other(
     bench: Bench, tables: tuple[str, str], monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
     source, target = tables
@@ -70,13 +70,13 @@ def test_neither_runs_while_the_other_is_at_work(
     assert bench.applied(other) == []
 
 
-def test_one_after_the_other_in_one_command(bench: Bench, tables: tuple[str, str]) -> None:
+def test_two_tables_of_one_command_run_one_after_the_other(bench: Bench, tables: tuple[str, str]) -> None:
     source, target = tables
     assert [report.error for report in bench.up(target, source)] == [None, None]
     assert sorted(item["n"] for item in bench.tables.items(target)) == [2] * 10
 
 
-def test_an_undo_holds_what_its_run_has_written_to(
+def test_an_undo_holds_the_target_of_its_run(
     bench: Bench, tables: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = tables
@@ -94,7 +94,7 @@ def test_an_undo_holds_what_its_run_has_written_to(
     assert [item["id"] for item in bench.tables.items(target)] == [100, 101, 102, 103, 104]
 
 
-def test_a_run_whose_target_was_taken_from_it_writes_and_records_nothing(
+def test_a_run_that_lost_its_target_s_lease_writes_and_records_nothing(
     bench: Bench, tables: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = tables

@@ -41,7 +41,7 @@ def unlock(stage: Stage, table: str) -> None:
 
 
 @dynamodb_local_in_chaos
-def test_a_second_run_is_refused_and_a_suspended_one_writes_no_more(
+def test_a_second_run_is_refused_and_an_unlocked_suspended_run_writes_nothing_more(
     endpoint: Endpoint, make_table: MakeTable, tmp_path: Path
 ) -> None:
     table = make_table(id="N")
@@ -72,7 +72,7 @@ def test_a_second_run_is_refused_and_a_suspended_one_writes_no_more(
 @pytest.mark.parametrize(
     ("goal", "covered"), [("{}", True), ("1 another text", False), ("2 more", True), ("", False)], ids=str
 )
-def test_a_refused_run_shows_whether_the_other_one_applies_all_of_it(
+def test_a_refused_run_reports_whether_the_active_run_applies_all_of_its_versions(
     bench: Bench, make_table: MakeTable, goal: str, covered: bool
 ) -> None:
     table = make_table(id="N")
@@ -89,7 +89,7 @@ def test_a_refused_run_shows_whether_the_other_one_applies_all_of_it(
 
 
 @pytest.mark.endpoints("ministack")
-def test_a_run_shows_what_its_command_applies(
+def test_the_lease_has_the_versions_that_a_command_applies(
     bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, goals = make_table(id="N"), list[str]()

@@ -54,7 +54,7 @@ def refusal(bench: Bench, run: str, kind: type[DynamodtError] = Refused) -> Dyna
 # ---------------------------------------------------------------- undo
 
 
-def test_a_run_without_a_way_down_is_taken_back(bench: Bench, make_table: MakeTable) -> None:
+def test_a_run_without_transform_down_is_undone(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(60))
     bench.run(table, DOUBLE)
@@ -76,7 +76,7 @@ def test_a_run_without_a_way_down_is_taken_back(bench: Bench, make_table: MakeTa
     assert again.error is None and again.at == 1 and last(bench, table).run != run
 
 
-def test_what_was_written_since_stays_and_is_reported(bench: Bench, make_table: MakeTable) -> None:
+def test_an_undo_keeps_and_reports_later_writes(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(30))
     bench.run(table, DOUBLE)
@@ -118,7 +118,7 @@ def transform_up(item):
 """
 
 
-def test_what_lost_to_a_live_write_is_not_taken_for_the_run_s(
+def test_an_undo_keeps_a_live_write_that_equals_the_run_s_result(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable
 ) -> None:
     """Item 3 shows just what the run would have written, by the application's own hand."""
@@ -131,7 +131,7 @@ def test_what_lost_to_a_live_write_is_not_taken_for_the_run_s(
     assert bench.tables.items(table) == expected
 
 
-def test_a_half_done_run_is_taken_back(bench: Bench, make_table: MakeTable) -> None:
+def test_an_unfinished_run_is_undone(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(50))
     report = bench.failed(table, FRAIL.format(bad="(7,)"))
@@ -146,7 +146,7 @@ def test_a_half_done_run_is_taken_back(bench: Bench, make_table: MakeTable) -> N
     assert again.error is None and again.at == 1 and last(bench, table).run != record.run
 
 
-def test_there_is_something_to_do_while_a_run_is_half_done(bench: Bench, make_table: MakeTable) -> None:
+def test_down_and_up_are_refused_while_a_run_is_unfinished(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(50))
     bench.failed(table, FRAIL.format(bad="(7,)"))
@@ -163,7 +163,7 @@ def test_there_is_something_to_do_while_a_run_is_half_done(bench: Bench, make_ta
     assert [report.error for report in bench.down(table)] == [None]
 
 
-def test_a_run_down_is_taken_back_and_its_version_stands_again(bench: Bench, make_table: MakeTable) -> None:
+def test_an_undone_down_leaves_its_version_applied(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(10))
     bench.run(table, HALVE)
@@ -182,7 +182,7 @@ def test_a_run_down_is_taken_back_and_its_version_stands_again(bench: Bench, mak
     assert report.error is None and bench.tables.items(table) == numbered(10)
 
 
-def test_retries_and_own_items_are_taken_back_too(bench: Bench, make_table: MakeTable) -> None:
+def test_retries_and_rows_of_items_are_undone_too(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(40))
     own = 'def items():\n    for n in range(100, 110):\n        yield {"id": n, "n": n}\n'
@@ -196,7 +196,7 @@ def test_retries_and_own_items_are_taken_back_too(bench: Bench, make_table: Make
     assert bench.tables.items(table) == [*numbered(40), {"id": 105, "n": "used"}]
 
 
-def test_a_run_that_changed_nothing_is_taken_back(bench: Bench, make_table: MakeTable) -> None:
+def test_a_run_that_changed_nothing_is_undone(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(5))
     bench.run(table, "def transform_up(item):\n    return item\n")
@@ -204,7 +204,7 @@ def test_a_run_that_changed_nothing_is_taken_back(bench: Bench, make_table: Make
     assert (report.error, report.run.counts, report.at) == (None, Counts(), 0)
 
 
-def test_deletions_come_back(bench: Bench, make_table: MakeTable) -> None:
+def test_an_undo_restores_deleted_items(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(20))
     script = 'from dynamodt import Delete\ndef transform_up(item):\n    return Delete() if item["n"] % 2 else item\n'
@@ -213,7 +213,7 @@ def test_deletions_come_back(bench: Bench, make_table: MakeTable) -> None:
     assert bench.tables.items(table) == numbered(20)
 
 
-def test_what_was_inserted_into_a_target_table_is_deleted(bench: Bench, make_table: MakeTable) -> None:
+def test_an_undo_deletes_items_inserted_into_a_target(bench: Bench, make_table: MakeTable) -> None:
     table, target = make_table(id="N"), make_table(name="S")
     bench.tables.put(table, *numbered(12))
     bench.tables.put(target, {"name": "n3", "mine": True})
@@ -226,7 +226,7 @@ def test_what_was_inserted_into_a_target_table_is_deleted(bench: Bench, make_tab
     assert bench.tables.items(table) == numbered(12)
 
 
-def test_what_was_inserted_into_a_target_is_taken_back_after_that_table_s_later_run(
+def test_an_undo_deletes_items_of_a_target_after_the_target_s_later_run_is_undone(
     bench: Bench, make_table: MakeTable
 ) -> None:
     """Without that later run, all inserted items would count as changed by others."""
@@ -243,7 +243,7 @@ def test_what_was_inserted_into_a_target_is_taken_back_after_that_table_s_later_
     assert (report.not_restored, bench.tables.items(target)) == (0, [])
 
 
-def test_a_move_to_other_keys_is_taken_back_if_it_was_journaled(bench: Bench, make_table: MakeTable) -> None:
+def test_a_journaled_move_to_other_keys_is_undone(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(8))
     script = 'IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, "id": item["id"] % 100 + 100, "m": 1}\n'
@@ -259,7 +259,7 @@ def test_a_move_to_other_keys_is_taken_back_if_it_was_journaled(bench: Bench, ma
     )
 
 
-def test_attributes_of_every_kind_come_back(bench: Bench, make_table: MakeTable) -> None:
+def test_an_undo_restores_attributes_of_every_type(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(pk="S", sk="N")
     before: list[Item] = [
         {"pk": "a", "sk": 1, "l[0]": [1, {"x": None}], "#n": {1, 2}, 'say "hi"': b"\x00", "n": Decimal("1E+2")},
@@ -277,7 +277,7 @@ def test_attributes_of_every_kind_come_back(bench: Bench, make_table: MakeTable)
 # ---------------------------------------------------------------- refused
 
 
-def test_what_cannot_be_undone(bench: Bench, make_table: MakeTable) -> None:
+def test_an_undo_of_these_runs_is_refused(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(5))
     bench.run(table, HALVE)
@@ -296,7 +296,7 @@ def test_what_cannot_be_undone(bench: Bench, make_table: MakeTable) -> None:
     assert bench.tables.items(table) == after and bench.applied(table) == [1, 2]
 
 
-def test_a_half_undone_run_holds_its_table(
+def test_a_partly_undone_run_prevents_other_runs_of_its_table(
     bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some items cannot be written: the run stays half undone until it is tried again."""
@@ -336,7 +336,9 @@ def doubled(bench: Bench, table: str) -> int:
     return sum(item["n"] != item["id"] + 1 for item in bench.tables.items(table))
 
 
-def test_killed_and_run_again_it_ends_the_same(endpoint: Endpoint, bench: Bench, make_table: MakeTable) -> None:
+def test_an_undo_killed_and_repeated_has_the_same_result(
+    endpoint: Endpoint, bench: Bench, make_table: MakeTable
+) -> None:
     """A run that was killed half-way is undone; the undo is killed, too, at three moments, and goes on each time."""
     table = make_table(id="N")
     bench.tables.put(table, *numbered(400))
@@ -421,7 +423,7 @@ def doubtful(bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatc
     return table, run
 
 
-def test_doubtful_letters_wait_for_a_person(bench: Bench, doubtful: tuple[str, str]) -> None:
+def test_dead_letters_in_doubt_need_a_decision(bench: Bench, doubtful: tuple[str, str]) -> None:
     table, run = doubtful
     before = bench.tables.items(table)
     report = retry(bench, run)
@@ -431,14 +433,14 @@ def test_doubtful_letters_wait_for_a_person(bench: Bench, doubtful: tuple[str, s
     assert bench.tables.items(table) == before and bench.applied(table) == []
 
 
-def test_doubtful_letters_are_transformed_afresh(bench: Bench, doubtful: tuple[str, str]) -> None:
+def test_dead_letters_in_doubt_are_transformed_on_request(bench: Bench, doubtful: tuple[str, str]) -> None:
     table, run = doubtful
     report = retry(bench, run, in_doubt="again")
     assert report.error is None and report.versions[0].counts == Counts(read=6, changed=6)
     assert [item["n"] for item in bench.tables.items(table)] == [2, 10, 14, 8, 10, 12]
 
 
-def test_doubtful_letters_are_counted_as_written(bench: Bench, doubtful: tuple[str, str]) -> None:
+def test_dead_letters_in_doubt_are_counted_as_written_on_request(bench: Bench, doubtful: tuple[str, str]) -> None:
     table, run = doubtful
     bench.tables.delete(table, {"id": 2})
     report = retry(bench, run, in_doubt="done")
@@ -446,7 +448,7 @@ def test_doubtful_letters_are_counted_as_written(bench: Bench, doubtful: tuple[s
     assert [item["n"] for item in bench.tables.items(table)] == [2, 5, 8, 10, 12] and bench.applied(table) == [1]
 
 
-def test_doubtful_letters_are_accepted_and_an_undo_judges_them_by_their_items(
+def test_dead_letters_in_doubt_are_accepted_and_an_undo_keeps_later_writes(
     bench: Bench, doubtful: tuple[str, str]
 ) -> None:
     """Neither is guessed: what the application has written to them stays."""

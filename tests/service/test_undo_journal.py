@@ -51,7 +51,7 @@ def test_without_its_journal_nothing_is_undone(bench: Bench, table: str, dry_run
     assert doubled(bench, table) == 40 and bench.applied(table) == [1] and last(bench, table).status == "succeeded"
 
 
-def test_what_is_left_of_a_journal_is_taken_back_and_later_the_rest(bench: Bench, table: str) -> None:
+def test_a_partial_undo_reverts_the_existing_parts_and_later_the_others(bench: Bench, table: str) -> None:
     run, (lost, *_) = last(bench, table).run, parts(bench, table)
     kept = lost.read_bytes()
     lost.unlink()
@@ -110,7 +110,7 @@ def keys_of(bench: Bench, part: Path) -> set[int]:
     return {int(json.loads(line)["Keys"]["id"]["N"]) for line in lines}
 
 
-def test_a_person_may_say_what_stands_after_a_partial_undo(bench: Bench, table: str) -> None:
+def test_a_stamp_after_a_partial_undo_states_what_is_applied(bench: Bench, table: str) -> None:
     run = last(bench, table).run
     parts(bench, table)[0].unlink()
     undo(bench, run, partial=True)
@@ -121,7 +121,7 @@ def test_a_person_may_say_what_stands_after_a_partial_undo(bench: Bench, table: 
         undo(bench, run)
 
 
-def test_what_is_restored_in_part_is_not_transformed_again_unasked(bench: Bench, table: str) -> None:
+def test_partly_restored_items_are_transformed_only_on_request(bench: Bench, table: str) -> None:
     run = last(bench, table).run
     bench.tables.put(table, {"id": 3, "n": 8, "twice": False}, {"id": 5, "n": 1, "twice": "mine"})
     report = undo(bench, run)
@@ -141,7 +141,7 @@ def test_what_is_restored_in_part_is_not_transformed_again_unasked(bench: Bench,
     assert [again.error for again in bench.up(table)] == [None], "it was accepted before"
 
 
-def test_what_a_retry_came_between_is_taken_back_in_parts(bench: Bench, make_table: MakeTable) -> None:
+def test_a_phase_interrupted_by_a_retry_is_undone_in_two_parts(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(60))
     bench.failed(table, FRAIL.format(bad="(7,)"))
@@ -155,7 +155,7 @@ def test_what_a_retry_came_between_is_taken_back_in_parts(bench: Bench, make_tab
     assert bench.tables.items(table) == numbered(60)
 
 
-def test_a_run_records_in_which_order_it_writes(bench: Bench, make_table: MakeTable) -> None:
+def test_a_run_records_the_order_of_its_phases(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(20))
     text = 'def items():\n    yield {"id": 100, "n": 1}\ndef transform_up(item):\n    return {**item, "m": 1}\n'

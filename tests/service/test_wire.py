@@ -68,7 +68,7 @@ def doubled(items: list[Item]) -> list[Item]:
 
 
 @pytest.mark.parametrize("fault", HARMLESS)
-def test_a_throttle_says_that_nothing_has_happened(
+def test_a_throttle_means_that_nothing_was_written(
     wire: Wire, proxy: Proxy, bench: Bench, make_table: MakeTable, fault: str
 ) -> None:
     table = make_table(id="N")
@@ -79,7 +79,7 @@ def test_a_throttle_says_that_nothing_has_happened(
 
 
 @pytest.mark.parametrize("fault", DOUBTFUL)
-def test_a_broken_answer_is_a_doubt_and_the_next_call_works(
+def test_an_incomplete_answer_is_in_doubt_and_the_next_call_works(
     wire: Wire, proxy: Proxy, bench: Bench, make_table: MakeTable, fault: str
 ) -> None:
     table = make_table(id="N")
@@ -112,7 +112,7 @@ def test_a_refusal_has_its_code_its_message_and_its_item(wire: Wire, bench: Benc
     assert decode(caught.value.answer["Item"]) == {"id": 1, "n": 1}
 
 
-def test_where_nobody_listens_nothing_was_sent() -> None:
+def test_without_a_listener_nothing_was_sent() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -162,7 +162,7 @@ def page_writer(wire: Wire, spec: TableSpec) -> PageWriter:
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_one_invalid_statement_harms_none_of_the_others(
+def test_one_invalid_statement_of_a_batch_does_not_affect_the_others(
     endpoint: Endpoint, wire: Wire, bench: Bench, indexed_table: str, kind: str
 ) -> None:
     """Each of the others is done exactly once, though DynamoDB Local refuses some batches after carrying out a part."""
@@ -184,7 +184,9 @@ def test_one_invalid_statement_harms_none_of_the_others(
     assert bench.tables.items(indexed_table) == [*doubled(items), *left]
 
 
-def test_two_statements_about_one_item(endpoint: Endpoint, wire: Wire, bench: Bench, make_table: MakeTable) -> None:
+def test_of_two_insertions_of_one_item_in_a_batch_the_second_is_superseded(
+    endpoint: Endpoint, wire: Wire, bench: Bench, make_table: MakeTable
+) -> None:
     """DynamoDB Local refuses the whole batch for it, after carrying out a part."""
     table = make_table(id="N")
     spec = describe(endpoint.connection, table)
@@ -214,7 +216,7 @@ def test_each_statement_has_its_own_verdict(
 
 
 @pytest.mark.endpoints("dynamodb-local")  # ministack does not; the item is read then
-def test_a_conflict_hands_the_current_item_back(
+def test_a_conflict_returns_the_current_item(
     endpoint: Endpoint, wire: Wire, bench: Bench, make_table: MakeTable
 ) -> None:
     table = make_table(id="N")
@@ -224,7 +226,7 @@ def test_a_conflict_hands_the_current_item_back(
 
 
 @pytest.mark.parametrize("fault", [*HARMLESS, *DOUBTFUL])
-def test_what_a_batch_is_told_of_a_failure(
+def test_a_failed_batch_has_the_same_verdict_for_all_its_statements(
     endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Bench, make_table: MakeTable, fault: str
 ) -> None:
     table = make_table(id="N")
@@ -237,7 +239,9 @@ def test_what_a_batch_is_told_of_a_failure(
     assert bench.tables.items(table) == (doubled(items) if fault in APPLIED else items)
 
 
-def test_a_partial_batch(endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Bench, make_table: MakeTable) -> None:
+def test_the_refused_statements_of_a_batch_have_their_own_verdicts(
+    endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Bench, make_table: MakeTable
+) -> None:
     table = make_table(id="N")
     items = numbered(12)
     bench.tables.put(table, *items)
@@ -249,7 +253,7 @@ def test_a_partial_batch(endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Be
     ]
 
 
-def test_a_batch_that_is_too_large_goes_in_parts(
+def test_a_batch_that_is_too_large_is_divided(
     endpoint: Endpoint, proxy: Proxy, bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http, "MENTION_SECONDS", 10.0)
@@ -265,7 +269,9 @@ def test_a_batch_that_is_too_large_goes_in_parts(
     assert bench.tables.items(table) == doubled(items)
 
 
-def test_units_are_as_the_service_says(endpoint: Endpoint, wire: Wire, bench: Bench, make_table: MakeTable) -> None:
+def test_units_are_those_that_the_service_reports(
+    endpoint: Endpoint, wire: Wire, bench: Bench, make_table: MakeTable
+) -> None:
     table = make_table(id="N")
     items = [{**item, "text": "x" * 2500} for item in numbered(4)]
     bench.tables.put(table, *items)
@@ -277,7 +283,7 @@ def test_units_are_as_the_service_says(endpoint: Endpoint, wire: Wire, bench: Be
 
 
 @pytest.mark.parametrize("fault", ["denied", "expired", ""])
-def test_what_no_retry_can_mend_ends_the_run(
+def test_an_error_that_no_retry_resolves_ends_the_run(
     endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Bench, make_table: MakeTable, fault: str
 ) -> None:
     table = make_table(id="N") if fault else "no-such-table"
@@ -315,7 +321,7 @@ def quick(wire: Wire, spec: TableSpec, attempts: int = 6) -> Reads:
 
 
 @pytest.mark.parametrize("consistent", [True, False])
-def test_a_scan_reads_every_item_once_whatever_happens_on_the_way(
+def test_a_scan_with_faults_reads_every_item_once(
     endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Bench, make_table: MakeTable, consistent: bool
 ) -> None:
     table = make_table(id="N")
@@ -335,7 +341,7 @@ def test_a_scan_reads_every_item_once_whatever_happens_on_the_way(
     assert not proxy.faults["Scan"]
 
 
-def test_items_by_key_are_read_to_the_last_one(
+def test_all_items_are_read_by_key(
     endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Bench, make_table: MakeTable
 ) -> None:
     table = make_table(pk="S", sk="N")
@@ -348,7 +354,7 @@ def test_items_by_key_are_read_to_the_last_one(
 
 
 @pytest.mark.parametrize("fault", ["throttled", "503", "reset", "stuck"])
-def test_a_read_that_never_succeeds_says_so(
+def test_a_read_that_fails_at_every_try_is_reported(
     endpoint: Endpoint, wire: Wire, proxy: Proxy, make_table: MakeTable, fault: str
 ) -> None:
     table = make_table(id="N")
@@ -396,7 +402,7 @@ def test_a_run_doubles_every_item_exactly_once(bad_line: Bench, proxy: Proxy, ma
 
 
 @pytest.mark.parametrize("line", ["throttled", "nothing done", "answer lost"])
-def test_single_writes_and_transactions_are_done_exactly_once(
+def test_single_writes_and_transactions_with_faults_are_done_exactly_once(
     bad_line: Bench, proxy: Proxy, make_table: MakeTable, line: str
 ) -> None:
     table = make_table(id="N")
@@ -424,7 +430,9 @@ def test_single_writes_and_transactions_are_done_exactly_once(
     assert not any(proxy.faults.values())
 
 
-def test_a_run_whose_own_records_have_a_bad_line(bad_line: Bench, proxy: Proxy, make_table: MakeTable) -> None:
+def test_a_run_with_faults_on_its_state_table_writes_each_item_once(
+    bad_line: Bench, proxy: Proxy, make_table: MakeTable
+) -> None:
     """The lease, the claims, the intents, the checkpoints, the history: they are written, and the answers get lost."""
     table = make_table(id="N")
     bad_line.tables.put(table, *numbered(30))
@@ -444,7 +452,7 @@ FAULTS = int(os.environ.get("DYNAMODT_FAULTS", "40"))  # `make test-chaos` injec
 @dynamodb_local_in_chaos
 @pytest.mark.scaled
 @pytest.mark.parametrize("seed", [int(os.environ.get("DYNAMODT_SEED", "7"))])
-def test_a_run_over_a_line_where_anything_may_happen(
+def test_a_run_with_random_faults_writes_each_item_once(
     bad_line: Bench, proxy: Proxy, make_table: MakeTable, seed: int
 ) -> None:
     """Every seventh request meets a fault, those to our own table too, until enough of them have been injected."""
@@ -469,9 +477,7 @@ def test_a_run_over_a_line_where_anything_may_happen(
     print(f"survived {sum(proxy.injected.values()) - proxy.injected['']} faults: {dict(proxy.injected)}")
 
 
-def test_a_line_that_stays_broken_ends_in_dead_letters_and_loses_nothing(
-    bad_line: Bench, proxy: Proxy, make_table: MakeTable
-) -> None:
+def test_writes_that_fail_at_every_try_are_dead_letters(bad_line: Bench, proxy: Proxy, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bad_line.tables.put(table, *numbered(5))
     proxy.always["BatchExecuteStatement"] = "throttled"
@@ -485,7 +491,7 @@ def test_a_line_that_stays_broken_ends_in_dead_letters_and_loses_nothing(
     assert bad_line.tables.items(table) == numbered(5)
 
 
-def test_a_scan_that_stays_broken_ends_the_run_with_its_reason(
+def test_a_scan_that_fails_at_every_try_ends_the_run_with_its_reason(
     bad_line: Bench, proxy: Proxy, make_table: MakeTable
 ) -> None:
     table = make_table(id="N")

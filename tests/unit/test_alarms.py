@@ -41,13 +41,13 @@ def states(first: str, second: str = "OK") -> dict[str, str]:
     return {"api-errors": first, "api-latency": second}
 
 
-def test_quiet_alarms_hold_nothing_and_say_nothing() -> None:
+def test_alarms_in_state_ok_pause_no_run_and_notify_nothing() -> None:
     watched = Watched(states("OK"))
     watched.watch().tick()
     assert (watched.holds, watched.notes) == ([""], [])  # and the state of an earlier run is removed
 
 
-def test_an_alarm_holds_the_run_until_it_is_over() -> None:
+def test_an_alarm_pauses_the_run_until_it_is_over() -> None:
     watched = Watched(states("ALARM"))
     watch = watched.watch()
     watch.tick()
@@ -65,13 +65,13 @@ def test_an_alarm_holds_the_run_until_it_is_over() -> None:
     ]
 
 
-def test_all_that_are_on_are_named() -> None:
+def test_all_alarms_in_alarm_are_named() -> None:
     watched = Watched(states("ALARM", "ALARM"))
     watched.watch().tick()
     assert all(name in watched.holds[0] for name in NAMES)
 
 
-def test_an_alarm_without_data_lets_the_run_go_on() -> None:
+def test_an_alarm_without_data_pauses_no_run() -> None:
     watched = Watched(states("INSUFFICIENT_DATA"))
     watched.watch().tick()
     assert watched.holds == [""]
@@ -86,7 +86,7 @@ def test_an_alarm_without_data_lets_the_run_go_on() -> None:
     ],
     ids=["missing", "unknown state", "not readable"],
 )
-def test_what_cannot_be_told_holds_the_run(seen: dict[str, str] | ServiceError, said: str) -> None:
+def test_unreadable_alarms_pause_the_run(seen: dict[str, str] | ServiceError, said: str) -> None:
     watched = Watched(seen)
     watch = watched.watch()
     watch.tick()
@@ -95,7 +95,7 @@ def test_what_cannot_be_told_holds_the_run(seen: dict[str, str] | ServiceError, 
     assert watched.holds[-1] == ""
 
 
-def test_alarms_that_become_unreadable_hold_a_run_at_work() -> None:
+def test_alarms_that_become_unreadable_pause_an_active_run() -> None:
     watched = Watched(states("OK"))
     watch = watched.watch()
     watch.tick()
@@ -103,7 +103,7 @@ def test_alarms_that_become_unreadable_hold_a_run_at_work() -> None:
     assert "cannot be reached" in watched.holds[-1]
 
 
-def test_the_service_is_asked_every_ten_seconds_at_most() -> None:
+def test_alarms_are_read_at_most_every_ten_seconds() -> None:
     watched = Watched(states("OK"))
     watch = watched.watch()
     for _ in range(600):  # a minute, ten ticks a second
@@ -112,7 +112,7 @@ def test_the_service_is_asked_every_ten_seconds_at_most() -> None:
     assert watched.reads <= 7
 
 
-def test_a_look_that_took_long_is_followed_by_a_rest_too() -> None:
+def test_a_slow_read_of_the_alarms_is_followed_by_a_wait_too() -> None:
     watched = Watched(states("OK"))
     slow = AlarmWatch(NAMES, watched.read, lambda why: None, watched.notes.append, lambda: watched.now)
 
@@ -127,7 +127,7 @@ def test_a_look_that_took_long_is_followed_by_a_rest_too() -> None:
     assert watched.reads == 1
 
 
-def test_a_run_that_is_anothers_by_now_is_not_held() -> None:
+def test_a_run_taken_over_by_another_process_is_not_paused() -> None:
     def fenced(why: str) -> None:
         raise Fenced("another process holds the lease by now")
 

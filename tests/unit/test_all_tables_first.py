@@ -31,7 +31,7 @@ STAGE = Stage("local", Connection("us-east-1"), StorageSpec("here"), local=True)
         (ServiceError("x"), False, False),
     ],
 )
-def test_what_the_same_command_would_meet_again_holds_the_others_back(
+def test_an_error_that_the_repeated_command_would_meet_again_holds_the_other_tables_back(
     monkeypatch: pytest.MonkeyPatch, error: DynamodtError | None, held: bool, stops: bool
 ) -> None:
     monkeypatch.setattr(migration, "is_held", lambda leases, table: held and table == "wrong")

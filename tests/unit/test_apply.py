@@ -45,7 +45,7 @@ def test_one_dict_is_the_item_s_new_shape() -> None:
     assert change_of(lambda item: item) is None
 
 
-def test_the_author_may_alter_what_he_is_handed() -> None:
+def test_a_script_may_alter_its_item_in_place() -> None:
     def alter(item: Item) -> Item:
         item["deep"]["list"].append(2)
         item["n"] = Decimal(2)
@@ -57,7 +57,7 @@ def test_the_author_may_alter_what_he_is_handed() -> None:
     assert found.read == encode(ITEM)
 
 
-def test_a_deletion_needs_no_snapshot() -> None:
+def test_a_deletion_is_allowed_on_a_scan() -> None:
     assert change_of(lambda item: Delete()) == Remove(encode({"id": "u1"}), encode(ITEM))
 
 
@@ -70,7 +70,7 @@ OTHER_KEYS: list[Callable[[Item], Any]] = [
 
 
 @pytest.mark.parametrize("function", OTHER_KEYS, ids=["re-key", "put", "fan-out", "replace"])
-def test_what_the_scan_would_meet_again_needs_a_promise(function: Callable[[Item], Any]) -> None:
+def test_insertions_that_the_scan_would_read_need_idempotent(function: Callable[[Item], Any]) -> None:
     with pytest.raises(ScriptError, match="its own output") as caught:
         change_of(function)
     assert caught.value.where == f'{SCRIPT.path}: item {{"id": {{"S": "u1"}}}}' and "IDEMPOTENT" in caught.value.hint
@@ -79,7 +79,7 @@ def test_what_the_scan_would_meet_again_needs_a_promise(function: Callable[[Item
 
 
 @pytest.mark.parametrize("function", OTHER_KEYS, ids=["re-key", "put", "fan-out", "replace"])
-def test_a_last_scan_after_an_export_would_meet_it(function: Callable[[Item], Any]) -> None:
+def test_insertions_are_refused_with_a_final_scan(function: Callable[[Item], Any]) -> None:
     with pytest.raises(ScriptError, match="final scan") as caught:
         change_of(function, replace(SCRIPT, stamp="_mark"), snapshot=True, final_scan=True)
     assert caught.value.where.startswith(f"{SCRIPT.path}: item {{") and "--catch-up none" in caught.value.hint
@@ -90,20 +90,20 @@ def test_a_last_scan_after_an_export_would_meet_it(function: Callable[[Item], An
 
 
 @pytest.mark.parametrize("function", OTHER_KEYS, ids=["re-key", "put", "fan-out", "replace"])
-def test_what_is_put_is_marked(function: Callable[[Item], Any]) -> None:
+def test_an_inserted_item_gets_the_stamp(function: Callable[[Item], Any]) -> None:
     found = change_of(function, replace(SCRIPT, stamp="_mark"), snapshot=True)
     inserts = [part for part in getattr(found, "parts", (found,)) if isinstance(part, Insert)]
     assert [part.item["_mark"] for part in inserts] == [{"S": RUN}]
 
 
-def test_the_source_of_a_fan_out_is_marked_with_what_is_put() -> None:
+def test_the_source_of_a_fan_out_gets_the_stamp_too() -> None:
     marked = replace(SCRIPT, stamp="_mark")
     found = change_of(lambda item: [{**item, "n": 2}, Put({"id": "u2"})], marked, snapshot=True)
     (update,) = [part for part in found.parts if isinstance(part, Update)]
     assert update.sets == {"n": {"N": "2"}, "_mark": {"S": RUN}}
 
 
-def test_an_item_with_this_run_s_mark_is_done() -> None:
+def test_an_item_with_this_run_s_stamp_is_unchanged() -> None:
     marked = replace(SCRIPT, stamp="_mark")
     for mark, done in ((RUN, True), (EARLIER, False)):
         apply = Apply(marked, Returning(lambda item: {**item, "n": 2}), USERS, run=RUN, prepared={})
@@ -112,7 +112,7 @@ def test_an_item_with_this_run_s_mark_is_done() -> None:
     assert unmarked.change_of(encode({**ITEM, "_mark": RUN})) is not None
 
 
-def test_another_table_is_never_met() -> None:
+def test_insertions_into_another_table_are_allowed_on_a_scan() -> None:
     source = {"id": {"S": "u1"}}
     found = change_of(lambda item: {"number": 7, "was": item["id"]}, target=PEOPLE)
     assert isinstance(found, Atomic) and found.key == source
@@ -131,12 +131,12 @@ def test_another_table_is_never_met() -> None:
     ],
     ids=["delete", "several", "key"],
 )
-def test_what_the_target_table_cannot_take(function: Callable[[Item], Any], what: str) -> None:
+def test_a_result_that_the_target_cannot_hold_is_an_error(function: Callable[[Item], Any], what: str) -> None:
     with pytest.raises(ItemError, match=what):
         change_of(function, target=PEOPLE)
 
 
-def test_a_stamp_goes_with_a_change_and_is_none_itself() -> None:
+def test_a_stamp_is_set_only_with_another_change() -> None:
     marked = replace(SCRIPT, stamp="_mark")
     assert change_of(lambda item: {**item, "n": 2}, marked).sets == {"n": {"N": "2"}, "_mark": {"S": RUN}}
     assert change_of(lambda item: item, marked) is None
@@ -157,7 +157,7 @@ def apply_marked(function: Callable[[Item], Any], item: Item, **more: Any) -> An
 @pytest.mark.parametrize(
     "function", [lambda item: {**item, "n": 2}, lambda item: item, lambda item: Delete()], ids=["set", "same", "delete"]
 )
-def test_a_stamp_replaces_nothing_but_a_runs_id(function: Callable[[Item], Any], held: Any) -> None:
+def test_a_stamp_replaces_only_the_id_of_a_run(function: Callable[[Item], Any], held: Any) -> None:
     with pytest.raises(ItemError, match="STAMP would overwrite") as caught:
         apply_marked(function, {**ITEM, "_mark": held})
     assert caught.value.where == "_mark" and 'STAMP = "_dynamodt"' in caught.value.hint
@@ -173,18 +173,18 @@ def test_a_stamp_replaces_nothing_but_a_runs_id(function: Callable[[Item], Any],
     ],
     ids=["set", "re-key", "put", "fan-out"],
 )
-def test_what_a_script_writes_there_is_not_overwritten_in_silence(function: Callable[[Item], Any]) -> None:
+def test_a_script_that_writes_the_stamp_s_attribute_is_refused(function: Callable[[Item], Any]) -> None:
     with pytest.raises(ItemError, match="STAMP would overwrite"):
         apply_marked(function, ITEM, snapshot=True)
 
 
-def test_an_earlier_runs_mark_is_replaced() -> None:
+def test_an_earlier_run_s_stamp_is_replaced() -> None:
     found = apply_marked(lambda item: {**item, "n": 2}, {**ITEM, "_mark": EARLIER})
     assert found.sets == {"n": {"N": "2"}, "_mark": {"S": RUN}}
     assert apply_marked(lambda item: {**item, "id": "u2"}, {**ITEM, "_mark": EARLIER}, snapshot=True) is not None
 
 
-def test_an_author_s_sums_keep_all_digits_that_dynamodb_keeps() -> None:
+def test_arithmetic_in_a_script_keeps_38_digits() -> None:
     digits = Decimal("1." + "3" * 37)
     image = encode({**ITEM, "n": digits})
     apply = Apply(SCRIPT, Returning(lambda item: {**item, "n": item["n"] * 3}), USERS, run=RUN, prepared={})
@@ -203,7 +203,9 @@ def test_an_author_s_sums_keep_all_digits_that_dynamodb_keeps() -> None:
     ],
     ids=["move", "fan out", "put"],
 )
-def test_what_needs_a_transaction_is_an_error_of_the_item_where_there_is_none(function: Callable[[Item], Any]) -> None:
+def test_a_change_that_needs_a_transaction_is_an_item_error_where_there_are_none(
+    function: Callable[[Item], Any],
+) -> None:
     spec, script = replace(USERS, replicas=("us-east-1",), strong=True), replace(SCRIPT, idempotent=True)
     with pytest.raises(ItemError, match="needs a transaction") as caught:
         Apply(script, Returning(function), spec, run=RUN, prepared={}).change_of(encode(ITEM))

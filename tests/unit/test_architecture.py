@@ -108,11 +108,11 @@ def test_no_test_imports_another_test_module() -> None:
     assert [path for path in paths if pattern.search(path.read_text(encoding="utf-8"))] == []
 
 
-def test_modules_are_named_for_what_they_do() -> None:
+def test_no_module_has_a_meaningless_name() -> None:
     assert [path for path in MODULES if {path.stem.strip("_"), path.parent.name} & VAGUE] == []
 
 
-def test_every_module_says_what_it_is_for() -> None:
+def test_every_module_has_a_docstring() -> None:
     assert [path for path in MODULES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
 
 
@@ -146,7 +146,7 @@ def loaded(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize("module", ["dynamodt", "dynamodt.cli.app"])
-def test_a_start_imports_nothing_heavy(module: str) -> None:
+def test_the_start_of_the_command_line_imports_no_heavy_package(module: str) -> None:
     """`dynamodt --help` must answer in 0.4 s."""
     assert loaded(f"import {module}").isdisjoint(HEAVY)
 
@@ -159,7 +159,7 @@ def test_an_author_s_import_brings_the_standard_library_only() -> None:
 PURE = ("script", "model", "rate.py", "errors.py")
 
 
-def test_what_is_pure_needs_the_standard_library_only() -> None:
+def test_pure_modules_import_only_the_standard_library() -> None:
     core = [
         path.relative_to(PACKAGE.parent).with_suffix("")
         for path in MODULES

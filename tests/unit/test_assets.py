@@ -36,13 +36,13 @@ def assets(tmp_path: Path, storage: Counting) -> Assets:
     return Assets(Stage("dev", Connection("r"), StorageSpec(str(tmp_path / "storage"))), storage)
 
 
-def test_the_hash_is_in_the_place(assets: Assets, storage: Counting) -> None:
+def test_the_place_of_an_asset_contains_its_hash(assets: Assets, storage: Counting) -> None:
     digest = hashlib.sha256(b"content").hexdigest()
     assert assets.put("project.zip", b"content") == storage.place(f"assets/{digest}/project.zip")
     assert storage.read(f"assets/{digest}/project.zip") == b"content"
 
 
-def test_it_is_sent_once(assets: Assets, storage: Counting, tmp_path: Path) -> None:
+def test_an_asset_is_sent_once(assets: Assets, storage: Counting, tmp_path: Path) -> None:
     file = tmp_path / "a.jar"
     file.write_bytes(b"content")
     assert assets.put("a.jar", b"content") == assets.put("a.jar", b"content") == assets.put(file.name, file)
@@ -53,7 +53,7 @@ def test_it_is_sent_once(assets: Assets, storage: Counting, tmp_path: Path) -> N
     assert storage.sent == 4
 
 
-def test_half_a_name_is_not_it(assets: Assets, storage: Counting) -> None:
+def test_a_similar_name_is_not_the_asset(assets: Assets, storage: Counting) -> None:
     assets.put("project.zip", b"x")
     assets.put("project", b"x")
     assert storage.sent == 2

@@ -74,7 +74,7 @@ def test_a_thread_of_the_script_counts_as_the_script_and_lines_of_two_threads_do
     assert texts(lines) == ["users v2: inside", "users v2: first half"]
 
 
-def test_of_a_line_that_is_overwritten_the_last_state_is_shown(lines: list[Line]) -> None:
+def test_the_last_state_of_an_overwritten_line_is_shown(lines: list[Line]) -> None:
     with running(lines):
         for percent in (10, 50, 100):
             print(f"\r{percent} %", end="")
@@ -82,7 +82,7 @@ def test_of_a_line_that_is_overwritten_the_last_state_is_shown(lines: list[Line]
     assert texts(lines) == ["users v2: 100 %"]
 
 
-def test_what_no_script_writes_passes(lines: list[Line], capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_outside_of_scripts_is_unchanged(lines: list[Line], capsys: pytest.CaptureFixture[str]) -> None:
     with captured(lines.append):
         print("a result")
         assert sys.stdout.isatty() is False
@@ -211,7 +211,7 @@ def test_a_worker_s_lines_arrive_where_the_run_was_started(
 
 
 @pytest.mark.parametrize("address", ["", "/nowhere/output"])
-def test_a_worker_that_reaches_no_one_writes_to_its_own_log(
+def test_a_worker_without_a_connection_to_the_command_writes_to_its_own_log(
     worker: Callable[[Origin | None], io.StringIO], address: str
 ) -> None:
     own = worker(elsewhere(address))
@@ -238,7 +238,7 @@ def test_without_a_command_the_streams_of_this_process_are_left_alone() -> None:
     end()
 
 
-def test_beam_s_processes_are_ours() -> None:
+def test_the_replaced_name_exists_in_beam() -> None:
     """The name that is replaced is the one that Beam has."""
     from dynamodt.pipeline import worker as program
 

@@ -97,7 +97,7 @@ CALL = Call("UpdateItem", {"TableName": "things"})
 # ---------------------------------------------------------------- the classifier
 
 
-def test_every_code_that_is_known_is_in_this_table() -> None:
+def test_every_known_error_code_is_in_the_table_of_these_tests() -> None:
     known = batch._CONFLICTS | batch._REJECTIONS | wire._THROTTLES | wire._DOUBTS
     assert known == {code for code, _ in CODES}
     assert len(known) == len(CODES)
@@ -116,7 +116,7 @@ def test_a_request_s_refusal_by_its_code(code: str, outcome: str) -> None:
 
 
 @pytest.mark.parametrize("code", FATAL)
-def test_what_no_retry_can_mend_stops_the_run(code: str) -> None:
+def test_an_error_that_no_retry_resolves_stops_the_run(code: str) -> None:
     for attempt in (
         lambda: refused_statement(code),
         lambda: Writes(raising(Refusal(code, "why", {})), "things").single(CALL)(),
@@ -128,14 +128,14 @@ def test_what_no_retry_can_mend_stops_the_run(code: str) -> None:
 
 
 @pytest.mark.parametrize(("code", "hint"), [("AccessDenied", "grant"), ("ResourceNotFound", "create the table")])
-def test_a_statement_s_short_code_has_the_hint_of_the_long_one(code: str, hint: str) -> None:
+def test_the_short_code_of_a_statement_has_the_hint_of_the_long_one(code: str, hint: str) -> None:
     for full in (code, code + "Exception"):
         with pytest.raises(ServiceError) as caught:
             refused_statement(full)
         assert hint in caught.value.hint
 
 
-def test_a_conflict_hands_the_current_item_back() -> None:
+def test_a_conflict_returns_the_current_item() -> None:
     image = {"id": {"S": "a"}}
     assert refused_statement("ConditionalCheckFailed", Item=image) == Verdict("conflict", image, "why")
     assert refused_statement("ConditionalCheckFailed", Item={}).image is None  # the form of some endpoints for: none
@@ -144,13 +144,13 @@ def test_a_conflict_hands_the_current_item_back() -> None:
 
 
 @pytest.mark.parametrize(("error", "outcome"), [(Throttled("slow"), "throttled"), (InDoubt("reset"), "doubt")])
-def test_an_unanswered_request_is_one_verdict_for_each(error: Exception, outcome: str) -> None:
+def test_an_unanswered_request_gives_one_verdict_for_each_write(error: Exception, outcome: str) -> None:
     writes = Writes(raising(error), "things")
     assert writes.batch(statements(7))() == ([Verdict(outcome, None, str(error))] * 7, 0.0, True)  # type: ignore[arg-type]
     assert writes.single(CALL)() == ([Verdict(outcome, None, str(error))], 0.0, False)  # type: ignore[arg-type]
 
 
-def test_a_refusal_of_a_whole_batch_is_found_by_smaller_ones() -> None:
+def test_the_faulty_statement_of_a_refused_batch_is_found_by_smaller_batches() -> None:
     writes = Writes(raising(Refusal("ItemCollectionSizeLimitExceededException", "full", {})), "things")
     answer = writes.batch(statements(3))()
     assert [verdict.outcome for verdict in answer.verdicts] == ["doubt"] * 3 and answer.whole
@@ -193,7 +193,7 @@ def test_a_cancelled_transaction_by_its_reasons(codes: tuple[str, ...], outcome:
     assert cancelled(*codes).outcome == outcome
 
 
-def test_a_rejected_transaction_gives_the_reason_s_own_words() -> None:
+def test_a_rejected_transaction_has_the_message_of_its_reason() -> None:
     assert cancelled("None", "ValidationError").message == "ValidationError: why"
 
 
@@ -260,7 +260,7 @@ def answered_or_not(*failures: Exception | None) -> tuple[Writes, list[int]]:
         ((None, ServiceError("the credentials could not be renewed")), [0]),
     ],
 )
-def test_no_half_of_a_batch_is_left_unanswered(
+def test_both_halves_of_a_divided_batch_are_awaited(
     failures: tuple[Exception | None, ...], awaited: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page that is left must have no request on its way: an undo would overtake it."""
@@ -272,7 +272,7 @@ def test_no_half_of_a_batch_is_left_unanswered(
 
 
 @pytest.mark.parametrize("code", sorted(batch._WHOLE))
-def test_a_fault_told_of_a_whole_batch_leaves_each_in_doubt(code: str) -> None:
+def test_a_failure_of_a_whole_batch_leaves_each_statement_in_doubt(code: str) -> None:
     """The others may have been carried out. They are sent again in smaller batches, until the faulty one is alone."""
     service = raising(Refusal(code, "one of them", {}))
     answer = Writes(service, "things").batch(statements(3))()
@@ -294,13 +294,13 @@ def test_a_statement_that_is_refused_alone_is_rejected() -> None:
      ([{"TableName": "x"}], 0.0)],
     ids=str,
 )  # fmt: skip
-def test_units_as_the_service_says_them(consumed: Any, wcu: float | None) -> None:
+def test_units_are_those_that_the_service_reports(consumed: Any, wcu: float | None) -> None:
     said = {} if consumed is None else {"ConsumedCapacity": consumed}
     assert Writes(saying(Responses=[{}], **said), "things").batch(statements(1))().wcu == wcu
     assert Writes(saying(**said), "things").single(CALL)().wcu == wcu
 
 
-def test_a_batch_asks_for_the_current_items_and_the_units() -> None:
+def test_a_batch_requests_the_current_items_and_the_units() -> None:
     service = Service(all_well)
     Writes(service, "things").batch([Statement("s", [{"N": "1"}])])()
     entry = {"Statement": "s", "Parameters": [{"N": "1"}], "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}

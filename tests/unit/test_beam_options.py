@@ -22,7 +22,7 @@ def refused(runner: str, *words: str) -> UsageError:
     return error.value
 
 
-def test_what_beam_knows_passes() -> None:
+def test_options_of_beam_are_accepted() -> None:
     check_runner(RunOptions(runner="spark", beam_args=("--max_cache_memory_usage_mb=200", "--experiments", "a")))
     check_runner(RunOptions(runner="FnApiRunner"))
     check_runner(RunOptions(runner="flink", beam_args=("--flink_master=here:1", "--an_option_of_flink_s=1")))
@@ -35,13 +35,13 @@ def test_an_unknown_runner_is_refused_with_those_that_beam_knows(runner: str) ->
     assert all(name in error.hint for name in ("direct, spark, glue", "FlinkRunner", PORTABLE))
 
 
-def test_a_value_that_is_none_is_told_by_its_option(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_value_is_reported_with_its_option(capfd: pytest.CaptureFixture[str]) -> None:
     assert "--direct_num_workers: invalid int value: 'two'" in refused("direct", "--direct_num_workers=two").what
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("runner", ["direct", "spark", "glue"])
-def test_a_word_that_beam_would_pass_over_is_refused(runner: str) -> None:
+def test_a_word_that_beam_would_ignore_is_refused(runner: str) -> None:
     assert "no option '--direct_num_worker=2'" in refused(runner, "--direct_num_worker=2").what
 
 
@@ -65,12 +65,12 @@ def test_a_portable_runner_needs_a_job_server_that_listens() -> None:
         (("--direct_running_mode=multi_processing", "--direct_num_workers", "3"), 3),
     ],
 )
-def test_each_process_of_beam_s_own_is_a_worker_to_plan_for(words: tuple[str, ...], workers: int) -> None:
+def test_each_process_of_beam_counts_as_a_worker(words: tuple[str, ...], workers: int) -> None:
     assert ready(RunOptions(beam_args=words), print).workers == workers
 
 
 @pytest.mark.parametrize("command", [["up"], ["down", "-t", "users"], ["undo", "20261125"], ["retry", "20261125"]])
-def test_nothing_is_started_for_it(
+def test_the_checks_start_no_process(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "transforms" / "users").mkdir(parents=True)

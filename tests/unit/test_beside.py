@@ -75,7 +75,9 @@ def up(found: Script) -> Any:
         ("from both import NAME", ["users/both.py"], "NAME", "users/both.py"),
     ],
 )
-def test_an_import_finds_what_lies_beside(tmp_path: Path, line: str, files: list[str], name: str, value: str) -> None:
+def test_an_import_finds_modules_beside_the_script(
+    tmp_path: Path, line: str, files: list[str], name: str, value: str
+) -> None:
     """In each of the forms that Python has; the table's folder comes before `shared`."""
     names = ("users/names.py", "shared/money.py", "users/pkg/__init__.py", "users/pkg/inner.py", "users/plain/inner.py",
              "users/both.py", "shared/both.py", "users/unused.py")  # fmt: skip
@@ -85,7 +87,7 @@ def test_an_import_finds_what_lies_beside(tmp_path: Path, line: str, files: list
     assert load(found).transform_up({}) == value
 
 
-def test_an_import_is_found_wherever_it_stands_and_what_it_imports_too(tmp_path: Path) -> None:
+def test_imports_are_found_anywhere_in_a_script_and_in_its_modules(tmp_path: Path) -> None:
     text = f"{UP}def transform_up(item):\n    from one import f\n    return {{'n': f()}}\n"
     cycle = "import two\nX = 1\ndef f():\n    return two.X + 1\n"
     found = script(tmp_path, {"users/v1_a.py": text, "users/one.py": cycle, "users/two.py": "import one\nX = 2\n"})
@@ -110,7 +112,7 @@ def test_two_tables_have_modules_of_one_name_in_one_process(tmp_path: Path) -> N
     assert "names" not in sys.modules
 
 
-def test_an_edited_module_and_the_old_one_live_side_by_side(tmp_path: Path) -> None:
+def test_an_edited_module_and_its_old_content_are_loaded_side_by_side(tmp_path: Path) -> None:
     """Also modules that are imported later, in a function."""
     text = f"{UP}def transform_up(item):\n    from names import N\n    return {{'n': N}}\n"
     before = script(tmp_path, {"users/v1_a.py": text, "users/names.py": "N = 1\n"})
@@ -153,7 +155,7 @@ def test_classes_of_a_module_are_dataclasses_and_can_be_pickled(tmp_path: Path) 
         ('__file__.replace("v1_a.py", "a.csv")', ["users/a.csv", "users/b.csv", "users/data/c.csv"]),
     ],
 )
-def test_a_file_is_opened_by_the_scripts_own_place(tmp_path: Path, path: str, expected: list[str]) -> None:
+def test_a_file_is_opened_relative_to_the_script(tmp_path: Path, path: str, expected: list[str]) -> None:
     """A path that is written in full is one file; any other may be each file of the folder."""
     head = f"import os\nfrom pathlib import Path\n{UP}HERE = Path(__file__).parent\n"
     data = {name: name for name in ("users/a.csv", "users/b.csv", "users/data/c.csv", "shared/s.csv", "orders/o.csv")}
@@ -165,7 +167,7 @@ def test_a_file_is_opened_by_the_scripts_own_place(tmp_path: Path, path: str, ex
     assert up(found)["n"] in expected
 
 
-def test_a_module_opens_what_lies_beside_it(tmp_path: Path) -> None:
+def test_a_module_opens_files_beside_itself(tmp_path: Path) -> None:
     rates = "from pathlib import Path\nFILE = Path(__file__).parent / 'rates.json'\n"
     text = f"from shared.rates import FILE\n{UP}def transform_up(item):\n    return {{'n': FILE.read_bytes()}}\n"
     files = {"shared/rates.py": rates, "shared/rates.json": b"\xff\x00", "shared/other.json": "{}"}
@@ -181,7 +183,7 @@ def test_a_table_with_another_name_has_the_same_folder(tmp_path: Path) -> None:
     assert up(replace(script(tmp_path, files), table="users-prod")) == {"n": "ab"}
 
 
-def test_a_file_that_does_not_travel_is_found_nowhere(tmp_path: Path) -> None:
+def test_a_file_that_does_not_travel_is_not_found(tmp_path: Path) -> None:
     """Not on the machine that has it either: otherwise it would be missed only in a job."""
     head = f"from pathlib import Path\n{UP}def transform_up(item):\n"
     text = f"{head}    return {{'n': open(Path(__file__).parents[2] / 'x.csv').read()}}\n"
@@ -197,7 +199,7 @@ def test_copies_cannot_be_changed_and_are_shared_by_all_that_load_the_script(tmp
     assert os.stat(load(found).FILE).st_mode & 0o777 == 0o444
 
 
-def test_a_link_to_a_file_elsewhere_is_that_file_and_a_circle_ends(tmp_path: Path) -> None:
+def test_a_link_is_followed_and_a_circle_of_links_ends(tmp_path: Path) -> None:
     text = f"import linked\n{UP}HERE = __file__\ndef transform_up(item):\n    return {{'n': linked.N}}\n"
     (tmp_path / "library.py").write_text("N = 3\n")
     project(tmp_path, {"users/v1_a.py": text})
@@ -244,14 +246,14 @@ def test_a_module_with_the_name_of_pythons_own_is_refused(tmp_path: Path, place:
     assert f"transforms/{place}/{name}.py" in error.what and "Rename" in error.hint
 
 
-def test_one_that_no_script_imports_disturbs_nobody(tmp_path: Path) -> None:
+def test_an_unused_module_with_the_name_of_a_python_module_is_ignored(tmp_path: Path) -> None:
     text = f"import json\nfrom .types import T\n{UP}def transform_up(item):\n    return {{'n': json.dumps(T)}}\n"
     files = {"users/v1_a.py": text, "users/types.py": "T = 1\n", "users/csv.py": "", "users/json/data.txt": ""}
     assert up(script(tmp_path, files)) == {"n": "1"}
 
 
 @pytest.mark.parametrize(("files", "size", "what"), [(1, 11, "11 bytes"), (3, 1, "3 files")])
-def test_too_large_and_too_many(
+def test_too_large_or_too_many_files_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, size: int, what: str
 ) -> None:
     monkeypatch.setattr(used_files, "MOST_BYTES", 10)
@@ -266,7 +268,7 @@ def test_too_large_and_too_many(
 # ---------------------------------------------------------------- the folder
 
 
-def test_a_module_is_no_version_and_a_folder_of_modules_no_table(tmp_path: Path) -> None:
+def test_a_module_is_not_a_version_and_a_folder_of_modules_not_a_table(tmp_path: Path) -> None:
     files = {"users/v1_a.py": f"{UP}def transform_up(item): ...\n", "users/names.py": "", "shared/money.py": ""}
     transforms = project(tmp_path, files) / "transforms"
     assert tables(transforms) == ("users",)
@@ -279,7 +281,7 @@ def test_a_version_with_another_name_is_still_reported(tmp_path: Path) -> None:
         read_versions(project(tmp_path, files) / "transforms", "users")
 
 
-def test_what_prepare_imports_is_part_of_its_text(tmp_path: Path) -> None:
+def test_a_module_imported_by_prepare_is_part_of_its_checksum(tmp_path: Path) -> None:
     head = f"from rows import rows\nfrom other import x\n{UP}def prepare(context):\n    yield from rows()\n"
     files = {"users/v1_a.py": f"{head}def transform_up(item):\n    return x(item)\n",
              "users/rows.py": "def rows(): ...\n", "users/other.py": "def x(item): ...\n"}  # fmt: skip

@@ -129,7 +129,7 @@ def test_a_bucket_of_an_account_that_the_stage_names(here: Connection, sent: Sen
     assert sent.named == {THEIRS}
 
 
-def test_every_operation_that_takes_an_owner_is_given_one(here: Connection, sent: Sent) -> None:
+def test_every_operation_with_an_owner_parameter_names_the_owner(here: Connection, sent: Sent) -> None:
     """Those that dynamodt does not use yet, too."""
     s3 = client(here, "s3")
     models = [s3.meta.service_model.operation_model(name) for name in s3.meta.service_model.operation_names]
@@ -156,7 +156,7 @@ def test_clients_are_made_in_one_place_and_only_an_author_gets_one_without_an_ow
     assert found == {"make": {"clients.py"}, "any": {"prepare.py", "stand_in.py"}}
 
 
-def test_an_emulator_is_asked_for_no_account(here: Connection, sent: Sent, tmp_path: Path) -> None:
+def test_an_emulator_is_not_asked_for_its_account(here: Connection, sent: Sent, tmp_path: Path) -> None:
     use_all(replace(here, endpoint_url="http://127.0.0.1:9"), tmp_path)
     assert sent.named == {""}
 
@@ -168,7 +168,7 @@ def test_an_authors_client_reads_buckets_of_any_account(here: Connection, sent: 
     assert sent.named == {""}
 
 
-def test_a_bucket_of_a_stranger_is_an_error_with_what_to_do(here: Connection, sent: Sent) -> None:
+def test_a_bucket_of_another_account_is_an_error_with_a_hint(here: Connection, sent: Sent) -> None:
     sent.refuses = OURS
     storage = open_storage(here, SPEC)
     for attempt in (lambda: storage.write("runs/a", b"x"), lambda: storage.read("runs/a")):

@@ -31,7 +31,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
 
 
 @pytest.mark.parametrize("status", [301, 403])
-def test_a_bucket_that_is_refused_is_an_error_with_each_reason(s3: Stubber, status: int) -> None:
+def test_a_refused_bucket_is_an_error_with_all_possible_reasons(s3: Stubber, status: int) -> None:
     s3.add_client_error("head_bucket", str(status), http_status_code=status, expected_params=BUCKET)
     with pytest.raises(UsageError, match="s3:ListBucket") as caught:
         buckets.bucket_facts(HERE, "files")
@@ -111,7 +111,7 @@ OWN = buckets.OwnObjects(
         "AWSDynamoDB/data/aaaa.json.gz",
     ],
 )
-def test_an_object_of_the_stage(name: str) -> None:
+def test_an_object_of_the_stage_is_recognized(name: str) -> None:
     at_the_root = replace(OWN, prefix="", shared=frozenset(["AWSDynamoDB/data/aaaa.json.gz"]))
     assert f"below/{name}" in OWN and name in at_the_root
     assert name not in OWN and f"below/within/{name}" not in OWN and f"below-too/{name}" not in OWN
@@ -140,7 +140,7 @@ def test_an_object_of_the_stage(name: str) -> None:
         "AWSDynamoDB/data/bbbb.json.gz",
     ],
 )
-def test_an_object_of_a_stranger(name: str) -> None:
+def test_an_object_of_others_is_not_the_stage_s(name: str) -> None:
     assert f"below/{name}" not in OWN
 
 
@@ -170,9 +170,7 @@ class Listed:
 
 
 @pytest.mark.parametrize("prefix", ["", "below/", "a/b/"])
-def test_what_no_stage_has_written_is_named_and_not_listed_one_by_one(
-    prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_foreign_objects_are_named_by_prefix_and_not_listed(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     above = {"a/x", "b", "z/y"} if prefix == "a/b/" else {"x/1"} if prefix else set()
     below = {f"{prefix}lake/1", f"{prefix}lake/2", f"{prefix}file", f"{prefix}runs/2024/1"}
     ours = f"{prefix}runs/users/{RUN}/dead-letters.jsonl"

@@ -81,7 +81,7 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int, int], tuple[
 
 
 @pytest.mark.parametrize(("items", "counted"), [(0, 0), (3, 3), (3, 0), (700, 0), (1000, 1000)])
-def test_a_small_table_is_read_whole(sampled: Any, items: int, counted: int) -> None:
+def test_a_small_table_is_read_completely(sampled: Any, items: int, counted: int) -> None:
     sample, _ = sampled(items, 1000, counted)
     assert sorted(map(str, sample.images)) == sorted(map(str, FakeReads(items).items)) and sample.whole
 
@@ -92,7 +92,9 @@ def test_a_table_that_is_counted_as_small_is_read_in_the_fewest_requests(sampled
 
 
 @pytest.mark.parametrize("counted", [20_000, 500, 0])  # 500: a count of hours ago
-def test_a_large_table_gives_items_of_many_places_and_no_more_than_asked(sampled: Any, counted: int) -> None:
+def test_the_sample_of_a_large_table_has_at_most_the_requested_items_from_many_places(
+    sampled: Any, counted: int
+) -> None:
     sample, reads = sampled(20_000, 1000, counted)
     keys = {image["id"]["S"] for image in sample.images}
     assert len(keys) == 1000 and not sample.whole and sample.read_units == 0.5 * len(reads.asked)
@@ -136,7 +138,7 @@ def levels(found: VersionCheck) -> dict[str, set[str]]:
     return {level: {one.name for one in found.findings if one.level == level} for level in ("fault", "warning")}
 
 
-def test_what_only_a_variant_shows_is_a_warning_with_its_difference(tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_a_fault_shown_only_by_a_variant_is_a_warning_with_the_difference(tmp_path: Path, elsewhere: Elsewhere) -> None:
     found, after = checked(tmp_path, READS_NAME, NAMED, elsewhere)
     assert levels(found) == {"fault": set(), "warning": {"raises"}} and found.bound == pytest.approx(3 / 9)
     texts = [one.what for one in found.findings]
@@ -145,7 +147,7 @@ def test_what_only_a_variant_shows_is_a_warning_with_its_difference(tmp_path: Pa
     assert after[0]["upper"] == {"S": "ADA 0"}
 
 
-def test_what_an_item_of_the_sample_shows_is_a_fault_with_the_smallest_item(
+def test_a_fault_shown_by_an_item_of_the_sample_has_the_smallest_such_item(
     tmp_path: Path, elsewhere: Elsewhere
 ) -> None:
     stub: Image = {"id": {"S": "u77"}, "phone": {"S": "030 7"}, "state": {"S": "closed"}}
@@ -190,14 +192,14 @@ def test_a_table_without_items_is_tried_with_the_names_of_the_script(tmp_path: P
     assert (found.deterministic, found.idempotent, found.bound, found.effect.kind) == (None, None, None, "")
 
 
-def test_what_is_tried_prints_nothing_and_ends_nothing(tmp_path: Path, elsewhere: Elsewhere, capfd: Any) -> None:
+def test_a_tried_script_can_neither_print_nor_end_the_process(tmp_path: Path, elsewhere: Elsewhere, capfd: Any) -> None:
     text = "import os\nprint('loaded')\ndef transform_up(item):\n    print(item)\n    os._exit(0)\n"
     found, _ = checked(tmp_path, text, NAMED, elsewhere)
     assert [one.name for one in found.faults] == ["raises"] and "os._exit" in found.faults[0].what
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_is_logged_has_its_table_and_version_and_is_shown_once_an_item(
+def test_a_log_record_of_a_tried_script_has_table_and_version_and_is_shown_once_an_item(
     tmp_path: Path, elsewhere: Elsewhere
 ) -> None:
     text = (
@@ -232,7 +234,7 @@ def test_what_is_logged_has_its_table_and_version_and_is_shown_once_an_item(
         ("import uuid\ndef transform_up(item): return {**item, 'h': str(uuid.uuid4())}", "applied twice"),
     ],
 )
-def test_what_a_result_depends_on_is_named(tmp_path: Path, elsewhere: Elsewhere, body: str, why: str) -> None:
+def test_the_cause_of_a_varying_result_is_named(tmp_path: Path, elsewhere: Elsewhere, body: str, why: str) -> None:
     found, _ = checked(tmp_path, body + "\n", NAMED, elsewhere)
     (fault,) = found.faults
     assert fault.name == "deterministic" and why in fault.what and found.deterministic is False
@@ -251,7 +253,7 @@ def test_the_limit_of_a_call_is_for_the_author_s_code_alone(
     assert not found.faults
 
 
-def test_a_process_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_without_an_answer_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Native code that does not end cannot be interrupted in its own process."""
     silent = [sys.executable, "-c", "import sys; sys.stdin.read()"]
     monkeypatch.setattr(another, "_MOST_SECONDS", 0.0)
@@ -262,7 +264,7 @@ def test_a_process_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch:
         assert process.observed(side, NAMED) is None
 
 
-def test_what_is_lost_is_a_warning_and_a_wrong_way_back_a_fault(tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_lost_data_is_a_warning_and_a_wrong_transform_down_a_fault(tmp_path: Path, elsewhere: Elsewhere) -> None:
     lossy = "from dynamodt import without\ndef transform_up(item): return without(item, 'name')\n"
     found, _ = checked(tmp_path, lossy + "def transform_down(item): return item\n", NAMED, elsewhere)
     assert found.reversible == "lossy" and not found.faults
@@ -272,7 +274,7 @@ def test_what_is_lost_is_a_warning_and_a_wrong_way_back_a_fault(tmp_path: Path, 
     assert found.reversible == "no" and "leaves upper" in found.faults[0].what
 
 
-def test_an_effect_names_what_code_may_miss(tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_an_effect_names_changes_that_code_may_depend_on(tmp_path: Path, elsewhere: Elsewhere) -> None:
     text = """
 def transform_up(item):
     address = {k: v for k, v in item.get("address", {}).items() if k != "zip"}
@@ -286,9 +288,7 @@ def transform_up(item):
     assert (found.effect.kind, found.effect.leaves) == ("both", ("by_country",))
 
 
-def test_what_doubles_a_large_text_is_a_warning_and_what_adds_a_little_is_none(
-    tmp_path: Path, elsewhere: Elsewhere
-) -> None:
+def test_doubling_a_large_text_is_a_warning_and_a_small_addition_is_none(tmp_path: Path, elsewhere: Elsewhere) -> None:
     images: list[Image] = [*NAMED, {"id": {"S": "long"}, "name": {"S": "x" * 5000}}]
     found, _ = checked(tmp_path, "def transform_up(item): return {**item, 'was': item['name']}\n", images, elsewhere)
     sizes = [one for one in found.findings if one.name == "size"]

@@ -49,7 +49,7 @@ def checked(folder: Path, text: str, on: str, prepared: object, elsewhere: Elsew
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_version_is_caught(name: str, tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_a_wrong_version_has_the_expected_fault(name: str, tmp_path: Path, elsewhere: Elsewhere) -> None:
     wrong = WRONG[name]
     found = checked(tmp_path, wrong.text, wrong.on, wrong.prepared, elsewhere)
     assert wrong.finds in {fault.name for fault in found.faults}, found.findings
@@ -63,7 +63,7 @@ def test_a_right_version_has_no_fault(name: str, tmp_path: Path, elsewhere: Else
     assert found.deterministic is not False and (found.items == 0 or found.bound != 1.0)
 
 
-def test_there_are_thirty_of_each_and_no_file_counts_twice() -> None:
+def test_there_are_thirty_different_right_and_wrong_versions() -> None:
     assert min(len(WRONG), len(RIGHT)) >= 30
     texts = [wrong.text for wrong in WRONG.values()] + [right.text for right in RIGHT.values()]
     assert len(set(texts)) == len(texts)

@@ -111,7 +111,7 @@ def test_up_json_has_exactly_the_documented_shape(operations: FakeOperations, ca
     ],
     ids=" ".join,
 )
-def test_json_is_all_that_stdout_gets(
+def test_stdout_has_only_json(
     operations: FakeOperations, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     code, out, err = run(capfd, *words, "--json")
@@ -123,7 +123,7 @@ def test_json_is_all_that_stdout_gets(
         assert "the author's script prints this" in err
 
 
-def test_json_is_all_that_stdout_gets_of_a_process(project: Path) -> None:
+def test_stdout_of_a_process_has_only_json(project: Path) -> None:
     done = typed(project, "up", "--table", "users", "--json", APPLIED="0")
     assert len(json.loads(done.stdout)["tables"]) == done.stdout.count("\n") == 1
     assert "the author's script prints this" in done.stderr
@@ -168,7 +168,7 @@ def test_undo_json_has_exactly_the_documented_shape(operations: FakeOperations, 
     }
 
 
-def test_undo_says_what_was_restored_and_what_stays(operations: FakeOperations, capfd: Any) -> None:
+def test_undo_reports_restored_and_kept_items(operations: FakeOperations, capfd: Any) -> None:
     _, out, _ = run(capfd, "undo", "01RUN")
     assert "users v2 split_name  undo of run 01RUN  undone" in out
     assert (
@@ -184,14 +184,16 @@ def test_undo_says_what_was_restored_and_what_stays(operations: FakeOperations, 
     assert "990 would be restored" in out and "dynamodt undo 01R" in out
 
 
-def test_the_dead_letters_of_a_dry_run_are_mended_and_rehearsed_again(operations: FakeOperations, capfd: Any) -> None:
+def test_after_a_dry_run_with_dead_letters_the_next_step_is_a_corrected_dry_run(
+    operations: FakeOperations, capfd: Any
+) -> None:
     _, out, err = run(capfd, "up", "--table", "dead", "--dry-run", "--stage", "dev")
     assert "dry run, failed: nothing was written" in out
     assert "hint: each line names the key and the error; fix the script or the data, then: " in err
     assert "dynamodt up --table dead --stage dev --dry-run\n" in err
 
 
-def test_an_interrupted_dry_run_does_not_go_on(operations: FakeOperations, capfd: Any) -> None:
+def test_an_interrupted_dry_run_suggests_no_continuation(operations: FakeOperations, capfd: Any) -> None:
     _, _, err = run(capfd, "up", "--table", "interrupted", "--dry-run")
     assert "nothing was written; to start again: dynamodt up --table interrupted --dry-run\n" in err
 
@@ -205,7 +207,7 @@ def test_a_refusal_names_the_stage_in_what_to_do(
     assert json.loads(run(capfd, *words, "--stage", "dev", "--json")[1])["error"]["hint"] == told
 
 
-def test_after_a_retry_come_the_steps_of_its_direction(operations: FakeOperations, capfd: Any) -> None:
+def test_the_next_steps_after_a_retry_have_its_direction(operations: FakeOperations, capfd: Any) -> None:
     code, out, err = run(capfd, "retry", "dead", "--doubtful", "again")
     assert code == 1 and "dynamodt up --table dead --dry-run" in out and "--doubtful" not in out.split("next")[1]
     assert "error: 3 items could not be transformed" in err
@@ -300,7 +302,7 @@ def test_the_most_serious_error_of_all_tables_is_the_exit_code(
     ],
     ids=" ".join,
 )
-def test_misuse_is_2_with_a_hint(
+def test_misuse_exits_with_2_and_a_hint(
     operations: FakeOperations, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     code, out, err = run(capfd, *words)
@@ -309,7 +311,7 @@ def test_misuse_is_2_with_a_hint(
     assert operations.calls == []
 
 
-def test_without_transforms_every_verb_but_init_is_refused(
+def test_without_transforms_every_command_but_init_is_refused(
     operations: FakeOperations, project: Path, capfd: Any
 ) -> None:
     (project / "transforms").rmdir()
@@ -321,7 +323,7 @@ def test_without_transforms_every_verb_but_init_is_refused(
     assert run(capfd, "init", "--table", "users")[0] == 0
 
 
-def test_a_run_that_failed_without_an_error_is_still_a_failure(
+def test_a_failed_run_without_an_error_exits_with_1(
     operations: FakeOperations, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     from dynamodt.model.reports import RunReport, TableReport
@@ -341,7 +343,7 @@ def test_a_run_that_failed_without_an_error_is_still_a_failure(
         (("prepare", "--table", "users", "--version", "1"), "to start again: dynamodt prepare"),
     ],
 )
-def test_a_service_that_is_lost_in_the_middle_has_the_same_command_as_its_hint(
+def test_the_hint_for_a_lost_service_is_the_same_command(
     operations: FakeOperations,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -365,7 +367,7 @@ def test_a_service_that_is_lost_in_the_middle_has_the_same_command_as_its_hint(
     assert error["hint"].startswith(f"check the network; {way}")
 
 
-def test_an_unexpected_exception_is_one_line_unless_asked(project: Path) -> None:
+def test_an_unexpected_exception_is_one_line_without_debug(project: Path) -> None:
     short = typed(project, "up", "--table", "broken")
     assert short.returncode == 1
     assert "error: KeyError: 'nobody expected this'" in short.stderr
@@ -373,7 +375,7 @@ def test_an_unexpected_exception_is_one_line_unless_asked(project: Path) -> None
     assert "Traceback" not in short.stderr
 
 
-def test_debug_shows_the_traceback_of_what_nobody_expected(
+def test_debug_shows_the_traceback_of_an_unexpected_exception(
     operations: FakeOperations, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     def fails(*_: object) -> None:
@@ -404,7 +406,7 @@ OF_A_TABLE = {
     "command",
     sorted({"init", "up", "down", "history", "status", "runs", "import-history", *OF_A_TABLE, *requests.CONTROL}),
 )
-def test_no_command_takes_the_table_of_the_state(
+def test_every_command_refuses_the_state_table(
     operations: FakeOperations, capfd: pytest.CaptureFixture[str], command: str
 ) -> None:
     code, _, err = run(capfd, command, "--table", "dynamodt-state", *OF_A_TABLE.get(command, ()))
@@ -425,7 +427,7 @@ def test_options_reach_the_operation(operations: FakeOperations, capfd: Any) -> 
 
 
 @pytest.mark.parametrize("command", ["up", "down", "undo", "retry", "status", "history", "prepare"])
-def test_beams_options_are_in_a_hint_only_where_they_can_be_typed(command: str) -> None:
+def test_options_of_beam_are_only_in_hints_where_they_can_be_typed(command: str) -> None:
     request = Request(command, tables=("users",), run="01RUN", number=1, options=RunOptions(beam_args=("--streaming",)))
     assert ("--streaming" in command_argv(request)) == (command in ("up", "down", "undo", "retry"))
 
@@ -442,7 +444,7 @@ def test_beams_options_are_in_a_hint_only_where_they_can_be_typed(command: str) 
     ids=["none", "journal", "without", "alarms", "wait"],
 )
 @pytest.mark.parametrize("command", ["up", "down"])
-def test_what_a_run_does_without_and_rests_for(
+def test_options_for_recovery_journal_and_alarms_reach_the_run(
     operations: FakeOperations,
     capfd: pytest.CaptureFixture[str],
     command: str,
@@ -455,7 +457,7 @@ def test_what_a_run_does_without_and_rests_for(
 
 
 @pytest.mark.parametrize("words", [("status", "--no-pitr"), ("prepare", "--no-journal"), ("up", "--pause-on-alarm")])
-def test_other_verbs_and_a_missing_name_are_misuse(
+def test_unknown_commands_and_a_missing_name_are_misuse(
     operations: FakeOperations, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     assert run(capfd, *words)[0] == 2
@@ -493,7 +495,7 @@ def test_an_old_name_of_a_command_is_an_alias(operations: FakeOperations, capfd:
     assert " adopt " not in run(capfd, "--help")[1]
 
 
-def test_stamp_and_adopt_say_what_was_recorded_and_what_comes_next(operations: FakeOperations, capfd: Any) -> None:
+def test_stamp_and_adopt_report_the_records_and_the_next_steps(operations: FakeOperations, capfd: Any) -> None:
     code, out, _ = run(capfd, "stamp", "--table", "users", "--to", "2")
     assert (code, operations.calls[-1]) == (0, ("stamp", "users", 2, False))
     assert "recorded, and nothing run: users is at version 2" in out
@@ -508,7 +510,7 @@ def test_stamp_and_adopt_say_what_was_recorded_and_what_comes_next(operations: F
     assert "dynamodt import-history --table users  " in out
 
 
-def test_repair_shows_why_and_both_texts(operations: FakeOperations, capfd: Any) -> None:
+def test_repair_shows_the_reason_and_both_texts(operations: FakeOperations, capfd: Any) -> None:
     code, out, _ = run(capfd, "repair", "-t", "users", "--to", "2", "--reason", "sorted imports", "--stage", "dev")
     assert (code, operations.calls[-1]) == (0, ("repair", "users", 2, "sorted imports", False))
     assert (
@@ -533,7 +535,7 @@ def test_json_of_a_stamp_has_the_documented_shape(operations: FakeOperations, ca
     assert recorded["by"] == "ada@host" and set(recorded["counts"].values()) == {0}
 
 
-def test_a_full_disk_is_no_fault_of_the_program(
+def test_a_full_disk_is_not_reported_as_a_defect(
     operations: FakeOperations, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     """Whatever file it is met at; an error that no disk makes is shown as it is."""
@@ -548,7 +550,7 @@ def test_a_full_disk_is_no_fault_of_the_program(
         assert code == 1 and said in err
 
 
-def test_a_run_and_what_is_to_become_of_it_reach_the_operation(operations: FakeOperations, capfd: Any) -> None:
+def test_a_run_id_and_its_options_reach_the_operation(operations: FakeOperations, capfd: Any) -> None:
     run(capfd, "undo", "01RUN", "--dry", "-t", "users", "--max-errors", "2")
     run(capfd, "retry", "01RUN", "--doubtful", "done")
     assert operations.calls[1] == ("undo", ("users",), "01RUN", RunOptions(dry_run=True, max_errors=2))
@@ -566,12 +568,12 @@ def test_a_run_and_what_is_to_become_of_it_reach_the_operation(operations: FakeO
     ],
     ids=["undo", "retry", "deploy", "destroy", "state only"],
 )
-def test_a_command_without_a_table_can_be_read_again(request_: Request) -> None:
+def test_the_words_of_a_command_without_a_table_parse_to_the_same_request(request_: Request) -> None:
     outer = {"beam_args": (), "json": False, "interactive": False}
     assert cli.app(command_argv(request_), standalone_mode=False, obj=outer) == request_
 
 
-def test_a_command_line_can_be_written_down_and_read_again() -> None:
+def test_the_words_of_a_request_parse_to_the_same_request() -> None:
     options = RunOptions(
         True, 7, 50.0, 7.5, 20.0, "spark", ("--x", "a b"), allow_no_pitr=True, journal=False, alarms=("a b", "c")
     )
@@ -582,7 +584,7 @@ def test_a_command_line_can_be_written_down_and_read_again() -> None:
 
 
 @pytest.mark.parametrize("table", ["--purge", "-x", "--", "--table=users"])
-def test_a_table_whose_name_begins_with_a_hyphen_is_no_option(table: str) -> None:
+def test_a_table_name_that_begins_with_a_hyphen_is_not_an_option(table: str) -> None:
     """DynamoDB allows it, and a job in AWS gets the command as words."""
     request = Request("up", "dev", (table, "users"))
     assert read_again(request) == request
@@ -593,7 +595,7 @@ def test_a_throttle_without_a_rate_is_refused(operations: FakeOperations, capfd:
     assert code == 2 and "--wcu" in err
 
 
-def test_a_throttle_says_what_the_run_keeps_to(operations: FakeOperations, capfd: Any) -> None:
+def test_a_throttle_reports_the_run_s_new_limits(operations: FakeOperations, capfd: Any) -> None:
     code, out, _ = run(capfd, "throttle", "--table", "users", "--wcu", "50")
     assert code == 0 and "keeps to 50 WCU/s" in out
     assert operations.calls[-1] == ("control_run", "users", "throttle", Units(wcu=50.0))
@@ -626,7 +628,7 @@ def with_value(request: Request, option: Option, value: Any) -> Request:
 
 
 @pytest.mark.parametrize("command", WITH_OPTIONS)
-def test_every_option_of_every_command_is_written_down_and_read_again(command: str) -> None:
+def test_the_words_of_every_option_parse_to_the_same_value(command: str) -> None:
     for option in options_of(command):
         request = with_value(Request(command), option, value_for(option))
         read = read_again(request)
@@ -635,7 +637,7 @@ def test_every_option_of_every_command_is_written_down_and_read_again(command: s
 
 
 @pytest.mark.parametrize("command", WITH_OPTIONS)
-def test_every_name_of_an_option_is_read(command: str) -> None:
+def test_every_name_of_an_option_is_parsed(command: str) -> None:
     for option in options_of(command):
         for name in option.names:
             value = ("users",) if option.default == () else value_for(option)
@@ -679,7 +681,7 @@ def test_a_plan_above_its_limits_is_refused(operations: FakeOperations, capfd: A
     assert run(capfd, "plan", "--json", "--markdown")[0] == 2
 
 
-def test_a_check_fails_by_its_faults_and_keeps_items_to_itself(operations: FakeOperations, capfd: Any) -> None:
+def test_a_check_with_faults_exits_with_1_and_shows_no_items(operations: FakeOperations, capfd: Any) -> None:
     words = ("-t", "users", "--sample", "50", "--version", "2", "--variants", "7", "--max-rcu", "9", "--save")
     code, out, err = run(capfd, "check", *words)
     assert code == 0 and "v1 a  no fault" in out and "dynamodt up --table users --max-rcu 9 --dry-run" in out
@@ -719,7 +721,7 @@ def test_validate_needs_no_stage(project: Path, capfd: Any) -> None:
     assert not (project / ".dynamodt").exists()
 
 
-def test_local_stop_tells_what_is_so_afterwards(project: Path, capfd: Any) -> None:
+def test_local_stop_reports_the_resulting_state(project: Path, capfd: Any) -> None:
     code, out, _ = run(capfd, "local", "stop", "--json")
     document = json.loads(out)
     assert code == 0
@@ -731,7 +733,9 @@ def test_local_stop_tells_what_is_so_afterwards(project: Path, capfd: Any) -> No
 
 
 @pytest.mark.parametrize(("table", "code", "name"), [("ctrl_c", 130, "Ctrl-C"), ("sigterm", 143, "SIGTERM")])
-def test_a_signal_ends_with_what_was_done_and_how_to_go_on(project: Path, table: str, code: int, name: str) -> None:
+def test_a_signal_ends_with_a_report_and_the_command_to_continue(
+    project: Path, table: str, code: int, name: str
+) -> None:
     done = typed(project, "up", "-t", "users", "-t", table, "--to", "1")
     assert done.returncode == code
     assert f"error: stopped by {name}" in done.stderr
@@ -742,7 +746,7 @@ def test_a_signal_ends_with_what_was_done_and_how_to_go_on(project: Path, table:
     assert "400 =" in done.stdout
 
 
-def test_what_was_chosen_in_the_menu_is_what_was_stopped(
+def test_an_interrupt_in_the_menu_reports_the_chosen_command(
     operations: FakeOperations, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
@@ -759,7 +763,7 @@ def test_what_was_chosen_in_the_menu_is_what_was_stopped(
     assert code == 130 and not out and "hint: nothing was started; to choose again: dynamodt -i\n" in err
 
 
-def test_json_of_a_stopped_run_has_what_was_done(operations: FakeOperations, capfd: Any) -> None:
+def test_json_of_a_stopped_run_has_its_counts(operations: FakeOperations, capfd: Any) -> None:
     code, out, _ = run(capfd, "up", "-t", "ctrl_c", "--json")
     document = json.loads(out)
     assert (code, document["error"]["exit_code"]) == (130, 130)
@@ -770,7 +774,7 @@ def test_json_of_a_stopped_run_has_what_was_done(operations: FakeOperations, cap
 # ---------------------------------------------------------------- watching
 
 
-def test_following_prints_a_json_line_a_look_and_the_outcome_last(project: Path) -> None:
+def test_following_prints_one_json_line_per_poll_and_the_outcome_last(project: Path) -> None:
     done = typed(project, "status", "--follow", "--table", "users", "--json")
     *polls, last = map(json.loads, done.stdout.splitlines())
     assert done.returncode == 0
@@ -798,14 +802,14 @@ def test_following_a_run_that_fails_is_a_failure(operations: FakeOperations, cap
     assert "the run failed" in err
 
 
-def test_with_nothing_at_work_following_says_so(operations: FakeOperations, capfd: Any) -> None:
+def test_following_without_an_active_run_reports_that(operations: FakeOperations, capfd: Any) -> None:
     code, out, _ = run(capfd, "status", "--follow")
     assert (code, out.splitlines()[-1]) == (0, "No run is in progress.")
     code, out, _ = run(capfd, "status", "--follow", "--json")
     assert (code, json.loads(out)) == (0, {"runs": []})
 
 
-def test_ctrl_c_ends_the_following_alone(project: Path) -> None:
+def test_ctrl_c_ends_only_the_following(project: Path) -> None:
     done = typed(project, "status", "--follow", "--table", "ctrl_c")
     assert done.returncode == 130
     assert "the runs continue" in done.stderr
@@ -813,7 +817,7 @@ def test_ctrl_c_ends_the_following_alone(project: Path) -> None:
     assert "stopping when the requests" not in done.stdout + done.stderr
 
 
-def test_a_reader_who_leaves_ends_the_following(project: Path) -> None:
+def test_a_closed_pipe_ends_the_following(project: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.fake_operations", "status", "--follow", "-t", "users", "--json"],
         cwd=project,
@@ -833,7 +837,7 @@ def test_a_reader_who_leaves_ends_the_following(project: Path) -> None:
     assert "Error" not in said and "Traceback" not in said
 
 
-def test_runs_json_tells_who_holds_it(operations: FakeOperations, capfd: Any) -> None:
+def test_json_of_runs_has_the_holder(operations: FakeOperations, capfd: Any) -> None:
     code, out, _ = run(capfd, "runs", "--json")
     (found,) = json.loads(out)["runs"]
     assert code == 0
@@ -876,7 +880,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS, "local"])
-def test_every_help_teaches_by_example_and_tells_the_exit_codes(command: str, capfd: Any) -> None:
+def test_every_help_page_has_an_example_and_the_exit_codes(command: str, capfd: Any) -> None:
     code, out, _ = run(capfd, *command.split(), "--help")
     assert code == 0
     assert "Example" in out
@@ -966,7 +970,7 @@ def test_another_folder_is_entered_for_one_command(
     assert code == 2 and "nowhere" in err
 
 
-def test_the_stage_of_the_environment_is_shown_and_stays_in_hints(
+def test_the_stage_of_the_environment_is_shown_and_is_in_hints(
     operations: FakeOperations, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DYNAMODT_STAGE", "dev")
@@ -985,7 +989,7 @@ def test_a_table_name_is_checked_before_the_stage_is_opened(
     assert (code, opened) == (2, []) and "'a' is not the name of a DynamoDB table" in err
 
 
-def test_run_ids_are_completed_from_the_history_and_without_one_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_ids_are_completed_from_the_history_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     (option,) = (option for option in options_of("show") if option.field == "run")
     parsed = {"stage": "prod", "tables": "users"}
     monkeypatch.setattr(completion, "_history", lambda stage, tables: [f"2026-{stage}-{tables}"])

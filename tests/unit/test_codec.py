@@ -78,7 +78,7 @@ def test_a_value_alone_is_the_value_in_an_item(value: Any) -> None:
 
 
 @given(strategies.wide_numbers)
-def test_no_digit_of_a_number_is_lost(number: Decimal) -> None:
+def test_every_digit_of_a_number_is_kept(number: Decimal) -> None:
     (text,) = encode_value(number, "n").values()
     assert Decimal(text) == number
     assert Decimal(in_full(text)) == number
@@ -123,7 +123,7 @@ Point = collections.namedtuple("Point", "x y")
     ],
     ids=repr,
 )
-def test_what_else_an_author_may_give(given: Any, expected: AttributeValue) -> None:
+def test_other_accepted_python_values(given: Any, expected: AttributeValue) -> None:
     encoded = encode_value(given, "x")
     assert encoded == expected
     assert all(type(inner) in (str, bool, list, dict) for inner in encoded.values())
@@ -188,7 +188,7 @@ REFUSALS: list[tuple[Item, str, str]] = [
 
 
 @pytest.mark.parametrize(("item", "path", "what"), REFUSALS, ids=[f"{path}: {what}" for _, path, what in REFUSALS])
-def test_what_cannot_be_stored_names_its_path(item: Item, path: str, what: str) -> None:
+def test_a_value_that_cannot_be_stored_is_named_by_its_path(item: Item, path: str, what: str) -> None:
     with pytest.raises(ItemError) as caught:
         encode({"fine": "x", **item})
     assert caught.value.where == path
@@ -197,7 +197,7 @@ def test_what_cannot_be_stored_names_its_path(item: Item, path: str, what: str) 
 
 
 @pytest.mark.parametrize("value", [0.1, 1e300, -2.5e-7])
-def test_the_hint_for_a_float_is_python_that_helps(value: float) -> None:
+def test_the_hint_for_a_float_is_valid_python(value: float) -> None:
     with pytest.raises(ItemError) as caught:
         encode({"a": value})
     assert f'Decimal("{value!r}")' in caught.value.hint
@@ -240,7 +240,7 @@ def test_same_is_an_equivalence(a: Any, b: Any, c: Any) -> None:
 
 
 @given(strategies.values)
-def test_same_does_not_mind_how_a_value_is_written(value: Any) -> None:
+def test_same_ignores_the_notation_of_a_value(value: Any) -> None:
     encoded = encode_value(value, "x")
     assert same(encoded, as_the_service_says(encoded))
     assert same(as_the_service_says(encoded), encoded)
@@ -275,12 +275,12 @@ def test_an_image_digest_is_equality_of_items(one: Item, other: Item) -> None:
         ({"a": [["x"], []]}, {"a": [["x", []]]}),
     ],
 )
-def test_an_image_digest_tells_structures_apart(one: Item, other: Item) -> None:
+def test_an_image_digest_distinguishes_structures(one: Item, other: Item) -> None:
     assert codec.image_digest(encode(one)) != codec.image_digest(encode(other))
 
 
 @pytest.mark.parametrize("within", [lambda value: [value], lambda value: {"prev": value}])
-def test_what_a_digest_is_made_of_grows_by_as_much_with_each_level(within: Any) -> None:
+def test_the_input_of_a_digest_grows_linearly_with_depth(within: Any) -> None:
     value: Any = 'it\'s "quoted"'
     lengths = []
     for _ in range(12):
@@ -302,13 +302,13 @@ def test_types_are_never_confused(one: AttributeValue) -> None:
 
 
 @given(strategies.values | few, strategies.values | few)
-def test_holds_never_says_yes_where_the_two_differ(one: Any, other: Any) -> None:
+def test_holds_is_never_true_for_different_values(one: Any, other: Any) -> None:
     if codec.holds(encode_value(one, "x"), other):
         assert same(encode_value(one, "x"), encode_value(other, "x"))
 
 
 @given(strategies.values)
-def test_holds_knows_an_unchanged_value(value: Any) -> None:
+def test_holds_is_true_for_an_unchanged_value(value: Any) -> None:
     assert codec.holds(encode_value(value, "x"), value)
 
 
@@ -319,7 +319,7 @@ def test_holds_knows_an_unchanged_value(value: Any) -> None:
      ({"L": [{"S": "a"}]}, ["a", "b"]), ({"M": {"a": {"S": "a"}}}, {"a": "a", 1: "b"}), ({"NULL": True}, False)],
     ids=str,
 )  # fmt: skip
-def test_holds_does_not_take_python_s_word_for_equality(stored: AttributeValue, value: Any) -> None:
+def test_holds_distinguishes_values_that_python_treats_as_equal(stored: AttributeValue, value: Any) -> None:
     assert not codec.holds(stored, value)
 
 

@@ -19,7 +19,9 @@ from dynamodt.runs.history import LeftDeadLetters, completion_error
     ],
     ids=["item", "doubt", "lines", "all"],
 )
-def test_dead_letters_say_what_helps_each_kind(dead: int, doubtful: int, unreadable: int, hints: list[str]) -> None:
+def test_the_hint_for_dead_letters_depends_on_their_kind(
+    dead: int, doubtful: int, unreadable: int, hints: list[str]
+) -> None:
     totals = Totals(Counts(read=dead, dead=dead), done=1)
     error = completion_error(totals, 1, "run run1", LeftDeadLetters("dead.jsonl", doubtful, unreadable), "run1")
     assert error is not None and error.where == "dead.jsonl"
@@ -39,20 +41,20 @@ def test_dead_letters_say_what_helps_each_kind(dead: int, doubtful: int, unreada
     ],
     ids=["unread", "lost", "twice"],
 )
-def test_a_run_that_left_something_out_does_not_stand(totals: Totals, what: str) -> None:
+def test_a_run_that_skipped_something_is_not_complete(totals: Totals, what: str) -> None:
     error = completion_error(totals, 4, "run run1", LeftDeadLetters(""))
     assert isinstance(error, RunFailed) and error.what.startswith(what)
     assert error.where == "run run1" and error.hint
 
 
-def test_a_run_that_read_everything_and_lost_nothing_stands() -> None:
+def test_a_run_that_read_everything_is_complete() -> None:
     assert completion_error(Totals(Counts(read=1, changed=1), done=1), 1, "run run1", LeftDeadLetters("")) is None
 
 
 @pytest.mark.parametrize(
     ("accepted", "tolerated", "left"), [(0, 0, 3), (1, 1, 2), (2, 0, 1), (2, 1, 0), (3, 0, 0), (0, 3, 0)]
 )
-def test_what_is_accepted_or_tolerated_does_not_fail_a_run(accepted: int, tolerated: int, left: int) -> None:
+def test_accepted_or_tolerated_dead_letters_do_not_fail_a_run(accepted: int, tolerated: int, left: int) -> None:
     totals = Totals(Counts(read=9, changed=6, dead=3), done=1)
     error = completion_error(totals, 1, "run run1", LeftDeadLetters("dead.jsonl", 0, 0, accepted, tolerated))
     assert (error is None) == (left == 0)

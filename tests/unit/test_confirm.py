@@ -37,7 +37,7 @@ def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("command", [command for command in CONFIRMED if command != "local reset"])
 @pytest.mark.parametrize(("typed", "done"), [("y", True), ("n", False), ("\r", False), ("\x03", False)])
-def test_on_a_terminal_it_is_asked_for_with_what_will_happen(
+def test_on_a_terminal_the_command_asks_and_shows_its_effects(
     keys: PipeInput, monkeypatch: pytest.MonkeyPatch, command: str, typed: str, done: bool
 ) -> None:
     shown: list[str] = []
@@ -53,7 +53,7 @@ def test_on_a_terminal_it_is_asked_for_with_what_will_happen(
     assert shown == [f"  {EFFECT}"]
 
 
-def test_what_is_confirmed_is_what_was_shown(
+def test_the_confirmed_command_does_what_was_shown(
     keys: PipeInput, monkeypatch: pytest.MonkeyPatch, effects: list[migration.Effect]
 ) -> None:
     """A `down` goes to the version that was shown, and not below, whatever another terminal has done since."""
@@ -72,12 +72,12 @@ def test_what_is_confirmed_is_what_was_shown(
     "request_",
     [replace(DOWN, yes=True), replace(DOWN, options=RunOptions(dry_run=True)), replace(DOWN, command="up")],
 )
-def test_nothing_is_asked_where_it_is_said_or_nothing_is_taken_back(request_: Request) -> None:
+def test_no_question_with_yes_or_without_an_effect(request_: Request) -> None:
     confirm_change(request_, STAGE, HERE)
 
 
 @pytest.mark.usefixtures("keys", "unasked")
-def test_what_will_be_refused_or_has_nothing_to_do_is_not_asked_for(effects: list[migration.Effect]) -> None:
+def test_no_question_for_a_command_that_is_refused_or_has_nothing_to_do(effects: list[migration.Effect]) -> None:
     effects.clear()
     confirm_change(DOWN, STAGE, HERE)
 
@@ -96,18 +96,18 @@ def test_without_a_terminal_a_protected_stage_needs_yes(given: Request) -> None:
 
 
 @pytest.mark.usefixtures("keys")
-def test_json_is_for_programs() -> None:
+def test_no_question_with_json() -> None:
     with pytest.raises(Refused, match="no terminal"):
         confirm_change(replace(DOWN, json=True), STAGE, HERE)
 
 
-def test_with_make_the_hint_is_make_s() -> None:
+def test_with_make_the_hint_is_a_make_command() -> None:
     typed = as_typed(replace(DOWN, yes=True), {"DYNAMODT_MAKE": "1"})
     assert typed == "make run TABLE=users DIRECTION=down STAGE=prod ARGS=--yes"
 
 
 @pytest.mark.parametrize(("typed", "done"), [("y", True), ("n", False)])
-def test_a_reset_is_asked_for_on_a_terminal_if_there_is_anything(
+def test_a_reset_is_confirmed_on_a_terminal_if_there_is_data(
     keys: PipeInput, tmp_path: Path, typed: str, done: bool
 ) -> None:
     reset = Request("local reset")
@@ -122,7 +122,7 @@ def test_a_reset_is_asked_for_on_a_terminal_if_there_is_anything(
     confirm_reset(replace(reset, yes=True), STAGE, tmp_path)
 
 
-def test_a_reset_without_a_terminal_is_refused_on_a_protected_stage_alone(tmp_path: Path) -> None:
+def test_a_reset_without_a_terminal_is_refused_only_on_a_protected_stage(tmp_path: Path) -> None:
     reset, local = Request("local reset"), replace(STAGE, name="local")
     confirm_reset(reset, local, tmp_path)  # there is nothing to delete
     (tmp_path / ".dynamodt" / "local").mkdir(parents=True)

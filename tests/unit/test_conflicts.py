@@ -83,7 +83,9 @@ def current(
         (BESIDE, [READ, MADE], {}, "unwritten"),
     ],
 )
-def test_what_is_there_shows(doubt: Change, items: list[Item], rows: dict[str, InsertedRow], found: str) -> None:
+def test_the_evidence_of_the_present_item(
+    doubt: Change, items: list[Item], rows: dict[str, InsertedRow], found: str
+) -> None:
     assert evidence_of(doubt, current(items, rows)) == found
 
 
@@ -98,7 +100,7 @@ def test_what_is_there_shows(doubt: Change, items: list[Item], rows: dict[str, I
         *(({"id": 1, "n": 7, "by": edited}, "unclear") for edited in ("another", 7, None, ["run"])),
     ],
 )
-def test_a_stamp_that_is_missing_or_edited_shows_nothing_by_itself(item: Item, found: str) -> None:
+def test_a_missing_or_edited_stamp_is_no_evidence_by_itself(item: Item, found: str) -> None:
     assert evidence_of(update(by="run"), current([item]), stamp="by") == found
 
 
@@ -131,7 +133,7 @@ def test_a_stamp_that_is_missing_or_edited_shows_nothing_by_itself(item: Item, f
         (insert(THINGS, MADE), [OTHER], row(OTHER, None), Collision(insert(THINGS, MADE), None, own=True)),
     ],
 )
-def test_what_becomes_of_a_refusal(
+def test_the_judgement_of_a_refused_change(
     refused: Change, items: list[Item], rows: dict[str, InsertedRow], found: object
 ) -> None:
     assert judge_refusal(refused, [], current(items, rows)) == found
@@ -149,7 +151,7 @@ def test_what_becomes_of_a_refusal(
         ([insert(THINGS, MADE)], [], row(MADE, None), Resolved("changed")),
     ],
 )
-def test_what_becomes_of_a_doubt(
+def test_the_judgement_of_a_change_in_doubt(
     doubts: list[Change], items: list[Item], rows: dict[str, InsertedRow], found: object
 ) -> None:
     assert judge_refusal(doubts[-1], doubts, current(items, rows)) == found
@@ -167,12 +169,12 @@ def test_an_item_that_the_run_has_put_there_is_not_the_source(refused: Change) -
 # ---------------------------------------------------------------- which recorded changes are tries of one
 
 
-def test_an_item_s_changes_belong_together_whatever_they_became() -> None:
+def test_changes_of_one_item_are_grouped_by_their_source() -> None:
     remove = Remove(key(1), encode({"id": 1, "n": 6}))
     other = update(read={"id": 7, "n": 1})
     assert changes_by_source([[MOVE, other], [remove]]) == [[MOVE, remove], [other]]
 
 
-def test_rows_of_one_key_are_told_apart_and_found_again() -> None:
+def test_different_rows_of_one_key_are_distinguished_and_equal_ones_grouped() -> None:
     one, two = insert(THINGS, MADE), insert(THINGS, OTHER)
     assert changes_by_source([[one, two, one], [two, one]]) == [[one, one], [two, two], [one]]

@@ -58,7 +58,7 @@ def test_a_result_that_cannot_be_written_is_a_failure(
 
 @needs_full
 @pytest.mark.parametrize("redirections", [">/dev/full", ">&-", ">&- 2>&-", "2>&-", "2>/dev/full", "<&- >&- 2>&-"])
-def test_what_failed_anyway_keeps_its_exit_code(project: Path, redirections: str) -> None:
+def test_a_failed_command_keeps_its_exit_code(project: Path, redirections: str) -> None:
     done = run(project, WRONG, redirections)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -66,13 +66,13 @@ def test_what_failed_anyway_keeps_its_exit_code(project: Path, redirections: str
 
 @needs_full
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
-def test_a_result_needs_no_stderr(project: Path, redirection: str) -> None:
+def test_a_result_is_printed_without_stderr(project: Path, redirection: str) -> None:
     done = run(project, JSON, redirection)
     assert done.returncode == 0
     assert json.loads(done.stdout)["files"]
 
 
-def test_a_closed_stream_is_not_taken_by_a_file(project: Path) -> None:
+def test_a_closed_stream_s_number_is_not_given_to_a_file(project: Path) -> None:
     """Its number would be the next file's, and a result would be written into that."""
     done = run(project, CREATE, ">&- 2>&-")
     assert done.returncode == 1
@@ -80,7 +80,7 @@ def test_a_closed_stream_is_not_taken_by_a_file(project: Path) -> None:
     assert len(texts) > 1 and not any("error: " in text or "next  " in text for text in texts)
 
 
-def test_a_reader_who_has_left_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_pipe_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as stdout:

@@ -34,13 +34,13 @@ regions = st.sampled_from(sorted(PRICES))
         (Work(1e6, 1e6, 1, 1000, 1000, GB), "us-east-1", (0.8554, 2.1054)),  # 0.625 + 0.125 + 0.0054 + 0.1 (+ 1.25)
     ],
 )
-def test_by_hand(work: Work, region: str, usd: tuple[float, float]) -> None:
+def test_costs_computed_by_hand(work: Work, region: str, usd: tuple[float, float]) -> None:
     cost = cost_of(work, PRICES[region])
     assert cost.usd == pytest.approx(usd)
     assert date.fromisoformat(cost.as_of)
 
 
-def test_units_stay_where_there_is_no_price() -> None:
+def test_without_prices_a_cost_has_only_units() -> None:
     work = Work(wcu=100, rcu=10, indexes=3, puts=4, gets=5, full_bytes=7, incremental_bytes=8)
     units = Cost(100, 700, 10, 4, 5, 15)
     for region, on_demand in (("us-east-2", False), ("xx-moon-1", True), ("", True), ("eu-west-1", True)):
@@ -51,13 +51,13 @@ def test_units_stay_where_there_is_no_price() -> None:
 
 
 @given(region=regions)
-def test_nothing_costs_nothing(region: str) -> None:
+def test_a_run_without_work_costs_nothing(region: str) -> None:
     cost = cost_of(Work(), PRICES[region])
     assert cost == Cost(0, 0, 0, usd=(0, 0), as_of=PRICES[region].as_of)
 
 
 @given(work=works, more=works)
-def test_more_never_costs_less(work: Work, more: Work) -> None:
+def test_more_work_never_costs_less(work: Work, more: Work) -> None:
     sum_of = Work(*(a + b for a, b in zip(work, more, strict=True)))
     less, all_of_it = (cost_of(each, PRICES["us-east-2"]) for each in (work, sum_of))
     assert less.usd is not None and all_of_it.usd is not None
@@ -72,7 +72,7 @@ def test_without_indexes_there_is_one_price(work: Work, region: str) -> None:
     assert cost.usd is not None and cost.usd[0] == cost.usd[1] and cost.wcu == cost.wcu_most
 
 
-def test_requests() -> None:
+def test_the_number_of_s3_requests() -> None:
     assert get_requests([0, 1, PIECE, PIECE + 1], PIECE) == 0 + 1 + 1 + 2
     assert (journal_puts(7, 100), journal_puts(7, 3), journal_puts(7, 0)) == (7, 3, 0)
 
@@ -108,7 +108,7 @@ def cost(job: Job = JOB, totals: Totals = TOTALS, new_export: bool = False) -> C
     return found
 
 
-def test_the_run_reads_again_and_writes_what_was_previewed() -> None:
+def test_the_expected_cost_has_the_reads_and_the_previewed_writes() -> None:
     usd = (4000 * 0.625 + 50 * 0.125) / 1e6 + 6 * 0.005 / 1e3
     found = cost()
     assert found[:6] == (4000, 12_000, 50, 6, 0, 0)  # 2 units of 3 pages
@@ -148,7 +148,7 @@ def test_an_idempotent_script_has_no_journal_unless_it_is_asked_for() -> None:
     ],
     ids=["on demand", "provisioned", "target provisioned", "local", "emulator", "VPC endpoint", "unknown region"],
 )
-def test_who_gets_a_bill(job: Job, priced: bool) -> None:
+def test_only_a_stage_in_aws_has_prices(job: Job, priced: bool) -> None:
     assert (cost(job).usd is not None) == priced
 
 

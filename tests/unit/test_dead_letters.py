@@ -45,7 +45,7 @@ def stored(**more: object) -> bytes:
     return json.dumps({**record, **more}).encode() + b"\n"
 
 
-def test_the_first_letter_with_its_key_its_error_and_the_authors_own_line() -> None:
+def test_the_first_dead_letter_is_reported_with_key_error_and_script_line() -> None:
     told = first_dead_letter(stored(traceback=TRACEBACK) + stored(error="another"), PATH)
     assert told == f"id = \"u1\", at = 7: KeyError: 'price' ({PATH}:4)"
 
@@ -54,11 +54,11 @@ def test_a_result_that_cannot_be_stored_names_the_script_alone() -> None:
     assert first_dead_letter(stored(), PATH) == f"id = \"u1\", at = 7: KeyError: 'price' ({PATH})"
 
 
-def test_a_write_that_failed_is_not_laid_on_the_script() -> None:
+def test_a_failed_write_does_not_name_the_script() -> None:
     assert first_dead_letter(stored(step="write"), PATH) == "id = \"u1\", at = 7: KeyError: 'price'"
 
 
-def test_no_letter_is_no_sentence() -> None:
+def test_without_a_dead_letter_there_is_no_message() -> None:
     assert first_dead_letter(b"", PATH) == ""
 
 
@@ -79,12 +79,12 @@ def test_whatever_a_script_raises_is_a_dead_letter_of_its_item(error: BaseExcept
     assert dead[0].key == {"id": {"S": "u1"}} and dead[0].error.startswith(type(error).__name__)
 
 
-def test_a_ctrl_c_is_none_of_the_script_s() -> None:
+def test_ctrl_c_is_not_an_error_of_the_script() -> None:
     with pytest.raises(KeyboardInterrupt):
         applied_page(KeyboardInterrupt())
 
 
-def test_a_script_that_raises_one_is_at_fault_where_no_ctrl_c_arrives() -> None:
+def test_a_keyboard_interrupt_raised_in_a_thread_is_an_error_of_the_script() -> None:
     """Signals reach the main thread alone; pipelines run in others."""
     with ThreadPoolExecutor(1) as pool:
         _, dead = pool.submit(applied_page, KeyboardInterrupt("mine")).result()
@@ -101,7 +101,7 @@ def applied_page(error: BaseException) -> tuple[AppliedPage, list[DeadLetter]]:
     return apply_page(JOB, Page(Claim(0, 1), 1, [{"id": {"S": "u1"}}, {"id": {"S": "u2"}}]), change_of)
 
 
-def test_a_message_that_no_utf_8_can_hold_is_spelt_out() -> None:
+def test_a_message_that_utf_8_cannot_encode_is_escaped() -> None:
     kept = dead_letter({"id": {"S": "u1"}}, {"id": {"S": "u1"}}, "transform", ValueError("half a pair: \ud83d"))
     assert kept.error == "ValueError: half a pair: \\ud83d"
     assert orjson.loads(orjson.dumps(kept._asdict())) == kept._asdict()

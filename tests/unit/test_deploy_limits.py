@@ -124,7 +124,7 @@ def policies(given: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str
     ("count", "length", "keys", "more"),
     [(1, 3, 0, 0), (20, 30, 5, 0), (60, 20, 0, 1), (100, 20, 0, 2), (100, 60, 40, 4), (100, 120, 5, 5)],
 )
-def test_a_hundred_tables_are_named_once_each_within_what_iam_takes(
+def test_a_hundred_tables_are_each_named_once_within_iam_s_limits(
     count: int, length: int, keys: int, more: int
 ) -> None:
     """IAM's limits, held against the documents that the template comes to."""
@@ -141,7 +141,7 @@ def test_a_hundred_tables_are_named_once_each_within_what_iam_takes(
     assert all(one["Roles"] == [{"!Ref": "JobRole"}] for one in managed)
 
 
-def test_the_policies_are_used_as_far_as_they_reach() -> None:
+def test_the_policies_are_filled_up_to_their_limits() -> None:
     """An action that is granted anew moves the constants in resources.py."""
     tables = places(300)
     groups = grouped(stage(), DeploySettings(), dict(list(tables.items())[:200]), {})
@@ -189,7 +189,7 @@ def test_the_role_always_names_a_table() -> None:
 
 
 @pytest.mark.parametrize("arns", [0, 8])
-def test_as_many_tables_as_iam_takes_and_no_more(arns: int) -> None:
+def test_the_largest_number_of_tables_is_accepted_and_one_more_refused(arns: int) -> None:
     settings = DeploySettings(policy_arns=tuple(f"arn:aws:iam::1:policy/{number}" for number in range(arns)))
 
     def fits(count: int) -> bool:
@@ -217,7 +217,7 @@ def rule_names(name: str) -> dict[str, str]:
     ("settings", "rules"),
     [(DeploySettings(), {"RunFailed"}), (FOLLOWED, {"RunFailed", "ApplicationUpdated"})],
 )
-def test_a_stages_name_as_long_as_its_rules_allow_and_no_longer(settings: DeploySettings, rules: set[str]) -> None:
+def test_the_longest_stage_name_is_accepted_and_a_longer_one_refused(settings: DeploySettings, rules: set[str]) -> None:
     longest = max(len(name) for key, name in rule_names("").items() if key in rules)
     most = "s" * (RULE_NAME - longest)
     check_limits(stage(most), settings, places(1))
@@ -226,11 +226,11 @@ def test_a_stages_name_as_long_as_its_rules_allow_and_no_longer(settings: Deploy
     assert f"to {len(most)} characters" in caught.value.hint and f"stages.{most}s" in caught.value.where
 
 
-def test_a_rule_that_the_limits_do_not_know_is_no_longer_than_those_that_they_do() -> None:
+def test_no_rule_name_is_longer_than_those_of_the_limits() -> None:
     assert set(rule_names("")) == {"RunFailed", "ApplicationUpdated"}
 
 
-def test_more_managed_policies_than_a_role_takes() -> None:
+def test_too_many_managed_policies_are_refused() -> None:
     many = DeploySettings(policy_arns=tuple(f"arn:aws:iam::1:policy/{number}" for number in range(11)))
     with pytest.raises(UsageError, match="11 policies are too many") as caught:
         check_limits(stage(), many, places(1))
@@ -238,7 +238,7 @@ def test_more_managed_policies_than_a_role_takes() -> None:
 
 
 @pytest.mark.parametrize("name", ["TableKeyArns", "PolicyArns", "Prefix"])
-def test_a_parameter_as_long_as_cloudformation_takes_and_no_longer(name: str) -> None:
+def test_the_longest_parameter_is_accepted_and_a_longer_one_refused(name: str) -> None:
     check_parameters(stage(), {name: "x" * PARAMETER})
     with pytest.raises(UsageError, match="4,097 characters") as caught:
         check_parameters(stage(), {name: "x" * (PARAMETER + 1)})

@@ -15,13 +15,13 @@ def settings(folder: Path, text: str) -> DeploySettings:
     return read_settings(folder / FILE_NAME)["prod"].deploy
 
 
-def test_nothing_need_be_said(tmp_path: Path) -> None:
+def test_without_settings_the_defaults_apply(tmp_path: Path) -> None:
     assert settings(tmp_path, "") == DeploySettings()
     (tmp_path / FILE_NAME).write_text("[stages.prod]\n")
     assert read_settings(tmp_path / FILE_NAME)["prod"].deploy == DeploySettings()
 
 
-def test_all_that_can_be_said(tmp_path: Path) -> None:
+def test_all_settings_are_read(tmp_path: Path) -> None:
     text = """
 glue_version = "5.0"
 worker_type = "G.2X"
@@ -73,7 +73,7 @@ packages = "wheels"
         ('policy_arns = ["ReadOnly"]', "policy_arns", "arn:aws:iam"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, line: str, key: str, told: str) -> None:
+def test_a_wrong_value_is_named(tmp_path: Path, line: str, key: str, told: str) -> None:
     with pytest.raises(UsageError) as caught:
         settings(tmp_path, line)
     assert caught.value.where == f"dynamodt.toml: stages.prod.deploy.{key}"

@@ -91,7 +91,7 @@ def test_nothing_changes_from_an_item_to_itself(pair: tuple[TableSpec, Item, Ite
 
 
 @given(pairs())
-def test_there_and_back_again(pair: tuple[TableSpec, Item, Item]) -> None:
+def test_a_change_and_its_reverse_restore_the_item(pair: tuple[TableSpec, Item, Item]) -> None:
     spec, before, after = pair
     found = diff(spec, before, after)
     if found is not None:
@@ -101,7 +101,7 @@ def test_there_and_back_again(pair: tuple[TableSpec, Item, Item]) -> None:
 
 
 @given(pairs())
-def test_an_image_carries_a_change_once_it_is_made(pair: tuple[TableSpec, Item, Item]) -> None:
+def test_an_image_carries_a_change_after_it_is_made(pair: tuple[TableSpec, Item, Item]) -> None:
     spec, before, after = pair
     found = diff(spec, before, after)
     if found is not None:
@@ -115,7 +115,7 @@ def test_an_image_carries_a_change_once_it_is_made(pair: tuple[TableSpec, Item, 
 
 
 @given(pairs(), st.data())
-def test_carries_does_not_mind_other_attributes(pair: tuple[TableSpec, Item, Item], data: st.DataObject) -> None:
+def test_carries_ignores_other_attributes(pair: tuple[TableSpec, Item, Item], data: st.DataObject) -> None:
     spec, before, after = pair
     found = diff(spec, before, after)
     if found is not None:
@@ -126,7 +126,7 @@ def test_carries_does_not_mind_other_attributes(pair: tuple[TableSpec, Item, Ite
 # ---------------------------------------------------------------- examples
 
 
-def test_only_what_changed_is_set_and_only_what_is_gone_removed() -> None:
+def test_only_changed_attributes_are_set_and_only_absent_ones_removed() -> None:
     before = {"id": "u1", "name": "Ada L", "n": 1, "tags": {"a", "b"}, "old": None}
     after = {"id": "u1", "name": "Ada", "n": 1, "tags": {"b", "a"}, "new": []}
     found = update(before, after)
@@ -151,7 +151,7 @@ def alter(item: Item, path: str) -> Item:
         ('["list"].reverse()', "list"),
     ],
 )
-def test_a_result_altered_in_place_is_a_change(path: str, touched: str) -> None:
+def test_an_item_altered_in_place_is_a_change(path: str, touched: str) -> None:
     image = encode({"id": "u1", "deep": {"list": [{"x": 1}]}, "tags": {"a", "b"}, "list": [1, 2]})
     item = decode(image)
     found = change(USERS, image, item, alter(dict(item), path))
@@ -160,7 +160,7 @@ def test_a_result_altered_in_place_is_a_change(path: str, touched: str) -> None:
 
 
 @pytest.mark.parametrize("path", ['["n"] += 0', '["list"].sort()', '["tags"].add("a")', '["deep"].update(list=[])'])
-def test_an_alteration_that_alters_nothing_is_none(path: str) -> None:
+def test_an_alteration_without_effect_is_no_change(path: str) -> None:
     image = encode({"id": "u1", "n": 7, "deep": {"list": []}, "tags": {"a", "b"}, "list": [1, 2]})
     item = decode(image)
     assert change(USERS, image, item, alter(dict(item), path)) is None
@@ -168,7 +168,7 @@ def test_an_alteration_that_alters_nothing_is_none(path: str) -> None:
 
 @pytest.mark.parametrize("number", [1, Decimal("1.0"), Decimal("1E0"), Decimal("1.000E+0"), Decimal("0.1E1")])
 @pytest.mark.parametrize("stored", ["1", "1.00", "1E0"])
-def test_a_number_written_otherwise_is_no_change(number: Any, stored: str) -> None:
+def test_a_number_in_another_notation_is_no_change(number: Any, stored: str) -> None:
     inside = {"n": {"N": stored}, "l": {"L": [{"N": stored}]}, "s": {"NS": [stored]}, "m": {"M": {"n": {"N": stored}}}}
     image = {"id": {"S": "u1"}, **inside}
     result = {"id": "u1", "n": number, "l": [number], "s": {number}, "m": {"n": number}}
@@ -192,11 +192,11 @@ def test_an_attribute_that_cannot_be_stored_is_named() -> None:
 
 
 @pytest.mark.parametrize("name", [1, None, ("a",), ""], ids=repr)
-def test_a_name_that_is_none_is_refused(name: Any) -> None:
+def test_an_invalid_attribute_name_is_refused(name: Any) -> None:
     assert "attribute name must" in refused(USERS, {"id": "u1"}, {"id": "u1", name: "x"}).what
 
 
-def test_an_unchanged_value_is_not_even_looked_at() -> None:
+def test_an_unchanged_value_is_not_encoded() -> None:
     """The hot path: only replaced values are encoded."""
     image = encode({"id": "u1", "a": "x"})
     item = decode(image)
@@ -223,7 +223,7 @@ def test_a_key_that_cannot_be_stored_is_refused() -> None:
 
 
 @pytest.mark.parametrize("sk", [1, Decimal("1.0"), Decimal("1E0")])
-def test_the_same_key_number_is_no_rekey(sk: Any) -> None:
+def test_an_equal_key_number_is_no_rekey(sk: Any) -> None:
     assert diff(EVENTS, {"pk": "a", "sk": 1}, {"pk": "a", "sk": sk}) is None
     assert update({"pk": "a", "sk": 1}, {"pk": "a", "sk": sk, "n": 1}, EVENTS).key["sk"] == {"N": "1"}
 
@@ -249,7 +249,7 @@ def test_a_rekey_needs_the_whole_key(after: Item, where: str) -> None:
 # ---------------------------------------------------------------- sizes
 
 
-def test_an_item_of_400_kb_is_taken_and_one_byte_more_is_not() -> None:
+def test_an_item_of_400_kb_is_accepted_and_one_byte_more_refused() -> None:
     item = {"id": "u1", "a": "x" * 100_000, "b": ""}
     room = MAX_ITEM_BYTES - image_bytes(encode(item))
     found = update(item, {**item, "b": "x" * room})
@@ -260,7 +260,7 @@ def test_an_item_of_400_kb_is_taken_and_one_byte_more_is_not() -> None:
         insert(USERS, {**item, "b": "x" * (room + 1)})
 
 
-def test_removing_makes_room() -> None:
+def test_a_removal_reduces_the_size() -> None:
     item = {"id": "u1", "a": "x" * 300_000}
     assert update(item, {"id": "u1", "b": "y" * 300_000}).removes == ("a",)
 
@@ -302,7 +302,7 @@ def several(*results: Any) -> Any:
     return combined(USERS, image, decode(image), results)
 
 
-def test_one_result_is_no_transaction() -> None:
+def test_a_single_result_is_no_transaction() -> None:
     assert several(dict(BEFORE)) is None
     assert several(Delete()) == Remove(key_of(USERS, encode(BEFORE)), encode(BEFORE))
 
@@ -313,18 +313,18 @@ def test_several_results_are_one_transaction() -> None:
     assert found.key == {"id": {"S": "u1"}} and found.read == encode(BEFORE)
 
 
-def test_a_rekey_among_several_lies_flat() -> None:
+def test_a_rekey_among_several_results_is_one_flat_transaction() -> None:
     found = several({**BEFORE, "id": "u9"}, Put({"id": "u2"}))
     assert [type(part) for part in found.parts] == [Insert, Remove, Insert]
 
 
-def test_what_is_put_beside_an_item_rests_on_it() -> None:
+def test_an_insertion_beside_an_item_is_conditional_on_the_item() -> None:
     key, read = key_of(USERS, encode(BEFORE)), encode(BEFORE)
     assert several(dict(BEFORE), Put({"id": "u2"})).parts == (Check(key, read), insert(USERS, {"id": "u2"}))
     assert several(Put({"id": "u2"})).parts == (Check(key, read), insert(USERS, {"id": "u2"}))
 
 
-def test_a_transaction_takes_49_new_items() -> None:
+def test_a_transaction_has_at_most_49_new_items() -> None:
     """Each has a row of the state table beside it."""
     puts = [Put({"id": f"new{number}"}) for number in range(50)]
     assert len(several(*puts[1:]).parts) == 50
@@ -341,7 +341,7 @@ def test_two_new_items_of_one_key_are_refused() -> None:
     assert caught.value.where == "id = 'u2'"
 
 
-def test_an_item_is_not_put_onto_itself() -> None:
+def test_an_insertion_with_its_source_s_key_is_refused() -> None:
     assert several(Put(dict(BEFORE))) is None
     with pytest.raises(ItemError, match="the key of the item itself"):
         several(Put({**BEFORE, "n": 2}))
@@ -357,7 +357,7 @@ def test_a_put_without_its_key_is_refused() -> None:
 
 
 @given(pairs(), strategies.names.map(lambda name: name + "_mark"))
-def test_a_stamp_adds_its_mark_and_nothing_else(pair: tuple[TableSpec, Item, Item], mark: str) -> None:
+def test_a_stamp_adds_only_its_attribute(pair: tuple[TableSpec, Item, Item], mark: str) -> None:
     spec, before, after = pair
     found = diff(spec, before, after)
     if type(found) is Update:
@@ -419,7 +419,7 @@ BAD: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("name", "value", "what"), BAD, ids=str)
-def test_a_value_that_an_index_does_not_take_is_an_error_of_the_item(name: str, value: Any, what: str) -> None:
+def test_a_value_that_an_index_refuses_is_an_item_error(name: str, value: Any, what: str) -> None:
     item: Item = {"id": "a", "email": "a@b", "other": 1}
     changed = {**item, name: value}
     for found in (
@@ -435,7 +435,7 @@ def test_a_value_that_an_index_does_not_take_is_an_error_of_the_item(name: str, 
         )
 
 
-def test_an_index_takes_what_is_as_long_as_it_may_be_or_absent() -> None:
+def test_an_index_accepts_the_longest_value_and_an_absent_one() -> None:
     item: Item = {"id": "a", "email": "x", "at": 1, "raw": b"x"}
     most = {"id": "a", "email": "x" * 1024, "at": Decimal("-1" + "1" * 37), "raw": b"x" * 1024}
     assert change(INDEXED, encode(item), item, most) is not None
@@ -443,12 +443,12 @@ def test_an_index_takes_what_is_as_long_as_it_may_be_or_absent() -> None:
     assert insert(INDEXED, most).item == encode(most) and insert(INDEXED, {"id": "a"})
 
 
-def test_the_key_of_the_table_may_be_too_long_for_an_index() -> None:
+def test_a_key_of_the_table_that_is_too_long_for_an_index_is_an_item_error() -> None:
     with pytest.raises(ItemError, match="by-town"):
         insert(INDEXED, {"id": "x" * 1025})
 
 
-def test_what_a_version_leaves_alone_is_not_looked_at() -> None:
+def test_unchanged_attributes_are_not_checked_against_indexes() -> None:
     """An index that was added later does not contain such an item."""
     item: Item = {"id": "a", "email": "", "n": 1}
     found = change(INDEXED, encode(item), item, {**item, "n": 2})
@@ -456,7 +456,7 @@ def test_what_a_version_leaves_alone_is_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize(("name", "value", "_"), BAD)
-def test_an_item_that_is_put_unchanged_may_hold_what_an_index_refuses(name: str, value: Any, _: str) -> None:
+def test_an_unchanged_result_may_have_a_value_that_an_index_refuses(name: str, value: Any, _: str) -> None:
     """Nothing is written, and such an item may be older than the index."""
     item = {"id": "a", name: value}
     assert combined(INDEXED, encode(item), item, [Put(dict(item))]) is None

@@ -81,14 +81,14 @@ def simulated(*denied: str) -> dict[str, Any]:
     return {"EvaluationResults": results}
 
 
-def test_what_is_not_granted_is_named(findings: Callable[..., dict[str, Finding]]) -> None:
+def test_missing_permissions_are_named(findings: Callable[..., dict[str, Finding]]) -> None:
     given = {"describe_table": {"Table": USERS}, "get_caller_identity": CALLER, "get_role": ROLE}
     found = findings(**given, simulate_principal_policy=simulated("dynamodb:PartiQLUpdate"))["permissions on users"]
     assert found.status == "wrong" and found.seen == "not allowed: dynamodb:PartiQLUpdate" and "grant" in found.hint
     assert findings(**given, simulate_principal_policy=simulated())["permissions on users"].status == "ok"
 
 
-def test_without_simulation_the_reads_are_tried(findings: Callable[..., dict[str, Finding]]) -> None:
+def test_without_iam_s_simulation_the_reads_are_tried(findings: Callable[..., dict[str, Finding]]) -> None:
     found = findings(describe_table={"Table": USERS}, get_item={}, batch_get_item={})["permissions on users"]
     assert found.status == "wrong" and found.seen == "not allowed: dynamodb:Scan"
     found = findings(describe_table={"Table": USERS}, scan={}, get_item={}, batch_get_item={})["permissions on users"]
@@ -96,13 +96,13 @@ def test_without_simulation_the_reads_are_tried(findings: Callable[..., dict[str
 
 
 @pytest.mark.parametrize(("minutes", "status"), [(0, "ok"), (-3, "wrong"), (3, "wrong")])
-def test_a_clock_that_is_wrong(findings: Callable[..., dict[str, Finding]], minutes: int, status: str) -> None:
+def test_a_wrong_clock_is_a_finding(findings: Callable[..., dict[str, Finding]], minutes: int, status: str) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
     answer = {"TableNames": [], "ResponseMetadata": {"HTTPHeaders": {"date": date}}}
     assert findings(list_tables=answer)["clock"].status == status
 
 
-def test_a_table_s_surroundings(findings: Callable[..., dict[str, Finding]]) -> None:
+def test_the_findings_about_a_table(findings: Callable[..., dict[str, Finding]]) -> None:
     table = USERS | {
         "Replicas": [{"RegionName": "us-east-1"}],
         "StreamSpecification": {"StreamEnabled": True},
@@ -116,7 +116,9 @@ def test_a_table_s_surroundings(findings: Callable[..., dict[str, Finding]]) -> 
         assert part in found.seen
 
 
-def test_what_the_stage_lacks_says_what_creates_it(findings: Callable[..., dict[str, Finding]]) -> None:
+def test_a_missing_resource_is_named_with_the_command_that_creates_it(
+    findings: Callable[..., dict[str, Finding]],
+) -> None:
     found = findings(
         describe_table=refused("ResourceNotFoundException"),
         describe_key={"KeyMetadata": {"KeyState": "PendingDeletion"}},
@@ -138,7 +140,7 @@ def test_what_the_stage_lacks_says_what_creates_it(findings: Callable[..., dict[
         ({"endpoint_url": "https://amazonaws.com.evil.example"}, False),
     ],
 )
-def test_an_emulator_is_judged_as_one_however_its_url_is_given(given: dict[str, Any], is_aws: bool) -> None:
+def test_an_emulator_is_recognized_however_its_url_is_given(given: dict[str, Any], is_aws: bool) -> None:
     """Missing services are skipped, and harmless deviations are "differs" instead of "wrong"."""
     assert Connection(region="eu-west-1", **given).is_aws is is_aws
 
@@ -167,7 +169,7 @@ UNREACHABLE = EndpointConnectionError(endpoint_url="https://x.eu-west-1.amazonaw
 
 
 @pytest.mark.parametrize("operation", ["get_job", "simulate_principal_policy", "describe_table", "list_tables"])
-def test_a_service_out_of_reach_ends_no_other_check(
+def test_an_unreachable_service_ends_no_other_check(
     findings: Callable[..., dict[str, Finding]], operation: str
 ) -> None:
     given = {"describe_table": {"Table": USERS}, "get_caller_identity": CALLER, "get_role": ROLE, "scan": {}}
@@ -177,7 +179,7 @@ def test_a_service_out_of_reach_ends_no_other_check(
         assert found["glue job"].status == "wrong" and "x.eu-west-1.amazonaws.com" in found["glue job"].seen
 
 
-def test_where_iam_is_out_of_reach_it_is_tried_once(findings: Callable[..., dict[str, Finding]]) -> None:
+def test_an_unreachable_iam_is_tried_once(findings: Callable[..., dict[str, Finding]]) -> None:
     private = replace(STAGE, connection=Connection("eu-north-1"))
     given = {"describe_table": {"Table": USERS}, "get_caller_identity": CALLER, "get_role": ROLE, "scan": {}}
     found = findings(private, **given, get_account_summary=UNREACHABLE, simulate_principal_policy=simulated())
@@ -224,7 +226,7 @@ def test_a_scratch_table_that_is_being_created_is_deleted(monkeypatch: pytest.Mo
     assert table.status == "DELETING"
 
 
-def test_what_failed_first_is_raised_and_what_stays_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_error_is_raised_and_remaining_resources_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Creating(refused("AccessDeniedException", "CreateTable"), refused("AccessDeniedException", "DeleteTable"))
     monkeypatch.setattr(suite, "client", lambda *_: table)
     notes: list[str] = []

@@ -45,7 +45,7 @@ def dead_links(page: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", names(PAGES))
-def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+def test_the_target_of_every_link_exists(page: str) -> None:
     assert list(dead_links(ROOT / page)) == []
 
 

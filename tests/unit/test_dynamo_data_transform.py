@@ -69,7 +69,7 @@ def record(**changes: Any) -> Image:
     st.lists(st.one_of(st.just("down"), st.integers(0, 10**6)), min_size=1),
     st.dictionaries(st.text(min_size=1), st.text()),
 )
-def test_whatever_that_tool_did_is_read_as_it_was(commands: list[str | int], more: Item) -> None:
+def test_a_record_of_any_history_is_read_as_it_was_written(commands: list[str | int], more: Item) -> None:
     tool = Predecessor()
     tool.up(0)
     for command in commands:
@@ -79,12 +79,12 @@ def test_whatever_that_tool_did_is_read_as_it_was(commands: list[str | int], mor
     assert list(past.runs) == tool.runs
 
 
-def test_a_number_that_stands_twice_stands_once() -> None:
+def test_a_version_listed_twice_counts_once() -> None:
     numbers = {"L": [{"N": "2"}, {"N": "1"}, {"N": "2"}]}
     assert read_record(record(executionState=numbers), "users").versions == (1, 2)
 
 
-def test_without_a_history_the_versions_still_stand() -> None:
+def test_versions_without_a_history_are_read() -> None:
     image = record()
     del image["TransformationsRunHistory"]
     past = read_record(image, "users")
@@ -142,7 +142,7 @@ items = st.fixed_dictionaries(
 
 
 @given(st.lists(items))
-def test_the_record_alone_is_passed_over(found: list[Item]) -> None:
+def test_only_the_record_is_skipped(found: list[Item]) -> None:
     kept = [item for item in found if not (item["pk"] == item["sk"] == NAME and "executionState" in item)]
     assert without_record(PAIR)([encode(item) for item in found]) == [encode(item) for item in kept]
 
@@ -157,7 +157,7 @@ def test_the_record_alone_is_passed_over(found: list[Item]) -> None:
         ({"executionState": {"S": "odd"}}, True),
     ],
 )
-def test_what_says_that_something_stands(image: Image | None, stands: bool) -> None:
+def test_a_record_with_applied_versions_is_recognized(image: Image | None, stands: bool) -> None:
     assert has_applied_versions(image) is stands
 
 
@@ -165,7 +165,7 @@ def test_what_says_that_something_stands(image: Image | None, stands: bool) -> N
 
 
 @pytest.mark.parametrize(("event", "status"), [("stamp", "stamped"), ("adopt", "adopted")])
-def test_a_run_that_was_only_recorded_is_an_end(event: str, status: str) -> None:
+def test_a_recorded_stamp_or_import_is_an_ended_run(event: str, status: str) -> None:
     assert next_status("", event) == status
     assert not unfinished(status)
     for more in ("begin", "continue", "fail", "stop", "stamp", "adopt"):

@@ -25,7 +25,7 @@ def test_every_kind_has_its_exit_code() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_crosses_a_process_boundary_whole(kind: type[DynamodtError]) -> None:
+def test_an_error_is_unchanged_by_pickling(kind: type[DynamodtError]) -> None:
     error = kind("what", where="users.name", hint="do this: " + suggest("undo", "R", partial=True))
     for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(copied) is kind
@@ -34,12 +34,12 @@ def test_an_error_crosses_a_process_boundary_whole(kind: type[DynamodtError]) ->
         assert str(copied) == str(error) and copied.args == error.args
 
 
-def test_an_error_says_where_first() -> None:
+def test_the_text_of_an_error_begins_with_the_place() -> None:
     assert str(DynamodtError("what")) == "what"
     assert str(DynamodtError("what", where="here", hint="unsaid")) == "here: what"
 
 
-def test_the_tree_in_the_docstring_is_the_tree() -> None:
+def test_the_documented_hierarchy_of_errors_is_the_real_one() -> None:
     drawn = {line.strip("│├└─ ").split(" ")[0]: line.split() for line in (errors.__doc__ or "").splitlines() if line}
     for kind in KINDS:
         if not issubclass(kind, errors.ItemError):  # no command ends with it
@@ -62,7 +62,7 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
         ),
     ],
 )
-def test_an_extra_is_added_from_where_dynamodt_was_installed(
+def test_the_command_for_an_extra_uses_the_source_of_the_installation(
     monkeypatch: pytest.MonkeyPatch, origin: dict[str, Any], line: str
 ) -> None:
     class Installed:

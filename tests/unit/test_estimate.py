@@ -28,7 +28,7 @@ def rounded(span: Any) -> tuple[float, ...]:
     return tuple(round(value, 3) for value in span)
 
 
-def test_the_interval_is_wilson_s_and_that_of_a_whole_table_a_point() -> None:
+def test_the_interval_is_wilson_s_and_for_a_whole_table_a_point() -> None:
     assert rounded(share_of(50, 100, False)) == (0.404, 0.5, 0.596)
     assert rounded(share_of(0, 100, False)) == (0.0, 0.0, 0.037)
     assert rounded(share_of(100, 100, False)) == (0.963, 1.0, 1.0)
@@ -36,7 +36,7 @@ def test_the_interval_is_wilson_s_and_that_of_a_whole_table_a_point() -> None:
     assert share_of(3, 4, True) == (0.75, 0.75, 0.75)
 
 
-def test_the_interval_holds_the_true_share_19_times_of_20() -> None:
+def test_the_interval_contains_the_true_share_in_95_of_100_samples() -> None:
     dice, held = random.Random(7), 0
     for _ in range(2000):
         true = dice.random()
@@ -56,7 +56,7 @@ def test_the_share_of_the_sample_is_that_of_the_table(tmp_path: Path) -> None:
     assert whole.share == (0.5, 0.5, 0.5) and whole.indexes["by_n"] == (0, 0, 0)
 
 
-def test_each_version_is_applied_to_what_the_one_before_has_left(tmp_path: Path) -> None:
+def test_each_version_is_applied_to_the_results_of_the_one_before(tmp_path: Path) -> None:
     second = 'def transform_up(item):\n    return {**item, "n": 7} if item.get("half") else item\n'
     third = 'from dynamodt import Delete\ndef transform_up(item):\n    return Delete() if item["n"] == 7 else item\n'
     fourth = 'def transform_up(item):\n    return {**item, "last": 1}\n'
@@ -67,7 +67,7 @@ def test_each_version_is_applied_to_what_the_one_before_has_left(tmp_path: Path)
     assert found[2].indexes["by_n"].likely == pytest.approx(500)
 
 
-def test_rows_of_items_are_counted_exactly_and_later_versions_meet_them(tmp_path: Path) -> None:
+def test_rows_of_items_are_counted_exactly_and_read_by_later_versions(tmp_path: Path) -> None:
     rows = 'def items():\n    for n in range(30):\n        yield {"id": f"r{n}", "n": n}\n'
     later = 'def transform_up(item):\n    return {**item, "row": item["id"][0] == "r"}\n'
     first, second = applied(tmp_path, 0, 0, rows, later, whole=True)
@@ -76,7 +76,7 @@ def test_rows_of_items_are_counted_exactly_and_later_versions_meet_them(tmp_path
     assert (second.items, second.changed.likely) == (30, 30) and second.changed.low < 30  # by ten of them
 
 
-def test_many_rows_are_sampled_at_random_and_not_in_their_period(tmp_path: Path) -> None:
+def test_many_rows_are_sampled_at_random_and_not_at_a_fixed_interval(tmp_path: Path) -> None:
     rows = 'def items():\n    for n in range(300):\n        yield {"id": f"r{n:03}", "n": n % 3}\n'
     later = 'def transform_up(item):\n    return {**item, "x": 1} if item["n"] else item\n'
     chain = Chain(TABLE, Stratum((), 0.0, True), keep=100)
@@ -85,7 +85,7 @@ def test_many_rows_are_sampled_at_random_and_not_in_their_period(tmp_path: Path)
     assert found.changed.low < 200 < found.changed.high
 
 
-def test_dead_letters_are_counted_and_what_stops_a_run_is_raised(tmp_path: Path) -> None:
+def test_dead_letters_are_counted_and_errors_that_stop_a_run_are_raised(tmp_path: Path) -> None:
     (found,) = applied(tmp_path, 100, 10, 'def transform_up(item):\n    return {**item, "x": 1 / item["n"]}\n')
     assert found.dead == 1 and found.error.startswith("DivisionByZero") and rounded(found.share)[1] == 0.9
     bad = 'def transform_up(item):\n    return {**item, "id": "other-" + item["id"]}\n'

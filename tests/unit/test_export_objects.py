@@ -28,20 +28,20 @@ class Flaky:
         return {"Body": StreamingBody(BytesIO(b"who" if self.broken >= 0 else b"whole"), 5)}  # 5 bytes were promised
 
 
-def test_a_piece_that_broke_off_is_read_again() -> None:
+def test_an_incomplete_piece_is_read_again() -> None:
     s3 = Flaky(broken=2)
     assert list(S3Objects(s3, "b").pieces("k", Head(5, "e"))) == [b"whole"]
     range_ = f"bytes=0-{PIECE - 1}"
     assert s3.asked == [{"Bucket": "b", "Key": "k", "Range": range_, "IfMatch": "e"}] * 3
 
 
-def test_a_piece_that_always_breaks_off_is_an_error_with_its_place() -> None:
+def test_a_piece_that_is_incomplete_at_every_try_is_an_error_with_its_place() -> None:
     with pytest.raises(ServiceError, match="GetObject failed") as caught:
         list(S3Objects(Flaky(broken=9), "b").pieces("k", Head(5, "e")))
     assert caught.value.where == "s3://b/k"
 
 
-def test_a_time_out_is_tried_again_too() -> None:
+def test_a_time_out_is_retried_too() -> None:
     class Slow(Flaky):
         def get_object(self, **asked: str) -> dict[str, Any]:
             if self.broken > 0:
@@ -62,7 +62,7 @@ def test_a_time_out_is_tried_again_too() -> None:
         ({"SSECustomerAlgorithm": "AES256"}, False),
     ],
 )
-def test_an_etag_says_something_only_without_a_key(told: dict[str, str], plain: bool) -> None:
+def test_an_etag_is_an_md5_only_without_a_kms_key(told: dict[str, str], plain: bool) -> None:
     s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
     with Stubber(s3) as stub:
         stub.add_response("head_object", {"ContentLength": 5, "ETag": '"e"', **told}, {"Bucket": "b", "Key": "k"})
@@ -76,7 +76,7 @@ def test_an_etag_says_something_only_without_a_key(told: dict[str, str], plain: 
         ("alias/ours", {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/ours"}),
     ],
 )
-def test_what_is_written_is_encrypted(key: str | None, encryption: dict[str, str]) -> None:
+def test_written_objects_are_encrypted(key: str | None, encryption: dict[str, str]) -> None:
     s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
     with Stubber(s3) as stub:
         stub.add_response("put_object", {"ETag": '"e"'}, {"Bucket": "b", "Key": "k", "Body": b"x", **encryption})

@@ -83,7 +83,7 @@ def sealed(objects: FakeObjects, name: str, change: Callable[[bytes], bytes]) ->
 # ---------------------------------------------------------------- what AWS writes
 
 
-def test_a_full_export_is_read_as_it_was_written(full: FakeObjects) -> None:
+def test_a_full_export_is_read(full: FakeObjects) -> None:
     manifest = manifest_of(full)
     assert (manifest.kind, manifest.items, manifest.view) == ("full", 3, "")
     assert manifest.at is not None and manifest.at.isoformat() == "2020-11-04T07:28:34.028000+00:00"
@@ -126,7 +126,7 @@ def test_an_etag_of_an_upload_in_one_part_is_known_without_reading(full: FakeObj
 
 
 @pytest.mark.parametrize("place", ["", "AWSDynamoDB", FOLDER, f"{FOLDER}/", f"{FOLDER}/manifest-summary.json"])
-def test_an_export_is_found_by_any_of_its_places(full: FakeObjects, place: str) -> None:
+def test_an_export_is_found_by_any_prefix_of_its_place(full: FakeObjects, place: str) -> None:
     assert find(full, place) == ExportFolder(FOLDER)
 
 
@@ -149,7 +149,7 @@ def test_a_prefix_with_several_exports_lists_them(full: FakeObjects) -> None:
     assert find(full, FOLDER) == ExportFolder(FOLDER)
 
 
-def test_a_place_without_an_export_says_so(full: FakeObjects, incremental: FakeObjects) -> None:
+def test_a_place_without_an_export_is_an_error(full: FakeObjects, incremental: FakeObjects) -> None:
     for prefix in ("nothing/here", "AWSDynamoDB/01700000000000-ffffffff"):
         with pytest.raises(UsageError, match="there is no export") as caught:
             find(full, prefix)
@@ -157,7 +157,7 @@ def test_a_place_without_an_export_says_so(full: FakeObjects, incremental: FakeO
     assert find(incremental, "").id == "01695097218000-d6299cbd"  # the folder `data` is no export
 
 
-def test_an_unfinished_export_says_so(full: FakeObjects) -> None:
+def test_an_unfinished_export_is_an_error(full: FakeObjects) -> None:
     del full.content[f"{FOLDER}/manifest-summary.json"]
     with pytest.raises(Refused, match="unfinished") as caught:
         find(full, "")
@@ -165,7 +165,7 @@ def test_an_unfinished_export_says_so(full: FakeObjects) -> None:
 
 
 @pytest.mark.parametrize("url", ["bucket/prefix", "s3://", "/tmp/x", "s3:///x"])
-def test_what_is_no_place_is_refused(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(UsageError) as caught:
         split_url(url)
     assert caught.value.where == url
@@ -198,7 +198,7 @@ def replaced(**values: Any) -> Callable[[bytes], bytes]:
         ("manifest-files", lambda data: data[: data.index(b"\n")], RunFailed, "of 2 items together"),
     ],
 )
-def test_a_manifest_that_is_wrong(
+def test_a_wrong_manifest_is_refused(
     full: FakeObjects, name: str, change: Callable[[bytes], bytes], error: type[DynamodtError], what: str
 ) -> None:
     sealed(full, name, change)
@@ -208,7 +208,7 @@ def test_a_manifest_that_is_wrong(
 
 
 @pytest.mark.parametrize("name", ["manifest-summary", "manifest-files"])
-def test_a_manifest_that_was_changed_or_lost_its_checksum(full: FakeObjects, name: str) -> None:
+def test_a_manifest_with_a_wrong_or_missing_checksum_is_refused(full: FakeObjects, name: str) -> None:
     whole = dict(full.content)
     full.content[f"{FOLDER}/{name}.json"] = whole[f"{FOLDER}/{name}.json"].replace(b":", b": ", 1)
     with pytest.raises(RunFailed, match=f"{name}.md5") as caught:
@@ -222,7 +222,7 @@ def test_a_manifest_that_was_changed_or_lost_its_checksum(full: FakeObjects, nam
 
 
 @pytest.mark.parametrize("key", [f"{FOLDER}/manifest-files.json", BOOKS])
-def test_a_file_that_is_missing(full: FakeObjects, key: str) -> None:
+def test_a_missing_data_file_is_an_error(full: FakeObjects, key: str) -> None:
     del full.content[key]
     with pytest.raises(RunFailed, match="missing") as caught:
         items_of(full)
@@ -232,7 +232,7 @@ def test_a_file_that_is_missing(full: FakeObjects, key: str) -> None:
 # ---------------------------------------------------------------- data files that cannot be trusted
 
 
-def test_nothing_of_a_file_that_is_not_the_listed_one_is_handed_out() -> None:
+def test_no_item_of_a_replaced_file_is_returned() -> None:
     objects, file = lay(b'{"Item":{"Id":{"N":"1"}}}\n' * 3)
     objects.secret.add(file.key)
     objects.etags[file.key] = "of a copy by a key of KMS"  # which says nothing
@@ -250,7 +250,7 @@ def test_nothing_of_a_file_that_is_not_the_listed_one_is_handed_out() -> None:
 
 
 @pytest.mark.parametrize(("listed", "found"), [(2, 3), (4, 3), (0, 1), (1, 0)])
-def test_a_count_that_differs(listed: int, found: int) -> None:
+def test_a_wrong_number_of_lines_is_an_error(listed: int, found: int) -> None:
     objects, file = lay(b'{"Item":{"Id":{"N":"1"}}}\n' * found, listed)
     with pytest.raises(RunFailed, match=f"has {found} lines; the manifest says {listed} items") as caught:
         list(DataReader(objects, PRODUCTS).items(file))
@@ -258,7 +258,7 @@ def test_a_count_that_differs(listed: int, found: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 8, 9, 20])
-def test_a_truncated_file(cut: int) -> None:
+def test_a_truncated_file_is_an_error(cut: int) -> None:
     objects, file = lay(b'{"Item":{"Id":{"N":"1"}}}\n' * 50)
     data = objects.content[file.key][:-cut]
     objects.content[file.key] = data
@@ -268,7 +268,7 @@ def test_a_truncated_file(cut: int) -> None:
     assert caught.value.where == f"s3://bucket/{file.key}"
 
 
-def test_a_file_that_is_no_gzip_or_damaged() -> None:
+def test_a_file_that_is_damaged_or_not_gzip_is_an_error() -> None:
     objects, file = lay(b'{"Item":{"Id":{"N":"1"}}}\n' * 50)
     data = objects.content[file.key]
     for bad in (b"{}", data[:20] + bytes([data[20] ^ 255]) + data[21:], data + b"more"):
@@ -289,7 +289,7 @@ def test_a_file_that_is_no_gzip_or_damaged() -> None:
         (b'{"Item": {"Id": 1}}', "not in DynamoDB's JSON"),
     ],
 )
-def test_a_bad_line_is_handed_out_with_its_place(line: bytes, why: str) -> None:
+def test_an_unreadable_line_is_returned_with_its_place(line: bytes, why: str) -> None:
     good = b'{"Item":{"Id":{"N":"1"}}}'
     objects, file = lay(b"\n".join([good, good, line, good]) + b"\n")
     (chunk,) = DataReader(objects, PRODUCTS).items(file)
@@ -307,7 +307,7 @@ def test_a_bad_line_is_handed_out_with_its_place(line: bytes, why: str) -> None:
         (b'{"Metadata":{"WriteTimestampMicros":{"N":"1"}},"Keys":{"Id":{"N":"1"}},"NewImage":3}', 'no "NewImage"'),
     ],
 )
-def test_a_bad_line_of_an_incremental_export(line: bytes, why: str) -> None:
+def test_an_unreadable_line_of_an_incremental_export_is_returned(line: bytes, why: str) -> None:
     objects, file = lay(line + b"\n")
     (chunk,) = DataReader(objects, PRODUCTS).changes(file)
     assert why in chunk.bad[0].why and chunk.records == []
@@ -334,7 +334,7 @@ def test_a_file_of_another_key_schema_names_file_and_line(item: dict[str, Any], 
     ended=st.booleans(),
     resume=st.integers(0, 40),
 )
-def test_reading_from_any_cursor_gives_the_rest(
+def test_reading_from_any_cursor_gives_the_remaining_lines(
     ids: list[int], size: int, piece: int, ended: bool, resume: int
 ) -> None:
     text = b"\n".join(b'{"Item":{"Id":{"N":"%d"}}}' % number for number in ids) + (b"\n" if ids and ended else b"")
@@ -356,7 +356,7 @@ def test_skipped_lines_are_not_parsed() -> None:
     assert (chunk.bad, len(chunk.records), chunk.cursor) == ([], 1, 3)
 
 
-def test_a_cursor_beyond_the_file_is_of_another_one() -> None:
+def test_a_cursor_beyond_the_end_of_the_file_is_an_error() -> None:
     objects, file = lay(b'{"Item":{"Id":{"N":"1"}}}\n')
     with pytest.raises(RunFailed, match="was read up to line 5 before"):
         list(DataReader(objects, PRODUCTS).items(file, 5))
@@ -381,14 +381,14 @@ def test_an_empty_file_has_one_empty_chunk() -> None:
     texts=st.lists(st.binary(max_size=300), min_size=1, max_size=4),
     cuts=st.lists(st.integers(0, 1500), max_size=5),
 )
-def test_several_members_cut_anywhere_are_one_text(texts: list[bytes], cuts: list[int]) -> None:
+def test_several_gzip_members_in_pieces_of_any_size_are_one_text(texts: list[bytes], cuts: list[int]) -> None:
     data = b"".join(map(gzip.compress, texts))
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     pieces = [data[a:b] for a, b in pairwise(edges)]
     assert b"".join(unzipped(pieces)) == b"".join(texts)
 
 
-def test_what_was_compressed_very_well_comes_in_bounded_steps() -> None:
+def test_highly_compressed_data_is_returned_in_bounded_steps() -> None:
     steps = list(unzipped([gzip.compress(b"x" * 20_000_000)]))
     assert max(map(len, steps)) <= 1 << 20 and sum(map(len, steps)) == 20_000_000
 
@@ -419,7 +419,7 @@ def test_the_journal_s_lines_are_changes(tmp_path: Path) -> None:
     ]
 
 
-def test_the_journal_gives_a_transaction_back_as_one_change(tmp_path: Path) -> None:
+def test_a_transaction_is_read_from_the_journal_as_one_change(tmp_path: Path) -> None:
     """An undo looks at its records, key by key; other tools find no more than those."""
     key = {"Id": {"N": "1"}}
     update = Update(key, {**key, "TransactionSource": {"S": "x"}}, {"TransactionSource": {"S": "y"}}, ())
@@ -445,7 +445,7 @@ def test_an_item_keeps_every_digit() -> None:
     assert item_of(line) == {"Id": {"N": "9.9999999999999999999999999999999999999E+125"}}
 
 
-def test_a_file_that_is_gone_or_replaced_is_found_before_any_is_read(full: FakeObjects) -> None:
+def test_a_missing_or_replaced_file_is_an_error_before_any_is_read(full: FakeObjects) -> None:
     objects, files = full, data_files(full, manifest_of(full))
     check_there(objects, files)
     assert objects.reads == [read for read in objects.reads if read.endswith("manifest-files.json")]
@@ -476,7 +476,7 @@ AT = datetime(2020, 11, 4, 7, 28, 34, 28_000, UTC)
         ("", "", None, False),
     ],
 )
-def test_an_export_of_the_tables_predecessor(
+def test_an_export_of_a_deleted_table_of_the_same_name_is_refused(
     full: FakeObjects, found: str, own: str, created: datetime | None, refused: bool
 ) -> None:
     manifest = replace(manifest_of(full), table_id=found, at=AT)

@@ -100,7 +100,7 @@ SPAN = {"ExportFromTime": NOW - timedelta(hours=1), "ExportToTime": NOW, "Export
         ),
     ],
 )
-def test_what_is_requested(
+def test_the_request_of_an_export(
     dynamodb: Any, stub: Stubber, request_: ExportRequest, url: str, key: str | None, sent: dict[str, Any]
 ) -> None:
     expect_table(stub)
@@ -124,7 +124,7 @@ def test_what_is_requested(
         ("AccessDeniedException", ServiceError, "grant"),
     ],
 )
-def test_a_refusal_says_what_to_do(
+def test_a_refused_request_has_a_hint(
     dynamodb: Any, stub: Stubber, code: str, error: type[DynamodtError], hint: str
 ) -> None:
     expect_table(stub)
@@ -134,7 +134,7 @@ def test_a_refusal_says_what_to_do(
     assert caught.value.where == "table users" and hint in caught.value.hint
 
 
-def test_a_table_that_is_not_there(dynamodb: Any, stub: Stubber) -> None:
+def test_a_missing_table_is_refused(dynamodb: Any, stub: Stubber) -> None:
     stub.add_client_error("describe_table", "ResourceNotFoundException", "no")
     with pytest.raises(ServiceError, match="does not exist") as caught:
         exports(dynamodb).request(ASKED)
@@ -142,7 +142,7 @@ def test_a_table_that_is_not_there(dynamodb: Any, stub: Stubber) -> None:
 
 
 @pytest.mark.parametrize("minutes", [-1, 0, 14, 24 * 60 + 1])
-def test_a_span_that_no_incremental_export_has(dynamodb: Any, stub: Stubber, minutes: int) -> None:
+def test_an_invalid_period_of_an_incremental_export_is_refused(dynamodb: Any, stub: Stubber, minutes: int) -> None:
     with pytest.raises(UsageError, match="cannot span") as caught:
         exports(dynamodb).request(replace(ASKED, since=NOW - timedelta(minutes=minutes), until=NOW))
     assert "15 minutes to 24 hours" in caught.value.hint
@@ -153,7 +153,7 @@ def test_a_span_that_no_incremental_export_has(dynamodb: Any, stub: Stubber, min
     [({"date": "Fri, 02 Jan 2026 03:00:00 GMT"}, NOW.replace(minute=0, second=0)), ({}, NOW)],
     ids=["told", "not told"],
 )
-def test_the_time_is_the_services_where_it_tells_it(
+def test_the_service_s_time_is_used_if_it_is_known(
     dynamodb: Any, stub: Stubber, headers: dict[str, str], told: datetime
 ) -> None:
     answer = {"Table": {"TableArn": TABLE}, "ResponseMetadata": {"HTTPHeaders": headers}}
@@ -161,7 +161,7 @@ def test_the_time_is_the_services_where_it_tells_it(
     assert service_time(dynamodb, "users") == told
 
 
-def test_a_folder_takes_no_export(dynamodb: Any) -> None:
+def test_a_request_without_a_bucket_is_refused(dynamodb: Any) -> None:
     with pytest.raises(UsageError, match="not a place in S3"):
         exports(dynamodb, "/tmp/storage")
 
@@ -169,7 +169,7 @@ def test_a_folder_takes_no_export(dynamodb: Any) -> None:
 # ---------------------------------------------------------------- describing
 
 
-def test_a_description_as_a_value() -> None:
+def test_a_description_of_an_export_is_parsed() -> None:
     told = {
         "ExportArn": ARN,
         "ExportStatus": COMPLETED,
@@ -190,7 +190,7 @@ def test_a_description_as_a_value() -> None:
     assert export_of({**told, "ExportManifest": "AWSDynamoDB/x/manifest-summary.json"}) == export
 
 
-def test_an_export_that_is_gone(dynamodb: Any, stub: Stubber) -> None:
+def test_an_export_that_no_longer_exists_is_an_error(dynamodb: Any, stub: Stubber) -> None:
     stub.add_client_error("describe_export", "ExportNotFoundException", "no")
     with pytest.raises(UsageError, match="no such export") as caught:
         exports(dynamodb).describe(ARN)
@@ -201,7 +201,7 @@ def test_an_export_that_is_gone(dynamodb: Any, stub: Stubber) -> None:
     ("arn", "what"),
     [(TABLE, "export's ARN"), ("x", "export's ARN"), (ARN.replace("eu-west-1", "us-east-1"), "of us-east-1")],
 )
-def test_an_arn_that_is_none_of_ours(dynamodb: Any, stub: Stubber, arn: str, what: str) -> None:
+def test_an_invalid_or_foreign_arn_is_refused(dynamodb: Any, stub: Stubber, arn: str, what: str) -> None:
     with pytest.raises(UsageError, match=what) as caught:
         exports(dynamodb).describe(arn)
     assert caught.value.where == arn and caught.value.hint
@@ -223,7 +223,7 @@ class Told:
         return self._answers.pop(0)
 
 
-def test_awaiting_ends_with_the_completed_one() -> None:
+def test_polling_ends_with_the_completed_export() -> None:
     begun = export_of(BEGUN)
     ended = replace(begun, status=COMPLETED)
     slept: list[float] = []
@@ -231,7 +231,7 @@ def test_awaiting_ends_with_the_completed_one() -> None:
     assert slept == [5, 5]
 
 
-def test_an_export_that_failed_says_why() -> None:
+def test_a_failed_export_is_an_error_with_the_reason() -> None:
     failed = replace(export_of(BEGUN), status=FAILED, failure_code="S3NoSuchBucket", failure_message="no bucket")
     states = poll_until_completed(Told(export_of(BEGUN), failed), ARN, lambda seconds: None)
     assert next(states).status == IN_PROGRESS

@@ -72,7 +72,7 @@ def populations(draw: st.DrawFn) -> tuple[TableSpec, list[Item], list[Item]]:
 
 
 @given(population=populations())
-def test_what_is_written_is_read(population: tuple[TableSpec, list[Item], list[Item]]) -> None:
+def test_a_written_export_is_read_unchanged(population: tuple[TableSpec, list[Item], list[Item]]) -> None:
     spec, before, after = population
     stage = Stage(spec)
     stage.table.put(*before)
@@ -118,7 +118,9 @@ def replay(items: dict[str, Image], window: dict[str, ChangedItem]) -> None:
 
 
 @given(first=st.dictionaries(KEYS, st.integers(0, 2)), batches=BATCHES, another=st.integers(0, 5))
-def test_windows_chain(first: dict[str, int | None], batches: list[dict[str, int | None]], another: int) -> None:
+def test_incremental_exports_follow_each_other_without_a_gap(
+    first: dict[str, int | None], batches: list[dict[str, int | None]], another: int
+) -> None:
     """Each shows just what changed since the one before, and all of them lead from the full export to the table;
     `another` full export in between changes nothing of that."""
     stage = Stage()
@@ -138,7 +140,7 @@ def test_windows_chain(first: dict[str, int | None], batches: list[dict[str, int
             stage.request("another")
 
 
-def test_a_window_may_begin_anywhere_after_a_known_end() -> None:
+def test_an_incremental_export_may_begin_at_any_time_after_a_known_end() -> None:
     stage = Stage()
     full = stage.request("full")
     stage.table.put({"id": "a"})
@@ -157,7 +159,7 @@ def test_a_window_may_begin_anywhere_after_a_known_end() -> None:
     assert stage.changes(again).keys() == {text_of("b"), text_of("c")}
 
 
-def test_a_window_that_was_killed_leaves_a_base_and_no_export() -> None:
+def test_an_incremental_export_killed_before_its_manifest_is_written_again() -> None:
     stage = Stage()
     full = stage.request("full")
     stage.table.put({"id": "a"})
@@ -181,7 +183,7 @@ class WritesMeanwhile(FakeObjects):
         return super().write(key, data)
 
 
-def test_what_is_written_meanwhile_is_in_one_window() -> None:
+def test_an_item_written_during_an_export_is_in_one_incremental_export() -> None:
     stage = Stage(objects=WritesMeanwhile())
     stage.objects.stage = stage
     full = stage.request("full")
@@ -196,7 +198,7 @@ def test_what_is_written_meanwhile_is_in_one_window() -> None:
     assert last and items == stage.table.items
 
 
-def test_bases_are_no_exports() -> None:
+def test_bases_are_not_listed_as_exports() -> None:
     stage = Stage()
     full = stage.request("full")
     window = stage.request("window", since=full.at)
@@ -206,7 +208,7 @@ def test_bases_are_no_exports() -> None:
         stage.request("next", since=window.until)
 
 
-def test_the_layout_is_aws_s() -> None:
+def test_the_layout_of_the_stand_in_is_aws_s() -> None:
     stage = Stage()
     stage.table.put({"id": "a"}, {"id": "b"})
     export = stage.request("one")
@@ -237,7 +239,7 @@ def test_an_empty_table() -> None:
     assert stage.changes(stage.request("two", since=export.at)) == {}
 
 
-def test_a_token_stands_for_one_export() -> None:
+def test_a_repeated_token_returns_the_same_export() -> None:
     stage = Stage()
     stage.table.put({"id": "a"})
     first = stage.request("one")
@@ -249,7 +251,7 @@ def test_a_token_stands_for_one_export() -> None:
     assert caught.value.where == first.arn
 
 
-def test_one_that_was_killed_is_written_anew_by_its_token() -> None:
+def test_a_killed_export_is_written_again_with_its_token() -> None:
     stage = Stage()
     stage.table.put({"id": "a"})
     first = stage.request("one")
@@ -261,7 +263,7 @@ def test_one_that_was_killed_is_written_anew_by_its_token() -> None:
     assert len(stage.items(again)) == 2
 
 
-def test_an_incremental_one_needs_a_full_one_of_the_same_table() -> None:
+def test_an_incremental_export_needs_a_full_one_of_the_same_table() -> None:
     stage = Stage()
     full = stage.request("one")
     assert full.at is not None
@@ -274,7 +276,7 @@ def test_an_incremental_one_needs_a_full_one_of_the_same_table() -> None:
         stage.request("three", since=full.at)
 
 
-def test_an_emulator_has_no_past() -> None:
+def test_an_export_of_a_past_time_is_refused() -> None:
     stage = Stage()
     for moment in ({"at": datetime.now(UTC)}, {"until": datetime.now(UTC)}):
         with pytest.raises(Refused, match="no point in time"):
@@ -282,7 +284,7 @@ def test_an_emulator_has_no_past() -> None:
     assert not stage.objects.content
 
 
-def test_an_arn_that_the_bucket_does_not_know() -> None:
+def test_an_unknown_arn_is_an_error() -> None:
     stage = Stage()
     export = stage.request("one")
     with pytest.raises(UsageError, match="no such export"):

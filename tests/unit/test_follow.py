@@ -41,7 +41,7 @@ def test_a_run_is_followed_to_its_end_and_the_next_ones_of_the_same_up() -> None
     assert seen.running == {}
 
 
-def test_a_process_that_dies_leaves_a_run_that_is_gone() -> None:
+def test_a_run_whose_process_died_is_gone() -> None:
     stage, seen = Stage(), Seen()
     stage.write(RECORD)
     stage.hold(RECORD)
@@ -56,7 +56,7 @@ def test_a_process_that_dies_leaves_a_run_that_is_gone() -> None:
     assert stage.now >= Lease("users", 1).ttl, "by the time that it was watched, whatever the clocks of others say"
 
 
-def test_a_run_that_a_process_of_this_host_has_left_is_told_at_once() -> None:
+def test_a_run_whose_process_on_this_host_ended_is_reported_as_gone_at_once() -> None:
     stage, seen, here = Stage(), Seen(), Process.of(os.getpid())
     assert here is not None
     stage.write(RECORD)
@@ -66,7 +66,7 @@ def test_a_run_that_a_process_of_this_host_has_left_is_told_at_once() -> None:
     assert "ada" in seen.notes[-1] and "gone" in seen.notes[-1]
 
 
-def test_a_table_that_another_ones_run_writes_to_has_no_run_of_its_own_at_work() -> None:
+def test_the_target_of_another_table_s_run_has_no_active_run_of_its_own() -> None:
     stage = Stage()
     stage.write(RECORD)
     theirs = Lease("users", 1, "02RUN", "ada", "elsewhere", 17, owner="people", beat=1e12)
@@ -75,13 +75,13 @@ def test_a_table_that_another_ones_run_writes_to_has_no_run_of_its_own_at_work()
     assert [run.status for run in run_states(stage.state, "users")] == ["gone"]
 
 
-def test_with_nothing_at_work_it_ends_at_once() -> None:
+def test_following_ends_at_once_without_an_active_run() -> None:
     stage = Stage()
     assert stage.follow(Seen(), "users", "orders") == []
     assert stage.now == 0.0
 
 
-def test_a_pause_is_told_when_it_begins_and_when_it_ends() -> None:
+def test_the_begin_and_the_end_of_a_pause_are_reported() -> None:
     stage, seen = Stage(), Seen()
     stage.write(RECORD)
     stage.hold(RECORD)
@@ -100,7 +100,7 @@ def test_a_pause_is_told_when_it_begins_and_when_it_ends() -> None:
     assert [note.partition(": ")[2] for note in seen.notes] == ["paused", "continues", "held: latency", "continues"]
 
 
-def test_the_table_that_up_turns_to_next_is_followed_too() -> None:
+def test_the_next_table_of_an_up_is_followed_too() -> None:
     stage = Stage()
     orders = replace(RECORD, table="orders", run="02RUN")
     stage.write(RECORD)
@@ -122,7 +122,7 @@ def test_the_table_that_up_turns_to_next_is_followed_too() -> None:
     assert stage.follow(Seen(), "orders", "users") == [("02RUN", 2, "succeeded"), ("01RUN", 2, "succeeded")]
 
 
-def test_units_that_are_done_are_not_read_again() -> None:
+def test_completed_splits_are_not_read_again() -> None:
     stage = Stage()
     for split in range(3):
         stage.split("01RUN", split, 10)
@@ -135,7 +135,7 @@ def test_units_that_are_done_are_not_read_again() -> None:
     assert stage.rows.asked == 7 + 1 + 1 + 1  # the fourth unit, the version's own rows, their retry
 
 
-def test_a_large_run_is_looked_at_less_often() -> None:
+def test_a_large_run_is_polled_less_often() -> None:
     stage = Stage()
     large = replace(RECORD, splits=5000)
     stage.write(large)
@@ -150,7 +150,7 @@ def test_a_large_run_is_looked_at_less_often() -> None:
     assert stage.now >= 10.0
 
 
-def test_the_runs_of_a_table_are_listed_with_what_they_come_to() -> None:
+def test_the_runs_of_a_table_are_listed_with_their_counts() -> None:
     stage = Stage()
     stage.write(replace(RECORD, run="00RUN", status="failed", counts=Counts(9, 8, dead=1)))
     stage.write(RECORD)
@@ -164,7 +164,7 @@ def test_the_runs_of_a_table_are_listed_with_what_they_come_to() -> None:
     assert [(run.status, run.holder) for run in run_states(stage.state, "users")] == [("gone", None), ("failed", None)]
 
 
-def test_a_version_that_is_at_work_is_running() -> None:
+def test_a_version_with_an_active_run_is_running() -> None:
     stage = Stage()
     pending = (VersionStatus(2, "b", "pending"),)
     assert version_states(stage.state, "users", pending) == pending

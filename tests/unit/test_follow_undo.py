@@ -19,7 +19,7 @@ def undone_run() -> Stage:
     return stage
 
 
-def test_its_own_units_are_counted() -> None:
+def test_the_splits_of_the_undo_are_counted() -> None:
     stage, seen = undone_run(), Seen()
     stage.write(UNDOING)
     stage.hold(UNDOING)
@@ -33,7 +33,7 @@ def test_its_own_units_are_counted() -> None:
     assert seen.percents == [("01RUN", 0), ("01RUN", 25), ("01RUN", 50)]
 
 
-def test_of_several_tries_the_last_one() -> None:
+def test_the_last_of_several_tries_of_an_undo_is_counted() -> None:
     stage = undone_run()
     totals = RunTotals(stage.state)
     stage.split("01RUN/undo1", 0, 100)

@@ -54,7 +54,7 @@ def version(folder: Path, text: str = HALF, **changes: Any) -> VersionForecast:
     return found
 
 
-def test_units_are_time_at_the_budget_and_money(tmp_path: Path) -> None:
+def test_units_are_converted_to_time_and_money(tmp_path: Path) -> None:
     found = version(tmp_path)
     assert found.estimate is not None and found.seconds is not None and found.usd is not None
     assert found.estimate.wcu.likely == pytest.approx(
@@ -70,7 +70,7 @@ def test_units_are_time_at_the_budget_and_money(tmp_path: Path) -> None:
     assert found.puts.likely == pytest.approx(ITEMS / 500 + 64)  # a page each
 
 
-def test_what_is_read_from_an_export_takes_no_read_units_and_costs_the_export(tmp_path: Path) -> None:
+def test_reading_an_export_takes_no_read_units_and_costs_the_export(tmp_path: Path) -> None:
     found = version(tmp_path, options=replace(BOUNDED, source="export"))
     assert (found.rcu, found.export_bytes) == (0.0, 2 * GB)
     assert found.usd is not None and found.usd.likely > version(tmp_path).usd.likely - 1 + 0.2  # type: ignore[union-attr]
@@ -95,7 +95,7 @@ def test_glue_costs_its_workers_for_the_time(tmp_path: Path) -> None:
     assert version(tmp_path, glue=replace(settings, flex=True), prices=PRICES["eu-west-1"]).usd is None
 
 
-def test_the_rate_is_that_of_the_budget_and_says_where_it_comes_from(tmp_path: Path) -> None:
+def test_the_rate_is_the_budget_s_with_its_reason(tmp_path: Path) -> None:
     def rate(table: TableSpec = TABLE, stage: Stage = STAGE, **options: Any) -> Rate:
         project = Project(stage, tmp_path, RunOptions(**options))
         return _Forecasting(project, TablePlan(table, "up", (), 0, ()), None, None).rate(table)
@@ -155,7 +155,7 @@ def test_the_upper_estimates_of_all_tables_are_compared() -> None:
     assert exceeded(two, 0.0, 0.001)[0].what.endswith("--max-hours is 0.001 h")
 
 
-def test_a_limit_of_what_is_not_known_is_refused() -> None:
+def test_a_limit_on_an_unknown_estimate_is_refused() -> None:
     emulated = replace(priced(None, None), priceless="the stage is an emulator", rate=Rate(0, 0, "no budget"))
     cost, hours = exceeded([emulated], 1.0, 1.0)
     assert "cannot be estimated: the stage is an emulator" in cost.what and cost.exit_code == 3
@@ -168,7 +168,7 @@ def shown(write: Any, *found: TableForecast, request: Request = Request("plan", 
     return stream.getvalue()
 
 
-def test_text_markdown_and_json_say_the_same(tmp_path: Path) -> None:
+def test_text_markdown_and_json_have_the_same_figures(tmp_path: Path) -> None:
     way_out = Obstacle("prepared", "version 2 needs | data", suggest("prepare", table="things", version=2), stops=True)
     told = Obstacle("stream", "table things: each write is a record of its stream")
     found = table(versions=(version(tmp_path),), obstacles=(way_out, told))
@@ -190,13 +190,13 @@ def test_text_markdown_and_json_say_the_same(tmp_path: Path) -> None:
     assert [one["stops"] for one in document["obstacles"]] == [True, False]
 
 
-def test_the_dry_run_that_follows_a_plan_has_its_limits_but_for_the_cost(tmp_path: Path) -> None:
+def test_the_suggested_dry_run_has_the_plan_s_options_except_the_cost_limit(tmp_path: Path) -> None:
     limits = RunOptions(max_wcu=60.0, max_rcu=7.0, max_usd=5.0, source="export")
     text = shown(print_plan, table(versions=(version(tmp_path),)), request=Request("plan", to=1, options=limits))
     assert "dynamodt up --table things --to 1 --max-wcu 60 --max-rcu 7 --source export --dry-run" in text
 
 
-def test_several_tables_are_summed_and_an_error_is_that_of_its_table() -> None:
+def test_several_tables_are_summed_and_an_error_belongs_to_its_table() -> None:
     two = [priced(Span(60, 60, 60), Span(1, 2, 3)), priced(Span(60, 60, 60), Span(1, 2, 3))]
     assert "together  2 min, $4.00 ($2.00 to $6.00)" in shown(print_plan, *two)
     wrong = TableForecast("others", error=ServiceError("the table does not exist", where="table others"))

@@ -23,7 +23,7 @@ def forks() -> Iterator[Forks]:
     made.close()
 
 
-def test_its_words_folder_environment_and_imports(forks: Forks, tmp_path: Path) -> None:
+def test_a_forked_program_has_its_words_folder_environment_and_imports(forks: Forks, tmp_path: Path) -> None:
     done = forks.run([sys.executable, "-c", SAYS, "x"], cwd=tmp_path, env={"A": "b"})
     assert (done.returncode, done.stdout, done.stderr) == (0, f'[["-c", "x"], "{tmp_path}", "b", true]\n', "")
 
@@ -32,7 +32,7 @@ def test_its_words_folder_environment_and_imports(forks: Forks, tmp_path: Path) 
     ("code", "ended", "err"),
     [("raise SystemExit(3)", 3, ""), ("raise SystemExit('no')", 1, "no\n"), ("1 / 0", 1, "ZeroDivisionError")],
 )
-def test_its_exit_code(forks: Forks, code: str, ended: int, err: str) -> None:
+def test_a_forked_program_has_its_exit_code(forks: Forks, code: str, ended: int, err: str) -> None:
     done = forks.run([sys.executable, "-c", code])
     assert done.returncode == ended and err in done.stderr
 
@@ -45,7 +45,7 @@ def test_a_module_is_run_with_its_threads_and_its_stdin(forks: Forks, tmp_path: 
     assert process.communicate("hello")[0] == "hello __main__\n"
 
 
-def test_signals_reach_it_and_two_are_at_work_at_once(forks: Forks) -> None:
+def test_a_forked_program_receives_signals_and_two_run_at_once(forks: Forks) -> None:
     words = [sys.executable, "-c", "print('on', flush=True); input()"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     one, other = (forks.popen(words, start_new_session=True, **pipes) for _ in range(2))

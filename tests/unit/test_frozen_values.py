@@ -45,20 +45,20 @@ VALUE = {"a": {"b": [1, {"c": {"x"}}]}, "l": [[1], "s"], "n": Decimal(1)}
         lambda v: v["l"].__delitem__(0),
     ],
 )
-def test_nothing_in_it_can_be_changed(change: Callable[[Any], Any]) -> None:
+def test_a_frozen_value_cannot_be_changed(change: Callable[[Any], Any]) -> None:
     value = frozen(VALUE)
     with pytest.raises(TypeError, match="read-only"):
         change(value)
     assert value == VALUE
 
 
-def test_a_set_is_a_frozenset() -> None:
+def test_a_frozen_set_is_a_frozenset() -> None:
     members = frozen(VALUE)["a"]["b"][1]["c"]
     assert members == {"x"} and isinstance(members, frozenset)
 
 
 @given(strategies.values)
-def test_it_is_equal_and_stored_and_travels_as_what_it_was(value: Any) -> None:
+def test_a_frozen_value_is_equal_to_and_stored_and_pickled_as_its_original(value: Any) -> None:
     found = frozen(value)
     assert found == value and encode_value(found, "v") == encode_value(value, "v")
     assert pickle.loads(pickle.dumps(found)) == value
@@ -66,7 +66,7 @@ def test_it_is_equal_and_stored_and_travels_as_what_it_was(value: Any) -> None:
     assert holds(encode_value(value, "v"), found) in (True, False)
 
 
-def test_a_copy_may_be_changed() -> None:
+def test_a_copy_of_a_frozen_value_can_be_changed() -> None:
     value = frozen(VALUE)
     deep, flat = copy.deepcopy(value), {**value["a"], "z": 1}
     deep["a"]["b"][1]["z"] = 1

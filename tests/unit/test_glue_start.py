@@ -47,12 +47,14 @@ def job(glue: Glue, monkeypatch: pytest.MonkeyPatch) -> GlueJob:
 
 
 @pytest.mark.parametrize("before", [(), ("old",), ("older", "old")])
-def test_the_run_that_came_of_it_is_found(before: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_with_a_lost_answer_finds_its_run(before: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     assert job(Glue(True, *before), monkeypatch).start(ARGUMENTS) == "new"
 
 
 @pytest.mark.parametrize("before", [(), ("old",), ("older", "old")])
-def test_an_earlier_run_is_not_taken_for_it(before: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_with_a_lost_answer_does_not_find_an_earlier_run(
+    before: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ServiceError):
         job(Glue(False, *before), monkeypatch).start(ARGUMENTS)
 

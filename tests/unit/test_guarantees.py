@@ -10,7 +10,7 @@ PAGE = ROOT / "docs" / "guarantees.md"
 CITED = re.compile(r"\bG\d+\b")
 
 
-def test_nothing_cites_a_guarantee_that_is_not_defined() -> None:
+def test_every_cited_guarantee_is_defined() -> None:
     defined = set(re.findall(r"^## (G\d+):", PAGE.read_text(), re.MULTILINE))
     sources = [*(ROOT / "pipelines").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tests").rglob("*.py")]
     for path in [*sources, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
@@ -18,7 +18,7 @@ def test_nothing_cites_a_guarantee_that_is_not_defined() -> None:
         assert cited <= defined, f"{path.relative_to(ROOT)} cites {cited - defined}, which docs/guarantees.md lacks"
 
 
-def test_what_proves_a_guarantee_is_there() -> None:
+def test_the_tests_that_prove_a_guarantee_exist() -> None:
     """A name without a folder is in the folder of the one before it."""
     folder = ""
     for name in re.findall(r"`((?:tests/\w+/)?test_\w+\.py)`", PAGE.read_text()):
@@ -26,6 +26,6 @@ def test_what_proves_a_guarantee_is_there() -> None:
         assert (ROOT / folder / name.rpartition("/")[2]).exists(), f"docs/guarantees.md names {name}"
 
 
-def test_what_it_links_to_is_there() -> None:
+def test_the_links_of_the_guarantees_exist() -> None:
     for link in re.findall(r"\]\((adr/[^)]+)\)", PAGE.read_text()):
         assert (PAGE.parent / link).exists(), link

@@ -70,13 +70,13 @@ def options(command: str) -> set[str]:
     return {"--help", *named}
 
 
-def test_every_command_that_is_told_exists() -> None:
+def test_every_suggested_command_exists() -> None:
     commands = {command for _, command, _ in told()} - PROSE
     assert {"up", "prepare", "unlock", "undo", "local reset"} <= commands  # they are found at all
     assert [command for command in sorted(commands) if typed_command(command) is None] == []
 
 
-def test_every_option_that_a_command_is_told_with_is_its_own() -> None:
+def test_every_option_of_a_suggested_command_exists() -> None:
     typed = [(name, command, rest.partition(" -- ")[0]) for name, command, rest in told() if command not in PROSE]
     wrong = [
         (name, command, word)
@@ -90,7 +90,7 @@ def test_every_option_that_a_command_is_told_with_is_its_own() -> None:
 @pytest.mark.parametrize(
     "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]
 )
-def test_so_it_is_in_what_is_written_of_it(page: str) -> None:
+def test_every_command_in_the_documents_exists(page: str) -> None:
     found = COMMAND.findall((ROOT / page).read_text(encoding="utf-8"))
     typed = [(command, rest.partition(" -- ")[0]) for command, rest in found if typed_command(command) is not None]
     assert [
@@ -116,12 +116,14 @@ IN_A_SERVICE = {"DYNAMODT_SERVICE": SERVICE, "AWS_REGION": "eu-west-1"}
         (["down", "RUN"], ""),
     ],
 )
-def test_in_a_service_a_command_is_the_plugins(words: list[str], typed: str) -> None:
+def test_in_a_service_a_suggested_command_is_the_plugin_s(words: list[str], typed: str) -> None:
     assert plugin_command(words, IN_A_SERVICE) == typed
     assert plugin_command(words, {}) == ""
 
 
-def test_in_a_service_a_hint_has_what_other_commands_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_service_a_hint_has_the_environment_of_other_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     hint = with_stage("undo it: " + suggest("undo", "RUN") + ", then " + suggest("up", table="users"), "dev")
     assert with_plugin(hint, "dev", {}) == hint
@@ -134,7 +136,7 @@ def test_in_a_service_a_hint_has_what_other_commands_need(tmp_path: Path, monkey
     assert str(with_plugin(hint, "dev", IN_A_SERVICE)).endswith("sls dynamodt up --stage d --table users")
 
 
-def test_in_a_service_the_next_steps_are_the_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_service_the_next_steps_are_the_plugin_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = RunReport("users", "up", 1, "x", "01RUN", "stopped", Counts(2, 2), journal=True)
     report = TableReport("users", "up", (run,), 1, RunFailed("no"), 1)

@@ -46,7 +46,7 @@ def run_recorder(rows: Rows, direction: Direction = "up", **more: Any) -> RunRec
     return found
 
 
-def test_a_run_up_that_succeeds_is_applied_with_its_counts() -> None:
+def test_a_successful_up_is_recorded_as_applied_with_its_counts() -> None:
     rows = Rows()
     run_recorder(rows).end("succeeded", Counts(3, 2, 1), Units(1.0, 2.0))
     assert [run.status for run in rows.runs] == ["running", "succeeded"]
@@ -55,7 +55,7 @@ def test_a_run_up_that_succeeds_is_applied_with_its_counts() -> None:
     assert not rows.reverted
 
 
-def test_a_run_down_that_succeeds_takes_the_version_back() -> None:
+def test_a_successful_down_removes_the_applied_version() -> None:
     rows = Rows()
     run_recorder(rows, "down").end("succeeded", Counts(3, 3), Units())
     assert rows.reverted and rows.applied is None
@@ -63,7 +63,7 @@ def test_a_run_down_that_succeeds_takes_the_version_back() -> None:
 
 @pytest.mark.parametrize("direction", ["up", "down"])
 @pytest.mark.parametrize("status", ["failed", "stopped"])
-def test_a_run_that_does_not_succeed_changes_no_version(direction: Direction, status: str) -> None:
+def test_an_unsuccessful_run_changes_no_applied_version(direction: Direction, status: str) -> None:
     rows = Rows()
     run_recorder(rows, direction).end(status, Counts(3, 3), Units(), "why")
     assert (rows.runs[-1].status, rows.runs[-1].error) == (status, "why")
@@ -71,7 +71,7 @@ def test_a_run_that_does_not_succeed_changes_no_version(direction: Direction, st
     assert rows.applied is None and not rows.reverted
 
 
-def test_who_no_longer_holds_the_table_records_nothing() -> None:
+def test_a_process_without_the_lease_records_nothing() -> None:
     rows = Rows()
     mine = run_recorder(rows)
     rows.holder = 2
@@ -81,7 +81,7 @@ def test_who_no_longer_holds_the_table_records_nothing() -> None:
     assert rows.applied is None
 
 
-def test_a_dry_run_leaves_no_trace() -> None:
+def test_a_dry_run_is_not_recorded() -> None:
     rows = Rows()
     rehearsal = run_recorder(rows, dry_run=True)
     rehearsal.end("succeeded", Counts(1, 1), Units())
@@ -89,7 +89,7 @@ def test_a_dry_run_leaves_no_trace() -> None:
     assert (rehearsal.report().status, rehearsal.report().rehearsal) == ("dry-run", True)
 
 
-def test_a_run_goes_on_under_its_own_id_with_the_script_as_it_is_now() -> None:
+def test_a_continued_run_keeps_its_id_and_has_the_present_script() -> None:
     rows = Rows()
     run_recorder(rows).end("stopped", Counts(3, 3), Units(), "stopped by Ctrl-C")
     mended = Script("users", 2, "split_names", "v2_split_names.py", "", "cd" * 32)
@@ -103,7 +103,7 @@ def test_a_run_goes_on_under_its_own_id_with_the_script_as_it_is_now() -> None:
         next_record(RunRecord("users", "01RUN", 2, "split_name", "up", "ab", "succeeded", ""), mended)
 
 
-def test_an_interrupt_is_told_by_the_name_of_its_signal() -> None:
+def test_an_interrupt_is_recorded_with_the_name_of_its_signal() -> None:
     assert _text(KeyboardInterrupt()) == "stopped by Ctrl-C"
     assert _text(Terminated()) == "stopped by SIGTERM"
     assert _text(ValueError("boom")) == "boom"

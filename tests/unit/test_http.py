@@ -91,21 +91,21 @@ def test_any_answer_in_any_pieces(answer: bytes, cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("answer", SIMPLE, ids=lambda answer: answer[:40].decode())
-def test_what_is_simple_is_read_without_the_library(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simple_responses_are_read_without_the_library(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "_by_library", None)
     assert isinstance(by_us(answer[:30], answer[30:]), Read)
 
 
-def test_bytes_that_nobody_asked_for_end_the_connection() -> None:
+def test_unrequested_bytes_end_the_connection() -> None:
     assert by_us(SIMPLE[0] + b"HTTP/1.1 200 OK\r\n") == Read(200, BODY, False)
 
 
-def test_a_body_that_is_cut_off_says_how_much_is_missing() -> None:
+def test_an_incomplete_body_is_an_error_with_the_missing_size() -> None:
     with pytest.raises(IncompleteRead) as caught:
         read_response(Pieces(SIMPLE[3][:-1]))  # type: ignore[arg-type]
     assert (len(caught.value.partial), caught.value.expected) == (199_999, 1)
 
 
-def test_a_head_without_end_is_no_answer() -> None:
+def test_an_endless_head_is_an_error() -> None:
     answer = b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000
     assert by_us(answer) is by_library(answer) is LineTooLong

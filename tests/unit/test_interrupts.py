@@ -14,7 +14,7 @@ from dynamodt.pipeline.process import StoppedError, Terminated, raise_on_signals
     ("number", "kind", "name", "code"),
     [(signal.SIGINT, KeyboardInterrupt, "Ctrl-C", 130), (signal.SIGTERM, Terminated, "SIGTERM", 143)],
 )
-def test_a_signal_raises_and_is_told_once(
+def test_a_signal_raises_and_is_reported_once(
     number: signal.Signals, kind: type[KeyboardInterrupt], name: str, code: int
 ) -> None:
     told: list[str] = []

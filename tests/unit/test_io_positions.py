@@ -51,7 +51,7 @@ def read(
 
 
 @pytest.mark.parametrize("split_after", range(7))
-def test_a_split_at_any_page_leaves_each_item_to_one_side(split_after: int) -> None:
+def test_after_a_split_at_any_page_each_item_is_in_one_part(split_after: int) -> None:
     fake = table()
     found, parts = read(fake, SegmentPart(), split_after)
     everything, _ = read(fake, SegmentPart())
@@ -62,7 +62,7 @@ def test_a_split_at_any_page_leaves_each_item_to_one_side(split_after: int) -> N
     assert again == found
 
 
-def test_parts_of_parts_and_a_repeated_one_are_exact() -> None:
+def test_parts_of_parts_and_a_repeated_part_read_each_item_once() -> None:
     fake, due, found = table(60), [SegmentPart()], list[Image]()
     while due:
         images, parts = read(fake, due.pop(), 2)
@@ -74,7 +74,7 @@ def test_parts_of_parts_and_a_repeated_one_are_exact() -> None:
     assert found == read(fake, SegmentPart())[0]
 
 
-def test_a_primary_whose_last_item_was_deleted_is_read_on_rather_than_cut_short() -> None:
+def test_a_part_whose_last_item_was_deleted_is_read_to_its_end() -> None:
     fake = table()
     found, parts = read(fake, SegmentPart(), 2)
     last = parts[-1].stop

@@ -46,12 +46,12 @@ REPORTS = [
 
 
 @pytest.mark.parametrize("run", REPORTS)
-def test_a_run_is_told_and_understood(run: RunReport) -> None:
+def test_a_run_s_document_is_parsed_to_the_same_report(run: RunReport) -> None:
     (table,) = tables_document([TableReport("users", "up", (run,))])["tables"]
     assert runs_of(table) == [run]
 
 
-def test_what_another_release_tells_beyond_that_is_let_pass() -> None:
+def test_unknown_fields_of_another_release_are_ignored() -> None:
     (table,) = tables_document([TableReport("users", "up", (RUN,))])["tables"]
     table["versions"][0]["counts"]["skipped"] = 1
     table["versions"][0]["consumed"]["other"] = 1.0
@@ -64,7 +64,7 @@ OF_AN_UNDO = ("name", "seconds", "consumed", "restored", "left", "missing_parts"
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_what_another_release_leaves_out_of_a_run_is_let_pass(name: str) -> None:
+def test_optional_fields_of_a_run_may_be_missing(name: str) -> None:
     full = replace(RUN, dead_letters="s3://b/dead-letters.jsonl", uncovered="2026-01-31T12:00:00+00:00")
     (table,) = tables_document([TableReport("users", "up", (full,))])["tables"]
     del table["versions"][0][name]
@@ -73,21 +73,21 @@ def test_what_another_release_leaves_out_of_a_run_is_let_pass(name: str) -> None
 
 
 @pytest.mark.parametrize("name", OF_AN_UNDO)
-def test_what_another_release_leaves_out_of_an_undo_is_let_pass(name: str) -> None:
+def test_optional_fields_of_an_undo_may_be_missing(name: str) -> None:
     document = undo_document(UndoReport(replace(RUN, status="undone"), 1, 9, "s3://b/not-restored.jsonl"))
     del document[name]
     assert undo_of(document).run.counts == RUN.counts
 
 
 @pytest.mark.parametrize("name", ["what", "where", "hint", "exit_code"])
-def test_an_error_of_another_release_is_an_error_still(name: str) -> None:
+def test_an_unknown_error_of_another_release_is_an_error(name: str) -> None:
     error = {"what": "no", "where": "w", "hint": "h", "exit_code": 3}
     del error[name]
     assert isinstance(error_in({"error": error}), RunFailed if name == "exit_code" else Refused)
 
 
 @pytest.mark.parametrize("name", ["version", "run", "status", "counts"])
-def test_without_what_a_report_would_be_wrong_the_answer_is_not_understood(name: str) -> None:
+def test_without_a_required_field_the_result_is_refused(name: str) -> None:
     (table,) = tables_document([TableReport("users", "up", (RUN,))])["tables"]
     del table["versions"][0][name]
     with pytest.raises(RunFailed, match=f"cannot be read .*{name}") as caught, readable("run jr_1"):
@@ -110,11 +110,11 @@ def test_another_release_and_another_build_are_named(document: dict[str, Any], s
     assert bool(found) == bool(said) and said in found
 
 
-def test_a_document_names_what_has_made_it() -> None:
+def test_a_document_has_its_release() -> None:
     assert other_release(of_this_release({"tables": []})) == ""
 
 
-def test_an_undo_and_prepared_data_are_told_and_understood() -> None:
+def test_the_documents_of_an_undo_and_of_prepared_data_are_parsed_to_the_same_values() -> None:
     first = (NotRestored({"id": {"S": "u1"}}, ("name",), "changed since the run"),)
     undo = UndoReport(replace(RUN, status="undone"), 1, 9, "s3://b/not-restored.jsonl", first)
     assert undo_of(undo_document(undo)) == undo
@@ -131,7 +131,7 @@ def test_an_undo_and_prepared_data_are_told_and_understood() -> None:
         (RunFailed("x"), RunFailed),
     ],
 )
-def test_an_error_keeps_its_words_and_its_exit_code(error: DynamodtError, kind: type[DynamodtError]) -> None:
+def test_an_error_keeps_its_text_and_its_exit_code(error: DynamodtError, kind: type[DynamodtError]) -> None:
     (table,) = tables_document([TableReport("users", "up", error=error)])["tables"]
     told = error_in(table)
     assert told is not None and type(told) is kind
@@ -140,13 +140,13 @@ def test_an_error_keeps_its_words_and_its_exit_code(error: DynamodtError, kind: 
     assert error_in({}) is None
 
 
-def test_the_words_that_a_job_tells_to_type_are_those_of_whoever_has_started_it() -> None:
+def test_a_job_s_hints_have_the_program_name_of_its_caller() -> None:
     document = {"error": {"what": "x", "where": "", "hint": "dynamodt up --runner spark", "exit_code": 1}}
     told = error_in(document, dead=True)
     assert isinstance(told, DeadLetters) and told.hint == "dynamodt up --runner glue"
 
 
-def test_what_no_log_may_hold_comes_from_the_storage() -> None:
+def test_items_are_read_from_the_storage_since_no_log_may_contain_them() -> None:
     stage, storage = Stage(), Storage()
     stage.write(RunRecord("users", "01RUN", 2, "split", "up", "", "failed", "", splits=2, journal=True))
     storage.objects["runs/users/01RUN/samples/1"] = b'[[{"id": {"S": "a"}}, {"id": {"S": "a"}, "n": {"N": "1"}}]]'
@@ -170,14 +170,14 @@ class Storage:
         return [name for name in self.objects if name.startswith(prefix)]
 
 
-def test_dead_items_are_counted_over_all_that_was_done() -> None:
+def test_dead_letters_are_counted_over_all_runs_of_the_document() -> None:
     failed = replace(RUN, counts=Counts(5, dead=2))
     document = tables_document([TableReport("users", "up", (RUN,)), TableReport("orders", "up", (failed, RUN))])
     assert (dead_letters_in(document), dead_letters_in({}), dead_letters_in({"error": {}})) == (4, 0, 0)
     assert dead_letters_in(undo_document(UndoReport(RUN, 1))) == 1
 
 
-def test_a_job_without_a_project_says_so_last(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+def test_a_job_without_a_project_ends_with_that_error(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # no server is there
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -210,7 +210,7 @@ COVERED.covered = True
         ((), "true", 0),
     ],
 )
-def test_a_start_that_was_delivered_twice_is_left_to_the_first(
+def test_a_start_delivered_twice_is_executed_by_the_first_run_only(
     monkeypatch: pytest.MonkeyPatch, capfd: Any, errors: tuple[DynamodtError, ...], automatic: str | None, code: int
 ) -> None:
     def main(words: Sequence[str], ended: Callable[[CommandResult], None]) -> int:
@@ -227,7 +227,7 @@ def test_a_start_that_was_delivered_twice_is_left_to_the_first(
     assert ("dynamodt up --stage dev --runner glue" in err) == (errors == (COVERED, BUSY))
 
 
-def test_a_limit_that_stopped_a_run_in_the_job_is_known_as_one_here() -> None:
+def test_a_cost_limit_reached_in_a_job_is_reported_as_one() -> None:
     document = error_document(CostReached("the limit of $5.00 is reached", where="run r1"))
     assert document["limit"] == "max-usd"
     assert isinstance(error_in({"error": document}), CostReached)

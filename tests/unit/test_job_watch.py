@@ -91,7 +91,7 @@ class Glued(Stage):
         return watch.follow()
 
 
-def test_a_job_is_followed_to_its_answer() -> None:
+def test_a_job_is_followed_to_its_result() -> None:
     person = Person()
     glued = Glued(person, "STARTING", "RUNNING")
     glued.steps = [lambda: None] * 6 + [glued.begins, lambda: glued.split("01RUN", 0, 5), glued.ends, glued.answered]
@@ -101,7 +101,7 @@ def test_a_job_is_followed_to_its_answer() -> None:
     assert (person.percents, glued.job.stopped) == ([("01RUN", 0), ("01RUN", 25)], [])
 
 
-def test_runs_that_nobody_has_seen_at_work_are_told_and_those_of_before_are_not() -> None:
+def test_runs_that_ended_between_two_polls_are_reported_and_earlier_ones_are_not() -> None:
     person = Person()
     glued = Glued(person, "RUNNING")
     glued.write(replace(RECORD, run="00RUN", status="failed"))
@@ -118,20 +118,20 @@ def test_runs_that_nobody_has_seen_at_work_are_told_and_those_of_before_are_not(
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED"])
-def test_a_job_that_ends_without_an_answer_has_none(state: str) -> None:
+def test_a_job_that_ends_without_a_result_returns_none(state: str) -> None:
     glued = Glued(Person(), "RUNNING", state)
     assert glued.follow_job("users") is None
     assert 0 < glued.now < 20
 
 
-def test_an_answer_that_comes_with_the_end_is_an_answer() -> None:
+def test_a_result_stored_just_before_the_end_is_returned() -> None:
     glued = Glued(Person(), "SUCCEEDED")
     look = glued.job.poll
     glued.job.poll = lambda run: (glued.answered(), look(run))[1]  # type: ignore[method-assign]
     assert glued.follow_job("users") == ANSWER
 
 
-def test_a_line_that_is_down_for_a_while_is_borne() -> None:
+def test_a_short_interruption_of_the_network_does_not_end_the_following() -> None:
     person = Person()
     glued = Glued(person, *["out of reach"] * 9, "RUNNING")
     glued.steps = [lambda: None] * 12 + [glued.answered]
@@ -139,7 +139,7 @@ def test_a_line_that_is_down_for_a_while_is_borne() -> None:
     assert [note for note in person.notes if "cannot be observed" in note] and len(person.notes) == 1
 
 
-def test_a_line_that_stays_down_ends_the_command_and_not_the_job() -> None:
+def test_a_long_interruption_of_the_network_ends_the_command_and_not_the_job() -> None:
     glued = Glued(Person(), "out of reach")
     with pytest.raises(ServiceError, match="reached") as raised:
         glued.follow_job("users")
@@ -155,7 +155,7 @@ def stopped(glued: Glued) -> StoppedError:
     return raised.value
 
 
-def test_ctrl_c_where_nobody_can_be_asked_leaves_the_job_and_says_how_to_reach_it() -> None:
+def test_ctrl_c_without_a_terminal_leaves_the_job_running_and_suggests_commands() -> None:
     person = Person()
     glued = Glued(person, "RUNNING")
     glued.steps = [glued.begins, glued.presses()]
@@ -166,7 +166,7 @@ def test_ctrl_c_where_nobody_can_be_asked_leaves_the_job_and_says_how_to_reach_i
     assert (glued.job.stopped, glued.state.leases.read("users").paused) == ([], False)
 
 
-def test_a_job_that_moves_no_table_is_left_as_well() -> None:
+def test_ctrl_c_leaves_a_job_without_a_table_running() -> None:
     glued = Glued(Person(), "RUNNING")
     glued.steps = [glued.presses()]
     with pytest.raises(StoppedError) as raised:
@@ -174,7 +174,7 @@ def test_a_job_that_moves_no_table_is_left_as_well() -> None:
     assert "the same command again" in raised.value.hint and "--table" not in raised.value.hint
 
 
-def test_a_termination_asks_nobody() -> None:
+def test_sigterm_asks_no_question() -> None:
     person = Person("abort")
     glued = Glued(person, "RUNNING")
     glued.steps = [glued.begins, glued.presses(Terminated())]
@@ -182,7 +182,7 @@ def test_a_termination_asks_nobody() -> None:
     assert (person.choices, glued.job.stopped) == ({}, [])
 
 
-def test_ctrl_c_may_let_the_run_rest() -> None:
+def test_ctrl_c_can_pause_the_run() -> None:
     person = Person("pause")
     glued = Glued(person, "RUNNING")
     glued.steps = [glued.begins, glued.presses()]
@@ -192,7 +192,7 @@ def test_ctrl_c_may_let_the_run_rest() -> None:
     assert glued.state.leases.read("users").paused
 
 
-def test_ctrl_c_may_end_the_run_after_its_page() -> None:
+def test_ctrl_c_can_abort_the_run() -> None:
     person = Person("abort")
     glued = Glued(person, "RUNNING")
     told: list[str] = []
@@ -208,7 +208,7 @@ def test_ctrl_c_may_end_the_run_after_its_page() -> None:
     assert [report.status for report in person.ended] == ["stopped"]
 
 
-def test_ctrl_c_before_a_run_is_at_work_has_glue_end_the_job() -> None:
+def test_ctrl_c_before_the_run_begins_can_stop_the_job() -> None:
     person = Person("abort")
     glued = Glued(person, "STARTING")
     glued.steps = [glued.presses()]
@@ -224,7 +224,7 @@ def test_a_second_ctrl_c_while_an_aborted_run_ends_leaves_it() -> None:
     assert glued.state.leases.read("users").stop == "abort"
 
 
-def test_an_answer_that_no_row_can_hold_keeps_its_error() -> None:
+def test_a_result_too_large_for_a_row_keeps_its_error() -> None:
     rows: Any = Stage().rows
     error = {"what": "x", "where": "", "hint": "", "exit_code": 1}
     AnswerRows(rows).write("jr_2", JobAnswer({"tables": ["x" * 400_000], "error": error}, 1))

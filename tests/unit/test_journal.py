@@ -13,7 +13,7 @@ NAME, CONTENT = "runs/users/RUN/journal/000000-00000001-0001-0000.json.zst", b'{
 DATA = sealed(NAME, CONTENT, 50)
 
 
-def test_what_is_whole_is_read() -> None:
+def test_a_complete_object_is_read() -> None:
     found = checked(NAME, DATA)
     assert (found.content(), found.records) == (CONTENT, 50)
 
@@ -25,18 +25,18 @@ def test_other_tools_read_the_content_alone() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, len(DATA) // 2, *range(len(DATA) - 20, len(DATA))])
-def test_a_missing_end_is_recognized(size: int) -> None:
+def test_a_truncated_object_is_refused(size: int) -> None:
     with pytest.raises(Unsealed, match="truncated"):
         checked(NAME, DATA[:size])
 
 
 @pytest.mark.parametrize("at", range(len(DATA)))
-def test_a_changed_byte_is_recognized(at: int) -> None:
+def test_an_altered_object_is_refused(at: int) -> None:
     with pytest.raises(Unsealed):
         checked(NAME, DATA[:at] + bytes([DATA[at] ^ 1]) + DATA[at + 1 :])
 
 
 @pytest.mark.parametrize("other", ["runs/users/OTHER/", "runs/users/RUN/incremental1/"])
-def test_an_object_of_another_run_or_phase_is_foreign(other: str) -> None:
+def test_an_object_of_another_run_or_phase_is_refused(other: str) -> None:
     with pytest.raises(Unsealed, match="foreign: it was written as runs/users/RUN/journal/"):
         checked(NAME.replace("runs/users/RUN/", other), DATA)

@@ -26,7 +26,7 @@ _KEYS = st.one_of(
 
 
 @given(_KEYS)
-def test_what_is_printed_means_the_same_key(key: Image) -> None:
+def test_a_printed_key_is_parsed_to_the_same_key(key: Image) -> None:
     """On one line, as it is printed, and as a shell takes it out of quotes."""
     typed = key_typed(key)
     assert "\n" not in typed and inert(printable(typed)) == typed
@@ -36,7 +36,7 @@ def test_what_is_printed_means_the_same_key(key: Image) -> None:
 
 
 @given(_KEYS, _KEYS)
-def test_two_keys_of_one_shape_are_printed_apart(one: Image, other: Image) -> None:
+def test_different_keys_are_printed_differently(one: Image, other: Image) -> None:
     if shape_of(one) == shape_of(other) and one != other:
         assert key_typed(one) != key_typed(other)
 
@@ -53,7 +53,7 @@ def test_two_keys_of_one_shape_are_printed_apart(one: Image, other: Image) -> No
         ({}, "{}"),
     ],
 )
-def test_the_form_is_short_where_it_can_be(key: Image, typed: str) -> None:
+def test_keys_are_printed_in_the_shortest_form(key: Image, typed: str) -> None:
     assert key_typed(key) == typed and key_meant(typed, shape_of(key)) == key
 
 
@@ -68,7 +68,7 @@ PAIR = (("pk", "S"), ("at", "N"))
         ("7", (("id", "S"),), {"id": {"S": "7"}}),
     ],
 )
-def test_other_forms_are_read_too(text: str, shape: tuple[tuple[str, str], ...], meant: Image) -> None:
+def test_other_forms_of_keys_are_parsed(text: str, shape: tuple[tuple[str, str], ...], meant: Image) -> None:
     assert key_meant(text, shape) == meant
 
 
@@ -76,5 +76,5 @@ def test_other_forms_are_read_too(text: str, shape: tuple[tuple[str, str], ...],
     "text",
     ["u1", "u1,x", "u1,7,8", '"u1', '"u1"7', '{"pk": "u1"}', '{"pk": 1, "at": 7}', '{"pk": "u1", "at": "7"}', "{"],
 )
-def test_what_cannot_be_a_key_means_none(text: str) -> None:
+def test_an_invalid_key_is_not_parsed(text: str) -> None:
     assert key_meant(text, PAIR) is None

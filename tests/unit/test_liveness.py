@@ -28,34 +28,34 @@ def of(child: subprocess.Popen[bytes]) -> Process:
     return found
 
 
-def test_a_running_process_is_itself(child: subprocess.Popen[bytes]) -> None:
+def test_a_running_process_is_alive(child: subprocess.Popen[bytes]) -> None:
     assert of(child).alive
     assert of(child) == of(child)
 
 
-def test_another_process_with_its_pid_is_not_it(child: subprocess.Popen[bytes]) -> None:
+def test_another_process_with_the_same_pid_is_distinguished(child: subprocess.Popen[bytes]) -> None:
     stranger = replace(of(child), started="at another time")
     assert not stranger.alive
     stranger.kill()
     assert child.poll() is None
 
 
-def test_a_killed_process_is_gone_though_nobody_has_asked_for_its_end(child: subprocess.Popen[bytes]) -> None:
+def test_a_killed_process_is_gone_although_it_was_not_reaped(child: subprocess.Popen[bytes]) -> None:
     ours = of(child)
     ours.kill()
     assert ours.wait(HANG_SECONDS)
     assert Process.of(child.pid) is None  # a zombie until it is reaped
 
 
-def test_waiting_has_an_end(child: subprocess.Popen[bytes]) -> None:
+def test_waiting_for_a_process_has_a_limit(child: subprocess.Popen[bytes]) -> None:
     assert not of(child).wait(0.1)
 
 
-def test_no_process_has_this_pid() -> None:
+def test_an_unused_pid_is_no_process() -> None:
     assert Process.of(2**22 + 1) is None
 
 
-def test_ps_tells_the_same_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ps_gives_the_same_result_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(liveness, "_start_time", liveness._from_ps)
     assert Process(os.getpid(), liveness._from_ps(os.getpid())).alive
     assert Process.of(2**22 + 1) is None

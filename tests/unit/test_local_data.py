@@ -51,7 +51,7 @@ def test_a_save_that_lacks_a_service_replaces_none(data: Path) -> None:
     assert files(data) == {"dynamodb.json": "older", "s3.json": "older"}
 
 
-def test_what_is_not_on_disk_is_known_until_it_is(data: Path) -> None:
+def test_unsaved_changes_are_recorded_until_they_are_saved(data: Path) -> None:
     assert emulator_data.unsaved_since(data) == ""
     emulator_data.mark_unsaved(data, "2026-01-31T00:00:00+00:00")
     assert emulator_data.unsaved_since(data) == "2026-01-31T00:00:00+00:00"
@@ -60,7 +60,7 @@ def test_what_is_not_on_disk_is_known_until_it_is(data: Path) -> None:
     assert emulator_data.unsaved_since(data) == ""
 
 
-def test_an_unclean_end_says_what_it_has_cost_until_an_emulator_runs_again(data: Path) -> None:
+def test_the_loss_of_an_unclean_end_is_reported_until_an_emulator_runs_again(data: Path) -> None:
     emulator_data.mark_unsaved(data, "2026-01-31T00:00:00+00:00")
     for _ in range(2):  # the first attempt to start one has failed
         (said,) = emulator_data.recover(data, False, FORMATS)
@@ -70,14 +70,14 @@ def test_an_unclean_end_says_what_it_has_cost_until_an_emulator_runs_again(data:
     assert "no change is lost" in said
 
 
-def test_a_moment_that_a_full_disk_has_not_taken_is_that_of_the_file(data: Path) -> None:
+def test_a_time_that_a_full_disk_did_not_store_is_the_file_s(data: Path) -> None:
     (data / "unsaved").touch()
     os.utime(data / "unsaved", (0, 0))
     assert emulator_data.unsaved_since(data) == "1970-01-01T00:00:00.000+00:00"
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda file: file.symlink_to("nowhere")])
-def test_what_is_no_file_is_set_aside_too(data: Path, make: Callable[[Path], None]) -> None:
+def test_a_folder_in_place_of_a_file_is_set_aside(data: Path, make: Callable[[Path], None]) -> None:
     make(data / "state" / "dynamodb.json")
     (said,) = emulator_data.recover(data, True, FORMATS)
     assert "are empty" in said and files(data) == {}
@@ -92,7 +92,7 @@ def test_a_file_that_may_not_be_read_stays_where_it_is(data: Path, monkeypatch: 
     assert caught.value.where.endswith("dynamodb.json") and files(data) == {"dynamodb.json": GOOD}
 
 
-def test_after_a_stop_there_is_nothing_to_say(tmp_path: Path) -> None:
+def test_after_a_stop_no_loss_is_reported(tmp_path: Path) -> None:
     assert emulator_data.recover(tmp_path, True, FORMATS) == []
     (tmp_path / "state" / "dynamodb.json").write_text(GOOD)
     (tmp_path / "state" / ".saving-x").mkdir()  # a copy that was killed
@@ -121,6 +121,6 @@ def test_a_file_of_a_later_emulator_is_refused_and_stays(data: Path) -> None:
     assert files(data) == {"dynamodb.json": later}
 
 
-def test_text_that_only_json_of_the_library_takes_is_no_damage(data: Path) -> None:
+def test_text_that_only_the_standard_json_reads_is_not_damaged(data: Path) -> None:
     (data / "state" / "dynamodb.json").write_text(GOOD.replace("tables", "\\ud800"))
     assert emulator_data.recover(data, True, FORMATS) == []

@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_question_in_turn(terminal: Terminal, folder: Path) -> None:
+def test_the_menu_asks_all_questions(terminal: Terminal, folder: Path) -> None:
     (folder / "dynamodt.toml").write_text('[stages.dev]\nregion = "eu-west-1"\nstorage = "s3://bucket/x"\n')
     up, dev, users = ENTER, DOWN + ENTER, DOWN + SPACE + ENTER
     version_1, no_dry_run, run_it = DOWN + ENTER, "n", "y"
@@ -52,20 +52,20 @@ def test_every_question_in_turn(terminal: Terminal, folder: Path) -> None:
     assert "dynamodt up --table users --to 1 --stage dev" in terminal.shown.getvalue()
 
 
-def test_what_was_given_is_not_asked_again(terminal: Terminal, folder: Path) -> None:
+def test_the_menu_does_not_ask_for_given_options(terminal: Terminal, folder: Path) -> None:
     terminal.keys.send_text("y" + "y")  # a dry run, run it
     given = Request("down", tables=("users",), to=0, interactive=True)
     assert choose(given, folder) == Request("down", tables=("users",), to=0, options=RunOptions(dry_run=True))
 
 
-def test_stamp_asks_for_the_last_version_that_stands(terminal: Terminal, folder: Path) -> None:
+def test_stamp_asks_for_the_last_applied_version(terminal: Terminal, folder: Path) -> None:
     users, version_1 = DOWN + ENTER, DOWN + ENTER
     terminal.keys.send_text(users + version_1 + "n" + "y")
     assert choose(Request("stamp", interactive=True), folder) == Request("stamp", tables=("users",), to=1)
 
 
 @pytest.mark.parametrize("number", range(len(CONTROL)))
-def test_what_a_run_can_be_told_stands_at_the_end(terminal: Terminal, folder: Path, number: int) -> None:
+def test_control_commands_are_at_the_end_of_the_menu(terminal: Terminal, folder: Path, number: int) -> None:
     command = ("unlock", "abort", "throttle", "resume", "pause")[number]
     users, limits = DOWN + ENTER, "nan" + ERASE * 3 + "200" + ENTER + ENTER if command == "throttle" else ""
     terminal.keys.send_text(UP * (number + 2) + ENTER + users + limits + "y")
@@ -108,7 +108,7 @@ def test_a_dead_letter_is_accepted_with_a_reason(terminal: Terminal, folder: Pat
     assert choose(Request("retry", interactive=True), folder) == Request("retry", run="2026013", options=options)
 
 
-def test_no_at_the_end_runs_nothing(terminal: Terminal, folder: Path) -> None:
+def test_a_no_at_the_end_runs_nothing(terminal: Terminal, folder: Path) -> None:
     terminal.keys.send_text(ENTER + "n")
     assert choose(Request("status", interactive=True), folder) is None
     assert "dynamodt status" in terminal.shown.getvalue()
@@ -120,14 +120,14 @@ def test_ctrl_c_is_an_interrupt(terminal: Terminal, folder: Path) -> None:
         choose(Request("", interactive=True), folder)
 
 
-def test_away_from_this_machine_a_dry_run_is_the_default(terminal: Terminal, folder: Path) -> None:
+def test_on_other_stages_a_dry_run_is_the_default(terminal: Terminal, folder: Path) -> None:
     terminal.keys.send_text(ENTER + ENTER)
     chosen = choose(Request("up", "prod", ("users", "orders"), interactive=True), folder)
     assert chosen is not None
     assert chosen.options.dry_run
 
 
-def test_following_is_status_with_a_flag(terminal: Terminal, folder: Path) -> None:
+def test_the_menu_entry_follow_is_status_follow(terminal: Terminal, folder: Path) -> None:
     terminal.keys.send_text(3 * DOWN + ENTER + ENTER + "y")
     assert choose(Request("", interactive=True), folder) == Request("status", follow=True)
     assert "dynamodt status --follow" in terminal.shown.getvalue()

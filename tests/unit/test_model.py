@@ -26,13 +26,13 @@ def test_counts_add_up_in_any_order(a: Counts, b: Counts, c: Counts) -> None:
 
 
 @given(endings, endings)
-def test_what_is_balanced_stays_so_in_sum(one: list[int], other: list[int]) -> None:
+def test_the_sum_of_balanced_counts_is_balanced(one: list[int], other: list[int]) -> None:
     a, b = (Counts(sum(ended), *ended) for ended in (one, other))
     assert a.balanced and b.balanced and a.plus(b).balanced
 
 
 @given(endings, st.integers(0, 5), st.integers(1, 9))
-def test_one_item_astray_is_an_imbalance(ended: list[int], place: int, astray: int) -> None:
+def test_a_missing_item_breaks_the_balance(ended: list[int], place: int, astray: int) -> None:
     even = Counts(sum(ended), *ended)
     assert not even._replace(**{Counts._fields[place]: even[place] + astray}).balanced
 
@@ -45,7 +45,7 @@ def test_a_key_s_names_keep_their_order() -> None:
     assert TableSpec("t", (KeyAttribute("pk", "S"), KeyAttribute("a", "N"))).key_names == ("pk", "a")
 
 
-def test_a_job_travels_and_cannot_be_changed() -> None:
+def test_a_job_can_be_pickled_and_not_be_changed() -> None:
     table = TableSpec("users", (KeyAttribute("id", "S"),))
     stage = Stage("local", Connection("us-east-1"), StorageSpec("s3://b"), tables={"users": table.key})
     script = Script("users", 1, "a", "transforms/users/v1_a.py", "sequence = 1", "c0ffee")

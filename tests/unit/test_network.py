@@ -132,7 +132,7 @@ def test_a_proxy_is_given_its_credentials(bare: pytest.MonkeyPatch, way: Way, se
 
 
 @WAYS
-def test_a_proxy_that_wants_other_credentials_is_named_without_them(bare: pytest.MonkeyPatch, way: Way) -> None:
+def test_a_proxy_that_refuses_its_credentials_is_named_without_them(bare: pytest.MonkeyPatch, way: Way) -> None:
     with proxy(user="me:right") as passed:
         bare.setenv("HTTPS_PROXY", f"http://me:wrong@127.0.0.1:{passed.port}")
         what, hint = failure(way, to("https://localhost:9"))
@@ -141,7 +141,7 @@ def test_a_proxy_that_wants_other_credentials_is_named_without_them(bare: pytest
 
 
 @WAYS
-def test_a_proxy_that_is_not_there_is_what_fails(bare: pytest.MonkeyPatch, way: Way) -> None:
+def test_an_unreachable_proxy_is_reported_as_such(bare: pytest.MonkeyPatch, way: Way) -> None:
     bare.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     what, hint = failure(way, to("http://dynamodb.example"))
     assert "the proxy http://127.0.0.1:9 gives no connection" in what and "refuses connections" in what
@@ -159,7 +159,7 @@ def test_a_proxy_may_be_reached_by_tls(bare: pytest.MonkeyPatch, way: Way, secur
 
 @WAYS
 @pytest.mark.parametrize("by", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "profile"])
-def test_a_private_ca_is_trusted_as_botocore_is_told(
+def test_a_private_ca_is_configured_as_for_botocore(
     bare: pytest.MonkeyPatch, tmp_path: Path, way: Way, by: str
 ) -> None:
     if by == "profile":
@@ -173,7 +173,7 @@ def test_a_private_ca_is_trusted_as_botocore_is_told(
 
 
 @WAYS
-def test_a_certificate_that_is_not_trusted_is_what_fails(way: Way) -> None:
+def test_an_untrusted_certificate_is_reported_as_such(way: Way) -> None:
     with canned(secure=True) as endpoint:
         what, hint = failure(way, to(f"https://localhost:{endpoint.port}"))
     assert f"the certificate of https://localhost:{endpoint.port} is not accepted" in what
@@ -221,7 +221,7 @@ def free_port() -> int:
         ("https://127.0.0.1:{plain}", "no TLS connection to https://127.0.0.1"),
     ],
 )
-def test_each_reason_is_reported_as_what_it_is(way: Way, url: str, reason: str) -> None:
+def test_each_reason_of_an_unreachable_endpoint_is_reported(way: Way, url: str, reason: str) -> None:
     with canned() as endpoint:
         what, hint = failure(way, to(url.format(free=free_port(), plain=endpoint.port)))
     assert reason in what and hint and "throttl" not in what + hint
@@ -235,7 +235,7 @@ def test_a_first_call_without_a_connection_is_tried_three_times() -> None:
     assert len(waited) == 2 and caught.value.where == "table users" and "AWS_ENDPOINT_URL" in caught.value.hint
 
 
-def test_a_lost_connection_is_tried_again_for_longer_and_is_no_throttle() -> None:
+def test_a_lost_connection_is_retried_for_longer_and_is_not_a_throttle() -> None:
     waited: list[float] = []
     throttles: list[None] = []
     with canned() as endpoint:
@@ -291,7 +291,7 @@ def test_a_later_call_is_retried_in_full() -> None:
 
 @pytest.mark.parametrize(("status", "hint"), [(404, "not the service's own"), (407, "USER:PASSWORD")])
 @WAYS
-def test_a_page_of_something_in_between_is_reported(way: Way, status: int, hint: str) -> None:
+def test_a_response_of_something_between_client_and_endpoint_is_reported(way: Way, status: int, hint: str) -> None:
     with canned(status=status, answer="<html>who are you?</html>") as endpoint:
         connection = to(f"http://127.0.0.1:{endpoint.port}")
         assert hint in refused(way, connection)
@@ -409,7 +409,9 @@ def test_silence_of_a_host_that_has_answered_is_mentioned(outages: tuple[Moments
 
 
 @WAYS
-def test_the_embedded_stage_uses_nothing_of_the_shell(bare: pytest.MonkeyPatch, tmp_path: Path, way: Way) -> None:
+def test_the_embedded_stage_uses_no_configuration_of_the_user(
+    bare: pytest.MonkeyPatch, tmp_path: Path, way: Way
+) -> None:
     """Neither a proxy nor a profile, a file, an option of endpoints, a home folder or an entry for the user."""
 
     def absent(*_: object) -> object:
@@ -456,14 +458,16 @@ def url_of(bare: pytest.MonkeyPatch, variables: dict[str, str], **settings: obje
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1/x"}, "http://127.0.0.1:1/x"),
     ],
 )
-def test_the_wire_sends_to_where_the_client_does(bare: pytest.MonkeyPatch, variables: dict[str, str], url: str) -> None:
+def test_the_wire_uses_the_endpoint_of_the_client(
+    bare: pytest.MonkeyPatch, variables: dict[str, str], url: str
+) -> None:
     assert url_of(bare, variables) == url
 
 
 @pytest.mark.parametrize(
     ("mode", "host"), [("preferred", "123456789012.ddb.eu-central-1"), ("disabled", "dynamodb.eu-central-1")]
 )
-def test_an_account_has_an_endpoint_of_its_own(bare: pytest.MonkeyPatch, mode: str, host: str) -> None:
+def test_an_account_based_endpoint_is_used(bare: pytest.MonkeyPatch, mode: str, host: str) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         bare.setenv(name, "test")
     bare.setenv("AWS_ACCOUNT_ID", "123456789012")
@@ -495,7 +499,7 @@ def test_a_service_s_endpoint_is_its_own(bare: pytest.MonkeyPatch) -> None:
     assert endpoints("dynamodb", "glue", endpoints=own, endpoint_url="http://all") == ["http://dynamodb", "http://all"]
 
 
-def test_an_endpoint_that_is_no_url_is_reported() -> None:
+def test_an_endpoint_that_is_not_a_url_is_refused() -> None:
     with pytest.raises(ServiceError, match=r"no client for s3: .*odd"):
         endpoints("s3", endpoints=(("S3", "odd"),))
 
@@ -552,14 +556,14 @@ def test_a_role_that_cannot_be_assumed_is_named(bare: pytest.MonkeyPatch, tmp_pa
     assert "AssumeRole was refused" in what and (ROLE if by == "stage" else "profile p") in what
 
 
-def test_a_role_is_assumed_in_reach_of_the_stage_s_endpoint(bare: pytest.MonkeyPatch) -> None:
+def test_a_role_is_assumed_by_the_stage_s_own_endpoint(bare: pytest.MonkeyPatch) -> None:
     with canned(status=403, answer=DENIED) as every:
         failure(by_wire, replace(to(f"http://127.0.0.1:{every.port}"), role_arn=ROLE))
     assert b"Action=AssumeRole" in every.bodies[0]
 
 
 @WAYS
-def test_a_session_of_identity_center_that_was_not_begun_has_its_command(
+def test_a_missing_session_of_identity_center_is_reported_with_the_login_command(
     bare: pytest.MonkeyPatch, tmp_path: Path, way: Way
 ) -> None:
     sso = "sso_session = s\nsso_account_id = 123456789012\nsso_role_name = R\n"

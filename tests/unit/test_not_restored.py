@@ -26,7 +26,7 @@ def job(run: str) -> Job:
 
 
 @pytest.mark.parametrize("of", ["RUN/undo2", "RUN/retry1/undo2", "RUN/undo2.3"])
-def test_a_pass_has_an_id_of_its_own_and_knows_the_one_before(of: str) -> None:
+def test_each_pass_has_an_id_and_that_of_the_one_before(of: str) -> None:
     first = replace(job("RUN"), run=of)
     second = next_pass(first, 2)
     third = next_pass(second, 2)
@@ -34,7 +34,7 @@ def test_a_pass_has_an_id_of_its_own_and_knows_the_one_before(of: str) -> None:
     assert [one.source.waiting for one in (first, second, third)] == ["", of, second.run]  # type: ignore[union-attr]
 
 
-def test_what_was_done_again_counts_as_in_the_last_pass() -> None:
+def test_a_repeated_item_counts_with_its_last_outcome() -> None:
     first = job("RUN")
     again = next_pass(first, 2)
     counts = {first.run: Counts(10, 6, 1, 3), again.run: Counts(2, 1, 0, 1)}
@@ -71,11 +71,11 @@ WAITING = ("01RUN/undo1", Counts(9, 7, 0, 2))
 
 
 @pytest.mark.parametrize("dead", [("01RUN/undo1001",), ("01RUN/undo1001", "01RUN/undo1002")])
-def test_after_a_pass_with_dead_letters_an_undo_is_tried_anew(dead: tuple[str, ...]) -> None:
+def test_after_a_pass_with_dead_letters_an_undo_makes_a_new_try(dead: tuple[str, ...]) -> None:
     """Its rows are done: the same pass would count the same dead letters for ever."""
     passes = [(run, Counts(2, 1, 0, 1)) for run in dead[:-1]] + [(dead[-1], Counts(2, 1, dead=1))]
     assert next_undo(WAITING, *passes) == (2, ["01RUN/undo2"])
 
 
-def test_a_pass_without_dead_letters_goes_on() -> None:
+def test_after_a_pass_without_dead_letters_an_undo_continues_the_same_try() -> None:
     assert next_undo(WAITING, ("01RUN/undo1001", Counts(2, 1, 0, 1))) == (1, ["01RUN/undo1"])

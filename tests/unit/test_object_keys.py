@@ -53,17 +53,17 @@ TAKEN_OVER = Claim(0, 2, page=5, periods=(OwnershipPeriod(1, 0), OwnershipPeriod
         (part(2, 2), False),
     ],
 )
-def test_a_journal_s_parts(name: str, counts: bool) -> None:
+def test_the_committed_parts_of_a_journal(name: str, counts: bool) -> None:
     assert committed_parts([name], {0: TAKEN_OVER}) == [name] * counts
 
 
-def test_of_a_page_without_a_checkpoint_only_what_its_intent_names() -> None:
+def test_a_page_without_a_checkpoint_has_only_the_parts_of_its_intent() -> None:
     claim = TAKEN_OVER._replace(intent=intent(part(6, 2), part(6, 2, 1)))
     names = [part(6, 2), part(6, 2, 1), part(6, 2, 2), part(7, 2)]
     assert committed_parts(names, {0: claim}) == names[:2]
 
 
-def test_what_was_found_announced_counts_even_if_its_page_is_read_again() -> None:
+def test_the_parts_of_a_found_intent_count_although_their_page_is_read_again() -> None:
     """An idempotent script recovers nothing: its next owner goes on from the checkpoint, and dies before that page."""
     claim = Claim(
         0, 2, page=2, periods=(OwnershipPeriod(1, 0), OwnershipPeriod(2, 2, (part(3, 1),))), intent=intent(part(3, 2))
@@ -84,7 +84,7 @@ def test_what_was_found_announced_counts_even_if_its_page_is_read_again() -> Non
         (dead_letter(6, 2), False),  # not counted yet: the page will be read again
     ],
 )
-def test_dead_letters(name: str, counts: bool) -> None:
+def test_the_committed_dead_letters(name: str, counts: bool) -> None:
     assert committed_notes([name], {0: TAKEN_OVER}) == [name] * counts
 
 
@@ -99,7 +99,7 @@ def test_dead_letters(name: str, counts: bool) -> None:
         ("journal/foreign", False),
     ],
 )
-def test_what_the_rows_cannot_know_yet(name: str, unknown: bool) -> None:
+def test_parts_that_the_rows_do_not_cover_yet(name: str, unknown: bool) -> None:
     assert is_unknown(name, {0: TAKEN_OVER}) is unknown
 
 
@@ -109,28 +109,28 @@ def test_an_intent_is_known_before_the_checkpoint_of_the_page_before_it() -> Non
     assert [is_unknown(part(page, 2), {0: ahead}) for page in (7, 8, 9)] == [False, False, True]
 
 
-def test_of_a_unit_that_has_not_begun_nothing_counts() -> None:
+def test_a_split_that_has_not_begun_has_no_committed_part() -> None:
     assert committed_parts([part(1, 1)], {}) == committed_notes([dead_letter(1, 1)], {}) == []
 
 
-def test_the_objects_of_a_table_that_is_named_by_its_arn_are_in_one_folder() -> None:
+def test_the_objects_of_a_table_named_by_its_arn_are_in_one_folder() -> None:
     arn, run = "arn:aws:dynamodb:eu-west-1:123456789012:table/users", "20260131T101112.123456Z-0a1b2c"
     name = object_key(arn, run, DEAD_LETTERS_FILE)
     assert name.count("/") == 3 and table_and_run(name) == (arn, run)
     assert table_of(folder_of(arn)) == arn and folder_of("users") == table_of("users") == "users"
 
 
-def test_tables_of_one_name_have_a_last_run_each() -> None:
+def test_tables_of_one_name_have_separate_last_runs() -> None:
     names = {begun_key("users", identity) for identity in ("here", "in another region")}
     assert len(names) == 2 and {table_and_run(name) for name in names} == {("users", "")}
 
 
-def test_names_tell_their_unit_page_and_epoch() -> None:
+def test_names_contain_split_page_and_fencing_token() -> None:
     for name in (part_name("a/b-1/", 17, 5, 3, 2), note_name("a/", 17, 5, 3)):
         assert part_of(name) == (17, 5, 3)
 
 
-def test_what_is_due_is_what_was_counted_before_the_page_and_the_parts_of_its_intent() -> None:
+def test_the_expected_journal_is_the_count_before_the_page_plus_its_intent() -> None:
     """The checkpoint of the page before may come late: its row counts less then."""
     assert expected_journal(Claim(0, 1, page=3, journal=JournalCount(3, 30, 1))) == JournalCount(3, 30, 1)
     before = Totals(journal=JournalCount(4, 40, 1))
@@ -140,7 +140,7 @@ def test_what_is_due_is_what_was_counted_before_the_page_and_the_parts_of_its_in
     )
 
 
-def test_a_page_is_of_the_attempt_that_has_brought_it_to_its_end() -> None:
+def test_a_page_belongs_to_the_attempt_that_completed_it() -> None:
     claim = Claim(
         0, 3, page=9, periods=(OwnershipPeriod(1, 0, (), 1), OwnershipPeriod(2, 3, (), 1), OwnershipPeriod(3, 5, (), 4))
     )

@@ -55,7 +55,9 @@ def found(folder: Any, monkeypatch: pytest.MonkeyPatch, recovery: Any, consumers
     return [f"{one.kind}: {one.text.removeprefix('table things: ')}" for one in shown]
 
 
-def test_what_receives_the_writes_is_named_with_their_number(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_consumers_of_the_writes_are_named_with_the_number_of_writes(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     received = Consumers(("index-items",), ("clicks",), "expires")
     assert found(tmp_path, monkeypatch, True, received) == [
         "stream: each of about 4 to 6 writes is a record of its stream",
@@ -66,7 +68,7 @@ def test_what_receives_the_writes_is_named_with_their_number(tmp_path: Any, monk
     ]
 
 
-def test_recovery_is_named_where_it_is_off_or_not_known(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recovery_that_is_off_or_unknown_is_an_obstacle(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "recovery: point-in-time recovery is off: it cannot be restored" in found(tmp_path, monkeypatch, False)
     denied = found(tmp_path, monkeypatch, ServiceError("access denied"))
     assert "recovery: whether point-in-time recovery is on cannot be read: access denied" in denied

@@ -35,12 +35,12 @@ def seen(pace: Pace, expected: int, *points: tuple[float, int]) -> Pace:
         ((500, 1000, 16, 16), Share(16, 16)),
     ],
 )
-def test_units_of_work_replace_a_count_that_is_refuted(arguments: tuple[int, ...], expected: Share) -> None:
+def test_completed_splits_replace_a_wrong_item_count(arguments: tuple[int, ...], expected: Share) -> None:
     assert share(*arguments) == expected
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10_000), st.integers(1, 10_000))
-def test_all_is_done_when_all_units_are_done_and_never_before(
+def test_the_share_is_100_percent_only_when_all_splits_are_complete(
     read: int, expected: int, done: int, planned: int
 ) -> None:
     percent = share(read, expected, min(done, planned), planned).percent
@@ -51,7 +51,7 @@ def test_all_is_done_when_all_units_are_done_and_never_before(
 # ---------------------------------------------------------------- how fast
 
 
-def test_what_was_done_before_anybody_looked_is_no_speed() -> None:
+def test_work_before_the_first_poll_does_not_count_as_speed() -> None:
     pace = seen(Pace(), 0, (0.0, 1_000_000))
     assert pace.speed() is None
     assert seen(pace, 0, (2.0, 1_000_300)).speed() == Speed(150.0, 150.0, pytest.approx(15.0))
@@ -64,14 +64,14 @@ def test_the_speed_is_that_of_the_last_seconds() -> None:
     assert speed is not None and speed.items == pytest.approx(100.0)
 
 
-def test_looks_in_quick_succession_lose_nothing_and_are_not_all_kept() -> None:
+def test_quick_polls_are_merged_without_losing_progress() -> None:
     pace = seen(Pace(), 1000, *((tick / 10, tick) for tick in range(1001)))
     speed = pace.speed()
     assert speed is not None and speed.items == pytest.approx(10.0)
     assert len(pace._samples) < 300
 
 
-def test_a_rest_is_no_part_of_the_pace() -> None:
+def test_a_pause_does_not_lower_the_speed() -> None:
     pace = seen(Pace(), 0, (0.0, 0), (10.0, 1000))
     for second in range(11, 60):
         pace.observed(float(second), at(1000, idle="paused"), Share(0, None))
@@ -90,7 +90,7 @@ def test_a_steady_run_has_a_forecast() -> None:
     assert seen(Pace(), 0, *points).seconds_left() is None  # of no known total
 
 
-def test_a_run_that_goes_by_jerks_has_none() -> None:
+def test_a_run_with_irregular_speed_has_no_forecast() -> None:
     stands = [(float(second), 100) for second in range(15)]
     assert seen(Pace(), 10_000, *stands).seconds_left() is None
     assert seen(Pace(), 10_000, *stands, (15.0, 900), (16.0, 1800)).seconds_left() is None
@@ -109,7 +109,7 @@ def test_a_forecast_is_never_negative(steps: list[int], expected: int) -> None:
 # ---------------------------------------------------------------- in words
 
 
-def test_what_there_is_none_of_is_not_told() -> None:
+def test_figures_of_zero_are_not_shown() -> None:
     assert figures(at(1234), Speed(100.0, 100.0, 0.0)) == ["1,234 items", "100 items/s", "100 WCU/s"]
     budgeted = at(1234, wcu=500.0, rcu=50.0)
     assert figures(budgeted, Speed(1.0, 0.0, 0.0))[2:] == ["0 of 500 WCU/s", "0 of 50 RCU/s"]
@@ -120,7 +120,7 @@ def test_what_there_is_none_of_is_not_told() -> None:
 
 
 @given(st.lists(st.text("abc ", min_size=1, max_size=30), min_size=1), st.integers(30, 120))
-def test_parts_are_left_out_whole(parts: list[str], width: int) -> None:
+def test_parts_that_do_not_fit_are_left_out_completely(parts: list[str], width: int) -> None:
     text = fitting(parts, width)
     assert len(text) <= width
     assert any(text == ", ".join(parts[:count]) for count in range(1, len(parts) + 1))
@@ -137,11 +137,11 @@ def test_parts_are_left_out_whole(parts: list[str], width: int) -> None:
         (1e6, "277.8 h left"),
     ],
 )
-def test_a_forecast_is_rough(seconds: float, text: str) -> None:
+def test_a_forecast_is_rounded(seconds: float, text: str) -> None:
     assert remaining(seconds) == text
 
 
-def test_time_that_has_passed() -> None:
+def test_elapsed_time_as_text() -> None:
     assert [elapsed(seconds) for seconds in (-1, 65.9, 3600 * 12)] == ["0:00:00", "0:01:05", "12:00:00"]
 
 
@@ -151,14 +151,14 @@ def test_a_dry_run_has_no_write_rate() -> None:
     assert figures(run._replace(rehearsal=True), speed)[2:] == ["5 of 20 RCU/s"]
 
 
-def test_a_run_that_waits_for_its_first_units_says_so() -> None:
+def test_a_run_that_waits_for_its_first_allocation_shows_that() -> None:
     assert figures(at(0, wcu=60.0, rcu=20.0), Speed()) == ["waiting for its budget of 60 WCU/s, 20 RCU/s", "0 items"]
     assert figures(at(0, wcu=60.0, rcu=20.0, rehearsal=True), None) == ["waiting for its budget of 20 RCU/s", "0 items"]
     for begun in (at(0), at(0, wcu=60.0, idle="paused"), at(1, wcu=60.0)):
         assert figures(begun, None) == [f"{begun.totals.counts.read} item{'s' * (not begun.totals.counts.read)}"]
 
 
-def test_a_run_that_is_continued_waits_until_it_has_recorded_more() -> None:
+def test_a_continued_run_shows_waiting_until_it_records_more() -> None:
     run = ActiveRun("users", 2, "split", "up", 3000, 0.0)
     for now in (0.0, 1.0):
         run.observed(now, at(720, wcu=60.0))

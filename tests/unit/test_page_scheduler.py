@@ -58,18 +58,18 @@ def split_group() -> SplitGroup:
     return SplitGroup()
 
 
-def test_a_page_without_a_rest_is_through_at_once(split_group: SplitGroup) -> None:
+def test_a_page_that_need_not_wait_is_completed_at_once(split_group: SplitGroup) -> None:
     assert split_group.write(1) == [1] and split_group.finish() == []
 
 
-def test_others_go_on_while_a_page_rests(split_group: SplitGroup) -> None:
+def test_other_pages_continue_while_a_page_waits(split_group: SplitGroup) -> None:
     assert split_group.write(1, 5.0) == []
     assert split_group.write(2) == [2] and split_group.write(3) == [3]
     assert split_group.now == 0.0
     assert split_group.finish() == [1] and split_group.now == 5.0
 
 
-def test_who_has_rested_goes_on_before_a_new_page_begins(split_group: SplitGroup) -> None:
+def test_a_page_that_has_waited_continues_before_a_new_page_begins(split_group: SplitGroup) -> None:
     split_group.write(1, 5.0, 1.0)
     split_group.now = 5.5
     assert split_group.write(2) == [2]
@@ -77,7 +77,7 @@ def test_who_has_rested_goes_on_before_a_new_page_begins(split_group: SplitGroup
     assert split_group.finish() == [1] and split_group.now == 6.5
 
 
-def test_a_unit_s_next_page_begins_after_the_one_before(split_group: SplitGroup) -> None:
+def test_the_next_page_of_a_split_begins_after_the_one_before(split_group: SplitGroup) -> None:
     """A row with the intent of one page, and is checkpointed page by page."""
     split_group.write(1, 5.0, 5.0)
     assert split_group.write(1, number=2) == [1, 1]
@@ -86,27 +86,27 @@ def test_a_unit_s_next_page_begins_after_the_one_before(split_group: SplitGroup)
     ]  # fmt: skip
 
 
-def test_no_more_pages_rest_than_memory_is_meant_for(split_group: SplitGroup) -> None:
+def test_the_number_of_waiting_pages_is_bounded(split_group: SplitGroup) -> None:
     for split in range(MOST):
         assert split_group.write(split, 5.0 + split) == []
     assert split_group.write(MOST, 1.0) == [0] and split_group.now == 5.0
 
 
-def test_they_end_in_the_order_in_which_their_rests_do(split_group: SplitGroup) -> None:
+def test_waiting_pages_continue_in_the_order_of_their_wait_times(split_group: SplitGroup) -> None:
     split_group.write(1, 5.0)
     split_group.write(2, 1.0, 1.0)
     split_group.write(3, 3.0)
     assert split_group.finish() == [2, 3, 1] and split_group.now == 5.0
 
 
-def test_no_page_goes_on_while_the_run_is_paused(split_group: SplitGroup) -> None:
+def test_no_page_continues_while_the_run_is_paused(split_group: SplitGroup) -> None:
     split_group.write(1, 5.0)
     split_group.paused_until = 60.0
     assert split_group.finish() == [1]
     assert split_group.told[-1] == (60.0, 1, "goes on")
 
 
-def test_a_long_rest_is_not_in_the_way_of_a_word() -> None:
+def test_a_control_command_takes_effect_during_a_long_wait() -> None:
     """Whatever is said ends the split group while its pages rest, and they are not gone on with."""
     naps: list[float] = []
 

@@ -46,20 +46,20 @@ class PendingPage:
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 4])
-def test_units_are_taken_in_turn_however_few_pages_are_in_flight(ahead: int) -> None:
+def test_splits_are_taken_in_turn_with_any_number_of_pages_in_flight(ahead: int) -> None:
     """Writes that one partition cannot take at once are spread over as many partitions as units are in turn."""
     pages = list(SplitGroup(3, 3, 3, 3).pages(ahead, 4))
     assert pages == ["0.1", "1.1", "2.1", "3.1", "0.2", "1.2", "2.2", "3.2", "0.3", "1.3", "2.3", "3.3"]
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 4])
-def test_no_more_pages_are_in_flight_than_said(ahead: int) -> None:
+def test_the_number_of_pages_in_flight_is_bounded(ahead: int) -> None:
     split_group = SplitGroup(*[2] * 9)
     assert len(list(split_group.pages(ahead, 8))) == 18
     assert split_group.most == ahead
 
 
-def test_a_unit_is_claimed_when_its_turn_has_come() -> None:
+def test_a_split_is_claimed_in_its_turn() -> None:
     split_group = SplitGroup(2, 1, 2, 1)
     pages = split_group.pages(1, 2)
     assert [next(pages), split_group.claimed] == ["0.1", [0, 1]]
@@ -67,7 +67,7 @@ def test_a_unit_is_claimed_when_its_turn_has_come() -> None:
     assert [*pages] == ["2.1", "0.2", "3.1", "2.2"]
 
 
-def test_a_unit_begins_with_the_page_that_its_owner_before_has_left() -> None:
+def test_a_split_begins_with_the_page_that_its_previous_owner_left() -> None:
     intent = Intent(("part",), 7, False, Counts(), 0.5, 7)
     claims = iter([Claim(0, 2, page=4, cursor=4, intent=intent)])
     split_group = SplitGroup(8)

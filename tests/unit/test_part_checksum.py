@@ -52,7 +52,7 @@ def checksum(text: str = TEXT) -> str:
         ("sequence = 1\n", "sequence = 1\nprint(RATES.clear())\n"),
     ],
 )  # fmt: skip
-def test_whatever_prepare_uses_counts(was: str, now: str) -> None:
+def test_everything_that_prepare_uses_changes_the_checksum(was: str, now: str) -> None:
     assert was in TEXT and checksum(TEXT.replace(was, now)) != checksum()
 
 
@@ -67,9 +67,9 @@ def test_whatever_prepare_uses_counts(was: str, now: str) -> None:
         ('{"a": 1}', "{\n    'a': 1,\n}"),
     ],
 )
-def test_nothing_else_does(was: str, now: str) -> None:
+def test_nothing_else_changes_the_checksum(was: str, now: str) -> None:
     assert was in TEXT and checksum(TEXT.replace(was, now)) == checksum()
 
 
-def test_without_a_prepare_there_is_none() -> None:
+def test_without_a_prepare_there_is_no_checksum() -> None:
     assert checksum("sequence = 1") == ""

@@ -24,7 +24,7 @@ def ordered(record: RunRecord) -> list[WritePeriod]:
     return [period for period in write_periods(record) if period.run in known]
 
 
-def test_a_retry_between_two_windows_is_taken_back_between_them() -> None:
+def test_a_retry_between_two_incremental_exports_is_undone_between_them() -> None:
     record = begun(("", 1), ("/incremental1", 1), ("/retry1", 2), ("/incremental2", 2))
     assert ordered(record) == [
         WritePeriod("RUN", 4),
@@ -36,7 +36,7 @@ def test_a_retry_between_two_windows_is_taken_back_between_them() -> None:
     assert undone[:4] == ["RUN/incremental2/undo1", "RUN/retry1/undo1", "RUN/incremental1/undo1", "RUN/undo1"]
 
 
-def test_a_phase_that_another_came_between_is_taken_back_in_its_parts() -> None:
+def test_a_phase_interrupted_by_another_one_is_undone_in_two_periods() -> None:
     record = begun(("", 1), ("/incremental1", 1), ("/retry1", 5), ("/incremental1", 5))
     assert ordered(record) == [
         WritePeriod("RUN", 4),
@@ -48,13 +48,13 @@ def test_a_phase_that_another_came_between_is_taken_back_in_its_parts() -> None:
     assert undone[:4] == ["RUN/incremental1/undo2.2", "RUN/retry1/undo2", "RUN/incremental1/undo2", "RUN/undo2"]
 
 
-def test_a_phase_that_goes_on_alone_is_one() -> None:
+def test_a_phase_continued_without_interruption_is_one_period() -> None:
     record = begun(("", 1), ("", 2), ("", 3), ("/items", 3), ("/items", 4))
     assert record.order == ("@1", "/items@3")
     assert ordered(record) == [WritePeriod("RUN", 4), WritePeriod("RUN/items", 1)]
 
 
-def test_what_is_not_ordered_comes_first() -> None:
+def test_phases_without_a_recorded_order_come_first() -> None:
     assert [one.run for one in write_periods(RECORD)][:4] == [
         "RUN",
         "RUN/items",

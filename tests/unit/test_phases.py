@@ -39,7 +39,7 @@ LEASE = Lease("users", 1, "01RUN")
         (replace(RECORD, status="undoing"), LEASE, True, "undoing"),
     ],
 )
-def test_a_run_s_status_in_a_word(record: RunRecord, lease: Lease, alive: bool, expected: str) -> None:
+def test_the_status_of_a_run(record: RunRecord, lease: Lease, alive: bool, expected: str) -> None:
     assert run_progress(record, lease, alive) == expected
 
 
@@ -63,26 +63,26 @@ def test_an_unfinished_run_of_a_newer_release_is_not_hidden() -> None:
     assert states(replace(newer, status="running")) == ["applied", "pending", "unfinished"]
 
 
-def test_a_way_down_that_changed_nothing_is_as_if_it_had_never_been() -> None:
+def test_an_unfinished_down_that_changed_nothing_is_not_shown() -> None:
     down = replace(RECORD, version=1, direction="down", status="failed")
     assert states(down) == ["applied", "pending"]
     assert states(replace(down, counts=Counts(5, 5))) == ["unfinished", "pending"]
 
 
-def test_a_half_undone_run_is_told_from_one_that_its_own_command_goes_on_with() -> None:
+def test_a_partly_undone_run_is_distinguished_from_an_unfinished_one() -> None:
     undoing = replace(RECORD, status="undoing")
     (version,) = with_runs([VersionStatus(2, "x", "applied")], [undoing], LEASE, alive=False)
     assert (version.state, version.run) == ("unfinished", undoing)
     assert states(undoing, alive=True) == ["applied", "running"]
 
 
-def test_an_edited_file_stays_edited() -> None:
+def test_an_edited_version_is_shown_as_edited_during_a_run() -> None:
     (version,) = with_runs([VersionStatus(2, "x", "edited")], [replace(RECORD, status="failed")], LEASE, False)
     assert version.state == "edited" and version.run is not None
 
 
 @pytest.mark.parametrize(("direction", "has_items", "moves"), [*product(("up", "down"), (True, False), (True, False))])
-def test_the_passes_of_a_record_are_all_that_a_run_can_have(direction: Direction, has_items: bool, moves: bool) -> None:
+def test_the_phases_of_a_record_are_complete(direction: Direction, has_items: bool, moves: bool) -> None:
     table = TableSpec("users", (KeyAttribute("id", "S"),))
     script = Script("users", 2, "x", "v2_x.py", "", "", has_up=moves, has_down=moves, has_items=has_items)
     step = Step(script, None, None)

@@ -23,7 +23,7 @@ CONTEXT = RunContext(STAGE, Path(), runner=runner, token=1)
 RECORD = RunRecord("users", "run", 2, "split", "up", "", "running", "then", splits=4)
 
 
-def test_what_a_version_has_just_written_is_read_with_strong_consistency() -> None:
+def test_a_table_written_a_moment_ago_is_read_consistently() -> None:
     assert was_held_recently(Lease("users", 1, beat=time.time() - 20))
     assert not was_held_recently(Lease("users", 1, beat=time.time() - 3000)) and not was_held_recently(
         Lease("users", 0)
@@ -35,9 +35,7 @@ def test_what_a_version_has_just_written_is_read_with_strong_consistency() -> No
 
 
 @pytest.mark.parametrize(("direction", "own"), [("up", [False, True]), ("down", [True, False])])
-def test_a_versions_own_items_come_last_on_the_way_up_and_go_first_on_the_way_down(
-    direction: Direction, own: list[bool]
-) -> None:
+def test_rows_of_items_are_the_last_phase_of_up_and_the_first_of_down(direction: Direction, own: list[bool]) -> None:
     planned = TablePlan(TABLE, direction, (), 1, (SCRIPT,))
     found = jobs(CONTEXT, planned, Step(SCRIPT, None, None), RECORD)
     assert [job.inserts_rows for job in found] == own
@@ -47,7 +45,7 @@ def test_a_versions_own_items_come_last_on_the_way_up_and_go_first_on_the_way_do
 @pytest.mark.parametrize(
     ("size", "number"), [(0, 4), (64 << 20, 4), (640 << 20, 10), (64 << 30, 1024), (1 << 50, 10_000)]
 )
-def test_a_segment_is_64_mb_within_bounds(size: int, number: int) -> None:
+def test_a_segment_has_about_64_mb_within_bounds(size: int, number: int) -> None:
     assert segments(TableSpec("users", TABLE.key, size_bytes=size)) == number
 
 
@@ -55,7 +53,7 @@ def test_a_segment_is_64_mb_within_bounds(size: int, number: int) -> None:
     ("units", "workers", "split_groups"),
     [(4, 1, 1), (8, 1, 2), (32, 1, 4), (32, 2, 2), (48, 2, 2), (32, 4, 4), (1024, 2, 8), (10_000, 1000, 2500)],
 )
-def test_lanes_are_of_several_segments_so_that_each_worker_meets_several_partitions(
+def test_split_groups_have_several_segments_so_that_each_worker_writes_to_several_partitions(
     units: int, workers: int, split_groups: int
 ) -> None:
     planned = TablePlan(TABLE, "up", (), 1, (SCRIPT,))

@@ -65,7 +65,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_an_unprotected_stage_asks_nothing(asked: list[str]) -> None:
+def test_an_unprotected_stage_needs_no_check_of_recovery(asked: list[str]) -> None:
     refuse_unsafe(replace(STAGE, protected=False), plan(target="bare"), RunOptions())
     assert asked == []
 
@@ -73,12 +73,12 @@ def test_an_unprotected_stage_asks_nothing(asked: list[str]) -> None:
 @pytest.mark.parametrize(
     "options", [RunOptions(dry_run=True), RunOptions(allow_no_pitr=True)], ids=["dry run", "no PITR"]
 )
-def test_neither_a_dry_run_nor_who_does_without_asks(asked: list[str], options: RunOptions) -> None:
+def test_recovery_is_not_checked_for_a_dry_run_or_with_allow_no_pitr(asked: list[str], options: RunOptions) -> None:
     refuse_unsafe(STAGE, plan(target="bare"), options)
     assert asked == []
 
 
-def test_every_table_that_is_written_to_is_asked_for(asked: list[str]) -> None:
+def test_recovery_is_checked_for_every_table_that_is_written(asked: list[str]) -> None:
     refuse_unsafe(STAGE, plan(target="people"), RunOptions())
     assert asked == ["users", "people"]
 
@@ -94,7 +94,7 @@ def test_a_table_without_recovery_is_refused_with_the_command_that_turns_it_on(a
     assert "--allow-no-pitr" in caught.value.hint
 
 
-def test_recovery_that_cannot_be_read_is_refused_with_the_permission(asked: list[str]) -> None:
+def test_recovery_that_cannot_be_read_is_refused_with_the_missing_permission(asked: list[str]) -> None:
     with pytest.raises(Refused, match="AccessDenied") as caught:
         refuse_unsafe(STAGE, plan(target="unknown"), RunOptions())
     assert "dynamodb:DescribeContinuousBackups" in caught.value.hint and "--allow-no-pitr" in caught.value.hint
@@ -118,11 +118,11 @@ def test_another_key_is_refused_naming_both(asked: list[str], key: tuple[KeyAttr
 
 
 @pytest.mark.parametrize("key", [(), KEY], ids=["not said", "the same"])
-def test_the_tables_own_key_passes(asked: list[str], key: tuple[KeyAttribute, ...]) -> None:
+def test_the_table_s_own_key_is_accepted(asked: list[str], key: tuple[KeyAttribute, ...]) -> None:
     refuse_unsafe(STAGE, plan(replace(SCRIPT, key=key)), RunOptions())
 
 
-def test_the_order_of_a_key_counts() -> None:
+def test_another_order_of_the_key_is_refused() -> None:
     pair = (KeyAttribute("pk", "S"), KeyAttribute("sk", "S"))
     planned = plan(replace(SCRIPT, key=pair[::-1]))
     with pytest.raises(Refused):
@@ -161,7 +161,7 @@ INDEXED = replace(
 )
 @pytest.mark.parametrize("dry_run", [False, True])
 @pytest.mark.parametrize("direction", ["up", "down"])
-def test_a_mark_in_a_key_is_refused(
+def test_a_stamp_in_a_key_is_refused(
     asked: list[str], stamp: str, table: TableSpec, target: TableSpec | None, what: str, dry_run: bool, direction: Any
 ) -> None:
     planned = plan(replace(SCRIPT, stamp=stamp))
@@ -172,7 +172,7 @@ def test_a_mark_in_a_key_is_refused(
     assert asked == []
 
 
-def test_a_mark_in_an_attribute_of_its_own_passes(asked: list[str]) -> None:
+def test_a_stamp_in_another_attribute_is_accepted(asked: list[str]) -> None:
     refuse_unsafe(STAGE, replace(plan(replace(SCRIPT, stamp="_dynamodt")), table=INDEXED), RunOptions())
 
 
@@ -219,7 +219,7 @@ def test_a_strongly_consistent_global_table_needs_no_statement(asked: list[str])
     ("stage", "options", "recorded"),
     [(STAGE, RunOptions(single_region_writers=True), True), (OURS, RunOptions(), True), (STAGE, RunOptions(), False)],
 )
-def test_the_statement_is_a_fact_of_the_run_where_a_table_depends_on_it(
+def test_single_region_writers_is_recorded_if_a_table_depends_on_it(
     stage: Stage, options: RunOptions, recorded: bool
 ) -> None:
     for own, target in ((MERGED, None), (TableSpec("people", KEY), MERGED)):
@@ -241,7 +241,7 @@ def test_the_statement_is_a_fact_of_the_run_where_a_table_depends_on_it(
     ],
     ids=["items", "source", "target", "items of the target"],
 )
-def test_known_insertions_are_refused_where_there_are_no_transactions(
+def test_known_insertions_are_refused_on_tables_without_transactions(
     asked: list[str], table: TableSpec, target: TableSpec | None, script: Script, dry_run: bool
 ) -> None:
     with pytest.raises(Refused, match=r"supports none on a global table .*: users") as caught:
@@ -276,7 +276,7 @@ CHANGED = replace(SCRIPT, guard="changed")
         (SCRIPT, RunOptions(source="export", catch_up="scan"), True),
     ],
 )
-def test_an_export_misleads_a_guard_that_does_not_see_what_was_read(
+def test_an_export_is_refused_with_a_guard_that_does_not_compare_all_attributes(
     asked: list[str], script: Script, options: RunOptions, refused: bool
 ) -> None:
     with pytest.raises(Refused) if refused else nullcontext() as caught:
@@ -287,7 +287,7 @@ def test_an_export_misleads_a_guard_that_does_not_see_what_was_read(
 
 @pytest.mark.parametrize("state_table", ["dynamodt-state", "state-of-dev"])
 @pytest.mark.parametrize("as_target", [False, True], ids=["table", "target"])
-def test_the_table_of_the_state_is_refused(
+def test_a_state_table_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state_table: str, as_target: bool
 ) -> None:
     """Ours, and that of another stage in dynamodt.toml, which may be in the same account."""
@@ -312,7 +312,7 @@ class Notes(ProgressRecorder):
         self.notes.append(text)
 
 
-def test_an_embedded_table_of_another_key_than_the_file_says_is_told() -> None:
+def test_an_embedded_table_with_another_key_than_in_the_file_is_reported() -> None:
     observer = Notes()
     note_other_key(replace(STAGE, tables={"users": KEY, "orders": (KeyAttribute("x", "B"),)}), plan(), observer)
     assert observer.notes == []
@@ -322,7 +322,7 @@ def test_an_embedded_table_of_another_key_than_the_file_says_is_told() -> None:
 
 @pytest.mark.parametrize("status", ["CREATING", "DELETING", "ARCHIVED", "INACCESSIBLE_ENCRYPTION_CREDENTIALS"])
 @pytest.mark.parametrize("unfit", ["users", "people"])
-def test_a_table_that_is_not_active_is_refused_the_target_too(
+def test_a_table_or_target_that_is_not_active_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unfit: str, status: str
 ) -> None:
     path = tmp_path / "transforms" / "users" / "v1_copy.py"
@@ -472,7 +472,7 @@ def test_a_legacy_global_table_is_found_too(
 
 
 @pytest.mark.parametrize("code", ["GlobalTableNotFoundException", "AccessDeniedException"])
-def test_one_that_may_not_be_asked_for_is_none(services: dict[str, Stubber], code: str) -> None:
+def test_without_the_permission_a_legacy_global_table_is_not_detected(services: dict[str, Stubber], code: str) -> None:
     services["dynamodb"].add_response("describe_table", {"Table": DESCRIBED | WITH_STREAM})
     services["dynamodb"].add_client_error("describe_global_table", code)
     assert planner.usable_table(STAGE, "users").replicas == ()
@@ -495,7 +495,7 @@ def answers(services: dict[str, Stubber], kinesis: list[dict[str, str]], ttl: di
     stub.add_response("describe_time_to_live", {"TimeToLiveDescription": ttl})
 
 
-def test_what_receives_the_writes_is_named_with_how_many_there_may_be(services: dict[str, Stubber]) -> None:
+def test_consumers_of_the_writes_are_named_with_the_expected_number(services: dict[str, Stubber]) -> None:
     spec = described(services, **WITH_STREAM, Replicas=[{"RegionName": "us-east-1"}])
     orders = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
     answers(
@@ -521,7 +521,7 @@ def test_what_receives_the_writes_is_named_with_how_many_there_may_be(services: 
     )
 
 
-def test_what_may_not_be_listed_is_passed_over(services: dict[str, Stubber]) -> None:
+def test_consumers_that_cannot_be_listed_are_skipped(services: dict[str, Stubber]) -> None:
     spec = described(services, **WITH_STREAM)
     for call in ("describe_kinesis_streaming_destination", "describe_time_to_live"):
         services["dynamodb"].add_client_error(call, "AccessDeniedException")
@@ -530,13 +530,13 @@ def test_what_may_not_be_listed_is_passed_over(services: dict[str, Stubber]) -> 
     assert "each write is a record of its stream; a move is two" in line
 
 
-def test_a_table_that_feeds_nothing_is_not_mentioned(services: dict[str, Stubber]) -> None:
+def test_a_table_without_consumers_is_not_mentioned(services: dict[str, Stubber]) -> None:
     spec = described(services)
     answers(services, [], {"TimeToLiveStatus": "DISABLED"})
     assert reported(spec) == ()
 
 
-def test_only_the_first_run_of_a_version_is_told(services: dict[str, Stubber]) -> None:
+def test_consumers_are_reported_only_for_the_first_run_of_a_version(services: dict[str, Stubber]) -> None:
     spec = described(services, **WITH_STREAM)
     before = RunRecord("users", "run", 2, "split_name", "up", "", "failed", "")
     assert reported(spec, before) == () and reported(spec, stage=replace(STAGE, local=True)) == ()

@@ -86,14 +86,14 @@ def test_rows_of_a_table_of_this_name_in_another_region_are_refused(storage: Fol
     assert COMMAND in caught.value.hint
 
 
-def test_what_is_found_is_what_was_saved(storage: FolderStorage) -> None:
+def test_saved_data_is_found(storage: FolderStorage) -> None:
     ref = saved(storage, ("AT", "Austria"), ("CH", {"names": ["Schweiz", "Suisse"]}))
     assert find(storage, SCRIPT) == ref
     assert (ref.rows, ref.script_checksum, ref.url) == (2, "c0ffee", storage.place(DATA))
     assert load(storage, SCRIPT, ref) == {"AT": "Austria", "CH": {"names": ["Schweiz", "Suisse"]}}
 
 
-def test_no_rows_are_fine(storage: FolderStorage) -> None:
+def test_prepared_data_may_have_no_rows(storage: FolderStorage) -> None:
     assert load(storage, SCRIPT, saved(storage)) == {}
 
 
@@ -103,7 +103,7 @@ def test_prepared_data_is_read_only(storage: FolderStorage) -> None:
         back["b"] = 2
 
 
-def test_preparing_again_replaces(storage: FolderStorage) -> None:
+def test_a_second_preparation_replaces_the_first(storage: FolderStorage) -> None:
     old, new = saved(storage, ("a", 1)), saved(storage, ("a", 2), ("b", 3))
     assert load(storage, SCRIPT, find(storage, SCRIPT)) == {"a": 2, "b": 3} and new.rows == 2
     assert "damaged" in refused(storage, old).what
@@ -148,7 +148,7 @@ def test_rows_are_streamed_in_groups(storage: FolderStorage, monkeypatch: pytest
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_row_that_cannot_be_kept_is_the_script_s_fault(
+def test_a_row_that_cannot_be_stored_is_an_error_of_the_script(
     storage: FolderStorage, rows: list[tuple[Any, Any]], what: str, hint: str
 ) -> None:
     saved(storage, ("before", 1))
@@ -158,14 +158,14 @@ def test_a_row_that_cannot_be_kept_is_the_script_s_fault(
     assert load(storage, SCRIPT, find(storage, SCRIPT)) == {"before": 1}
 
 
-def test_a_number_written_otherwise_is_the_same_key(storage: FolderStorage) -> None:
+def test_a_number_in_another_notation_is_the_same_key(storage: FolderStorage) -> None:
     from decimal import Decimal
 
     with pytest.raises(ScriptError, match="twice"):
         saved(storage, (1, "a"), (Decimal("1.0"), "b"))
 
 
-def test_an_error_of_the_author_leaves_what_was_prepared(storage: FolderStorage) -> None:
+def test_an_error_of_the_script_keeps_the_earlier_data(storage: FolderStorage) -> None:
     saved(storage, ("before", 1))
 
     def rows() -> Iterator[tuple[Any, Any]]:
@@ -180,7 +180,7 @@ def test_an_error_of_the_author_leaves_what_was_prepared(storage: FolderStorage)
 # ---------------------------------------------------------------- files that are not what they must be
 
 
-def test_nothing_prepared_is_refused(storage: FolderStorage) -> None:
+def test_missing_prepared_data_is_refused(storage: FolderStorage) -> None:
     error = refused(storage)
     assert error.exit_code == 3 and "needs prepared data" in error.what
 
@@ -192,7 +192,7 @@ def test_a_truncated_file_is_refused(storage: FolderStorage, keep: int) -> None:
     assert "checksum" in refused(storage, ref).what
 
 
-def test_a_file_that_is_gone_is_refused(storage: FolderStorage) -> None:
+def test_a_missing_file_is_refused(storage: FolderStorage) -> None:
     ref = saved(storage, ("a", 1))
     Path(storage.place(DATA)).unlink()
     assert "is missing" in refused(storage, ref).what
@@ -215,12 +215,12 @@ def test_a_foreign_manifest_is_refused(storage: FolderStorage, other: dict[str, 
 @pytest.mark.parametrize(
     "text", [b"", b"{", b"null", b"[]", b"{}", b'{"table": "users", "version": 3}', b'"x"', b"\xff"]
 )
-def test_a_manifest_that_is_none_is_refused(storage: FolderStorage, text: bytes) -> None:
+def test_an_invalid_manifest_is_refused(storage: FolderStorage, text: bytes) -> None:
     storage.write(MANIFEST, text)
     assert "cannot be read" in refused(storage).what
 
 
-def test_without_its_manifest_data_is_none(storage: FolderStorage) -> None:
+def test_data_without_a_manifest_is_ignored(storage: FolderStorage) -> None:
     """It is written last: a preparation that was cut off leaves nothing that a run would take."""
     saved(storage, ("a", 1))
     Path(storage.place(MANIFEST)).unlink()

@@ -28,7 +28,7 @@ def written(split: int, number: int, images: Images, **more: Any) -> WrittenPage
     return WrittenPage(page, Counts(read=len(images), unchanged=len(images)), Units(), [], [])
 
 
-def test_the_images_of_a_page_are_let_go_before_its_row_is_written() -> None:
+def test_the_images_of_a_page_are_released_before_its_row_is_written() -> None:
     rows, job = Checkpoints(), type("Job", (), {"max_errors": 0})()
     recorder = PageRecorder(job, rows, FakeState().leases, None, clock=lambda: 0.5)  # type: ignore[arg-type]
     held = []
@@ -43,7 +43,7 @@ def test_the_images_of_a_page_are_let_go_before_its_row_is_written() -> None:
     assert rows.made == [(split, 1, {"id": {"S": "1"}}, 1) for split in range(16)]
 
 
-def test_a_late_checkpoint_leaves_the_next_page_s_announcement_alone() -> None:
+def test_a_late_checkpoint_keeps_the_intent_of_the_next_page() -> None:
     """Page 1 had nothing to record and is recorded a second later, when page 2 is being written."""
     job, state = type("Job", (), {"max_errors": 0})(), FakeState()
     units = state.splits("run")
@@ -59,7 +59,7 @@ def test_a_late_checkpoint_leaves_the_next_page_s_announcement_alone() -> None:
     assert found is not None and found.page == 2 and found.intent is None
 
 
-def test_an_announcement_of_what_is_recorded_is_over() -> None:
+def test_a_checkpoint_removes_the_intent_of_its_page() -> None:
     units = FakeState().splits("run")
     units.intend(units.claim(0, 1), Intent(("part",), None, False, Counts(), 0.0, 1, Totals()))
     units.checkpoint(units.claim(0, 2), 1, None, Totals(), intended=False)

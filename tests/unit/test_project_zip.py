@@ -40,7 +40,7 @@ def project(folder: Path) -> Path:
     return folder
 
 
-def test_what_goes_along_and_what_does_not(tmp_path: Path) -> None:
+def test_which_files_are_packed(tmp_path: Path) -> None:
     with ZipFile(io.BytesIO(project_zip(project(tmp_path), STAGE))) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == [
@@ -52,7 +52,7 @@ def test_what_goes_along_and_what_does_not(tmp_path: Path) -> None:
         assert archive.read("transforms/users/countries.csv") == b"users/countries.csv"
 
 
-def test_what_is_planned_is_packed(tmp_path: Path) -> None:
+def test_the_files_of_every_planned_version_are_packed(tmp_path: Path) -> None:
     """Whatever a table is called, and wherever its folder is; a link that leads back ends nowhere."""
     folder = project(tmp_path / "project")
     for place in ("project/transforms/tests", "project/transforms/.hidden", "elsewhere"):
@@ -79,7 +79,7 @@ def test_links_between_two_folders_are_followed_once(tmp_path: Path) -> None:
     assert "transforms/users/a/v1_b.py" in names and not any("/a/a" in name or "/a/b" in name for name in names)
 
 
-def test_what_lies_in_a_folder_beside_its_versions(tmp_path: Path) -> None:
+def test_which_files_beside_versions_are_packed(tmp_path: Path) -> None:
     folder = project(tmp_path)
     users = folder / "transforms/users"
     for name in (".DS_Store", ".env", "two words.csv", "naïve.csv"):
@@ -92,7 +92,7 @@ def test_what_lies_in_a_folder_beside_its_versions(tmp_path: Path) -> None:
     assert {"two words.csv", "naïve.csv"} < names and not names & {".DS_Store", ".env", "gone.csv", "pipe", ""}
 
 
-def test_a_name_that_no_zip_can_hold_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_a_file_name_that_no_zip_can_contain_is_named(tmp_path: Path) -> None:
     folder = project(tmp_path)
     Path(os.fsdecode(os.fsencode(folder / "transforms/users") + b"/\xff.csv")).touch()
     with pytest.raises(UsageError, match="not UTF-8") as caught:
@@ -111,7 +111,7 @@ def test_the_same_content_is_the_same_zip(tmp_path: Path) -> None:
     assert project_zip(one, STAGE) != project_zip(one, replace(STAGE, state_table="another"))
 
 
-def test_the_stage_is_the_same_there(
+def test_the_stage_in_the_job_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     monkeypatch.setenv("AWS_REGION", "us-west-2")
@@ -123,7 +123,7 @@ def test_the_stage_is_the_same_there(
 
 
 @given(text=st.text(st.characters(exclude_categories=("Cs",)), min_size=1))
-def test_any_text_survives(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_text_is_unchanged_in_the_packed_settings(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("any")
     stage = Stage(f"x{text}", Connection("r"), StorageSpec("s3://b", f"k{text}k"), f"t{text}t")
     (folder / "dynamodt.toml").write_text(stage_file(stage), encoding="utf-8", newline="")
@@ -141,6 +141,6 @@ def test_a_project_that_is_too_large_is_refused_with_its_largest_file(
     assert "transforms/users/countries.csv (3 MB)" in caught.value.hint
 
 
-def test_no_scripts(tmp_path: Path) -> None:
+def test_a_project_without_scripts_is_packed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no table"):
         project_zip(tmp_path, STAGE)

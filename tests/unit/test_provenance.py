@@ -44,7 +44,7 @@ def test_the_commit_of_a_folder_within_a_repository(repository: Path) -> None:
         ("\x00\xff", ""),
     ],
 )
-def test_what_head_names(repository: Path, head: str, commit: str) -> None:
+def test_the_commit_of_each_form_of_head(repository: Path, head: str, commit: str) -> None:
     (repository / ".git" / "HEAD").write_text(head, encoding="latin-1")
     assert commit_of(repository) == commit
 
@@ -59,7 +59,7 @@ def test_a_worktree_has_a_head_of_its_own_and_shares_the_branches(repository: Pa
         assert commit_of(tmp_path / "fix") == OTHER
 
 
-def test_where_there_is_nothing_to_read_nothing_is_known(tmp_path: Path) -> None:
+def test_without_a_repository_the_commit_is_unknown(tmp_path: Path) -> None:
     assert commit_of(tmp_path) == commit_of(tmp_path / "missing") == ""
     written(tmp_path / ".git", "gitdir: nowhere\n")
     assert commit_of(tmp_path) == ""
@@ -81,7 +81,7 @@ def test_where_there_is_nothing_to_read_nothing_is_known(tmp_path: Path) -> None
     ],
     ids=["none", "github", "gitlab", "azure", "codebuild", "circleci", "of a job"],
 )
-def test_a_ci_names_its_actor(tmp_path: Path, variables: dict[str, str], expected: Provenance) -> None:
+def test_the_user_in_a_ci_system_is_its_actor(tmp_path: Path, variables: dict[str, str], expected: Provenance) -> None:
     assert caller(tmp_path, variables) == expected
 
 

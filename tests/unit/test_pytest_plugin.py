@@ -54,7 +54,7 @@ def test_without_a_sample_the_reason_names_the_command(ask: Ask, pytester: pytes
     )  # fmt: skip
 
 
-def test_nothing_is_collected_unless_it_is_asked_for(ask: Ask, pytester: pytest.Pytester) -> None:
+def test_nothing_is_collected_without_the_option(ask: Ask, pytester: pytest.Pytester) -> None:
     init(pytester.path / "transforms", ["users"])
     create(pytester.path / "transforms", "users", "split")
     ask().assert_outcomes(passed=4)
@@ -90,7 +90,7 @@ def chain(folder: Path, *texts: str) -> None:
     (folder / "transforms" / "users" / "k.txt").write_text("key")
 
 
-def test_versions_meet_the_sample_as_those_before_them_leave_it(ask: Ask, pytester: pytest.Pytester) -> None:
+def test_each_version_is_tested_on_the_results_of_the_earlier_ones(ask: Ask, pytester: pytest.Pytester) -> None:
     chain(pytester.path, *CHAIN)
     sample(pytester.path, {"id": "1", "n": 1}, {"id": "2", "n": 2})
     ask("--dynamodt").assert_outcomes(passed=1 + 4 + 4 + 5)
@@ -100,7 +100,7 @@ def test_versions_meet_the_sample_as_those_before_them_leave_it(ask: Ask, pytest
     ask("--dynamodt").assert_outcomes(passed=1 + 4 + 4 + 5)
 
 
-def test_a_sample_of_a_later_version_needs_the_way_down(ask: Ask, pytester: pytest.Pytester) -> None:
+def test_a_sample_of_a_later_version_needs_transform_down(ask: Ask, pytester: pytest.Pytester) -> None:
     version(pytester.path, 1, "def transform_up(item): return {**item, 'v': item['n']}")
     version(pytester.path, 2, "def transform_up(item): return {**item, 'w': item['v']}")
     sample(pytester.path, {"id": "1", "n": 1, "v": 1}, of=1)
@@ -132,7 +132,7 @@ def test_a_sample_of_a_later_version_needs_the_way_down(ask: Ask, pytester: pyte
         ),
     ],
 )
-def test_what_is_wrong_is_reported(ask: Ask, pytester: pytest.Pytester, text: str, test: str, shown: str) -> None:
+def test_a_wrong_version_is_reported(ask: Ask, pytester: pytest.Pytester, text: str, test: str, shown: str) -> None:
     version(pytester.path, 1, text)
     sample(pytester.path, {"id": "1", "n": 1}, {"id": "2", "n": 0})
     found = ask("--dynamodt")
@@ -142,7 +142,7 @@ def test_what_is_wrong_is_reported(ask: Ask, pytester: pytest.Pytester, text: st
     assert "site-packages" not in report and "pipelines/dynamodt" not in report
 
 
-def test_rows_of_an_idempotent_version_are_none_of_its_results(ask: Ask, pytester: pytest.Pytester) -> None:
+def test_rows_of_items_of_an_idempotent_version_are_not_transformed(ask: Ask, pytester: pytest.Pytester) -> None:
     text = """
     IDEMPOTENT = True
     def items(): yield {'id': 'root'}
@@ -161,7 +161,7 @@ def test_the_author_s_line_is_shown(ask: Ask, pytester: pytest.Pytester) -> None
     found.stdout.fnmatch_lines(["*v1_change.py:4: *beside.of*", "*users/beside.py:2: return item*absent*"])
 
 
-def test_a_gap_fails_the_chain_alone(ask: Ask, pytester: pytest.Pytester) -> None:
+def test_a_gap_fails_only_the_test_of_the_chain(ask: Ask, pytester: pytest.Pytester) -> None:
     version(pytester.path, 1, "def transform_up(item): return item")
     version(pytester.path, 3, "def transform_up(item): return item")
     version(pytester.path, 1, "def transform_up(item): return item", "orders")

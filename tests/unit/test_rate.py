@@ -21,12 +21,12 @@ dice = st.floats(0, 1, exclude_max=True)
 
 
 @given(backoffs, attempts, dice)
-def test_a_delay_lies_between_nothing_and_the_cap(backoff: Backoff, attempt: int, thrown: float) -> None:
+def test_a_delay_is_between_0_and_the_cap(backoff: Backoff, attempt: int, thrown: float) -> None:
     assert 0 <= backoff.delay(attempt, lambda: thrown) <= backoff.cap
 
 
 @given(backoffs, attempts)
-def test_the_longest_delay_doubles_until_the_cap(backoff: Backoff, attempt: int) -> None:
+def test_the_longest_delay_doubles_up_to_the_cap(backoff: Backoff, attempt: int) -> None:
     now, then = (backoff.delay(number, lambda: 1.0) for number in (attempt, attempt + 1))
     assert then == min(backoff.cap, 2 * now)
 
@@ -42,7 +42,7 @@ def test_jitter_takes_the_whole_range_evenly(backoff: Backoff, attempt: int, thr
 
 
 @given(backoffs)
-def test_there_are_exactly_so_many_tries(backoff: Backoff) -> None:
+def test_the_number_of_tries_is_exact(backoff: Backoff) -> None:
     tries = next(number for number in range(1, 1000) if backoff.exhausted(number))
     assert tries == backoff.attempts
     assert all(backoff.exhausted(tries + more) for more in range(5))
@@ -61,7 +61,7 @@ def test_batches_get_smaller(throttled: int, size: int) -> None:
 
 
 @given(st.integers(1, 1000), st.integers(0, 100))
-def test_a_batch_never_grows_and_never_vanishes(size: int, throttled: int) -> None:
+def test_a_smaller_batch_has_at_least_one_item(size: int, throttled: int) -> None:
     assert 1 <= smaller(size, throttled + 1) <= smaller(size, throttled) <= size
 
 
@@ -81,7 +81,7 @@ costs = st.lists(st.tuples(st.floats(0.1, 500), st.floats(0, 3)), min_size=1, ma
 
 
 @given(rates, costs)
-def test_no_more_passes_up_to_any_moment_than_the_rate_brings(rate: float, costs: list[tuple[float, float]]) -> None:
+def test_at_no_time_more_units_pass_than_the_rate_allows(rate: float, costs: list[tuple[float, float]]) -> None:
     clock = Clock()
     bucket, passed = TokenBucket(rate, clock), 0.0
     for cost, pause in costs:
@@ -93,7 +93,7 @@ def test_no_more_passes_up_to_any_moment_than_the_rate_brings(rate: float, costs
 
 
 @given(rates, st.floats(0, 500), st.floats(0.1, 500))
-def test_what_was_charged_beyond_a_cost_is_saved_up_before_the_next(rate: float, more: float, cost: float) -> None:
+def test_units_charged_beyond_a_cost_delay_the_next(rate: float, more: float, cost: float) -> None:
     clock = Clock()
     bucket = TokenBucket(rate, clock)
     bucket.charge(more)
@@ -108,7 +108,7 @@ def test_an_idle_bucket_saves_no_more_than_its_burst() -> None:
     assert bucket.take(1.0) == pytest.approx(0.01)
 
 
-def test_nothing_passes_at_no_rate_and_everything_at_an_infinite_one() -> None:
+def test_nothing_passes_at_rate_0_and_everything_at_an_infinite_rate() -> None:
     clock = Clock()
     bucket = TokenBucket(0.0, clock)
     clock.now += 60
@@ -119,7 +119,7 @@ def test_nothing_passes_at_no_rate_and_everything_at_an_infinite_one() -> None:
     assert bucket.take(5.0) == pytest.approx(0.5)  # earlier requests give neither credit nor debt
 
 
-def test_what_is_saved_shrinks_with_the_rate_and_what_is_owed_stays() -> None:
+def test_a_lower_rate_reduces_saved_units_and_keeps_owed_ones() -> None:
     clock = Clock()
     bucket = TokenBucket(100.0, clock)
     clock.now += 3.0
@@ -164,7 +164,7 @@ def test_a_ramp_that_is_not_used_does_not_grow() -> None:
     assert ramp.poll(40.0, False) == 100.0
 
 
-def test_a_throttle_cuts_below_what_was_used_and_lets_it_rest() -> None:
+def test_a_throttle_lowers_the_rate_below_the_usage_and_keeps_it_for_a_while() -> None:
     clock = Clock()
     ramp = Ramp(inf, 100.0, clock)
     clock.now += 1
@@ -177,7 +177,7 @@ def test_a_throttle_cuts_below_what_was_used_and_lets_it_rest() -> None:
     assert ramp.poll(56.0, False) > 56.0
 
 
-def test_one_throttle_does_not_stop_a_run_of_which_little_is_reported_yet() -> None:
+def test_one_throttle_does_not_stop_a_run_with_little_reported_usage() -> None:
     clock = Clock()
     ramp = Ramp(100.0, 100.0, clock)
     clock.now += 1
@@ -186,20 +186,20 @@ def test_one_throttle_does_not_stop_a_run_of_which_little_is_reported_yet() -> N
     assert ramp.poll(3.0, True) == pytest.approx(12.25)
 
 
-def test_a_rate_without_an_end_is_cut_below_what_was_used() -> None:
+def test_an_infinite_rate_is_lowered_below_the_usage() -> None:
     clock = Clock()
     ramp = Ramp(inf, inf, clock)
     clock.now += 1
     assert ramp.poll(80.0, True) == pytest.approx(56.0)
 
 
-def test_a_lower_limit_holds_at_once() -> None:
+def test_a_lower_limit_applies_at_once() -> None:
     ramp = Ramp(100.0, 100.0, Clock())
     ramp.limit(20.0)
     assert ramp.rate == 20.0
 
 
-def test_a_slow_rate_that_is_used_in_lumps_grows_too() -> None:
+def test_a_slow_rate_with_uneven_usage_grows_too() -> None:
     clock = Clock()
     ramp = Ramp(50.0, 0.5, clock)
     for second in range(40):
@@ -208,7 +208,7 @@ def test_a_slow_rate_that_is_used_in_lumps_grows_too() -> None:
     assert ramp.rate > 2.0
 
 
-def test_it_doubles_at_most_however_long_it_was_not_used() -> None:
+def test_a_ramp_at_most_doubles_after_any_idle_time() -> None:
     clock = Clock()
     ramp = Ramp(inf, 100.0, clock)
     for used in (0.0,) * 8 + (900.0,):  # of what is saved up, or when most of the workers have just arrived
@@ -217,7 +217,7 @@ def test_it_doubles_at_most_however_long_it_was_not_used() -> None:
     assert ramp.rate == 200.0
 
 
-def test_towards_a_higher_limit_it_goes_on_from_where_that_would_begin() -> None:
+def test_a_ramp_with_a_higher_limit_starts_where_a_new_one_would() -> None:
     ramp = Ramp(2.0, 0.5, Clock())
     ramp.limit(1000.0)
     assert ramp.rate == 250.0
@@ -239,7 +239,7 @@ def test_a_throttle_never_raises_a_rate(limit: float, used: float) -> None:
 @pytest.mark.parametrize(
     ("limit", "first"), [(0.5, 0.5), (60.0, 60.0), (100.0, 100.0), (200.0, 100.0), (1000.0, 250.0)]
 )
-def test_a_small_limit_is_used_from_the_beginning(limit: float, first: float) -> None:
+def test_a_small_limit_is_used_from_the_start(limit: float, first: float) -> None:
     assert Ramp.first(limit) == first
     ramp = Ramp(limit / 4, limit / 8, lambda: 0.0)
     ramp.limit(limit)

@@ -53,7 +53,7 @@ def after(found: Attempt) -> tuple[Item | None, list[Item]]:
         ("[Put({'id': '2'}), Put({'id': '3'}), Delete()]", None, [{"id": "2"}, {"id": "3"}]),
     ],
 )
-def test_what_is_there_afterwards(rehearse: Rehearse, result: str, stays: Item | None, inserts: list[Item]) -> None:
+def test_the_items_after_a_change(rehearse: Rehearse, result: str, stays: Item | None, inserts: list[Item]) -> None:
     found = rehearse(f"SOURCE = 'export'\ndef transform_up(item): return {result}", {"id": "1", "n": 1})
     assert after(found) == (stays, inserts)
 
@@ -80,12 +80,12 @@ def test_what_is_there_afterwards(rehearse: Rehearse, result: str, stays: Item |
         ("return [Put({'id': f'new {n}', 'x': 'x' * 400_000}) for n in range(20)]", "at most 4,194,304"),
     ],
 )
-def test_what_no_run_would_write_is_a_dead_letter(rehearse: Rehearse, body: str, why: str) -> None:
+def test_a_result_that_cannot_be_written_is_a_dead_letter(rehearse: Rehearse, body: str, why: str) -> None:
     found = rehearse(f"SOURCE = 'export'\ndef transform_up(item): {body}", {"id": "1"})
     assert found.change is None and found.step == "transform" and why in str(found.error)
 
 
-def test_a_mark_counts_to_the_size_and_overwrites_nothing_else(rehearse: Rehearse) -> None:
+def test_a_stamp_counts_to_the_size_and_overwrites_no_other_data(rehearse: Rehearse) -> None:
     script = "STAMP = '_run'\nSOURCE = 'export'\ndef transform_up(item): return {}"
     item = {"id": "1", "x": ""}
     room = 409_600 - image_bytes(encode({**item, "n": 1}))
@@ -108,12 +108,12 @@ def test_an_item_too_wide_for_its_request_is_a_dead_letter_of_the_write(rehearse
     assert rehearse(script, {"id": "1"}, request=request).error is None
 
 
-def test_a_fault_of_the_whole_script_is_no_item_s(rehearse: Rehearse) -> None:
+def test_a_fault_of_the_whole_script_is_raised(rehearse: Rehearse) -> None:
     with pytest.raises(ScriptError, match="its own output"):
         rehearse("def transform_up(item): return {**item, 'id': '2'}", {"id": "1"})
 
 
-def test_prepared_rows_are_read_only_and_reach_the_class(rehearse: Rehearse) -> None:
+def test_prepared_data_is_read_only_and_reaches_a_class(rehearse: Rehearse) -> None:
     script = """
         class TransformUp:
             def setup(self): self.suffix = "!"

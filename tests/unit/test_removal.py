@@ -35,7 +35,7 @@ def neighbour(
 
 
 @pytest.mark.parametrize("origin", [MADE, TAGGED, UNTAGGED])
-def test_what_is_the_stages_own_goes(origin: Origin) -> None:
+def test_the_stage_s_own_resources_are_deleted(origin: Origin) -> None:
     found = replace(
         ALL,
         state_table=TABLE._replace(origin=origin),
@@ -52,7 +52,7 @@ def test_what_is_the_stages_own_goes(origin: Origin) -> None:
     ("origin", "why"),
     [(FOUND, "no tag dynamodt:stage"), (SHOPS, "names the stage shop"), (RETAGGED, "names the stage shop")],
 )
-def test_what_is_anothers_stays_each_by_itself(origin: Origin, why: str) -> None:
+def test_each_resource_of_another_stage_stays(origin: Origin, why: str) -> None:
     """A tag of another stage overrides the stack's list: another stage has created a new resource under the old
     name."""
     for found in (
@@ -77,12 +77,12 @@ def test_a_state_table_with_a_live_lease_stays() -> None:
     assert "a run is active on users" in kept(found)[0]
 
 
-def test_a_state_table_of_another_stage_too_stays() -> None:
+def test_a_state_table_shared_with_another_stage_stays() -> None:
     found = replace(ALL, neighbours=(neighbour(state_table="state"),), keys=())
     assert "the stack dynamodt-shop" in kept(found)[0] and plan(found).bucket == "files"
 
 
-def test_a_bucket_with_what_is_not_below_the_prefix_loses_the_prefix_alone() -> None:
+def test_a_bucket_with_other_objects_loses_only_the_prefix() -> None:
     found = replace(ALL, bucket=FILES._replace(strangers=("photos/1",)))
     made = plan(found)
     assert (made.objects, made.bucket, made.keys) == (OWN, "", ())
@@ -108,7 +108,7 @@ def test_a_bucket_with_files_of_other_tables_below_the_same_prefix_stays_whole()
     assert "orders" in kept(found)[0] and plan(found).objects is None
 
 
-def test_a_prefix_beside_this_one_is_in_nobodys_way() -> None:
+def test_a_prefix_beside_the_stage_s_does_not_keep_its_objects() -> None:
     """Objects below the other prefix keep the bucket."""
     assert plan(replace(ALL, neighbours=(neighbour(bucket=DeployedBucket("files", "beside/")),))).objects == OWN
 
@@ -130,10 +130,10 @@ def test_a_key_that_others_need_stays() -> None:
     assert "the bucket former" in kept(replace(ALL, keys=(ENCRYPTING._replace(bucket="former"),)))[0]
 
 
-def test_what_is_not_there_is_not_told() -> None:
+def test_missing_resources_are_not_listed() -> None:
     made = plan(Evidence("prod", None, None, (), ()))
     assert (made.removed, made.kept) == ((), ())
 
 
-def test_an_orphaned_key_goes_alone() -> None:
+def test_an_orphaned_key_is_deleted_alone() -> None:
     assert plan(Evidence("prod", None, None, (ENCRYPTING._replace(origin=TAGGED),), ())).keys == (KEY,)

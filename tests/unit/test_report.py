@@ -63,7 +63,7 @@ def summary(*runs: RunReport, request: Request = UP, at: int = 2, latest: int = 
 # ---------------------------------------------------------------- the summary
 
 
-def test_the_summary_tells_all_that_was_asked_for() -> None:
+def test_the_summary_has_all_figures() -> None:
     text = summary(RUN)
     for part in (
         "users v2 split_name  up  succeeded",
@@ -97,7 +97,7 @@ def test_nothing_to_do() -> None:
     assert "Nothing to do: users is at version 2 of 4\n" in summary(at=2, latest=4)
 
 
-def test_a_dry_run_says_so_and_tells_the_write_units() -> None:
+def test_the_summary_of_a_dry_run_has_the_write_units() -> None:
     request = replace(UP, options=RunOptions(dry_run=True))
     text = summary(replace(RUN, status="dry-run", rehearsal=True), request=request, at=1)
     assert "dry run: nothing was written" in text
@@ -110,7 +110,7 @@ def rehearsed(cost: Cost, width: int = 80) -> str:
     return summary(replace(RUN, status="dry-run", rehearsal=True, cost=cost), width=width)
 
 
-def test_a_dry_run_tells_what_the_run_would_cost() -> None:
+def test_a_dry_run_shows_the_expected_cost() -> None:
     text = rehearsed(Cost(1234, 3702, 65, 12, 1, 3 << 29, (0.774, 2.316), "2026-09-11"), width=120)
     lines = text[text.index("it would take") :].splitlines()
     assert lines[0].startswith("it would take 1,234.0 write units; this rehearsal took 65.0 read units")
@@ -119,7 +119,7 @@ def test_a_dry_run_tells_what_the_run_would_cost() -> None:
     assert lines[2].strip() == "about $0.77 to $2.32, on demand at AWS's prices of 2026-09-11"
 
 
-def test_where_there_is_no_price_the_units_are_told_alone() -> None:
+def test_without_a_price_only_the_units_are_shown() -> None:
     text = rehearsed(Cost(1234, 1234, 65))
     assert "also 65.0 read units\n" in text and "$" not in text and "indexes" not in text and "S3" not in text
     assert "an export of less than 0.01 GB" in rehearsed(Cost(1, 1, 1, export_bytes=1))
@@ -137,7 +137,7 @@ def test_money(usd: tuple[float, float], told: str) -> None:
     assert f" {told}" in rehearsed(Cost(1, 1, 1, usd=usd, as_of="2026-09-11"))
 
 
-def test_what_receives_the_writes_as_json() -> None:
+def test_the_consumers_of_the_writes_as_json() -> None:
     said = "table users: version 2 writes up to 9 items, and each write is a record of its stream; a move is two"
     (table,) = json_output.tables_document([TableReport("users", "up", (RUN,), notices=(said,))])["tables"]
     assert table["notices"] == [said]
@@ -169,16 +169,16 @@ def test_a_dry_run_suggests_no_command_that_would_be_refused() -> None:
     assert document["refusal"]["exit_code"] == 3 and "error" not in document
 
 
-def test_the_counts_of_the_run_that_is_in_the_way_are_shown_as_its_own() -> None:
+def test_the_counts_of_the_run_that_prevents_this_one_are_shown_as_its_own() -> None:
     assert f"users v2 split_name  up  is unfinished (run {RUN.run})" in summary(replace(RUN, status="refused"))
 
 
-def test_a_dry_run_that_failed_has_written_nothing_either() -> None:
+def test_a_failed_dry_run_is_shown_as_having_written_nothing() -> None:
     text = summary(replace(RUN, status="failed", rehearsal=True), request=replace(UP, options=RunOptions(dry_run=True)))
     assert "dry run, failed: nothing was written" in text and "consumed" not in text
 
 
-def test_dead_letters_and_a_broken_balance_are_told() -> None:
+def test_dead_letters_and_a_wrong_balance_are_shown() -> None:
     place = "/a/long/folder" * 8 + "/01RUN.jsonl"
     text = summary(replace(RUN, status="failed", counts=Counts(10, 4, 0, 1, 1, 3), dead_letters=place))
     assert f"dead letters: {place}\n" in text  # in one piece, to be copied
@@ -216,7 +216,7 @@ def test_no_line_of_an_example_is_wider_than_the_screen(width: int) -> None:
     assert max(map(len, examples.splitlines())) <= width
 
 
-def test_markup_and_control_characters_in_data_do_nothing() -> None:
+def test_markup_and_control_characters_in_data_have_no_effect() -> None:
     nasty = {"id": "u1", "[red]x[/red]": "[bold]\x1b[2Jgone\x9b\u202e\r\nnext"}
     text = summary(replace(RUN, samples=(({"id": "u1"}, nasty),)), width=120)
     assert "[bold]" in text
@@ -227,7 +227,7 @@ def test_markup_and_control_characters_in_data_do_nothing() -> None:
 # ---------------------------------------------------------------- the diff
 
 
-def test_only_what_differs_nested_maps_by_path() -> None:
+def test_only_different_values_are_shown_with_their_path() -> None:
     assert item_diff(BEFORE, AFTER) == [
         DiffLine("-", "address.city", '"London"'),
         DiffLine("+", "address.city", '"Paris"'),
@@ -311,7 +311,7 @@ def test_next_steps_when_all_is_done() -> None:
     assert [step.command for step in steps] == ["dynamodt status", "dynamodt down --table users"]
 
 
-def test_next_steps_keep_the_stage() -> None:
+def test_next_steps_have_the_stage() -> None:
     steps = next_steps(replace(UP, stage="dev", to=2), TableReport("users", "up", (RUN,), 2, latest=3), {})
     assert [step.command for step in steps] == [
         "dynamodt up --table users --stage dev",
@@ -330,7 +330,7 @@ def test_next_steps_in_the_form_of_make() -> None:
     ]
 
 
-def test_a_run_that_was_stopped_goes_on_or_is_taken_back() -> None:
+def test_the_next_steps_of_a_stopped_run_continue_or_undo_it() -> None:
     stopped = replace(RUN, status="stopped", run="01RUN", journal=True)
     report = TableReport("users", "up", (stopped,), 1, DynamodtError("aborted"), 4)
     steps = next_steps(replace(UP, to=2, options=RunOptions(journal=True)), report, {})
@@ -342,7 +342,7 @@ def test_a_run_that_was_stopped_goes_on_or_is_taken_back() -> None:
     assert not [step for step in next_steps(UP, untouched, {}) if " undo " in step.command]
 
 
-def test_dead_letters_are_replayed() -> None:
+def test_the_next_step_after_dead_letters_is_a_retry() -> None:
     failed = replace(RUN, status="failed", run="01RUN", dead_letters="s3://b/x")
     report = TableReport("users", "up", (failed,), 1, DynamodtError("dead"), 4)
     steps = next_steps(replace(UP, options=RunOptions(max_wcu=5.0)), report, {})
@@ -358,13 +358,13 @@ def test_dead_letters_are_replayed() -> None:
     ("journal", "expected"),
     [(True, ["dynamodt status", "dynamodt undo --table users 01RUN"]), (False, ["dynamodt status"])],
 )
-def test_a_version_without_a_way_down_is_taken_back_by_its_journal(journal: bool, expected: list[str]) -> None:
+def test_the_next_step_back_of_a_version_without_transform_down_is_an_undo(journal: bool, expected: list[str]) -> None:
     run = replace(RUN, run="01RUN", journal=journal)
     steps = next_steps(UP, TableReport("users", "up", (run,), 4, latest=4, reversible=False), {})
     assert [step.command for step in steps] == expected
 
 
-def test_a_way_down_is_not_taken_for_the_version_below_it() -> None:
+def test_no_undo_is_suggested_for_the_version_below_a_down() -> None:
     """The journal of version 5's `down` takes version 4 back as little as 4's own, which is no longer the last one."""
     run = replace(RUN, run="01RUN", version=5, direction="down", journal=True)
     down = replace(UP, command="down")
@@ -372,7 +372,7 @@ def test_a_way_down_is_not_taken_for_the_version_below_it() -> None:
     assert [step.command for step in steps] == ["dynamodt up --table users", "dynamodt status"]
 
 
-def test_make_is_told_all_that_was_asked_for() -> None:
+def test_a_suggested_make_command_has_all_options() -> None:
     options = RunOptions(dry_run=True, max_wcu=50.0, share=25.0, alarms=("api",), source="export")
     steps = next_steps(replace(UP, options=options), TableReport("users", "up", (RUN,)), {"DYNAMODT_MAKE": "1"})
     assert steps[0].command == (
@@ -380,7 +380,7 @@ def test_make_is_told_all_that_was_asked_for() -> None:
     )
 
 
-def test_a_hint_is_typed_with_make_as_with_the_program() -> None:
+def test_a_hint_has_the_form_of_make_or_of_the_program() -> None:
     hint = "stop it (" + suggest("abort", table="users") + "), or wait"
     assert hint.written(program({"DYNAMODT_MAKE": "1"})) == "stop it (.venv/bin/dynamodt abort --table users), or wait"
     assert hint.written(program({})) == hint == "stop it (dynamodt abort --table users), or wait"
@@ -409,7 +409,7 @@ def test_after_a_failure_a_dry_run_comes_next() -> None:
 # ---------------------------------------------------------------- the other verbs
 
 
-def test_history_tells_what_ran() -> None:
+def test_history_lists_the_runs() -> None:
     run = RunRecord(
         "users", "01RUN", 2, "split_name", "up", "abcdef0123456789", "failed", "2025-06-01T10:00:00Z", by="ada@host"
     )
@@ -436,7 +436,7 @@ def test_history_keeps_every_text_of_a_script_that_was_edited_while_it_ran() -> 
     assert found["scripts"] == [{"checksum": "ab" * 32, "items": 30}, {"checksum": "cd" * 32, "items": 1}]
 
 
-def test_history_and_status_tell_that_a_table_is_younger_than_its_last_run() -> None:
+def test_history_and_status_report_a_table_created_after_its_last_run() -> None:
     for show in (
         lambda console: short_reports.print_history(console, {"users": [EDITED]}, "prod", {"users": "it is younger"}),
         lambda console: short_reports.print_status(
@@ -459,7 +459,7 @@ def test_status_counts_what_is_pending() -> None:
     assert "it has no file here" in text
 
 
-def test_status_tells_what_was_left_half_done_and_what_to_do() -> None:
+def test_status_shows_an_unfinished_run_and_the_next_commands() -> None:
     left = RunRecord("users", "01RUN", 2, "b", "up", "", "failed", "2025-06-01T10:00:00Z", dead_letters="s3://b/x")
     versions = (
         VersionStatus(1, "a", "applied"),
@@ -502,14 +502,14 @@ def test_every_command_of_status_and_history_works_in_a_service_without_dynamodt
     assert f"dynamodt up --table users --stage dev --max-wcu 5 {needs}" in hint
 
 
-def test_files_of_one_name_are_told_apart() -> None:
+def test_files_of_one_name_are_distinguished() -> None:
     files = [Path("transforms") / table / "v1_initial.py" for table in ("users", "carts")]
     asked = Request("init", "dev", ("users", "carts"))
     for made, named in ((files[:1], "in v1_initial.py, then"), (files, "users/v1_initial.py, carts/v1_initial.py")):
         assert named in shown(lambda console, made=made: short_reports.print_files(console, asked, made))  # type: ignore[misc]
 
 
-def test_status_shows_a_paused_run_as_paused_and_one_that_an_alarm_holds_as_held() -> None:
+def test_status_shows_a_paused_run_and_one_paused_by_an_alarm() -> None:
     run = RunRecord("users", "01RUN", 2, "b", "up", "", "paused", "2025-06-01T10:00:00Z")
     paused = VersionStatus(2, "b", "running", run=run)
     held = replace(paused, run=replace(run, status="held"), held="the alarm slow is in ALARM")
@@ -540,7 +540,7 @@ def test_a_run_is_one_line_of_80_columns_at_most_whatever_its_figures() -> None:
     assert "a_table_with_a_long_name" in wide and "123,456,789,012" in wide and "2025-06-01 10:00:00" in wide
 
 
-def test_prepared_rows() -> None:
+def test_prepared_rows_are_pairs() -> None:
     prepared = PreparedRef("s3://bucket/x.parquet", 1249, "ab", "cd", "now")
     request = Request("prepare", tables=("users",), number=3)
     names = TableNames({"users": "shop-users"}, known={"users": "shop-users"})
@@ -569,7 +569,9 @@ def test_prepared_rows() -> None:
         (TableStatus("users", 2, (VersionStatus(1, "a", "edited"),)), 0, ["dynamodt status --table users"]),
     ],
 )
-def test_what_comes_after_prepare_is_not_refused(status: TableStatus, unprepared: int, wanted: list[str]) -> None:
+def test_the_command_suggested_after_prepare_is_not_refused(
+    status: TableStatus, unprepared: int, wanted: list[str]
+) -> None:
     request = Request("prepare", tables=("users",), number=3)
     steps = written_steps(request, after_preparation(request, status, unprepared), {})
     assert [step.command for step in steps] == wanted
@@ -593,7 +595,7 @@ def follow(recorder: ProgressRecorder, clock: Clock, seconds: int) -> None:
         recorder.progressed("users", RunProgress(totals, 100))
 
 
-def test_off_a_terminal_there_is_a_line_every_five_seconds() -> None:
+def test_without_a_terminal_there_is_a_line_every_five_seconds() -> None:
     clock, console = Clock(), Console(file=io.StringIO(), width=80)
     recorder = LineDisplay(timed_lines(console), clock, now=lambda: 1780000000.0 + clock.now)
     follow(recorder, clock, 12)
@@ -621,7 +623,7 @@ def test_on_a_terminal_the_bar_fits(width: int) -> None:
     assert all(len(line) <= width for frame in drawn for line in re.sub(r"\x1b\[[?\d]*\w", "", frame).splitlines())
 
 
-def test_two_runs_of_other_processes_have_a_bar_each_and_what_has_ended_stays() -> None:
+def test_two_followed_runs_have_a_bar_each_and_ended_ones_stay_visible() -> None:
     clock = Clock()
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     recorder = BarDisplay(console, clock, watching=True)
@@ -646,7 +648,7 @@ def test_two_runs_of_other_processes_have_a_bar_each_and_what_has_ended_stays() 
     )  # the cursor is visible again, and the last output stays
 
 
-def test_a_run_that_is_not_over_counts_as_stopped() -> None:
+def test_a_run_without_an_end_is_reported_as_stopped() -> None:
     clock = Clock()
     recorder = ProgressRecorder(clock)
     recorder.run_ended(replace(RUN, version=1))
@@ -673,7 +675,7 @@ def test_the_display_suits_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
         ("pause", "the alarm x is in ALARM", "run r1 pauses"),
     ],
 )
-def test_a_resume_that_an_alarm_outlasts_says_so(command: str, pause_reason: str, said: str) -> None:
+def test_a_resume_while_an_alarm_is_on_reports_that(command: str, pause_reason: str, said: str) -> None:
     stream = io.StringIO()
     lease = Lease("users", 1, "r1", "me", "here", 7, pause_reason=pause_reason)
     short_reports.print_reported(Console(file=stream, width=200), Request(command, tables=("users",)), lease)
@@ -681,7 +683,7 @@ def test_a_resume_that_an_alarm_outlasts_says_so(command: str, pause_reason: str
     assert json_output.reported_document(command, lease, Units())["pause_reason"] == pause_reason
 
 
-def test_several_tables_have_one_block_of_next_steps_which_forty_columns_hold() -> None:
+def test_several_tables_have_one_block_of_next_steps_that_fits_40_columns() -> None:
     tables = [TableReport(name, "up", (replace(RUN, table=name),), 2, latest=4) for name in ("orders", "users")]
     text = shown(lambda console: report.print_migrations(console, Request("up"), STAGE, tables))
     assert text.count("next  ") == 1 and text.count("dynamodt status") == 1

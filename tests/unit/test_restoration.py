@@ -63,7 +63,7 @@ def runs(draw: st.DrawFn) -> tuple[TableSpec, Image | None, Journaled, Image | N
 
 
 @given(runs())
-def test_without_other_writers_an_undo_gives_the_very_item_from_before(run: Any) -> None:
+def test_without_other_writers_an_undo_restores_the_item(run: Any) -> None:
     spec, before, record, after = run
     found = restoration(spec, [record], after)
     assert (found.not_restored, found.why) == ((), "")
@@ -71,13 +71,13 @@ def test_without_other_writers_an_undo_gives_the_very_item_from_before(run: Any)
 
 
 @given(runs())
-def test_what_the_run_never_wrote_needs_no_undo(run: Any) -> None:
+def test_an_item_that_the_run_did_not_write_needs_no_change(run: Any) -> None:
     spec, before, record, _ = run
     assert restoration(spec, [record], before) == NOTHING
 
 
 @given(runs(), st.data())
-def test_undone_twice_is_undone_once(run: Any, data: st.DataObject) -> None:
+def test_a_second_undo_changes_nothing(run: Any, data: st.DataObject) -> None:
     spec, _, record, after = run
     now = data.draw(st.none() | touched(spec, after))
     once = restored([record], now, spec)
@@ -101,7 +101,7 @@ def touched(spec: TableSpec, image: Image | None) -> st.SearchStrategy[Image]:
 
 
 @given(runs(), st.data())
-def test_what_others_have_changed_since_is_never_touched(run: Any, data: st.DataObject) -> None:
+def test_attributes_that_others_changed_are_never_written(run: Any, data: st.DataObject) -> None:
     spec, before, record, after = run
     now = data.draw(touched(spec, after))
     end = restored([record], now, spec)
@@ -116,7 +116,7 @@ def test_what_others_have_changed_since_is_never_touched(run: Any, data: st.Data
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.integers(0, 5), st.data())
-def test_of_several_records_only_what_may_stand_is_taken_back(
+def test_of_several_records_only_one_that_the_item_shows_is_reverted(
     reads: list[int], value: int, data: st.DataObject
 ) -> None:
     """Each record adds 10 to what it read. Whatever the item says now, it is restored to what the record read that
@@ -166,7 +166,7 @@ def test_numbers_are_equal_however_they_are_written() -> None:
     assert restored([record], {"id": {"N": "1"}, "n": {"N": "1E+2"}}) == encode({"id": 1, "n": 1})
 
 
-def test_a_write_whose_outcome_was_open_when_the_next_was_announced_is_found() -> None:
+def test_a_write_that_arrived_after_the_next_intent_is_reverted() -> None:
     """The first record arrived late, after the second was made from the very same values."""
     first = update(BEFORE, {**BEFORE, "tried": 1})
     second = update({**BEFORE, "note": "live"}, {**BEFORE, "note": "live", "tried": 2})
@@ -176,26 +176,26 @@ def test_a_write_whose_outcome_was_open_when_the_next_was_announced_is_found() -
     assert restoration(THINGS, [first, second], encode({**BEFORE, "tried": 3})).not_restored == ("tried",)
 
 
-def test_a_write_that_lost_is_not_mistaken_for_one_that_stands() -> None:
+def test_a_refused_write_is_not_mistaken_for_an_effective_one() -> None:
     """1 -> 11 lost to a live 5, 5 -> 15 stands; then the application itself writes 11."""
     records: list[Journaled] = [update({"id": 1, "n": n}, {"id": 1, "n": n + 10}) for n in (1, 5)]
     assert restoration(THINGS, records, encode({"id": 1, "n": 11})) == Restoration(None, ("n",), CHANGED)
 
 
 @pytest.mark.parametrize("now", [None, {"id": 1, "n": 1}])
-def test_an_insertion_announced_twice_is_one(now: Item | None) -> None:
+def test_an_insertion_with_two_intents_is_reverted_once(now: Item | None) -> None:
     record = insert(THINGS, {"id": 1, "n": 1})
     assert restored([record, record], None if now is None else encode(now)) is None
 
 
-def test_of_two_insertions_for_one_key_the_one_that_is_there_is_taken_back() -> None:
+def test_of_two_insertions_for_one_key_the_present_one_is_reverted() -> None:
     records: list[Journaled] = [insert(THINGS, {"id": 1, "n": n}) for n in (1, 2)]
     for n in (1, 2):
         assert restored(records, encode({"id": 1, "n": n})) is None
     assert restoration(THINGS, records, encode({"id": 1, "n": 3})).not_restored == ("n",)
 
 
-def test_a_deletion_in_place_of_an_update_that_came_too_late() -> None:
+def test_a_deletion_after_a_late_update_is_reverted() -> None:
     image = encode(BEFORE)
     records = [update(BEFORE, {**BEFORE, "n": 2}), Remove({"id": {"N": "1"}}, image)]
     assert restored(records, None) == image

@@ -16,7 +16,7 @@ RECORD = RunRecord("users", "01RUN", 2, "b", "up", "", "failed", WHEN, splits=4,
 
 
 @pytest.mark.parametrize("run", ["01RUN", "01RUN/items", "01RUN/retry1", "01RUN/items/retry1"])
-def test_whatever_pass_has_changed_an_item_counts(run: str) -> None:
+def test_a_changed_item_in_any_phase_counts_as_written(run: str) -> None:
     state = FakeState()
     units = state.splits(run)
     assert not has_written(state, RECORD)  # type: ignore[arg-type]

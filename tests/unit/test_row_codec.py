@@ -36,7 +36,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_what_is_stored_comes_back(value: Any) -> None:
+def test_a_stored_value_is_read_unchanged(value: Any) -> None:
     row = decode(encode(to_row(value)))
     assert from_row(type(value), row, "state table x") == value
     assert from_row(type(value), {**row, "of_a_later_release": "?"}, "state table x") == value
@@ -47,7 +47,7 @@ def test_a_row_holds_text_whole_numbers_and_booleans_only(value: Any) -> None:
     assert {type(attribute) for attribute in to_row(value).values()} <= {str, int, bool}
 
 
-def test_what_a_row_lacks_takes_its_default() -> None:
+def test_a_missing_attribute_gets_its_default() -> None:
     row = {name: value for name, value in to_row(RECORD).items() if name not in ("texts", "revision", "schema")}
     assert from_row(RunRecord, row, "") == from_row(RunRecord, {**row, "texts": "[]", "revision": 0}, "")
     assert from_row(RunRecord, {**row, "counts": "[6, 1]"}, "").counts == Counts(6, 1)

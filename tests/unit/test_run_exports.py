@@ -58,7 +58,7 @@ class Service:
         return catching._request(1, since)
 
 
-def test_a_window_that_is_asked_for_too_early_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incremental_export_requested_too_early_is_requested_again(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(monkeypatch, "InvalidExportTimeException", 2)
     assert service.window() == "arn"
     first = service.asked[0]
@@ -89,7 +89,7 @@ def test_the_owner_of_a_named_bucket_is_looked_up_once_by_a_run(monkeypatch: pyt
     assert read == ["123456789012"] * 2 and owners == [""]
 
 
-def test_another_export_in_the_place_of_a_run_s_is_refused_once_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_export_is_refused_once_the_run_has_read_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cursors of a run are lines of the files of one export."""
     there = SourceExport(ExportSource("b", "x", "arn"), 3, 1, None, "arn:one")
     monkeypatch.setattr(exports, "await_export", lambda *_: there)
@@ -108,7 +108,7 @@ def test_another_export_in_the_place_of_a_run_s_is_refused_once_it_was_read(monk
     assert recorder.record.exports == ("s3://theirs/x",)
 
 
-def test_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incremental_export_is_not_requested_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(monkeypatch, "InvalidExportTimeException", 99)
     with pytest.raises(Refused):
         service.window()
@@ -126,7 +126,7 @@ def test_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", False),
     ],
 )  # fmt: skip
-def test_a_moment_is_awaited_only_where_the_message_says_that_it_is_early(
+def test_only_the_message_of_a_too_early_request_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, message: str, waits: bool
 ) -> None:
     """Captured messages of the service: without point-in-time recovery the code is the same one."""
@@ -137,7 +137,9 @@ def test_a_moment_is_awaited_only_where_the_message_says_that_it_is_early(
 
 
 @pytest.mark.parametrize("hours", [0, 1, 100])
-def test_a_window_is_of_whole_seconds_and_its_token_names_them(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+def test_an_incremental_export_is_of_whole_seconds_which_its_token_contains(
+    monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
     service = Service(monkeypatch, "", 0)
     service.window(SINCE.replace(microsecond=950_000) - timedelta(hours=hours))
     (wanted,) = service.asked
@@ -147,7 +149,7 @@ def test_a_window_is_of_whole_seconds_and_its_token_names_them(monkeypatch: pyte
     assert wanted.token == f"run-1-0-{int(wanted.since.timestamp())}-{int(wanted.until.timestamp())}"
 
 
-def test_the_tables_export_is_asked_for_at_a_whole_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_full_export_is_requested_at_a_whole_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the first window would begin before its moment. The second is one that no earlier version ends in, by the
     service's clock."""
     service = Service(monkeypatch, "InvalidExportTimeException", 2)
@@ -162,7 +164,7 @@ def test_the_tables_export_is_asked_for_at_a_whole_second(monkeypatch: pytest.Mo
     assert wanted.token == f"run-0-0-{int(wanted.at.timestamp())}"
 
 
-def test_a_token_tells_one_export_from_another() -> None:
+def test_the_token_of_each_export_is_different() -> None:
     record = RunRecord("users", "run", 1, "change", "up", "", "running", "")
     later = SINCE + SHORTEST
     moments: list[tuple[datetime, ...]] = [(), (SINCE,), (later,), (SINCE, later)]
@@ -184,7 +186,7 @@ IN_A_SECOND = SourceExport(ExportSource("bucket", "folder", "arn"), 3, 0, SINCE.
         (replace(IN_A_SECOND, until=SINCE), SCRIPT, "windows", False),
     ],
 )
-def test_windows_do_not_follow_an_export_of_a_moment_within_a_second(
+def test_incremental_exports_are_refused_after_an_export_of_a_fraction_of_a_second(
     found: SourceExport, script: Script, catch_up: str, refused: bool
 ) -> None:
     with pytest.raises(Refused) if refused else nullcontext() as caught:
@@ -193,14 +195,14 @@ def test_windows_do_not_follow_an_export_of_a_moment_within_a_second(
         assert caught.value.where == "s3://bucket/folder" and "--export new" in caught.value.hint
 
 
-def test_another_refusal_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_other_refusal_of_an_export_is_raised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(monkeypatch, "PointInTimeRecoveryUnavailableException", 99)
     with pytest.raises(Refused):
         service.window()
     assert len(service.asked) == 1
 
 
-def test_a_window_that_failed_is_forgotten_and_another_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_incremental_export_is_forgotten_and_another_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same command, typed again, would wait for the failed one for ever."""
     service = Service(monkeypatch, "", 0)
     run_recorder = Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "", exports=("full",), splits=3))

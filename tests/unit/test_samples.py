@@ -11,7 +11,7 @@ OTHER: Image = {"id": {"S": "2"}, "n": {"N": "1"}}
 PUT = Insert("users", {"id": {"S": "2"}}, OTHER)
 
 
-def test_a_fan_out_shows_what_became_of_the_item() -> None:
+def test_a_fan_out_is_shown_as_the_change_of_its_item() -> None:
     update = Update(KEY, READ, {"n": {"N": "2"}}, ())
     assert samples([Atomic(KEY, READ, (PUT, update))]) == [(READ, {**KEY, "n": {"N": "2"}})]
 
@@ -20,5 +20,5 @@ def test_a_move_shows_the_item_under_its_new_key() -> None:
     assert samples([Atomic(KEY, READ, (PUT, Remove(KEY, READ)))]) == [(READ, OTHER)]
 
 
-def test_what_is_put_beside_an_item_that_stays_is_new() -> None:
+def test_an_insertion_beside_an_unchanged_item_is_shown_as_new() -> None:
     assert samples([Atomic(KEY, READ, (PUT, PUT))]) == [({}, OTHER)]

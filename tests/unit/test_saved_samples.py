@@ -21,7 +21,7 @@ USERS = TableSpec("users", (KeyAttribute("id", "S"),))
 
 
 @given(image=images(USERS))
-def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, image: Image) -> None:
+def test_a_saved_sample_is_read_unchanged(tmp_path_factory: pytest.TempPathFactory, image: Image) -> None:
     path = tmp_path_factory.getbasetemp() / "sample.jsonl"
     path.write_text(sample_text([image, image]))
     first, second = read_images(path)
@@ -47,14 +47,14 @@ def test_lines_of_exports_and_of_odd_items(tmp_path: Path, line: str, image: obj
     ["{", "[]", "7", "{}", '{"id": "1"}', '{"id": {"S": 1}}', '{"id": {"X": "1"}}', '{"id": {"N": "many"}}',
      '{"id": {"S": "1", "N": "1"}}', '{"id": {"SS": []}}', '{"id": {"B": "?"}}', '{"id": {}}', '{"Item": {"id": 1}}'],
 )  # fmt: skip
-def test_a_line_that_is_no_item_is_named(tmp_path: Path, line: str) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "sample.jsonl").write_text('{"id": {"S": "1"}}\n' + line)
     with pytest.raises(UsageError) as caught:
         list(read_images(tmp_path / "sample.jsonl"))
     assert caught.value.where.endswith("sample.jsonl:2") and '{"id": {"S": "u1"}' in caught.value.hint
 
 
-def test_the_first_line_may_tell_the_version_of_the_items(tmp_path: Path) -> None:
+def test_the_first_line_may_have_the_version_of_the_items(tmp_path: Path) -> None:
     path = tmp_path / "sample.jsonl"
     path.write_text(sample_text([{"id": {"S": "1"}}], version=3))
     assert (version_of(path), list(read_images(path))) == (3, [{"id": {"S": "1"}}])
@@ -76,7 +76,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         list(read_images(sample_path(tmp_path, "users")))
 
 
-def test_a_sample_is_no_data_file_of_a_script(tmp_path: Path) -> None:
+def test_a_sample_is_not_a_file_that_a_script_uses(tmp_path: Path) -> None:
     folder = tmp_path / "transforms" / "users"
     folder.mkdir(parents=True)
     (folder / "v1_x.py").write_text(
@@ -90,7 +90,7 @@ def test_a_sample_is_no_data_file_of_a_script(tmp_path: Path) -> None:
     assert [file.name for file in before.files] == ["users/1.csv"]
 
 
-def test_the_first_line_may_tell_the_version(tmp_path: Path) -> None:
+def test_the_version_of_a_first_line(tmp_path: Path) -> None:
     path = tmp_path / "sample.jsonl"
     image: Image = {"id": {"S": "1"}}
     for text, version in ((sample_text([image], 3), 3), (sample_text([image]), None)):

@@ -38,7 +38,7 @@ def test_init_makes_a_folder_and_a_first_version_for_each_table(tmp_path: Path) 
     assert init(folder, ["users", "Orders.2"]) == []
 
 
-def test_a_full_disk_leaves_no_half_of_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     init(tmp_path, ["users"])
     opened = Path.open
 
@@ -64,7 +64,7 @@ def test_create_writes_the_next_version(tmp_path: Path) -> None:
     assert create(tmp_path, "orders", "v7_joinNames")[0].name == "v1_join_names.py"
 
 
-def test_a_template_runs_as_it_stands_up_and_down(tmp_path: Path) -> None:
+def test_a_generated_version_runs_up_and_down_unedited(tmp_path: Path) -> None:
     init(tmp_path, ["users"])
     create(tmp_path, "users", "anything")
     scripts = read_versions(tmp_path, "users")
@@ -113,7 +113,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("table", ["ab", "a b c", "a/b", "../users", "x" * 256, "", "größe"])
-def test_a_name_that_no_table_has_stops_init_before_any_file(tmp_path: Path, table: str) -> None:
+def test_an_invalid_table_name_stops_init_before_any_file(tmp_path: Path, table: str) -> None:
     with pytest.raises(UsageError) as caught:
         init(tmp_path / "transforms", ["users", table])
     assert repr(table) in caught.value.what
@@ -122,21 +122,21 @@ def test_a_name_that_no_table_has_stops_init_before_any_file(tmp_path: Path, tab
 
 
 @pytest.mark.parametrize("name", ["", "!!", "v2_", "x" * 81])
-def test_a_name_that_makes_no_file(tmp_path: Path, name: str) -> None:
+def test_a_version_name_that_gives_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError) as caught:
         create(tmp_path, "users", name)
     assert "split_name" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
-def test_create_does_not_build_on_disorder(tmp_path: Path) -> None:
+def test_create_is_refused_in_a_folder_with_faults(tmp_path: Path) -> None:
     init(tmp_path, ["users"])
     (tmp_path / "users" / "v3_later.py").touch()
     with pytest.raises(ScriptError, match="version 2 is missing"):
         create(tmp_path, "users", "x")
 
 
-def test_a_folder_in_disorder_stops_no_other_table_and_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_with_faults_stops_no_other_table_and_is_unchanged(tmp_path: Path) -> None:
     folder = tmp_path / "transforms"
     (folder / "old").mkdir(parents=True)
     (folder / "old" / "v2_late.py").write_text("sequence = 2\n")
@@ -186,7 +186,7 @@ def test_the_templates_and_the_public_types_pass_mypy_strict_in_a_project(tmp_pa
     check(read_versions(tmp_path / "transforms", "users")[1])
 
 
-def test_a_first_version_says_that_it_can_be_stamped(tmp_path: Path) -> None:
+def test_a_generated_first_version_mentions_stamp(tmp_path: Path) -> None:
     script, _ = init(tmp_path, ["users"])
     assert "dynamodt stamp --table users --to 1" in script.read_text()
     assert "stamp" not in create(tmp_path, "users", "more")[0].read_text()

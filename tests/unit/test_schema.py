@@ -151,7 +151,7 @@ def test_an_invalid_document_is_refused_by_both(text: str) -> None:
     assert refused_by_both(text) == (True, True)
 
 
-def test_the_projects_own_file_is_valid() -> None:
+def test_the_repository_s_own_dynamodt_toml_is_valid() -> None:
     assert not any(faults(tomllib.loads((ROOT / "dynamodt.toml").read_text()), SCHEMA))
 
 

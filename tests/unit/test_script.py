@@ -62,7 +62,7 @@ def transform(body: str, direction: Any = "up") -> Transform:
 # ---------------------------------------------------------------- reading
 
 
-def test_reads_all_that_a_file_says(tmp_path: Path) -> None:
+def test_all_settings_of_a_script_are_read(tmp_path: Path) -> None:
     text = '''\
         """Split the name.
 
@@ -105,7 +105,7 @@ def test_reads_all_that_a_file_says(tmp_path: Path) -> None:
     )
 
 
-def test_defaults(tmp_path: Path) -> None:
+def test_the_defaults_of_the_settings(tmp_path: Path) -> None:
     found = read(tmp_path, "sequence = 2\ndef items():\n    yield {}\n")
     assert (found.has_up, found.has_down, found.has_prepare, found.has_items) == (False, False, False, True)
     assert (found.title, found.guard, found.target_table, found.idempotent, found.stamp, found.source, found.key) == (
@@ -113,7 +113,7 @@ def test_defaults(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_nothing_is_executed(tmp_path: Path) -> None:
+def test_reading_a_script_executes_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, f"raise SystemExit\n{UP}").has_up
 
 
@@ -123,7 +123,7 @@ def test_line_ends_and_a_byte_order_mark_change_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, UP + "EDITED = 1\n").checksum != plain.checksum
 
 
-def test_a_file_elsewhere_keeps_its_path(tmp_path: Path) -> None:
+def test_a_file_outside_of_the_project_keeps_its_path(tmp_path: Path) -> None:
     path = tmp_path / "users" / "v2_split_name.py"
     path.parent.mkdir()
     path.write_text(UP)
@@ -184,7 +184,7 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, where: str
 @pytest.mark.parametrize(
     "name", ["SOURCES = ['a']", "STAMPS = {}", "GUARDS = 3", "KEYS = ['id']", "def _transform_up(item): ..."]
 )
-def test_a_name_of_the_authors_own_is_left_alone(tmp_path: Path, name: str) -> None:
+def test_other_names_of_the_author_are_accepted(tmp_path: Path, name: str) -> None:
     read(tmp_path, f"{UP}{name}\n")
 
 
@@ -207,13 +207,13 @@ def test_a_sequence_that_is_anothers_names_both_files(tmp_path: Path) -> None:
         ("split.py", "v<N>_<name>.py"),
     ],
 )
-def test_a_wrong_file_name(tmp_path: Path, file_name: str, better: str) -> None:
+def test_a_wrong_file_name_is_refused(tmp_path: Path, file_name: str, better: str) -> None:
     error = fault(tmp_path, UP, file_name)
     assert error.where == f"transforms/users/{file_name}"
     assert better in error.hint
 
 
-def test_a_file_that_is_no_text_or_not_there(tmp_path: Path) -> None:
+def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "v1_x.py"
     with pytest.raises(ScriptError, match="cannot be read: No such file"):
         read_script(path, tmp_path)
@@ -228,7 +228,7 @@ def test_a_file_that_is_no_text_or_not_there(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- loading
 
 
-def test_load_runs_the_text_and_not_the_file() -> None:
+def test_load_executes_the_recorded_text_and_not_the_file() -> None:
     module = load(script("sequence = 2\nname = __name__\n"))
     assert module.sequence == 2
     assert (module.__file__, module.name) == (SHOWN, "dynamodt:users/v2_split_name")
@@ -244,7 +244,7 @@ def test_a_traceback_shows_the_authors_line() -> None:
         assert f'File "{SHOWN}", line 2, in transform_up' in traceback.format_exc()
 
 
-def test_annotations_are_not_made_strings_by_our_own_future_import() -> None:
+def test_annotations_of_a_script_are_not_turned_into_strings() -> None:
     assert load(script("def f(x: int): ...\n")).f.__annotations__ == {"x": int}
 
 
@@ -297,7 +297,7 @@ def apply(returned: str) -> list[Any]:
         ("(Put({'id': n}) for n in '23')", [Put({"id": "2"}), Put({"id": "3"})]),
     ],
 )
-def test_results(returned: str, results: list[Any]) -> None:
+def test_the_accepted_results_of_a_function(returned: str, results: list[Any]) -> None:
     found = apply(returned)
     assert found == results
     assert OrderedDict not in map(type, found)
@@ -324,7 +324,7 @@ def test_results(returned: str, results: list[Any]) -> None:
         ("[Put('x')]", "transform_up returned a list that holds Put(a str)"),
     ],
 )
-def test_a_result_that_is_no_item_is_never_a_silent_skip(returned: str, what: str) -> None:
+def test_a_result_that_is_not_an_item_is_an_error(returned: str, what: str) -> None:
     with pytest.raises(ItemError) as caught:
         apply(returned)
     assert what in caught.value.what
@@ -339,7 +339,7 @@ def test_a_function_that_takes_prepared_data() -> None:
     assert transform(body).apply({"id": 1}, {"a": Decimal(5)}) == [{"id": 1, "n": Decimal(5)}]
 
 
-def test_a_default_a_lambda_and_a_decorated_function_are_functions_too() -> None:
+def test_a_lambda_and_a_decorated_function_are_accepted() -> None:
     assert transform("def transform_up(item, prepared=None):\n    return prepared\n").apply({}, {"a": 1}) == [{"a": 1}]
     assert transform("transform_up = lambda item: item\n").apply({"a": 1}, {}) == [{"a": 1}]
     body = """\
@@ -356,13 +356,13 @@ def test_a_default_a_lambda_and_a_decorated_function_are_functions_too() -> None
     assert transform(body).apply({"a": 1}, {}) == [{"a": 1}]
 
 
-def test_a_function_has_an_empty_life_cycle() -> None:
+def test_the_life_cycle_of_a_function_does_nothing() -> None:
     up = transform(UP)
     for stage in (up.setup, up.start_bundle, up.finish_bundle, up.teardown):
         stage()
 
 
-def test_the_authors_exceptions_pass_through_even_from_a_generator() -> None:
+def test_exceptions_of_a_function_or_generator_are_raised_unchanged() -> None:
     for body in ("    return item['x']", "    yield item['x']"):
         with pytest.raises(KeyError, match="x"):
             transform(f"def transform_up(item):\n{body}\n").apply({}, {})
@@ -386,12 +386,12 @@ def test_other_parameters_are_refused(definition: str) -> None:
     assert "def transform_up(item, prepared)" in caught.value.hint
 
 
-def test_something_that_is_no_function() -> None:
+def test_a_value_that_is_not_a_function_is_refused() -> None:
     with pytest.raises(ScriptError, match=f"{SHOWN}:1: transform_up is not a function"):
         transform("transform_up = 3\n")
 
 
-def test_a_missing_side() -> None:
+def test_a_missing_direction_is_refused() -> None:
     with pytest.raises(ScriptError, match=f"{SHOWN}: has no transform_down"):
         transform(UP, "down")
 
@@ -416,7 +416,7 @@ LIFE = """\
     """
 
 
-def test_the_whole_life_cycle_is_honoured_on_one_instance() -> None:
+def test_all_life_cycle_methods_are_called_on_one_instance() -> None:
     up = transform(LIFE)
     up.setup()
     for _ in range(2):
@@ -429,7 +429,7 @@ def test_the_whole_life_cycle_is_honoured_on_one_instance() -> None:
     assert up._instance.calls[-2:] == ["finish_bundle", "teardown"]
 
 
-def test_process_of_the_item_alone_and_its_results() -> None:
+def test_process_may_take_only_the_item() -> None:
     body = "class TransformDown:\n    def process(self, item):\n        return %s\n"
     assert transform(body % "[item]", "down").apply({"a": 1}, {}) == [{"a": 1}]
     assert transform(body % "item", "down").apply({"a": 1}, {}) == [{"a": 1}]
@@ -439,7 +439,7 @@ def test_process_of_the_item_alone_and_its_results() -> None:
         transform(body % "[]", "down").apply({"a": 1}, {})
 
 
-def test_a_beam_dofn() -> None:
+def test_a_beam_dofn_is_accepted() -> None:
     pytest.importorskip("apache_beam")
     body = """\
         import apache_beam as beam
@@ -463,7 +463,7 @@ def test_an_output_belongs_to_an_item(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", ["setup", "start_bundle", "finish_bundle", "teardown"])
-def test_what_goes_wrong_in_a_life_cycle_names_the_authors_line(stage: str) -> None:
+def test_an_error_in_a_life_cycle_method_names_the_script_line(stage: str) -> None:
     body = (
         "class TransformUp:\n    def process(self, item): ...\n    def %s(self):\n        raise OSError('no model')\n"
     )
@@ -491,7 +491,7 @@ ends = pytest.mark.parametrize(("line", "said"), ENDS.values(), ids=ENDS)
 
 @ends
 @pytest.mark.parametrize("stage", ["setup", "start_bundle", "finish_bundle", "teardown", "__init__"])
-def test_no_life_cycle_ends_the_process(stage: str, line: str, said: str) -> None:
+def test_sys_exit_in_a_life_cycle_method_does_not_end_the_process(stage: str, line: str, said: str) -> None:
     body = f"class TransformUp:\n    def process(self, item): ...\n    def {stage}(self):\n        {line}\n"
     with pytest.raises(ScriptError, match=said) as caught:
         getattr(transform(body), stage)()
@@ -502,20 +502,20 @@ def test_no_life_cycle_ends_the_process(stage: str, line: str, said: str) -> Non
 @pytest.mark.parametrize(
     "head", ["def items():\n    yield {}", "def items():\n    return map(f, [1])\ndef f(row):\n    pass"]
 )
-def test_no_row_ends_the_process(head: str, line: str, said: str) -> None:
+def test_sys_exit_in_a_row_function_does_not_end_the_process(head: str, line: str, said: str) -> None:
     with pytest.raises(ScriptError, match=f"items fails.*{said}") as caught:
         list(item_rows(script(f"{head}\n    {line}\n")))
     assert caught.value.where.startswith(SHOWN)
 
 
 @ends
-def test_no_loading_ends_the_process(line: str, said: str) -> None:
+def test_sys_exit_at_import_does_not_end_the_process(line: str, said: str) -> None:
     with pytest.raises(ScriptError, match=f"fails when it is loaded: {said}") as caught:
         check(script(f"{UP}def f():\n    {line}\nf()\n"))
     assert caught.value.where.startswith(SHOWN)
 
 
-def test_a_ctrl_c_ends_what_a_script_does() -> None:
+def test_ctrl_c_interrupts_a_script() -> None:
     for body in ("", "    yield {}\n"):
         with pytest.raises(KeyboardInterrupt):
             list(item_rows(script(f"def items():\n{body}    raise KeyboardInterrupt\n")))
@@ -526,14 +526,14 @@ def test_a_ctrl_c_ends_what_a_script_does() -> None:
         check(script(f"{UP}raise KeyboardInterrupt\n"))
 
 
-def test_rows_that_nobody_asks_for_any_more_are_closed() -> None:
+def test_a_row_generator_is_closed_when_its_rows_are_no_longer_read() -> None:
     found = item_rows(script("def items():\n    yield {'id': '1'}\n    yield {'id': '2'}\n"))
     assert next(found) == {"id": "1"}
     found.close()  # type: ignore[attr-defined]
     assert list(found) == []
 
 
-def test_what_a_script_forks_may_end() -> None:
+def test_a_process_forked_by_a_script_may_end() -> None:
     body = """\
 import os
 def items():
@@ -545,7 +545,7 @@ def items():
     assert list(item_rows(script(body))) == [{"code": 7}]
 
 
-def test_other_code_may_end_the_process() -> None:
+def test_code_outside_of_scripts_may_end_the_process() -> None:
     check(script(UP))
     ended = os.fork()
     if not ended:
@@ -553,7 +553,7 @@ def test_other_code_may_end_the_process() -> None:
     assert os.waitpid(ended, 0)[1] >> 8 == 5
 
 
-def test_a_finish_bundle_that_yields_nothing_runs_to_its_end() -> None:
+def test_a_generator_as_finish_bundle_is_executed() -> None:
     body = """\
         class TransformUp:
             done = False
@@ -585,7 +585,7 @@ def test_a_finish_bundle_that_yields_nothing_runs_to_its_end() -> None:
         ),
     ],
 )
-def test_a_class_that_cannot_be_used(body: str, where: str, what: str) -> None:
+def test_an_unusable_class_is_refused(body: str, where: str, what: str) -> None:
     with pytest.raises(ScriptError) as caught:
         transform(body)
     assert caught.value.where == SHOWN + where
@@ -599,7 +599,7 @@ def rows(body: str) -> list[Any]:
     return list(prepare_rows(script(body), SimpleNamespace(folder=Path("here"))))
 
 
-def test_prepared_rows() -> None:
+def test_prepared_rows_are_pairs() -> None:
     assert rows("def prepare(context):\n    yield 'a', context.folder\n    yield ['b', 2]\n") == [
         ("a", Path("here")),
         ("b", 2),
@@ -616,7 +616,7 @@ def test_prepared_rows() -> None:
         ("    return {'a': 1}", "prepare returned dict"),
     ],
 )
-def test_prepared_rows_that_are_no_pairs(body: str, what: str) -> None:
+def test_prepared_rows_that_are_not_pairs_are_refused(body: str, what: str) -> None:
     with pytest.raises(ScriptError) as caught:
         rows(f"def prepare(context):\n{body}\n")
     assert caught.value.where == f"{SHOWN}:1"
@@ -624,7 +624,7 @@ def test_prepared_rows_that_are_no_pairs(body: str, what: str) -> None:
     assert "(key, value)" in caught.value.hint
 
 
-def test_item_rows_come_one_at_a_time() -> None:
+def test_rows_of_items_are_read_one_at_a_time() -> None:
     found = item_rows(script("def items():\n    yield {'id': '1'}\n    raise OSError('later')\n"))
     assert next(found) == {"id": "1"}
     with pytest.raises(ScriptError, match=f"{SHOWN}:3: items fails after row 1: OSError: later") as caught:
@@ -632,7 +632,7 @@ def test_item_rows_come_one_at_a_time() -> None:
     assert isinstance(caught.value.__cause__, OSError) and "same command again" in caught.value.hint
 
 
-def test_what_goes_wrong_in_prepare_names_the_authors_line() -> None:
+def test_an_error_in_prepare_names_the_script_line() -> None:
     body = "def prepare(context):\n    return [ask() for _ in range(2)]\ndef ask():\n    raise OSError('no answer')\n"
     with pytest.raises(ScriptError, match=f"{SHOWN}:4: prepare fails: OSError: no answer"):
         rows(body)
@@ -650,7 +650,7 @@ def test_what_goes_wrong_in_prepare_names_the_authors_line() -> None:
         ("sequence = 1\n", "has no items"),
     ],
 )
-def test_items_that_are_no_items(body: str, what: str) -> None:
+def test_rows_of_items_that_are_not_dicts_are_refused(body: str, what: str) -> None:
     with pytest.raises(ScriptError, match=SHOWN) as caught:
         list(item_rows(script(body)))
     assert what in caught.value.what
@@ -667,7 +667,7 @@ def test_check_finds_a_fault_in_any_function() -> None:
             check(script(f"{UP}{bad}\n"))
 
 
-def test_without() -> None:
+def test_without_removes_attributes() -> None:
     item = {"a": 1, "b": 2, "c": 3}
     assert without(item, "a", "c", "absent") == {"b": 2}
     assert item == {"a": 1, "b": 2, "c": 3}

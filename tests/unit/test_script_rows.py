@@ -56,7 +56,7 @@ def test_a_row_that_the_table_cannot_hold_is_named() -> None:
     assert caught.value.where == "transforms/plans/v1_seed.py: items(): id"
 
 
-def test_rows_that_an_index_refuses_by_now_can_still_be_deleted() -> None:
+def test_rows_that_a_new_index_refuses_can_still_be_deleted() -> None:
     """An index that was added after `up` has left them out; `up` itself is refused before it starts."""
     stage = Stage("local", Connection("eu-central-1"), StorageSpec("/none"))
     indexed = replace(TABLE, index_keys=(IndexKey("town", "S", 2048, "by-town"),))

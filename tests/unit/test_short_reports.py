@@ -32,7 +32,7 @@ def shown(made: Deployment, request: Request = REQUEST) -> str:
     return console.file.getvalue()
 
 
-def test_a_deployment_says_what_it_changed_where_it_is_and_what_is_next() -> None:
+def test_a_deployment_shows_its_changes_its_outputs_and_the_next_step() -> None:
     text = shown(Deployment("dynamodt-prod", "updated", (ADDED, REPLACED), {"StorageUrl": "s3://files/"}))
     assert "dynamodt-prod  is updated" in text and "+ Storage  AWS::S3::Bucket" in text
     assert "~ MigrateJob  AWS::Glue::Job  is replaced" in text
@@ -40,19 +40,19 @@ def test_a_deployment_says_what_it_changed_where_it_is_and_what_is_next() -> Non
     assert "dynamodt up --stage prod --runner glue" in text and "mail" not in text
 
 
-def test_an_address_that_is_to_confirm() -> None:
+def test_an_alarm_address_that_must_confirm_is_mentioned() -> None:
     made = Deployment("dynamodt-prod", "created", (MAILED,), {"AlarmsTo": "team@example.com"})
     assert "a mail to team@example.com: alarms are sent there" in shown(made)
     assert "a mail to" not in shown(replace(made, changes=()))
 
 
-def test_a_rehearsal_leads_to_the_deed_and_to_nothing_where_there_is_none() -> None:
+def test_a_dry_run_suggests_the_command_only_if_there_are_changes() -> None:
     request = replace(REQUEST, options=RunOptions(dry_run=True))
     assert "dynamodt deploy --stage prod  deploy it" in shown(Deployment("s", "dry-run", (ADDED,), {}), request)
     assert "next" not in shown(Deployment("s", "dry-run", (), {}), request)
 
 
-def test_a_resource_is_told_once() -> None:
+def test_a_resource_is_listed_once() -> None:
     assert _one_change_each((ADDED, MAILED, ADDED._replace(action="Modify"))) == (ADDED, MAILED)
 
 
@@ -60,13 +60,13 @@ def test_a_resource_is_told_once() -> None:
 
 
 @pytest.mark.parametrize(("typed", "done"), [("y", True), ("n", False), ("\r", False), ("\x03", False)])
-def test_what_can_be_had_again_is_asked_for_once(keys: PipeInput, typed: str, done: bool) -> None:
+def test_a_removal_without_data_asks_one_question(keys: PipeInput, typed: str, done: bool) -> None:
     keys.send_text(typed)
     answered(Request("destroy", "prod"), done)
 
 
 @pytest.mark.parametrize(("typed", "done"), [("prod\r", True), ("y\r", False), ("pro\r", False), ("\r", False)])
-def test_data_goes_by_the_stages_name_alone(keys: PipeInput, typed: str, done: bool) -> None:
+def test_a_removal_of_data_is_confirmed_by_the_stage_s_name(keys: PipeInput, typed: str, done: bool) -> None:
     keys.send_text(typed)
     answered(Request("destroy", "prod", purge=True), done)
 
@@ -80,11 +80,11 @@ def answered(request: Request, done: bool) -> None:
     assert caught.value.exit_code == 3
 
 
-def test_yes_asks_nothing() -> None:
+def test_with_yes_no_question_is_asked() -> None:
     confirm(Request("destroy", "prod", yes=True, purge=True), PLANNED)
 
 
 @pytest.mark.usefixtures("keys")
-def test_a_program_is_not_asked() -> None:
+def test_without_a_terminal_no_question_is_asked() -> None:
     with pytest.raises(UsageError, match="no terminal"):
         confirm(Request("destroy", "prod", json=True), PLANNED)

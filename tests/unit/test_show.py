@@ -54,7 +54,9 @@ def image(**values: Any) -> dict[str, Any]:
         ("x: 123e4567-e89b-12d3-a456-426614174000", {}, "x: N"),
     ],
 )
-def test_what_differs_from_item_to_item_is_left_out(error: str, values: dict[str, Any], normal: str) -> None:
+def test_values_that_differ_between_items_are_left_out_of_the_group(
+    error: str, values: dict[str, Any], normal: str
+) -> None:
     assert normalised({**image(**values), "error": error}) == normal
 
 
@@ -80,7 +82,7 @@ def test_the_same_error_is_one_group_with_its_first_example_and_keys() -> None:
     )
 
 
-def test_the_memory_of_a_million_letters_is_that_of_a_few() -> None:
+def test_a_million_dead_letters_take_the_memory_of_a_few() -> None:
     """They are taken one by one; groups and keys have a bound."""
     alive = 0
 
@@ -137,11 +139,11 @@ def test_the_text_fits_its_width(width: int) -> None:
     assert "dynamodt retry --accept u1 --reason TEXT" in text
 
 
-def test_v_shows_the_whole_traceback() -> None:
+def test_verbose_shows_the_whole_traceback() -> None:
     assert "change_of" in printed(FOUND, 120, verbose=True)
 
 
-def test_what_cannot_be_replayed_any_more_suggests_nothing() -> None:
+def test_a_run_that_cannot_be_retried_suggests_no_retry() -> None:
     done = replace(RECORD, status="succeeded", tolerated=5, error="")
     found = replace(FOUND, record=done, status="succeeded")
     assert "succeeded with 6 dead letters, 1 accepted" in printed(found, 120) and "next" in printed(found, 120)
@@ -149,7 +151,7 @@ def test_what_cannot_be_replayed_any_more_suggests_nothing() -> None:
     assert "run X has changed" in final and "next" not in final
 
 
-def test_the_document_of_a_run() -> None:
+def test_the_json_document_of_a_run() -> None:
     document = details_document(FOUND)
     assert (document["status"], document["by"], document["reason"]) == ("failed", "ann@host", "ticket 12")
     assert document["accepted"] == [
@@ -168,7 +170,7 @@ def test_the_document_of_a_run() -> None:
     assert document["phases"][0]["contention"] == {"conflicts": 3, "throttles": 2}
 
 
-def test_keys_are_printed_one_a_line() -> None:
+def test_keys_are_printed_one_per_line() -> None:
     file = io.StringIO()
     print_keys(Console(file=file, width=5), iter(["u1,7", '"a long one",8']))
     assert file.getvalue() == 'u1,7\n"a long one",8\n'

@@ -82,7 +82,7 @@ def tell(request: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     return telling
 
 
-def test_no_control_character_of_anybody_else_reaches_the_terminal(tell: Callable[[str], str]) -> None:
+def test_control_characters_of_foreign_text_do_not_reach_the_terminal(tell: Callable[[str], str]) -> None:
     shown = tell(EVIL)
     assert not [one for one in (TITLE, CLEAR, BLINK) if one in shown]
     assert not set(shown) & set("\x07\x08\x7f\x85\x9b\u2028\u202e\u2066\ud800\U000e0001")
@@ -96,7 +96,9 @@ def test_no_line_is_a_command_of_the_ci_system(tell: Callable[[str], str]) -> No
 
 
 @pytest.mark.parametrize("emit", [print_line, lambda document: console.print_results(document, print)])
-def test_json_is_json_and_no_command(emit: Callable[[Any], None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_valid_and_no_ci_command(
+    emit: Callable[[Any], None], capsys: pytest.CaptureFixture[str]
+) -> None:
     document = {"what": EVIL + COMMANDS, COMMANDS: ["##[x]", "#", "##"]}
     emit(document)
     shown = capsys.readouterr().out
@@ -105,7 +107,7 @@ def test_json_is_json_and_no_command(emit: Callable[[Any], None], capsys: pytest
 
 
 @given(st.text())
-def test_any_text(text: str) -> None:
+def test_any_text_is_printed_inert(text: str) -> None:
     shown = inert(printable(text))
     assert not Obeyed.by(shown)
     assert shown.replace("\n", "").isprintable()
@@ -113,5 +115,5 @@ def test_any_text(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a::b", "std::vector", "# heading", "## two", "##x", "", "Grüße 日本 🎉"])
-def test_what_harms_nobody_stays_as_it_is(text: str) -> None:
+def test_harmless_text_is_unchanged(text: str) -> None:
     assert inert(printable(text)) == text

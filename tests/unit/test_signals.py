@@ -63,7 +63,7 @@ def due_soon() -> tuple[Far, Poller[float]]:
 @pytest.mark.parametrize(
     ("latency", "sent", "waited"), [(0.0, 20, 0.0), (0.005, 21, 0.11), (0.1, 26, 0.3), (0.2, 35, 0.6), (0.3, 50, 5.1)]
 )
-def test_ten_seconds_of_work_wait_little_and_ask_seldom(latency: float, sent: int, waited: float) -> None:
+def test_ten_seconds_of_polling_take_few_requests_and_little_waiting(latency: float, sent: int, waited: float) -> None:
     far = Far(latency)
     poller: Poller[float] = Poller(far.clock)
     for _ in range(1000):
@@ -87,7 +87,7 @@ class Busy(Far):
 
 @given(st.floats(0.0, 2.0), st.lists(st.sampled_from([0.0, 0.0, 0.01, 0.2, 0.3, 0.6, 9.0]), min_size=1, max_size=30))
 @example(0.0, [0.0, 0.2])
-def test_a_busy_machine_shows_nothing_older_than_half_a_second_before_it_was_asked(
+def test_on_a_busy_machine_an_answer_is_at_most_half_a_second_older_than_the_call(
     latency: float, pauses: list[float]
 ) -> None:
     far = Busy(latency, pauses)
@@ -98,7 +98,7 @@ def test_a_busy_machine_shows_nothing_older_than_half_a_second_before_it_was_ask
 
 
 @given(st.floats(0.0, 0.24), st.lists(st.floats(0.0, 3.0), min_size=1, max_size=60))
-def test_what_is_shown_is_never_older_than_half_a_second(latency: float, steps: list[float]) -> None:
+def test_an_answer_is_never_older_than_half_a_second(latency: float, steps: list[float]) -> None:
     far = Far(latency)
     poller: Poller[float] = Poller(far.clock)
     for step in steps:
@@ -107,7 +107,7 @@ def test_what_is_shown_is_never_older_than_half_a_second(latency: float, steps: 
         assert looked(far, poller) >= asked_at - POLL_SECONDS
 
 
-def test_an_answer_that_came_while_the_process_was_suspended_counts_for_nothing() -> None:
+def test_an_answer_from_before_a_suspension_is_discarded() -> None:
     far, poller = due_soon()
     looked(far, poller)
     assert far.sent == 2 and far.awaited == 1  # the next is on its way
@@ -115,14 +115,14 @@ def test_an_answer_that_came_while_the_process_was_suspended_counts_for_nothing(
     assert looked(far, poller) >= far.now - 0.2 - 1e-6
 
 
-def test_one_that_takes_longer_than_it_lasts_is_asked_for_once() -> None:
+def test_a_read_slower_than_its_validity_is_sent_once() -> None:
     far = Far(2.0)
     poller: Poller[float] = Poller(far.clock)
     looked(far, poller)
     assert far.sent == 1
 
 
-def test_what_another_request_shows_is_as_good() -> None:
+def test_a_row_observed_by_another_request_is_used() -> None:
     far = Far(0.0)
     poller: Poller[float] = Poller(far.clock)
     poller.observed(far.now)
@@ -132,7 +132,7 @@ def test_what_another_request_shows_is_as_good() -> None:
     assert looked(far, poller) == far.now
 
 
-def test_an_answer_about_another_row_is_heard_out_and_not_taken() -> None:
+def test_an_answer_about_another_row_is_received_and_ignored() -> None:
     far, poller = due_soon()
     looked(far, poller)
     poller.reset()
@@ -140,7 +140,7 @@ def test_an_answer_about_another_row_is_heard_out_and_not_taken() -> None:
     assert far.sent == far.awaited == 3
 
 
-def test_that_nobody_could_answer_it_does_not_matter_then() -> None:
+def test_an_error_of_an_unused_read_is_ignored() -> None:
     far, poller = due_soon()
 
     def failing() -> float:
@@ -151,7 +151,7 @@ def test_that_nobody_could_answer_it_does_not_matter_then() -> None:
     assert looked(far, poller) <= far.now
 
 
-def test_that_nobody_could_answer_matters_where_it_is_asked_for() -> None:
+def test_an_error_of_a_used_read_is_raised() -> None:
     far = Far(0.0)
     poller: Poller[float] = Poller(far.clock)
 

@@ -46,7 +46,7 @@ def test_the_signature_is_botocores(url: str, body: bytes, key: str, token: str 
 
 
 @pytest.mark.parametrize("change", ["day", "key"])
-def test_a_kept_key_is_for_its_day_and_its_credentials_alone(change: str) -> None:
+def test_a_cached_signing_key_is_used_only_for_its_day_and_credentials(change: str) -> None:
     moment, key = datetime(2026, 1, 31, 23, 59, 59, tzinfo=UTC), "one"
     signer = Signer(URLS[0], "dynamodb", "eu-west-1", lambda: moment)
     signer.signed({}, b"", ReadOnlyCredentials("AKID", key, None))

@@ -34,11 +34,11 @@ class Context:
     ("master", "cores"),
     [("local", 1), ("local[3]", 3), ("local[3,4]", 3), ("local-cluster[2,3,1024]", 6), ("yarn", 0), ("local[x]", 0)],
 )
-def test_the_cores_of_a_master_on_this_machine(master: str, cores: int) -> None:
+def test_the_cores_of_a_local_master(master: str, cores: int) -> None:
     assert context.local_cores(master) == cores
 
 
-def test_nobody_speculates_and_there_are_tasks_for_every_core() -> None:
+def test_speculation_is_off_and_every_core_has_tasks() -> None:
     settings = context.settings("local-cluster[2,2,1024]", Path("/x.jar"))
     assert settings["spark.speculation"] == "false"
     assert settings["spark.default.parallelism"] == "16"
@@ -55,23 +55,23 @@ def test_nobody_speculates_and_there_are_tasks_for_every_core() -> None:
         (Context(parallelism=8, spark_executor_cores="4", spark_executor_instances="3"), 12, 4),
     ],
 )
-def test_how_many_harnesses_there_will_be(given: Any, workers: int, each: int) -> None:
+def test_the_number_of_harnesses(given: Any, workers: int, each: int) -> None:
     assert context.workers(given) == workers
     assert context.executor_cores(given) == each
 
 
-def test_a_given_spark_that_speculates_is_refused() -> None:
+def test_an_existing_spark_with_speculation_is_refused() -> None:
     with pytest.raises(Refused, match="speculation"):
         context.check(Context(spark_speculation="true"))
 
 
-def test_a_given_spark_without_the_jar_is_refused() -> None:
+def test_an_existing_spark_without_the_jar_is_refused() -> None:
     with pytest.raises(Refused, match="Beam's runner") as refused:
         context.check(Context())
     assert "--extra-jars" in refused.value.hint
 
 
-def test_an_absent_pyspark_is_said_with_the_command_that_installs_it() -> None:
+def test_a_missing_pyspark_is_reported_with_the_command_that_installs_it() -> None:
     code = (
         "import sys; sys.modules['pyspark'] = None\n"
         "from dynamodt.pipeline.spark.context import spark_context\n"
@@ -82,7 +82,7 @@ def test_an_absent_pyspark_is_said_with_the_command_that_installs_it() -> None:
     assert done.stdout.startswith("UsageError ") and "-m pip install" in done.stdout and "[spark]" in done.stdout
 
 
-def test_a_harness_takes_what_an_executor_gives_and_lets_the_rest_pass() -> None:
+def test_a_harness_parses_its_arguments_and_ignores_unknown_ones() -> None:
     given = harness.parsed(["--id=1-1", "--provision_endpoint=localhost:1", "--of_a_later_version=x"])
     assert given.id == "1-1" and given.provision_endpoint == "localhost:1" and given.control_endpoint == ""
 
@@ -103,7 +103,7 @@ Driver stacktrace:"""
         ("", ""),
     ],
 )
-def test_of_a_traceback_the_line_is_told_that_says_it(text: str, line: str) -> None:
+def test_the_last_informative_line_of_a_traceback_is_reported(text: str, line: str) -> None:
     assert context.last_line(text) == line
 
 

@@ -45,7 +45,7 @@ def pom(tmp_path: Path) -> Path:
     return found
 
 
-def test_it_is_built_once_for_each_content(path: Path, pom: Path, tmp_path: Path) -> None:
+def test_the_jar_is_built_once_for_each_content(path: Path, pom: Path, tmp_path: Path) -> None:
     log, notes = tmp_path / "log", []
     program(path, "mvn", MAVEN.format(log=log))
     first = jar.jar(notes.append, pom, tmp_path / "cache")
@@ -56,7 +56,7 @@ def test_it_is_built_once_for_each_content(path: Path, pom: Path, tmp_path: Path
     assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".jar", ".jar"]
 
 
-def test_maven_s_own_word_is_handed_on(path: Path, pom: Path, tmp_path: Path) -> None:
+def test_maven_s_error_is_reported(path: Path, pom: Path, tmp_path: Path) -> None:
     program(path, "mvn", BROKEN)
     with pytest.raises(RunFailed, match="Could not find artifact") as failed:
         jar.jar(lambda text: None, pom, tmp_path / "cache")
@@ -65,7 +65,7 @@ def test_maven_s_own_word_is_handed_on(path: Path, pom: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("there", "what"), [((), "java is not installed"), (("java",), "mvn is not installed")])
-def test_what_is_missing_is_said(
+def test_a_missing_program_is_named(
     there: tuple[str, ...], what: str, pom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in there:
@@ -85,7 +85,7 @@ def test_a_jar_can_be_named(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert jar.jar() == tmp_path / "given.jar"
 
 
-def test_an_installation_without_the_sources_says_what_to_do(path: Path, tmp_path: Path) -> None:
+def test_an_installation_without_the_sources_of_the_jar_has_a_hint(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nor what it is built from") as missing:
         jar.jar(pom=tmp_path / "pom.xml")
     assert jar.GIVEN in missing.value.hint

@@ -71,7 +71,7 @@ def private_to_beam(path: Path) -> Iterator[str]:
                 yield f"{named}.{node.attr}"
 
 
-def test_what_is_private_to_beam_is_used_in_one_module() -> None:
+def test_private_names_of_beam_are_used_in_one_module() -> None:
     package = ROOT / "pipelines" / "dynamodt"
     found = {(str(path.relative_to(package)), name) for path in package.rglob("*.py") for name in private_to_beam(path)}
     assert found == {("pipeline/spark/runner.py", "PortableRunner._optimize_pipeline")}

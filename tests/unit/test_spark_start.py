@@ -37,7 +37,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_what_python_said_is_what_is_told(broken: Path) -> None:
+def test_stderr_of_python_is_reported(broken: Path) -> None:
     script = runner.written(broken, broken / "python.log")
     assert subprocess.run([script], capture_output=True, check=False).returncode == 3
     error = failed(DIED, broken / "python.log")
@@ -46,7 +46,7 @@ def test_what_python_said_is_what_is_told(broken: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="an executor's stderr is found by /proc")
-def test_elsewhere_it_is_in_the_executor_s_own_log(broken: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_on_another_host_stderr_is_in_the_executor_s_log(broken: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Here the executor is this very process."""
     script = runner.written(broken, None)
     assert subprocess.run([script], stderr=subprocess.DEVNULL, check=False).returncode == 3
@@ -55,16 +55,16 @@ def test_elsewhere_it_is_in_the_executor_s_own_log(broken: Path, capfd: pytest.C
     assert "exit code 3" in error.what and "the executor's own log" in error.hint
 
 
-def test_a_log_that_cannot_be_written_stops_nobody(broken: Path) -> None:
+def test_a_log_that_cannot_be_written_does_not_stop_the_start(broken: Path) -> None:
     script = runner.written(broken, broken / "no" / "such" / "folder.log")
     assert subprocess.run([script], capture_output=True, check=False).returncode == 3
 
 
-def test_an_error_of_a_task_is_told_as_it_is() -> None:
+def test_an_error_of_a_task_is_reported_unchanged() -> None:
     assert "failed on Spark: the table is gone" in failed(RuntimeError("the table is gone")).what
 
 
-def test_a_harness_is_told_whole_numbers_as_such() -> None:
+def test_whole_numbers_reach_a_harness_as_whole_numbers() -> None:
     """An option of Beam's that is a number: a protobuf Struct makes 200.0 of it, which argparse refuses."""
     options = json_format.Parse('{"beam:option:a:v1": 200, "b": 0.5, "c": true, "d": ["x"]}', struct_pb2.Struct())
     told = json.loads(harness.options(options))
@@ -76,7 +76,7 @@ def test_a_harness_is_told_whole_numbers_as_such() -> None:
     }
 
 
-def test_executors_work_in_the_project_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_executors_run_in_the_project_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyspark")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
@@ -97,7 +97,7 @@ def test_executors_work_in_the_project_s_folder(tmp_path: Path, monkeypatch: pyt
     assert [file.name for file in copy.parent.iterdir()] == ["stderr"]
 
 
-def test_of_others_folders_those_go_that_nobody_is_at_work_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_ended_processes_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyspark")
     monkeypatch.chdir(tmp_path)
     context.begin()
@@ -111,13 +111,13 @@ def test_of_others_folders_those_go_that_nobody_is_at_work_in(tmp_path: Path, mo
     assert not theirs.exists() and (tmp_path / context.PYTHON_LOG).read_bytes() == b""
 
 
-def test_what_spark_leaves_stays_out_of_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_spark_are_ignored_by_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     context.begin()
     assert (tmp_path / ".dynamodt" / ".gitignore").read_text() == "*\n"
 
 
-def test_the_parts_of_beam_reach_each_other_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_of_beam_connect_to_each_other_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     import grpc

@@ -47,7 +47,7 @@ def test_all_runs_of_a_command_count_each_with_its_last_amount() -> None:
 @pytest.mark.parametrize(
     ("amount", "text"), [(0, "$0.00"), (0.00042, "$0.00042"), (1234.5, "$1,234.50"), (0.01, "$0.01")]
 )
-def test_amounts(amount: float, text: str) -> None:
+def test_amounts_as_text(amount: float, text: str) -> None:
     assert usd(amount) == text
 
 
@@ -119,7 +119,7 @@ class Phases:
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_a_run_that_its_last_pages_complete_is_not_stopped(complete: bool) -> None:
+def test_a_run_completed_by_its_last_pages_is_not_stopped_by_the_limit(complete: bool) -> None:
     phases = Phases(complete)
     lease = SimpleNamespace(stop="")
     state = SimpleNamespace(leases=SimpleNamespace(read=lambda table: lease))

@@ -21,7 +21,7 @@ class Table:
         self.units.checkpoint(claim, claim.page + 1, None, Totals(Counts(read, read), done=int(done)))
 
 
-def test_a_look_at_many_units_reads_a_few_of_them() -> None:
+def test_a_poll_of_many_splits_reads_a_few_of_them() -> None:
     table = Table()
     totals = SplitTotals(table.units, UNITS)
     totals.poll()
@@ -32,7 +32,7 @@ def test_a_look_at_many_units_reads_a_few_of_them() -> None:
         assert table.rows.asked - before == ROWS
 
 
-def test_after_a_turn_of_looks_everything_was_seen() -> None:
+def test_after_one_round_of_polls_every_split_was_read() -> None:
     table = Table()
     totals = SplitTotals(table.units, UNITS)
     totals.poll()
@@ -42,7 +42,7 @@ def test_after_a_turn_of_looks_everything_was_seen() -> None:
     assert seen == sorted(seen) and seen[-1] == 40
 
 
-def test_what_moves_on_is_counted_once() -> None:
+def test_progress_of_a_split_is_counted_once() -> None:
     table = Table()
     totals = SplitTotals(table.units, 3)
     for read in (10, 20, 30):
@@ -52,7 +52,7 @@ def test_what_moves_on_is_counted_once() -> None:
     assert totals.poll() == totals.poll() == totals.whole() == table.units.totals(3)
 
 
-def test_a_unit_that_is_done_is_not_read_again() -> None:
+def test_a_completed_split_is_not_read_again() -> None:
     table = Table()
     totals = SplitTotals(table.units, 4)
     for split in range(3):
@@ -62,7 +62,7 @@ def test_a_unit_that_is_done_is_not_read_again() -> None:
     assert totals.poll().done == 3 and table.rows.asked - before == 1
 
 
-def test_the_end_is_exact() -> None:
+def test_the_final_totals_are_exact() -> None:
     table = Table()
     totals = SplitTotals(table.units, UNITS)
     totals.poll()
@@ -74,5 +74,5 @@ def test_the_end_is_exact() -> None:
     assert table.rows.asked - before <= ROWS
 
 
-def test_a_pass_without_units_has_come_to_nothing() -> None:
+def test_a_phase_without_splits_has_totals_of_zero() -> None:
     assert SplitTotals(Table().units, 0).poll() == Totals()

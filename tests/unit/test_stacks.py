@@ -84,7 +84,7 @@ def watch(states: Sequence[str], happened: list[list[StackEvent]]) -> tuple[str,
     return state.status, notes, sleep.slept
 
 
-def test_the_ends_of_things_are_told() -> None:
+def test_the_end_of_each_resource_is_reported() -> None:
     states = ["CREATE_IN_PROGRESS", "CREATE_COMPLETE"]
     happened = [
         [of_stack("CREATE_IN_PROGRESS"), event("CREATE_IN_PROGRESS")],
@@ -99,18 +99,18 @@ def test_the_ends_of_things_are_told() -> None:
     ]
 
 
-def test_a_status_that_lags_behind_is_not_taken_for_the_end() -> None:
+def test_an_outdated_status_is_not_mistaken_for_the_end() -> None:
     """Right after a change set is carried out, the stack may still look as it did before."""
     states = ["UPDATE_COMPLETE", "UPDATE_IN_PROGRESS", "UPDATE_COMPLETE"]
     happened = [[], [of_stack("UPDATE_IN_PROGRESS")], [of_stack("UPDATE_COMPLETE")]]
     assert watch(states, happened)[2] == 2
 
 
-def test_a_stack_that_is_gone_needs_no_last_word() -> None:
+def test_a_deleted_stack_needs_no_final_event() -> None:
     assert watch(["DELETE_IN_PROGRESS", GONE], [])[0] == GONE
 
 
-def test_a_failure_tells_causes_and_not_what_came_of_them() -> None:
+def test_a_failure_lists_the_causes_and_not_their_consequences() -> None:
     events = [
         event("CREATE_FAILED", "JobRole", "AWS::IAM::Role", "not authorized to perform: iam:CreateRole"),
         event("CREATE_FAILED", "State", "AWS::DynamoDB::Table", "Resource creation cancelled"),
@@ -122,7 +122,7 @@ def test_a_failure_tells_causes_and_not_what_came_of_them() -> None:
 
 
 @pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_FAILED", "ROLLBACK_FAILED", "DELETE_FAILED"])
-def test_a_stack_that_a_person_must_look_at(status: str) -> None:
+def test_a_broken_stack_is_refused_with_a_hint(status: str) -> None:
     with pytest.raises(Refused, match=status) as caught:
         refuse_broken(FakeStack([]), at(status))  # type: ignore[arg-type]
     assert "--stack-name dynamodt-prod" in caught.value.hint
@@ -131,11 +131,11 @@ def test_a_stack_that_a_person_must_look_at(status: str) -> None:
 @pytest.mark.parametrize(
     "status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"]
 )
-def test_a_stack_that_can_be_changed(status: str) -> None:
+def test_a_stack_that_can_be_changed_is_accepted(status: str) -> None:
     refuse_broken(FakeStack([]), at(status))  # type: ignore[arg-type]
 
 
-def test_what_another_has_begun_is_waited_for() -> None:
+def test_a_change_begun_by_another_process_is_waited_for() -> None:
     notes: list[str] = []
     sleep = Sleeper()
     states = [at("UPDATE_IN_PROGRESS"), at("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"), at("UPDATE_COMPLETE")]
@@ -143,7 +143,7 @@ def test_what_another_has_begun_is_waited_for() -> None:
     assert found == at("UPDATE_COMPLETE") and "waiting until that has ended" in notes[0]
 
 
-def test_anothers_stack_is_not_waited_for_unless_its_name_becomes_free() -> None:
+def test_a_refused_stack_is_waited_for_only_while_it_is_deleted() -> None:
     def refuse(state: StackState) -> None:
         raise Refused(state.status)
 
@@ -155,26 +155,26 @@ def test_anothers_stack_is_not_waited_for_unless_its_name_becomes_free() -> None
 
 
 @pytest.mark.parametrize("state", [None, at(UNMADE), replace(FAILED, parameters=OURS)])
-def test_what_is_not_there_is_made_anew(state: StackState | None) -> None:
+def test_a_missing_stack_is_created(state: StackState | None) -> None:
     assert deploy._live_stack(STAGE, FakeStack([]), state) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("parameters", [{}, {**OURS, "Bucket": "anothers"}, {**OURS, "StateTable": "anothers"}])
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "CREATE_COMPLETE", "DELETE_FAILED"])
-def test_a_stack_that_does_not_prove_to_be_ours_is_left_alone(status: str, parameters: dict[str, str]) -> None:
+def test_a_stack_without_proof_of_ownership_is_left_alone(status: str, parameters: dict[str, str]) -> None:
     stack = FakeStack([])
     with pytest.raises(Refused, match="the stack exists"):
         deploy._live_stack(STAGE, stack, StackState("id", status, parameters=parameters))  # type: ignore[arg-type]
     assert stack.deleted == 0
 
 
-def test_what_a_failed_creation_has_left_is_removed() -> None:
+def test_the_remains_of_a_failed_creation_are_removed() -> None:
     stack, sleep = FakeStack([at("DELETE_IN_PROGRESS"), at(GONE)]), Sleeper()
     deploy._remove_failed(stack, FAILED, lambda _: None, sleep, False)  # type: ignore[arg-type]
     assert stack.deleted == 1
 
 
-def test_a_removal_that_fails_says_what_is_in_the_way() -> None:
+def test_a_failed_removal_names_the_obstacle() -> None:
     blocked = event("DELETE_FAILED", "Alarms", "AWS::SNS::Topic", "not authorized")
     stack = FakeStack([at("DELETE_FAILED")], [[], [blocked, of_stack("DELETE_FAILED")]])
     with pytest.raises(stacks.RunFailed, match="Alarms") as caught:

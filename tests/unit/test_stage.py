@@ -60,7 +60,9 @@ def test_local_is_the_default(tmp_path: Path) -> None:
     assert load_stage(folder=tmp_path) == load_stage("local", tmp_path)
 
 
-def test_the_shells_region_does_not_hide_the_embedded_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shell_s_region_does_not_apply_to_the_embedded_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     assert load_stage("local", tmp_path).connection.region == "us-east-1"
 
@@ -101,12 +103,12 @@ def test_an_endpoint_replaces_the_embedded_stage(write: Write, monkeypatch: pyte
     assert stage.storage.url == str(folder / ".dynamodt" / "storage")
 
 
-def test_the_endpoint_may_stand_in_the_file(write: Write) -> None:
+def test_the_endpoint_may_be_in_the_file(write: Write) -> None:
     stage = load_stage("local", write('[stages.local]\nendpoint_url = "http://localhost:8000"\n'))
     assert (stage.embedded, stage.connection.endpoint_url) == (False, "http://localhost:8000")
 
 
-def test_the_environment_goes_before_the_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_takes_precedence_over_the_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write('[stages.local]\nendpoint_url = "http://localhost:1"\nstorage = "s3://file/x"\n')
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:2")
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:3")
@@ -117,7 +119,9 @@ def test_the_environment_goes_before_the_file(write: Write, monkeypatch: pytest.
     assert stage.storage.url == "s3://environment/x"
 
 
-def test_one_service_s_endpoint_leaves_the_others_alone(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_endpoint_of_one_service_does_not_apply_to_the_others(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:3/")
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "http://localhost:4")
     connection = load_stage("prod", write(PROD)).connection
@@ -125,7 +129,7 @@ def test_one_service_s_endpoint_leaves_the_others_alone(write: Write, monkeypatc
     assert found == ["http://localhost:3", "http://localhost:4", None, None]
 
 
-def test_an_endpoint_of_another_service_leaves_the_embedded_stage(
+def test_an_endpoint_of_another_service_keeps_the_embedded_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://localhost:3")
@@ -236,7 +240,7 @@ def test_a_stage_may_name_its_glue_job(write: Write) -> None:
 
 
 @pytest.mark.parametrize(("line", "protected"), [("", False), ("protected = true", True), ("protected = false", False)])
-def test_a_stage_is_protected_where_the_file_says_so(write: Write, line: str, protected: bool) -> None:
+def test_a_stage_is_protected_by_the_file(write: Write, line: str, protected: bool) -> None:
     assert load_stage("prod", write(f"{PROD}{line}\n")).protected is protected
 
 
@@ -247,7 +251,7 @@ def test_the_region_may_come_from_the_environment(write: Write, monkeypatch: pyt
     assert load_stage("prod", folder).connection.region == "eu-north-1"
 
 
-def test_the_stages_own_region_goes_before_the_shells(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stage_s_region_takes_precedence_over_the_shell_s(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-north-1")
     assert load_stage("prod", write(PROD)).connection.region == "eu-west-1"
 
@@ -337,19 +341,19 @@ def test_a_folder_of_the_environment_is_named_by_its_variable(write: Write, monk
     assert caught.value.where == "DYNAMODT_STORAGE"
 
 
-def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "dynamodt.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="not valid TOML"):
         load_stage("local", tmp_path)
 
 
-def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "dynamodt.toml").mkdir()
     with pytest.raises(UsageError, match="cannot be read"):
         load_stage("local", tmp_path)
 
 
-def test_the_repositorys_own_file_is_good() -> None:
+def test_the_repository_s_own_file_is_accepted() -> None:
     root = ROOT.resolve()
     assert load_stage("local", root).tables == {"users": (KeyAttribute("id", "S"),)}
 
@@ -362,7 +366,7 @@ def test_the_state_tables_of_all_stages_are_known(write: Write) -> None:
 
 
 @pytest.mark.parametrize("table", ["dynamodt-state", "mine"])
-def test_a_state_table_is_no_table_of_the_embedded_stage(write: Write, table: str) -> None:
+def test_a_state_table_may_not_be_a_table_of_the_embedded_stage(write: Write, table: str) -> None:
     folder = write(PROD + f'state_table = "mine"\n[stages.local.tables]\n{table} = {{ id = "S" }}\n')
     with pytest.raises(UsageError, match="is a state table") as caught:
         load_stage("local", folder)

@@ -22,12 +22,12 @@ def account(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "account_id", lambda _: HERE)
 
 
-def test_without_a_deploy_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_expected_account_no_request_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "account_id", None)
     check_expected(STAGE)
 
 
-def test_a_stage_where_the_service_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_in_the_expected_place_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ACCOUNT, HERE)
     monkeypatch.setenv(REGION, "eu-west-1")
     check_expected(STAGE)
@@ -40,14 +40,16 @@ def test_a_stage_where_the_service_is(monkeypatch: pytest.MonkeyPatch) -> None:
         (REGION, "us-east-1", "deployed to us-east-1, and this stage is in eu-west-1"),
     ],
 )
-def test_a_stage_elsewhere(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str) -> None:
+def test_a_stage_in_another_place_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(Refused, match=told) as caught:
         check_expected(STAGE)
     assert "stages.prod" in caught.value.where and caught.value.hint and caught.value.exit_code == 3
 
 
-def test_the_embedded_stage_is_no_deploy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedded_stage_is_refused_for_a_deployed_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service's stage `local` in AWS has its tables there, and not on this machine."""
     monkeypatch.setenv(ACCOUNT, HERE)
     with pytest.raises(Refused, match="the embedded stage"):

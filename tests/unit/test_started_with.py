@@ -48,7 +48,7 @@ def told(**changes: Any) -> dict[str, str]:
         ({"rows": "s"}, ["items"]),
     ],
 )  # fmt: skip
-def test_each_fact_that_differs_is_named(changes: dict[str, Any], names: list[str]) -> None:
+def test_each_different_fact_is_named(changes: dict[str, Any], names: list[str]) -> None:
     assert list(told(**changes)) == names
 
 
@@ -64,11 +64,11 @@ def test_each_fact_that_differs_is_named(changes: dict[str, Any], names: list[st
         {"rows": None},  # not known here
     ],
 )  # fmt: skip
-def test_what_makes_no_difference_is_none(changes: dict[str, Any]) -> None:
+def test_irrelevant_changes_are_no_difference(changes: dict[str, Any]) -> None:
     assert told(**changes) == {}
 
 
-def test_both_values_are_told() -> None:
+def test_both_values_of_a_difference_are_named() -> None:
     assert told(script=replace(SCRIPT, stamp="_s")) == {"STAMP": "STAMP was not set and is _s"}
     assert told(storage="s3://c") == {"storage": "storage was s3://b/p and is s3://c"}
 
@@ -83,7 +83,7 @@ def test_both_values_are_told() -> None:
         ({}, {"target_table": None}, False),
     ],
 )
-def test_settings_by_which_a_run_knows_its_writes_are_kept(
+def test_settings_by_which_a_run_recognizes_its_writes_are_kept(
     was: dict[str, Any], now: dict[str, Any], kept: bool
 ) -> None:
     began = facts_at_start(TABLE, replace(SCRIPT, **was), "s3://b")
@@ -95,7 +95,7 @@ def test_settings_by_which_a_run_knows_its_writes_are_kept(
         assert (found.stamp, found.idempotent) == (was.get("stamp"), was.get("idempotent", False))
 
 
-def test_another_guard_is_for_what_is_left_to_do() -> None:
+def test_another_guard_applies_to_the_remaining_items() -> None:
     """A dead letter asks for it; what was written is told from the items, whatever guarded it."""
     began = facts_at_start(TABLE, SCRIPT, "s3://b")
     script = replace(SCRIPT, guard="changed")
@@ -105,13 +105,13 @@ def test_another_guard_is_for_what_is_left_to_do() -> None:
     assert with_initial_settings(script, began).guard == "changed" and updated_facts(now) == {"GUARD": "changed"}
 
 
-def test_only_what_leaves_nothing_behind_is_repeated() -> None:
+def test_a_run_is_repeated_only_if_it_overwrites_everything() -> None:
     began = facts_at_start(**BASE)
     assert may_be_repeated(differences(began, facts_at_start(**{**BASE, "prepared": None, "storage": "x"})))
     assert not may_be_repeated(differences(began, facts_at_start(**{**BASE, "prepared": None, "rows": "x"})))
 
 
-def test_a_table_is_younger_than_a_run_of_another_one() -> None:
+def test_a_table_created_after_a_run_is_younger() -> None:
     unknown = replace(RECORD, run="02", began={})
     assert younger(TABLE, [RECORD, unknown]) is None and younger(TABLE, [unknown]) is None
     assert younger(replace(TABLE, identity="three"), [RECORD, unknown]) is RECORD

@@ -87,7 +87,7 @@ def test_an_update_of_what_was_read_is_applied_once(drawn: Drawn) -> None:
 
 
 @given(updates())
-def test_any_attribute_that_changed_meanwhile_refuses_an_update(drawn: Drawn) -> None:
+def test_an_update_is_refused_if_any_attribute_has_changed(drawn: Drawn) -> None:
     spec, found = drawn
     for _, theirs in intruders(found.read, spec):
         fake = table(spec, theirs)
@@ -97,7 +97,7 @@ def test_any_attribute_that_changed_meanwhile_refuses_an_update(drawn: Drawn) ->
 
 
 @given(updates())
-def test_guard_changed_minds_only_what_the_update_touches(drawn: Drawn) -> None:
+def test_guard_changed_compares_only_updated_attributes(drawn: Drawn) -> None:
     spec, found = drawn
     touched = {*found.sets, *found.removes}
     for name, theirs in intruders(found.read, spec):
@@ -111,7 +111,7 @@ def test_guard_changed_minds_only_what_the_update_touches(drawn: Drawn) -> None:
 
 
 @given(updates())
-def test_an_attribute_that_appeared_meanwhile_is_not_overridden(drawn: Drawn) -> None:
+def test_an_attribute_that_was_added_is_not_overwritten(drawn: Drawn) -> None:
     spec, found = drawn
     for guard in GUARDS:
         for name in found.sets.keys() - found.read.keys():
@@ -121,7 +121,7 @@ def test_an_attribute_that_appeared_meanwhile_is_not_overridden(drawn: Drawn) ->
 
 
 @given(updates())
-def test_a_deleted_item_is_not_brought_back(drawn: Drawn) -> None:
+def test_an_update_does_not_recreate_a_deleted_item(drawn: Drawn) -> None:
     spec, found = drawn
     refused = Verdict("conflict", None, "The conditional request failed")
     for guard in GUARDS:
@@ -132,7 +132,7 @@ def test_a_deleted_item_is_not_brought_back(drawn: Drawn) -> None:
 
 
 @given(updates(), strategies.attributes)
-def test_an_update_leaves_other_items_alone(drawn: Drawn, others: Item) -> None:
+def test_an_update_changes_no_other_item(drawn: Drawn, others: Item) -> None:
     spec, found = drawn
     other = {**others, **decode(found.key)}
     name, kind = spec.key[0]
@@ -156,7 +156,7 @@ def as_call(spec: TableSpec, guard: Guard, found: Change) -> Call:
 
 
 @given(updates(), st.sampled_from(GUARDS))
-def test_a_call_of_its_own_does_what_the_statement_does(drawn: Drawn, guard: Guard) -> None:
+def test_a_separate_call_does_what_the_statement_does(drawn: Drawn, guard: Guard) -> None:
     spec, found = drawn
     for image in [found.read, *[theirs for _, theirs in intruders(found.read, spec)]]:
         one, other = table(spec, image), table(spec, image)
@@ -178,7 +178,7 @@ def test_a_transaction_does_what_its_parts_do(drawn: Drawn) -> None:
 
 
 @given(strategies.tables(), st.sampled_from(GUARDS), st.data())
-def test_a_deletion_rests_on_the_whole_item_whatever_the_guard(
+def test_a_deletion_compares_the_whole_item_with_every_guard(
     spec: TableSpec, guard: Guard, data: st.DataObject
 ) -> None:
     image = data.draw(strategies.images(spec))
@@ -194,7 +194,7 @@ def test_a_deletion_rests_on_the_whole_item_whatever_the_guard(
 
 
 @given(strategies.tables(), st.data())
-def test_an_insertion_goes_only_where_nothing_is(spec: TableSpec, data: st.DataObject) -> None:
+def test_an_insertion_succeeds_only_at_a_free_key(spec: TableSpec, data: st.DataObject) -> None:
     item, there = data.draw(strategies.items(spec)), data.draw(strategies.attributes)
     found = insert(spec, item)
     theirs = encode({**there, **decode(found.key)})
@@ -246,13 +246,13 @@ def test_the_text_of_an_update() -> None:
 
 
 @given(strategies.names.filter(lambda name: name[0] not in "#:"))
-def test_any_name_comes_back_out_of_its_quotes(name: str) -> None:
+def test_any_quoted_name_is_parsed_to_itself(name: str) -> None:
     text = f"DELETE FROM {quoted('things')} WHERE {quoted(name)}=?"
     assert Parsed(text, [{"S": "a"}]).equal == {name: {"S": "a"}}
 
 
 @given(updates())
-def test_texts_are_kept_by_shape_and_never_mixed_up(drawn: Drawn) -> None:
+def test_cached_texts_are_those_of_a_new_writer(drawn: Drawn) -> None:
     """One writer for many items gives what a fresh writer gives for each."""
     spec, one = drawn
     after = patched(one)
@@ -263,7 +263,7 @@ def test_texts_are_kept_by_shape_and_never_mixed_up(drawn: Drawn) -> None:
     ]
 
 
-def test_a_text_is_kept_for_its_whole_shape() -> None:
+def test_a_text_is_cached_for_all_of_its_shape() -> None:
     """Changes that have two of three in common: what is set, what is removed, what was read."""
     item = {"id": "a", "n": 1, "old": 2}
     changes = [
@@ -277,7 +277,7 @@ def test_a_text_is_kept_for_its_whole_shape() -> None:
         assert writer.write(found) == Statements(THINGS).write(found)
 
 
-def test_the_kept_texts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_cached_texts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynamodt.dynamodb.statements._CACHED_SHAPES", 10)
     writer = Statements(THINGS)
     for number in range(35):
@@ -321,14 +321,14 @@ def test_a_statement_has_at_most_300_operators(guarded: int, kind: type) -> None
     assert type(Statements(THINGS, "changed").write(found)) is Statement
 
 
-def test_an_attribute_that_must_be_missing_is_an_operator_too() -> None:
+def test_an_absent_attribute_counts_as_an_operator_too() -> None:
     item = wide(148, 4)
     assert type(Statements(THINGS).write(update(THINGS, item, {**item, "new": 1}))) is Statement
     assert type(Statements(THINGS).write(update(THINGS, item, {**item, "new": 1, "newer": 2}))) is Call
 
 
 @pytest.mark.parametrize("names", [149, 150, 400, 900])
-def test_a_wide_item_is_guarded_as_a_whole_however_wide(names: int) -> None:
+def test_all_attributes_of_a_wide_item_are_compared(names: int) -> None:
     item = wide(names, 60)
     found = update(THINGS, item, {**{n: v for n, v in item.items() if "001" not in n}, "new": 1})
     fake = table(THINGS, found.read)
@@ -345,7 +345,7 @@ def test_a_wide_item_is_guarded_as_a_whole_however_wide(names: int) -> None:
     assert written(table(THINGS), deletion) == "conflict"
 
 
-def test_an_item_too_wide_for_a_transaction_says_what_helps() -> None:
+def test_an_item_too_wide_for_a_transaction_has_a_hint() -> None:
     found = doubled(THINGS, wide(200, 4))
     move = Atomic(found.key, found.read, (found, insert(THINGS, {"id": "b"})))
     with pytest.raises(ItemError, match="401 of 300 operators") as caught:
@@ -355,7 +355,7 @@ def test_an_item_too_wide_for_a_transaction_says_what_helps() -> None:
     assert written(fake, move, "changed") == "done" and len(fake.items) == 2
 
 
-def test_where_no_guard_helps_an_item_too_wide_for_a_transaction_the_hint_says_what_does() -> None:
+def test_the_hint_for_a_too_wide_item_does_not_suggest_a_guard_that_would_not_help() -> None:
     """A deletion rests on all attributes, whatever the guard; one of an export's run is a transaction."""
     key, read = doubled(THINGS, wide(200, 4))[:2]
     deletion, move = Remove(key, read), Atomic(key, read, (insert(THINGS, {"id": "b"}), Remove(key, read)))
@@ -392,7 +392,7 @@ def test_a_wide_insertion_is_a_put() -> None:
 
 
 @pytest.mark.parametrize("name", ["#x", ":x", "#", ":1"])
-def test_a_name_like_a_placeholder_goes_out_alone(name: str) -> None:
+def test_an_attribute_name_like_a_placeholder_is_written_by_a_separate_call(name: str) -> None:
     item = {"id": "a", name: 1, "n": 1}
     found = update(THINGS, item, {**item, "n": 2})
     requests = [Statements(THINGS).write(one) for one in (found, insert(THINGS, item), Remove(found.key, found.read))]
@@ -414,7 +414,7 @@ def test_a_name_like_a_placeholder_goes_out_alone(name: str) -> None:
     ],
     ids=str,
 )
-def test_any_other_name_is_in_a_statement(before: Item, after: Item) -> None:
+def test_any_other_attribute_name_is_written_by_a_statement(before: Item, after: Item) -> None:
     found = update(THINGS, {"id": "a", **before}, {"id": "a", **after})
     assert type(Statements(THINGS).write(found)) is Statement
     fake = table(THINGS, found.read)
@@ -431,7 +431,7 @@ def calls() -> list[Any]:
 
 
 @pytest.mark.parametrize("call", calls(), ids=lambda call: call.operation)
-def test_a_call_asks_for_the_current_item_and_the_units(call: Call) -> None:
+def test_a_call_requests_the_current_item_and_the_units(call: Call) -> None:
     assert call.body["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
     assert call.body["ReturnConsumedCapacity"] == "INDEXES"
     assert call.body["TableName"] == "things"

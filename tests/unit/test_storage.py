@@ -42,7 +42,7 @@ def mode(path: str | Path) -> int:
 
 
 @given(data=st.binary(max_size=1000))
-def test_what_is_written_is_read(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_written_export_is_read_unchanged(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("storage")
     storage = FolderStorage(folder / "storage")
     storage.write("a/b/c", b"older")
@@ -76,7 +76,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(storage: FolderStorage, mo
     assert acts == ["file", "name", "folder"]
 
 
-def test_a_name_that_is_not_there(storage: FolderStorage, tmp_path: Path) -> None:
+def test_a_missing_file_of_a_folder_is_an_error(storage: FolderStorage, tmp_path: Path) -> None:
     filled(storage)
     for name in ("nothing", "prepared", "prepared/users/v1"):  # a folder is no object
         assert storage.read(name) is None
@@ -108,7 +108,7 @@ def test_an_empty_storage_has_no_names(storage: FolderStorage, tmp_path: Path) -
     assert [*storage.names(""), *storage.names("prepared/"), *storage.names("prepared/users/v")] == []
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(storage: FolderStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_replaced_completely_or_not_at_all(storage: FolderStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.write("a/b", b"older")
 
     def full(*args: Any) -> None:
@@ -135,7 +135,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(storage: FolderStorage, monkeypa
         (errno.ESTALE, "check the folder"),
     ],
 )
-def test_a_folder_fails_as_storage_does(
+def test_a_failing_folder_raises_service_errors(
     storage: FolderStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, hint: str
 ) -> None:
     def fail(*args: Any, **options: Any) -> Any:
@@ -163,16 +163,14 @@ def test_a_folder_fails_as_storage_does(
         assert str(tmp_path / "storage") in caught.value.where and hint in caught.value.hint
 
 
-def test_a_folder_that_can_be_written_is_left_as_it_was(storage: FolderStorage) -> None:
+def test_the_check_leaves_a_writable_folder_unchanged(storage: FolderStorage) -> None:
     storage.check()
     filled(storage).check()
     assert [*storage.names("")] == NAMES
     assert not [path for path in Path(storage.place("")).rglob("*") if path.name.startswith(".")]
 
 
-def test_where_nothing_can_be_written_is_known_before_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_written_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     for root in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(Refused, match="cannot be written") as caught:
@@ -191,7 +189,7 @@ def test_where_nothing_can_be_written_is_known_before_the_start(
 # ---------------------------------------------------------------- which one
 
 
-def test_a_folder_or_a_bucket(tmp_path: Path) -> None:
+def test_a_storage_is_a_folder_or_a_bucket(tmp_path: Path) -> None:
     assert isinstance(open_storage(HERE, StorageSpec(str(tmp_path))), FolderStorage)
     assert open_storage(HERE, StorageSpec("s3://bucket")).place("a/b") == "s3://bucket/a/b"
     assert open_storage(HERE, StorageSpec("s3://bucket/pre/fix/")).place("a/b") == "s3://bucket/pre/fix/a/b"
@@ -228,7 +226,7 @@ def test_every_object_is_encrypted(s3: Any, key: str | None, encryption: dict[st
 @pytest.mark.parametrize(
     ("code", "hint"), [("NoSuchBucket", "create the bucket"), ("AccessDenied", "grant the action")]
 )
-def test_a_bucket_that_cannot_be_used_says_what_to_do(s3: Any, code: str, hint: str) -> None:
+def test_an_unusable_bucket_is_an_error_with_a_hint(s3: Any, code: str, hint: str) -> None:
     storage = S3Storage(s3, "b", "", None)
     with Stubber(s3) as stub:
         for operation in ("put_object", "get_object"):
@@ -239,7 +237,7 @@ def test_a_bucket_that_cannot_be_used_says_what_to_do(s3: Any, code: str, hint: 
             assert hint in caught.value.hint and caught.value.where == "s3://b/a"
 
 
-def test_an_object_that_cannot_be_read_whole_names_it_and_says_what_to_do(s3: Any, tmp_path: Path) -> None:
+def test_an_object_that_cannot_be_read_completely_is_named_with_a_hint(s3: Any, tmp_path: Path) -> None:
     storage = S3Storage(s3, "b", "", None)
 
     def fail(*_: Any) -> None:
@@ -257,7 +255,7 @@ def test_an_object_that_cannot_be_read_whole_names_it_and_says_what_to_do(s3: An
     assert "damaged" in caught.value.hint
 
 
-def test_an_object_that_is_not_there_is_none(s3: Any) -> None:
+def test_a_missing_object_is_read_as_none(s3: Any) -> None:
     with Stubber(s3) as stub:
         stub.add_client_error("get_object", "NoSuchKey", "no")
         assert S3Storage(s3, "b", "", None).read("a") is None

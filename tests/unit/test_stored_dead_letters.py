@@ -65,7 +65,7 @@ def test_an_unknown_key_is_named_with_some_that_are_known() -> None:
 
 
 @pytest.mark.parametrize("keys", [(), ("a",)])
-def test_what_is_accepted_cannot_be_accepted_again(keys: tuple[str, ...]) -> None:
+def test_an_accepted_dead_letter_cannot_be_accepted_again(keys: tuple[str, ...]) -> None:
     with pytest.raises(Refused):
         taken(dead_letters("ab", accepted="ab"), *keys)
 
@@ -83,7 +83,7 @@ def accepting(storage: FolderStorage, *lists: dict[str, Any]) -> RunRecord:
     return RunRecord("users", "01RUN", 2, "total", "up", "", "failed", "", accepted=found)
 
 
-def test_lists_add_up_and_a_whole_part_stays_whole(storage: FolderStorage) -> None:
+def test_lists_of_acceptances_are_merged_and_a_whole_part_stays_whole(storage: FolderStorage) -> None:
     lists = ({"p": [key("a")], "q": None}, {"p": [key("b")], "q": [key("a")], "r": [key("a")]}, {"r": None})
     accepted = accepted_of(storage, accepting(storage, *lists))
     assert accepted.some_of("p") == {key_text(key("a")), key_text(key("b"))} and accepted.items == 3
@@ -92,14 +92,14 @@ def test_lists_add_up_and_a_whole_part_stays_whole(storage: FolderStorage) -> No
     assert [pair[0] for pair in accepted.pairs(["p", "q"])] == ["p", "p"]
 
 
-def test_a_list_that_is_lost_is_not_taken_for_empty(storage: FolderStorage) -> None:
+def test_a_lost_list_of_acceptances_does_not_count_as_empty(storage: FolderStorage) -> None:
     record = accepting(storage, {"p": None})
     next((Path(storage.place("accepted"))).iterdir()).unlink()
     with pytest.raises(Refused, match="accepted by ann is gone"):
         accepted_of(storage, record)
 
 
-def test_what_a_retry_has_left_out_stays_outstanding(storage: FolderStorage) -> None:
+def test_a_dead_letter_left_out_of_a_retry_stays_outstanding(storage: FolderStorage) -> None:
     left = [("p", key_text(key("a")))]
     storage.write(
         "runs/users/01RUN/retries/0001.json", json.dumps({"dead_letters": ["p", "q"], "left_out": left}).encode()

@@ -60,7 +60,7 @@ def test_layout_comments_and_docstrings_change_nothing(was: str, now: str) -> No
 
 
 @pytest.mark.parametrize(("was", "now"), OTHER.values(), ids=OTHER.keys())
-def test_all_else_counts(was: str, now: str) -> None:
+def test_every_other_change_changes_the_checksum(was: str, now: str) -> None:
     assert was in TEXT and checksum(TEXT.replace(was, now)) != checksum(TEXT)
 
 
@@ -76,7 +76,7 @@ def test_code_that_reads_its_own_source_is_compared_as_a_text() -> None:
     assert checksum(text.replace("  # of two words", "")) != checksum(text)
 
 
-def test_a_deep_tree_has_a_checksum() -> None:
+def test_a_deeply_nested_script_has_a_checksum() -> None:
     assert checksum("x = " + " + ".join("a" * 1500))
 
 
@@ -146,7 +146,7 @@ def test_a_module_beside_a_script_is_compared_by_its_syntax_and_a_data_file_by_i
     assert script(tmp_path, {"users/n.txt": "1", "users/names.py": f"{read}M = 1\n"}).content != before.content
 
 
-def test_the_text_that_is_executed_is_the_present_one(tmp_path: Path) -> None:
+def test_the_present_text_is_executed(tmp_path: Path) -> None:
     """Its docstrings and lines are those of the file, although its checksum is an earlier text's."""
     load(script(tmp_path, {"users/v1_a.py": UP, "users/names.py": '"""One."""\nN = 1\n'}))
     again = script(tmp_path, {"users/names.py": '\n"""Another."""\nN = 1\n'})

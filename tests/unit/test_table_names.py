@@ -249,7 +249,7 @@ def test_a_real_name_that_the_pattern_changes_is_reported(
     assert caught is None or 'NAME = "shop" under [stages.prod.tables]' in caught.value.hint
 
 
-def test_what_a_parameter_holds_must_be_a_name(project: Project, account: Account) -> None:
+def test_a_parameter_s_value_must_be_a_table_name(project: Project, account: Account) -> None:
     account.parameters["/shop/users"] = "not a name"
     with pytest.raises(UsageError, match="not the name of a DynamoDB table") as caught:
         opened(project(f'{PROD}table_name = "ssm:/shop/{{table}}"\n', "users"))
@@ -327,7 +327,7 @@ def test_the_target_of_a_table_that_is_named_by_its_real_name(project: Project) 
     assert opened(project(PROD + THREE, plain="users"), "shop-plain").names.real("users") == "shop-prod-users"
 
 
-def test_a_folder_at_fault_is_left_to_its_own_command(project: Project) -> None:
+def test_a_faulty_folder_does_not_affect_the_names_of_other_tables(project: Project) -> None:
     folder = project(f'{PROD}table_name = "{{table}}-{{stage}}"\n', "users", "odd")
     (folder / "transforms" / "odd" / "v7_late.py").write_text("", encoding="utf-8")
     assert opened(folder).names.real("users") == "users-prod"
@@ -386,7 +386,7 @@ def test_tables_of_the_embedded_stage_have_keys_names_or_both(
         ('[stages.local]\ntable_name = "ssm:/{table}"', "table_name"),
     ],
 )
-def test_the_embedded_stage_looks_nothing_up(project: Project, text: str, key: str) -> None:
+def test_the_embedded_stage_looks_up_no_names(project: Project, text: str, key: str) -> None:
     with pytest.raises(UsageError) as caught:
         load_stage("local", project(text))
     assert caught.value.where == f"dynamodt.toml: stages.local.{key}" and caught.value.hint
@@ -395,7 +395,7 @@ def test_the_embedded_stage_looks_nothing_up(project: Project, text: str, key: s
 # ---------------------------------------------------------------- what the plugin of a framework gives
 
 
-def test_a_stage_without_an_entry_is_the_services(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_without_an_entry_uses_the_service_s_names(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"stage": "dev", "storage": "s3://deployment/dynamodt", "tables": {"Users": "cfn:shop-prod.Carts"}}
     monkeypatch.setenv(SERVICE, json.dumps(given))
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
@@ -415,7 +415,7 @@ def test_an_entry_takes_precedence_over_the_service(project: Project, monkeypatc
 
 
 @pytest.mark.parametrize("text", ['table_name = "shop-{stage}-{table}"', 'tables = { users = "shop-prod-users" }'])
-def test_a_folder_that_the_entry_maps_is_not_also_the_services(
+def test_a_folder_mapped_by_the_entry_is_not_also_mapped_by_the_service(
     project: Project, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     """The plugin does not read dynamodt.toml, and gives the table by its logical id in the template."""
@@ -423,7 +423,7 @@ def test_a_folder_that_the_entry_maps_is_not_also_the_services(
     assert opened(project(f"{PROD}{text}\n", "users"), "users").names.known == {"users": "shop-prod-users"}
 
 
-def test_an_error_of_a_name_that_the_plugin_gives(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name_given_by_the_plugin_is_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SERVICE, json.dumps({"stage": "prod", "tables": {"Users": "cfn:gone.Users"}}))
     with pytest.raises(UsageError, match="there is no stack gone") as caught:
         opened(project(PROD, "Users"))
@@ -438,7 +438,9 @@ def test_a_service_that_is_not_deployed_has_no_storage(project: Project, monkeyp
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"stage": "prod", "tables": []}'])
-def test_a_variable_that_the_plugin_has_not_set(project: Project, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_missing_variable_of_the_plugin_is_refused(
+    project: Project, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     monkeypatch.setenv(SERVICE, text)
     with pytest.raises(UsageError, match="not what the plugin sets"):
         load_stage("prod", project(PROD))
@@ -457,7 +459,7 @@ def test_a_job_is_given_the_names_that_were_found(project: Project, account: Acc
     assert opened(folder).names.known == stage.names.known and account.calls == []
 
 
-def test_a_jobs_answer_is_of_the_real_table() -> None:
+def test_the_result_of_a_job_has_the_real_name() -> None:
     version = {"version": 1, "run": "r", "status": "succeeded", "counts": {}}
     for answer, table in (
         ({"table": "users", "table_name": "shop-users"}, "shop-users"),

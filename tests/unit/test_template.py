@@ -41,7 +41,7 @@ def test_every_parameter_is_given_and_no_other(document: dict[str, Any], tmp_pat
     assert (given["Bucket"], given["Prefix"]) == ("files", "below/")
 
 
-def test_the_defaults_are_the_same_here_and_there(document: dict[str, Any], tmp_path: Path) -> None:
+def test_the_defaults_of_the_template_are_those_of_dynamodt_toml(document: dict[str, Any], tmp_path: Path) -> None:
     """A template that is deployed by hand has the same defaults as dynamodt.toml."""
     given = parameters(STAGE, tmp_path, FOUND)
     here = {key: str(one["Default"]) for key, one in document["Parameters"].items() if "Default" in one}
@@ -51,11 +51,11 @@ def test_the_defaults_are_the_same_here_and_there(document: dict[str, Any], tmp_
     }
 
 
-def test_it_fits_into_a_request() -> None:
+def test_the_template_fits_into_a_request() -> None:
     assert len(template().encode()) <= 51_200, "CloudFormation takes no longer one but from S3"
 
 
-def test_what_cannot_be_had_again_outlives_the_stack(resources: dict[str, dict[str, Any]]) -> None:
+def test_resources_with_data_outlive_the_stack(resources: dict[str, dict[str, Any]]) -> None:
     """RetainExceptOnCreate: a first attempt that fails leaves nothing that would stand in the way of the second."""
     for name in LASTING:
         assert resources[name]["DeletionPolicy"] == "RetainExceptOnCreate"
@@ -63,7 +63,7 @@ def test_what_cannot_be_had_again_outlives_the_stack(resources: dict[str, dict[s
     assert {name for name, one in resources.items() if "Retain" in one.get("DeletionPolicy", "")} == set(LASTING)
 
 
-def test_what_is_left_behind_bears_the_stage(resources: dict[str, dict[str, Any]]) -> None:
+def test_retained_resources_have_a_tag_with_the_stage(resources: dict[str, dict[str, Any]]) -> None:
     """And the key its bucket, too: once the bucket is gone, nothing else leads to the key."""
     for name in ("Key", "Storage", "State"):
         assert resources[name]["Properties"]["Tags"][0] == {"Key": STAGE_TAG, "Value": {"!Ref": "Stage"}}
@@ -71,7 +71,7 @@ def test_what_is_left_behind_bears_the_stage(resources: dict[str, dict[str, Any]
 
 
 @pytest.mark.parametrize("name", ["MigrateJob", "PrepareJob"])
-def test_a_job(resources: dict[str, dict[str, Any]], name: str) -> None:
+def test_the_jobs_of_the_template(resources: dict[str, dict[str, Any]], name: str) -> None:
     job = resources[name]["Properties"]
     arguments = job["DefaultArguments"]
     assert {"--stage", "--project", "--command"} <= set(arguments)
@@ -83,11 +83,11 @@ def test_a_job(resources: dict[str, dict[str, Any]], name: str) -> None:
         assert resources[log]["Properties"]["LogGroupName"]["!Sub"].rpartition("/")[0] == prefix
 
 
-def test_dead_letters_are_told_by_a_line_of_the_job(resources: dict[str, dict[str, Any]]) -> None:
+def test_dead_letters_are_counted_from_a_log_line_of_the_job(resources: dict[str, dict[str, Any]]) -> None:
     assert resources["DeadLetters"]["Properties"]["FilterPattern"] == f'"{DEAD_LETTERS}"'
 
 
-def test_the_tables_are_named_one_by_one(resources: dict[str, dict[str, Any]]) -> None:
+def test_the_role_names_each_table(resources: dict[str, dict[str, Any]]) -> None:
     """No statement that grants anything of DynamoDB, S3 or KMS has a bare `*`."""
     policies = resources["JobRole"]["Properties"]["Policies"]
     statements = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
@@ -95,7 +95,7 @@ def test_the_tables_are_named_one_by_one(resources: dict[str, dict[str, Any]]) -
     assert open_ones == {"AlarmsThatLetItRest"}
 
 
-def test_the_key_serves_other_services_in_this_account_only(resources: dict[str, dict[str, Any]]) -> None:
+def test_the_key_can_be_used_by_services_of_this_account_only(resources: dict[str, dict[str, Any]]) -> None:
     """Else another account's rules and alarms could use it through them."""
     statements = resources["Key"]["Properties"]["KeyPolicy"]["Statement"]
     of_services = [one for one in statements if "Service" in one["Principal"]]

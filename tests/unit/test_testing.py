@@ -67,7 +67,7 @@ def test_a_version_is_named_by_its_path_its_module_or_its_name(
             transformed(wrong, [])
 
 
-def test_what_is_made_of_each_item_comes_after_it_and_rows_last(write: Write) -> None:
+def test_the_results_of_each_item_are_in_its_place_and_rows_last(write: Write) -> None:
     path = write("""
         SOURCE = "export"
         def items(): yield {"id": "row"}; yield {"id": "there", "n": 2}
@@ -84,7 +84,7 @@ def test_what_is_made_of_each_item_comes_after_it_and_rows_last(write: Write) ->
     assert transformed(path, [*changed, {"id": "1"}], direction="down", key=KEY) == [changed[0], {"id": "1"}]
 
 
-def test_a_version_of_rows_alone_adds_them_and_takes_them_back(write: Write) -> None:
+def test_a_version_with_only_items_adds_its_rows_and_deletes_them(write: Write) -> None:
     path = write("def items(): yield {'id': 'row', 'n': 1}")
     assert transformed(path, [{"id": "1"}], key=KEY) == [{"id": "1"}, {"id": "row", "n": 1}]
     assert transformed(path, [{"id": "1"}, {"id": "row", "n": 1}], direction="down", key=KEY) == [{"id": "1"}]
@@ -92,7 +92,7 @@ def test_a_version_of_rows_alone_adds_them_and_takes_them_back(write: Write) -> 
         transformed(write("def transform_up(item): return item"), [], direction="down", key=KEY)
 
 
-def test_a_class_lives_as_in_a_run(write: Write) -> None:
+def test_the_life_cycle_of_a_class_is_that_of_a_run(write: Write) -> None:
     path = write("""
         class TransformUp:
             def setup(self): self.lived = ["setup"]
@@ -110,7 +110,7 @@ def test_a_class_lives_as_in_a_run(write: Write) -> None:
     assert "prepared={...}" in caught.value.hint
 
 
-def test_errors_are_the_real_ones(write: Write, tmp_path: Path) -> None:
+def test_errors_are_those_of_a_run(write: Write, tmp_path: Path) -> None:
     configure(tmp_path)
 
     def error_of(body: str, *items: dict[str, Any], settings: str = "SOURCE = 'export'") -> BaseException:

@@ -45,7 +45,7 @@ def test_every_error_of_a_file_is_listed(tmp_path: Path) -> None:
     assert any("has neither transform_up nor items" in one for one in found) and len(found) == 6
 
 
-def test_all_gaps_and_doubles_are_listed_beside_the_files(tmp_path: Path) -> None:
+def test_all_gaps_and_duplicate_numbers_are_listed(tmp_path: Path) -> None:
     names = ("v2_a", "v3_b", "v3_c", "v6_d")
     texts = {f"users__{name}": f"sequence = {name[1]}\n{UP}" for name in names}
     found = places(written(tmp_path, **texts, users__V7_x=f"sequence = 7\n{UP}"))
@@ -96,7 +96,7 @@ def test_an_error_in_a_module_of_several_files_is_listed_once(tmp_path: Path) ->
         ("def items():\n    yield 1\n", "items gave, as row 1, int"),
     ],
 )
-def test_what_up_refuses_by_reading_the_file(tmp_path: Path, text: str, error: str) -> None:
+def test_validate_finds_faults_that_up_refuses(tmp_path: Path, text: str, error: str) -> None:
     (found,) = written(tmp_path, users__v1_a=f"sequence = 1\n{text}{UP}").all_errors
     assert error in str(found)
 

@@ -46,14 +46,14 @@ def test_versions_are_ordered_by_number(tmp_path: Path) -> None:
     assert {script.table for script in found} == {"users"}
 
 
-def test_what_is_passed_over(tmp_path: Path) -> None:
+def test_which_files_are_ignored(tmp_path: Path) -> None:
     others = ("_shared.py", "test_v1_a.py", "v1_a_test.py", "conftest.py", ".v1_a.py", "countries.csv", "v9_a.py.orig")
     folder = write(tmp_path, "users", "v1_a.py", *others, "tests/v7_x.py")
     (folder / "users" / "v8_folder.py").mkdir()
     assert [script.name for script in read_versions(folder, "users")] == ["a"]
 
 
-def test_tables(tmp_path: Path) -> None:
+def test_the_tables_of_a_project(tmp_path: Path) -> None:
     folder = write(tmp_path, "users", "v1_a.py")
     write(tmp_path, "Orders-2.x", "v1_a.py")
     write(tmp_path, "tests", "test_all.py", "conftest.py")
@@ -71,13 +71,13 @@ def test_tables(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["_users", "__users", ".users", "_.-", "x y", "ab"])
 @pytest.mark.parametrize("file", ["v1_a.py", "V1_a.py", "1_a.py", "v01-a.py"])
-def test_a_folder_with_a_version_is_passed_over_under_no_name(tmp_path: Path, name: str, file: str) -> None:
+def test_a_folder_with_a_version_is_never_ignored(tmp_path: Path, name: str, file: str) -> None:
     """DynamoDB allows `_users`: a deploy that skipped it would be green, and its items not transformed. What is wrong
     with the name of the folder, or of the file, is told when it is read."""
     assert tables(write(tmp_path, name, file)) == (name,)
 
 
-def test_a_table_without_a_folder_and_an_impossible_name(tmp_path: Path) -> None:
+def test_a_table_without_a_folder_and_an_invalid_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no folder") as caught:
         read_versions(tmp_path, "users")
     assert "dynamodt init --table users" in caught.value.hint
@@ -114,7 +114,7 @@ def test_versions_count_from_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["V2-foo.py", "v02_x.py", "v2.py", "split.py", "v2_x.PY"])
-def test_a_python_file_is_never_passed_over_in_silence(tmp_path: Path, name: str) -> None:
+def test_a_python_file_is_never_ignored(tmp_path: Path, name: str) -> None:
     error = fault(tmp_path, "v1_a.py", name)
     assert error.where.endswith(f"users/{name}")
     assert "Rename it to" in error.hint
@@ -167,7 +167,7 @@ def test_a_plan_leads_to_its_goal_step_by_step(world: tuple[list[Script], int, i
 
 
 @given(worlds())
-def test_up_then_down_is_where_one_began(world: tuple[list[Script], int, int]) -> None:
+def test_up_and_down_lead_back_to_the_start(world: tuple[list[Script], int, int]) -> None:
     scripts, at, _ = world
     start = history(scripts, at)
     steps = plan(scripts, start, "up")
@@ -188,7 +188,7 @@ def test_a_plan_that_ran_leaves_nothing_to_do(world: tuple[list[Script], int, in
 
 
 @given(worlds())
-def test_two_short_ways_are_one_long_one(world: tuple[list[Script], int, int]) -> None:
+def test_a_plan_in_two_steps_equals_one_plan(world: tuple[list[Script], int, int]) -> None:
     scripts, at, to = world
     low, high = min(at, to), max(at, to)
     first = plan(scripts, {}, "up", low)
@@ -197,7 +197,7 @@ def test_two_short_ways_are_one_long_one(world: tuple[list[Script], int, int]) -
 
 
 @given(worlds(), st.data())
-def test_one_edited_applied_version_stops_any_way_up(world: tuple[list[Script], int, int], data: st.DataObject) -> None:
+def test_an_edited_applied_version_stops_every_up(world: tuple[list[Script], int, int], data: st.DataObject) -> None:
     scripts, at, _ = world
     applied = history(scripts, at)
     if applied:
@@ -210,7 +210,7 @@ def test_one_edited_applied_version_stops_any_way_up(world: tuple[list[Script], 
 
 
 @given(worlds())
-def test_down_takes_the_latest_alone(world: tuple[list[Script], int, int]) -> None:
+def test_down_reverts_only_the_latest_version(world: tuple[list[Script], int, int]) -> None:
     scripts, at, _ = world
     assert plan(scripts, history(scripts, at), "down") == tuple(scripts[max(at - 1, 0) : at])
 
@@ -229,21 +229,21 @@ def refusal(
     return caught.value
 
 
-def test_up_to_below_the_applied_version() -> None:
+def test_up_to_a_lower_version_than_the_applied_one_is_refused() -> None:
     error = refusal(THREE, history(THREE, 3), "up", 1)
     assert "users is at version 3 already, above 1" in error.what
     assert "dynamodt down --table users --to 1" in error.hint and "DIRECTION=down" in error.hint
 
 
 @pytest.mark.parametrize(("direction", "to"), [("up", 4), ("up", -1), ("down", -1)])
-def test_a_version_that_no_file_has(direction: str, to: int) -> None:
+def test_a_version_without_a_file_is_refused(direction: str, to: int) -> None:
     with pytest.raises(UsageError) as caught:
         plan(THREE, history(THREE, 2), direction, to)  # type: ignore[arg-type]
     assert str(to) in caught.value.what
     assert caught.value.hint
 
 
-def test_up_beyond_a_folder_without_versions() -> None:
+def test_up_of_a_folder_without_versions_is_refused() -> None:
     assert plan([], {}, "up") == ()
     with pytest.raises(UsageError, match="no version 1") as caught:
         plan([], {}, "up", 1)
@@ -256,12 +256,12 @@ def test_the_hint_to_write_a_version_names_the_table() -> None:
     assert caught.value.hint == "Choose one up to 3, or write it: dynamodt create --table users NAME"
 
 
-def test_down_to_above_the_applied_version() -> None:
+def test_down_to_a_higher_version_than_the_applied_one_is_refused() -> None:
     error = refusal(THREE, history(THREE, 1), "down", 2)
     assert "dynamodt up --table users --to 2" in error.hint
 
 
-def test_down_with_nothing_applied() -> None:
+def test_down_without_an_applied_version_has_nothing_to_do() -> None:
     assert plan(THREE, {}, "down") == plan(THREE, {}, "down", 0) == plan(THREE, {}, "down", 3) == ()
 
 
@@ -298,7 +298,7 @@ def test_a_file_of_an_older_release_that_was_never_applied_is_merged_late() -> N
     assert error.where == "transforms/users/v2_n2.py" and "v4_n2.py, with sequence = 4" in error.hint
 
 
-def test_an_edited_script_is_refused_both_ways() -> None:
+def test_an_edited_script_is_refused_by_up_and_down() -> None:
     edited = [*THREE[:2], make(3, down=False)]
     applied = history(THREE, 2) | {3: AppliedVersion("users", 3, "n3", "old", "r", "t", "me")}
     for direction in ("up", "down"):
@@ -308,7 +308,7 @@ def test_an_edited_script_is_refused_both_ways() -> None:
         assert "Revert" in error.hint and "dynamodt create --table users" in error.hint
 
 
-def test_down_does_not_ask_about_versions_that_stay() -> None:
+def test_down_does_not_check_versions_that_stay() -> None:
     applied = history(THREE, 3) | {1: AppliedVersion("users", 1, "n1", "old", "r", "t", "me")}
     assert plan(THREE, applied, "down") == (THREE[2],)
 
@@ -333,14 +333,14 @@ def test_an_irreversible_step_is_refused_before_any_is_run() -> None:
     assert plan(scripts, history(scripts, 3), "down", 2) == (scripts[2],)
 
 
-def test_items_are_taken_back_without_transform_down() -> None:
+def test_rows_of_items_are_deleted_without_transform_down() -> None:
     rows = [make(1, up=False, down=False, items=True)]
     assert plan(rows, history(rows, 1), "down") == tuple(rows)
     both = [make(1, down=False, items=True)]
     refusal(both, history(both, 1), "down")
 
 
-def test_statuses() -> None:
+def test_the_states_of_the_versions() -> None:
     applied = history(THREE, 1) | {
         2: AppliedVersion("users", 2, "n2", "old", "r", "2026-02-02T00:00:00Z", "me"),
         4: AppliedVersion("users", 4, "gone", "x", "r", "2026-04-04T00:00:00Z", "me"),

@@ -20,14 +20,14 @@ NOW = 1_000_000.0
 @pytest.mark.parametrize(
     ("text", "expected"), [("90s", 90.0), ("10m", 600.0), ("1h", 3600.0), ("0s", 0.0), ("", 0.0), ("007m", 420.0)]
 )
-def test_a_span_of_time_in_seconds(text: str, expected: float) -> None:
+def test_a_duration_is_parsed_to_seconds(text: str, expected: float) -> None:
     assert seconds("--wait-lock", text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["10", "m", "-1m", "1.5h", "10 m", "10M", "1h30m", "10m ", "١m", "9999999s", "forever"]
 )
-def test_any_other_span_is_a_usage_error(text: str) -> None:
+def test_an_invalid_duration_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="--wait-lock cannot be") as error:
         seconds("--wait-lock", text)
     assert "90s, 10m or 1h" in error.value.hint
@@ -87,14 +87,14 @@ def busy() -> str:
 
 
 @pytest.mark.parametrize("options", [{"wait_lock": ""}, {"wait_lock": "0s"}, {"dry_run": True}])
-def test_who_is_not_to_wait_is_refused_at_once(elsewhere: Elsewhere, options: dict[str, object]) -> None:
+def test_without_wait_lock_a_held_table_is_refused_at_once(elsewhere: Elsewhere, options: dict[str, object]) -> None:
     elsewhere.takes()
     with pytest.raises(Busy):
         elsewhere.attempt(busy, **options)  # type: ignore[arg-type]
     assert elsewhere.waited == 0 and elsewhere.notes == []
 
 
-def test_a_free_table_is_not_waited_for_and_nothing_is_said(elsewhere: Elsewhere) -> None:
+def test_a_free_table_is_not_waited_for(elsewhere: Elsewhere) -> None:
     assert elsewhere.attempt(lambda: "done") == "done"
     assert elsewhere.waited == 0 and elsewhere.notes == []
 
@@ -106,7 +106,7 @@ def test_nothing_is_planned_before_the_other_run_has_ended(elsewhere: Elsewhere)
     assert elsewhere.waited < 73
 
 
-def test_it_says_who_is_at_work_and_how_long_it_has_waited(elsewhere: Elsewhere) -> None:
+def test_the_holder_and_the_waited_time_are_reported(elsewhere: Elsewhere) -> None:
     elsewhere.takes()
     elsewhere.lets_go_after(70)
     elsewhere.attempt(lambda: "done")
@@ -116,7 +116,7 @@ def test_it_says_who_is_at_work_and_how_long_it_has_waited(elsewhere: Elsewhere)
     assert last.startswith("table things is free, after 7")
 
 
-def test_another_holder_is_told_at_once(elsewhere: Elsewhere) -> None:
+def test_a_change_of_the_holder_is_reported_at_once(elsewhere: Elsewhere) -> None:
     elsewhere.takes()
 
     def handed_over() -> None:
@@ -130,7 +130,7 @@ def test_another_holder_is_told_at_once(elsewhere: Elsewhere) -> None:
     assert [note.partition("run ")[2].partition(",")[0] for note in elsewhere.notes] == ["theirs", "a third"]
 
 
-def test_when_the_time_is_over_it_is_refused_with_who_holds_it(elsewhere: Elsewhere) -> None:
+def test_after_the_time_out_the_refusal_names_the_holder(elsewhere: Elsewhere) -> None:
     elsewhere.takes()
     with pytest.raises(Busy, match=r"timed out after 90s: another run is at work: ada@elsewhere") as refused:
         elsewhere.attempt(lambda: "done", "90s")
@@ -145,7 +145,7 @@ def test_a_holder_that_falls_silent_is_waited_for_until_its_lease_has_ended(else
     assert TTL_SECONDS <= elsewhere.waited < TTL_SECONDS + 2
 
 
-def test_who_was_faster_is_waited_for_and_the_plan_made_anew(elsewhere: Elsewhere) -> None:
+def test_a_faster_command_is_waited_for_and_the_plan_made_again(elsewhere: Elsewhere) -> None:
     tries = []
 
     def attempt() -> str:
@@ -160,13 +160,13 @@ def test_who_was_faster_is_waited_for_and_the_plan_made_anew(elsewhere: Elsewher
     assert tries[1] >= 20
 
 
-def test_a_table_that_was_moved_meanwhile_is_planned_anew(elsewhere: Elsewhere) -> None:
+def test_a_table_changed_while_waiting_is_planned_again(elsewhere: Elsewhere) -> None:
     outcomes = [busy, busy, lambda: "done"]
     assert elsewhere.attempt(lambda: outcomes.pop(0)()) == "done"
     assert 0 < elsewhere.waited < 10
 
 
-def test_a_table_that_is_moved_for_ever_is_refused_in_the_end(elsewhere: Elsewhere) -> None:
+def test_a_table_that_other_commands_keep_changing_is_refused_after_the_time_out(elsewhere: Elsewhere) -> None:
     with pytest.raises(Busy):
         elsewhere.attempt(busy, "90s")
     assert 90 <= elsewhere.waited < 93
@@ -195,7 +195,7 @@ def test_another_table_that_the_run_writes_to_is_waited_for_too(elsewhere: Elsew
     assert "for table target" in elsewhere.notes[0]
 
 
-def test_a_refusal_that_another_run_may_have_caused_is_no_last_word(elsewhere: Elsewhere) -> None:
+def test_a_refusal_that_another_run_may_have_caused_is_not_final(elsewhere: Elsewhere) -> None:
     tries = []
 
     def attempt() -> str:

@@ -29,7 +29,7 @@ def test_the_same_package_is_the_same_wheel() -> None:
     assert wheel() == wheel()
 
 
-def test_every_module_and_nothing_else() -> None:
+def test_the_wheel_has_every_module_and_nothing_else() -> None:
     package = Path(dynamodt.__file__).parent
     with ZipFile(io.BytesIO(wheel())) as archive:
         named = {name for name in archive.namelist() if name.startswith("dynamodt/")}
@@ -37,7 +37,7 @@ def test_every_module_and_nothing_else() -> None:
     assert named == here | {"dynamodt/py.typed"}
 
 
-def test_the_record_holds() -> None:
+def test_the_wheel_s_record_has_the_right_hashes() -> None:
     with ZipFile(io.BytesIO(wheel())) as archive:
         (record,) = (name for name in archive.namelist() if name.endswith("/RECORD"))
         rows = list(csv.reader(archive.read(record).decode().splitlines()))
@@ -48,7 +48,7 @@ def test_the_record_holds() -> None:
             assert name == record or (digest, int(size)) == (f"sha256={expected}", len(content))
 
 
-def test_it_names_what_it_needs(tmp_path: Path) -> None:
+def test_the_wheel_s_metadata_names_its_requirements(tmp_path: Path) -> None:
     """importlib reads it as it reads an installed one: a wheel on the path is a package."""
     file = tmp_path / wheel_name()
     file.write_bytes(wheel())

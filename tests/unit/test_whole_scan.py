@@ -88,7 +88,7 @@ def test_an_early_end_sends_nothing_more_and_leaves_no_thread(end: str) -> None:
     assert set(threading.enumerate()) <= threads  # those of other tests may end meanwhile
 
 
-def test_what_is_in_flight_at_an_early_end_is_not_tried_again() -> None:
+def test_requests_in_flight_at_an_early_end_are_not_retried() -> None:
     def fail(number: int) -> None:
         if number > 1:
             raise Throttled("slow down")
@@ -100,7 +100,7 @@ def test_what_is_in_flight_at_an_early_end_is_not_tried_again() -> None:
     assert len(table.requests) == IN_FLIGHT == table.answered
 
 
-def test_a_throttle_is_tried_again_and_a_refusal_is_named() -> None:
+def test_a_throttle_is_retried_and_a_refusal_raised() -> None:
     table = Table(lambda number: (_ for _ in ()).throw(Throttled("slow down")) if number == 1 else None)
     assert len(list(scan(table, 1).items())) == 2 * PAGES
     refused = Table(lambda number: (_ for _ in ()).throw(Refusal("AccessDeniedException", "no", {})))
@@ -109,7 +109,7 @@ def test_a_throttle_is_tried_again_and_a_refusal_is_named() -> None:
     assert "grant" in caught.value.hint
 
 
-def test_a_budget_is_kept_and_a_page_is_as_large_as_it_allows() -> None:
+def test_a_scan_keeps_to_its_budget_with_pages_as_large_as_it_allows() -> None:
     clock, table = Clock(), Table()
     limiter = ReadLimiter(2.0, 0.5, clock, clock.sleep)
     assert len(list(scan(table, 4, limiter, clock).items())) == 8 * PAGES

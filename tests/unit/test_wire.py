@@ -80,12 +80,12 @@ def error(status: int, code: str) -> bytes:
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else value[:90].decode(),
 )
-def test_what_an_exchange_comes_to(answer: bytes, expected: type[Exception]) -> None:
+def test_the_outcome_of_an_exchange(answer: bytes, expected: type[Exception]) -> None:
     with server(answer) as (wire, _), pytest.raises(expected):
         wire.call("Scan", {})
 
 
-def test_nobody_listening_means_that_nothing_was_sent() -> None:
+def test_a_refused_connection_means_that_nothing_was_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(Unsent, match="refuses connections"):
@@ -109,7 +109,7 @@ def test_a_refusal_has_its_code_its_message_and_the_whole_answer() -> None:
     assert caught.value.answer["Item"] == {"id": {"S": "a"}}
 
 
-def test_a_refusal_without_words_has_its_status_as_code() -> None:
+def test_a_refusal_without_a_body_has_its_status_as_code() -> None:
     with server(response(413, b"")) as (wire, _), pytest.raises(Refusal) as caught:
         wire.call("UpdateItem", {})
     assert caught.value.code == "HTTP413"

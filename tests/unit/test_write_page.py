@@ -67,9 +67,7 @@ def settle(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item") -> tuple[Wri
 
 @many
 @given(st.integers(1, 60), faults, guards, st.booleans())
-def test_faults_alone_change_nothing_about_the_result(
-    count: int, queued: list[str], guard: Guard, hands_back: bool
-) -> None:
+def test_faults_do_not_change_the_result(count: int, queued: list[str], guard: Guard, hands_back: bool) -> None:
     fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued))
     fake.put(*numbered(count))
     write_result, _ = settle(fake, double, guard)
@@ -112,7 +110,7 @@ class Application:
 
 @many
 @given(faults, acts, guards, st.booleans())
-def test_live_writes_win_and_each_survivor_is_doubled_once(
+def test_live_writes_stay_and_each_remaining_item_is_doubled_once(
     queued: list[str], done: list[tuple[int, str]], guard: Guard, hands_back: bool
 ) -> None:
     application = Application(done)
@@ -131,9 +129,7 @@ def test_live_writes_win_and_each_survivor_is_doubled_once(
 
 @many
 @given(faults, st.lists(st.integers(1, 9), max_size=10), st.booleans())
-def test_a_value_that_the_application_sets_is_transformed_in_its_turn(
-    queued: list[str], values: list[int], hands_back: bool
-) -> None:
+def test_a_value_set_by_the_application_is_transformed(queued: list[str], values: list[int], hands_back: bool) -> None:
     """It writes odd numbers, which no patch writes: so none of its writes can be taken for one of ours."""
     written = iter([2 * value + 1001 for value in values])
     last: list[int] = []
@@ -159,7 +155,7 @@ harmless = st.lists(st.sampled_from(["", "throttled", "partial"]), max_size=8)  
 
 @many
 @given(harmless, st.booleans())
-def test_without_a_doubt_nothing_is_taken_for_ours(queued: list[str], hands_back: bool) -> None:
+def test_a_write_that_is_not_in_doubt_is_never_mistaken_for_the_run_s(queued: list[str], hands_back: bool) -> None:
     """The application writes the very value that the patch would have written, and it is doubled all the same."""
 
     def application(fake: FakeDynamoDB) -> None:
@@ -173,7 +169,7 @@ def test_without_a_doubt_nothing_is_taken_for_ours(queued: list[str], hands_back
 
 
 @given(harmless)
-def test_a_move_that_somebody_else_has_made_is_not_ours(queued: list[str]) -> None:
+def test_a_move_by_the_application_is_not_mistaken_for_the_run_s(queued: list[str]) -> None:
     def application(fake: FakeDynamoDB) -> None:
         fake.items.clear()
         fake.put({"id": 100, "n": 2})
@@ -187,7 +183,7 @@ def test_a_move_that_somebody_else_has_made_is_not_ours(queued: list[str]) -> No
 
 @many
 @given(st.data(), faults)
-def test_items_of_any_shape_are_settled(data: st.DataObject, queued: list[str]) -> None:
+def test_items_of_any_shape_are_written(data: st.DataObject, queued: list[str]) -> None:
     spec = data.draw(strategies.tables())
     fake = FakeDynamoDB(spec, faults=deque(queued))
     fake.put(*data.draw(st.lists(strategies.items(spec), max_size=8)))
@@ -206,7 +202,7 @@ def test_items_of_any_shape_are_settled(data: st.DataObject, queued: list[str]) 
 
 @many
 @given(st.integers(1, 12), faults)
-def test_items_that_go_out_alone_are_settled_as_well(count: int, queued: list[str]) -> None:
+def test_items_written_by_separate_calls_are_written_too(count: int, queued: list[str]) -> None:
     fake = FakeDynamoDB(THINGS, faults=deque(queued))
     fake.put(*numbered(count, {ALONE: 1}))
     write_result, _ = settle(fake, double)
@@ -251,7 +247,9 @@ def test_a_statement_at_fault_is_found_and_the_others_are_written_once(count: in
 
 @many
 @given(faults, acts, st.booleans())
-def test_deletions_delete_only_what_was_read(queued: list[str], done: list[tuple[int, str]], hands_back: bool) -> None:
+def test_deletions_delete_only_unchanged_items(
+    queued: list[str], done: list[tuple[int, str]], hands_back: bool
+) -> None:
     """What the application has noted on meanwhile is looked at again, and stays."""
 
     def remove_unnoted(image: Image) -> Change | None:
@@ -270,7 +268,7 @@ def test_deletions_delete_only_what_was_read(queued: list[str], done: list[tuple
 
 @many
 @given(faults, st.lists(st.sampled_from(["", "same", "other"]), min_size=1, max_size=30))
-def test_insertions_go_only_where_nothing_is(queued: list[str], there: list[str]) -> None:
+def test_insertions_succeed_only_at_free_keys(queued: list[str], there: list[str]) -> None:
     fake = FakeDynamoDB(THINGS, faults=deque(queued))
     items = numbered(len(there))
     fake.put(*[{**item, "note": what} for item, what in zip(items, there, strict=True) if what])
@@ -287,7 +285,7 @@ def test_insertions_go_only_where_nothing_is(queued: list[str], there: list[str]
 
 @many
 @given(st.integers(1, 10), faults, st.booleans())
-def test_items_move_once_and_whole(count: int, queued: list[str], forgets: bool) -> None:
+def test_items_are_moved_once_and_completely(count: int, queued: list[str], forgets: bool) -> None:
     """Also where the service has forgotten the transaction's token: then the items tell what has happened."""
     fake = FakeDynamoDB(THINGS, faults=deque(queued))
     fake.before_write = (lambda table: table.tokens.clear()) if forgets else None
@@ -299,7 +297,9 @@ def test_items_move_once_and_whole(count: int, queued: list[str], forgets: bool)
 
 @many
 @given(faults, acts)
-def test_items_that_the_application_touches_move_with_its_touch(queued: list[str], done: list[tuple[int, str]]) -> None:
+def test_items_changed_by_the_application_are_moved_with_the_change(
+    queued: list[str], done: list[tuple[int, str]]
+) -> None:
     application = Application(done)
     fake = FakeDynamoDB(THINGS, faults=deque(queued), before_write=application)
     fake.put(*numbered(20))
@@ -317,7 +317,7 @@ def test_items_that_the_application_touches_move_with_its_touch(queued: list[str
 
 @many
 @given(harmless, acts, st.booleans())
-def test_the_keys_without_effect_are_those_that_do_not_show_it(
+def test_void_keys_are_those_whose_items_do_not_show_the_change(
     queued: list[str], done: list[tuple[int, str]], hands_back: bool
 ) -> None:
     """A deleted item is void, an item that was written is not, whatever happened to it on the way."""
@@ -334,7 +334,7 @@ def void_of(fake: FakeDynamoDB, changes: Sequence[Change], apply: Apply = lambda
     return sorted(int(key["id"]["N"]) for key in page_writer(fake, apply).write(changes).void)
 
 
-def test_each_insertion_has_its_row_and_none_has_one_without() -> None:
+def test_there_is_a_row_for_each_insertion_and_no_other() -> None:
     """One that goes by itself and finds its key taken is void, so that an undo that puts an item back reports it."""
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 1, "n": 1}, {"id": 2, "n": 0})
@@ -357,14 +357,14 @@ def test_a_transaction_that_fails_has_no_effect_on_any_of_its_keys() -> None:
     assert rows(fake) == {}
 
 
-def test_the_part_of_a_transaction_that_was_there_already_has_no_effect() -> None:
+def test_a_part_of_a_transaction_that_already_existed_is_void() -> None:
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 0, "n": 1}, {"id": 100, "n": 2})  # as it would be moved
     assert void_of(fake, [found for found in [moved(encode({"id": 0, "n": 1}))] if found], moved) == []
     assert left(fake).keys() == {100} and rows(fake) == {}
 
 
-def test_two_items_that_put_the_same_one_beside_them_have_put_it_once() -> None:
+def test_two_items_that_insert_the_same_item_insert_it_once() -> None:
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(2))
     changes: list[Change] = []
@@ -389,7 +389,7 @@ def test_two_items_for_one_key_are_a_collision_that_names_both() -> None:
 
 
 @pytest.mark.parametrize(("loses", "counts"), [(True, Counts(dead=1)), (False, Counts(changed=1))])
-def test_an_item_loses_nothing_to_a_key_that_is_taken(loses: bool, counts: Counts) -> None:
+def test_an_item_stays_unchanged_if_its_new_key_is_taken(loses: bool, counts: Counts) -> None:
     """Otherwise the moved data would be lost."""
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 0, "address": "Main St 1"}, {"id": 9, "address": "Old Rd 9"})
@@ -404,7 +404,7 @@ def test_an_item_loses_nothing_to_a_key_that_is_taken(loses: bool, counts: Count
 
 
 @pytest.mark.parametrize("act", ["change", "delete"])
-def test_nothing_is_made_of_an_item_that_is_no_more_what_was_read(act: str) -> None:
+def test_no_insertion_is_made_from_an_outdated_item(act: str) -> None:
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 0, "n": 1})
     image = fake.items[key_text(encode({"id": 0}))]
@@ -423,7 +423,7 @@ def test_nothing_is_made_of_an_item_that_is_no_more_what_was_read(act: str) -> N
 
 
 @pytest.mark.parametrize("kind", ["update", "delete", "move"])
-def test_an_item_that_the_run_has_moved_to_a_freed_key_is_not_the_one_that_was_read(kind: str) -> None:
+def test_an_item_moved_to_a_freed_key_is_not_mistaken_for_the_one_that_was_read(kind: str) -> None:
     """Also where the two are equal: the row of the insertion tells, and is a part of the deletion's transaction."""
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 0, "n": 1}, {"id": 1, "n": 1})
@@ -485,13 +485,13 @@ def over_a_wire(count: int, *faults: str, **options: Any) -> tuple[Wire, PageWri
 
 
 @pytest.mark.parametrize(("count", "most"), [(20, 1), (60, 3), (240, 3)])
-def test_as_many_requests_are_on_their_way_as_there_are_writers(count: int, most: int) -> None:
+def test_the_number_of_requests_in_flight_is_that_of_the_writers(count: int, most: int) -> None:
     wire, page_writer, changes = over_a_wire(count)
     assert page_writer.write(changes).counts == Counts(changed=count)
     assert (wire.most, wire.flying) == (most, 0)
 
 
-def test_what_was_sent_is_heard_out_when_the_run_is_lost() -> None:
+def test_requests_in_flight_are_awaited_when_the_lease_is_lost() -> None:
     poller = iter([None, None, Fenced("another has it")])
 
     def check_owner() -> None:
@@ -505,20 +505,20 @@ def test_what_was_sent_is_heard_out_when_the_run_is_lost() -> None:
 
 
 @pytest.mark.parametrize(("faults", "before_the_pause"), [(["full"], 3), (["partial"], 8), (["throttled"], 3)])
-def test_a_page_s_rest_waits_while_its_partition_is_full(faults: list[str], before_the_pause: int) -> None:
+def test_the_rest_of_a_page_waits_while_its_partition_is_full(faults: list[str], before_the_pause: int) -> None:
     sent: list[int] = []
     wire, page_writer, changes = over_a_wire(200, *faults, sleep=lambda seconds: sent.append(wire.sent))
     assert page_writer.write(changes).counts == Counts(changed=200)
     assert sent == [before_the_pause]
 
 
-def test_what_was_refused_asks_alone_whether_there_is_room_again() -> None:
+def test_throttled_writes_are_retried_before_the_rest_of_the_page() -> None:
     wire, page_writer, changes = over_a_wire(200, *["full"] * 3, sleep=lambda seconds: None)
     assert page_writer.write(changes).counts == Counts(changed=200)
     assert wire.flights == [1, 2, 3, *[1, 1, 2, 2, 3, 3, 3, 3]]
 
 
-def test_a_page_of_a_partition_that_takes_nothing_has_an_end() -> None:
+def test_the_tries_of_a_page_on_a_full_partition_are_bounded() -> None:
     """Changes that wait for the partition are given up with the refused ones: not batch after batch, twelve tries
     each."""
     slept: list[float] = []
@@ -529,13 +529,13 @@ def test_a_page_of_a_partition_that_takes_nothing_has_an_end() -> None:
     assert write_result.counts == Counts(dead=500) and len(slept) <= 24
 
 
-def test_who_is_held_back_is_not_given_up_while_others_pass() -> None:
+def test_deferred_changes_are_not_given_up_while_others_succeed() -> None:
     fake = FakeDynamoDB(THINGS, faults=deque(["full", ""] * 60))
     fake.put(*numbered(1000))
     assert settle(fake, double)[0].counts == Counts(changed=1000)
 
 
-def test_one_item_that_is_in_demand_holds_nobody_back() -> None:
+def test_one_throttled_item_does_not_defer_the_others() -> None:
     """A transaction is sent alone, and its throttle is no evidence about a partition."""
     pauses: list[int] = []
     fake = FakeDynamoDB(THINGS, faults=deque(["throttled"]))
@@ -552,7 +552,7 @@ def test_one_item_that_is_in_demand_holds_nobody_back() -> None:
 
 
 @pytest.mark.parametrize(("fault", "number"), [("full", 199), ("throttled", 3), ("lost", 3), ("reset", 3)])
-def test_a_deletion_that_waited_is_looked_at_again(fault: str, number: int) -> None:
+def test_a_deferred_deletion_is_read_again(fault: str, number: int) -> None:
     """No guard can name an attribute that was added meanwhile. Where it had been written, and made again, it stays."""
     fake = FakeDynamoDB(THINGS, faults=deque([fault]))
     fake.put(*numbered(200))
@@ -567,7 +567,7 @@ def test_a_deletion_that_waited_is_looked_at_again(fault: str, number: int) -> N
     assert write_result.counts.superseded == len(left(fake)) == (fault != "reset")
 
 
-def test_a_deletion_in_doubt_is_looked_at_again() -> None:
+def test_a_deletion_in_doubt_is_read_again() -> None:
     fake = FakeDynamoDB(THINGS, faults=deque(["partial-500"]))
     fake.put(*numbered(4))
     removes = removals(fake)
@@ -616,7 +616,7 @@ class Budget:
         pass
 
 
-def test_deletions_that_wait_for_the_budget_are_looked_at_again_batch_by_batch() -> None:
+def test_deletions_that_wait_for_the_budget_are_read_again_batch_by_batch() -> None:
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(50))
     budget = Budget(fake, 20.0)
@@ -626,7 +626,7 @@ def test_deletions_that_wait_for_the_budget_are_looked_at_again_batch_by_batch()
 
 
 @pytest.mark.parametrize("fault", ["", "partial", "full", "throttled"])
-def test_the_budget_learns_from_whole_batches_what_one_costs(fault: str) -> None:
+def test_the_estimate_of_a_batch_follows_complete_batches_only(fault: str) -> None:
     """Of what was refused in part, or held back by the second look, it would learn that all is cheap."""
     fake = FakeDynamoDB(THINGS, faults=deque([fault]))
     fake.put(*numbered(50))
@@ -636,7 +636,7 @@ def test_the_budget_learns_from_whole_batches_what_one_costs(fault: str) -> None
     assert budget.prices and set(budget.prices) == {1.0}
 
 
-def test_what_a_second_look_makes_afresh_is_announced_before_it_is_sent() -> None:
+def test_a_change_made_after_a_second_read_has_an_intent_before_it_is_sent() -> None:
     def unless_live(image: Image) -> Change | None:
         item = decode(image)
         if "live" not in item:
@@ -651,7 +651,7 @@ def test_what_a_second_look_makes_afresh_is_announced_before_it_is_sent() -> Non
     assert left(fake) == {49: {"id": 49, "n": 0, "note": 0, "live": "write"}} and intended == [50, 1]
 
 
-def test_deletions_that_go_out_at_once_are_looked_at_once() -> None:
+def test_deletions_sent_at_once_are_read_once() -> None:
     def poller(seconds: float) -> int:
         fake = FakeDynamoDB(THINGS)
         fake.put(*numbered(50))
@@ -741,7 +741,7 @@ def test_the_tries_of_a_change_are_bounded() -> None:
     assert fake.calls["BatchExecuteStatement"] == 4
 
 
-def test_a_connection_that_stays_away_is_no_item_s_fault_and_no_throttle() -> None:
+def test_a_lost_connection_ends_the_run_without_dead_letters() -> None:
     """The run ends, and the page is resolved by its next owner: no item becomes a dead letter."""
     fake = FakeDynamoDB(THINGS, faults=deque(["unsent"] * 50))
     fake.put(*numbered(60))
@@ -756,7 +756,7 @@ def test_a_connection_that_stays_away_is_no_item_s_fault_and_no_throttle() -> No
     assert task._result.contention.throttles == 0 and not task._result.dead
 
 
-def test_a_change_that_was_held_back_is_no_dead_letter_when_the_connection_is_lost() -> None:
+def test_a_deferred_change_is_no_dead_letter_when_the_connection_is_lost() -> None:
     """The second batch has one try left, since its partition was full; the third, sent first, has no connection."""
     fake = FakeDynamoDB(THINGS, faults=deque(["", "full", "unsent"]))
     fake.put(*numbered(75))
@@ -769,7 +769,7 @@ def test_a_change_that_was_held_back_is_no_dead_letter_when_the_connection_is_lo
     assert not task._result.dead and sum(fake.calls.values()) == 3
 
 
-def test_a_connection_that_comes_back_loses_nothing() -> None:
+def test_after_a_restored_connection_every_change_is_written() -> None:
     fake = FakeDynamoDB(THINGS, faults=deque(["unsent", "", "unsent", "unsent"]))
     fake.put(*numbered(60))
     sizes = sizes_sent(fake)
@@ -778,7 +778,7 @@ def test_a_connection_that_comes_back_loses_nothing() -> None:
     assert sizes.count(25) >= 2  # batches do not get smaller for it
 
 
-def test_units_are_estimated_where_the_endpoint_does_not_say() -> None:
+def test_units_are_estimated_if_the_endpoint_does_not_report_them() -> None:
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 1, "n": 1, "text": "x" * 3000}, {"id": 2, "n": 1})
     original = fake._batchexecutestatement
@@ -800,19 +800,19 @@ def test_items_are_read_back_a_hundred_at_a_time(size: int) -> None:
 
 
 @given(st.data())
-def test_a_key_s_text_tells_any_two_keys_apart(data: st.DataObject) -> None:
+def test_different_keys_have_different_texts(data: st.DataObject) -> None:
     spec = data.draw(strategies.tables())
     one, other = (encode(data.draw(strategies.keys(spec))) for _ in range(2))
     assert (key_text(one) == key_text(other)) is (decode(one) == decode(other))
 
 
-def test_no_text_within_a_key_can_imitate_two() -> None:
+def test_no_string_in_a_key_can_imitate_two_attributes() -> None:
     one = {"a": {"S": "x"}, "b": {"S": "y\x00b\x01S\x01z', 'S', '"}}
     other = {"a": {"S": "x\x00b\x01S\x01y"}, "b": {"S": "z', 'S', '"}}
     assert key_text(one) != key_text(other)
 
 
 @pytest.mark.parametrize("raw", ["1.0", "1E0", "1.000", "0.1E1"])
-def test_a_number_is_one_key_however_it_is_written(raw: str) -> None:
+def test_a_number_in_any_notation_is_one_key(raw: str) -> None:
     assert key_text({"id": {"N": raw}}) == key_text({"id": {"N": "1"}})
     assert key_text({"id": {"N": str(Decimal(raw) * 10**38)}}) == key_text({"id": {"N": "1" + "0" * 38}})

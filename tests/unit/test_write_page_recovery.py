@@ -80,7 +80,7 @@ def act(fake: FakeDynamoDB, done: Sequence[tuple[int, str]]) -> tuple[set[int], 
 
 @many
 @given(st.integers(0, 20), acts)
-def test_items_move_once_whenever_their_mover_died(sent: int, done: list[tuple[int, str]]) -> None:
+def test_items_are_moved_once_at_whatever_point_the_owner_died(sent: int, done: list[tuple[int, str]]) -> None:
     fake, changes = not_restored_at(moved, sent)
     deleted, notes = act(fake, done)
     write_result = recovered(fake, [as_journaled(changes)], moved)
@@ -93,7 +93,9 @@ def test_items_move_once_whenever_their_mover_died(sent: int, done: list[tuple[i
 
 @many
 @given(st.integers(0, 20), acts)
-def test_items_are_put_beside_others_once_whenever_their_author_died(sent: int, done: list[tuple[int, str]]) -> None:
+def test_items_are_inserted_beside_others_once_at_whatever_point_the_owner_died(
+    sent: int, done: list[tuple[int, str]]
+) -> None:
     fake, changes = not_restored_at(beside, sent)
     deleted, _ = act(fake, done)
     write_result = recovered(fake, [as_journaled(changes)], beside)
@@ -105,7 +107,7 @@ def test_items_are_put_beside_others_once_whenever_their_author_died(sent: int, 
     assert all(item["n"] == -(key + 1) for key, item in there.items() if key < 100)
 
 
-def test_what_is_gone_before_anything_is_sent_is_counted_by_whoever_goes_on() -> None:
+def test_an_item_deleted_before_the_first_request_is_counted_by_the_next_owner() -> None:
     """A deletion is first read after the intent: otherwise only the dead process would know of it."""
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(3))
@@ -124,7 +126,7 @@ def test_what_is_gone_before_anything_is_sent_is_counted_by_whoever_goes_on() ->
 
 
 @pytest.mark.parametrize("sent", [0, 2, 3])
-def test_a_version_s_own_rows_are_taken_back_whenever_that_was_left(sent: int) -> None:
+def test_rows_of_items_are_deleted_at_whatever_point_the_owner_died(sent: int) -> None:
     """The script cannot be asked again about them. A row with a later write by others stays."""
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(4))
@@ -149,7 +151,7 @@ def test_of_two_rows_for_one_key_each_is_counted(there: list[Item]) -> None:
 
 
 @pytest.mark.parametrize("act", ["", "change", "delete"])
-def test_a_row_that_was_inserted_before_is_the_run_s_whatever_became_of_it(act: str) -> None:
+def test_a_row_inserted_by_a_previous_owner_is_the_run_s_although_it_was_changed(act: str) -> None:
     """Otherwise an undo would leave it as another writer's."""
     fake = FakeDynamoDB(THINGS)
     of(fake, double).write([insert(THINGS, ONE)])
@@ -162,7 +164,7 @@ def test_a_row_that_was_inserted_before_is_the_run_s_whatever_became_of_it(act: 
     assert left(fake) == before
 
 
-def test_what_is_left_of_a_transaction_still_says_what_it_was_made_of() -> None:
+def test_the_rest_of_a_transaction_keeps_its_source() -> None:
     """Two were to be put beside an item, of which one was there: the other is recorded by itself, and is no item's
     second count for who finds both intents."""
     fake = FakeDynamoDB(THINGS)
