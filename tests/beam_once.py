@@ -1,7 +1,7 @@
-"""Caches two results that Beam computes anew for every pipeline: the options of a command line, and the state of a DoFn
-class.
+"""Caches two results that Beam computes again for every pipeline: the options of a command line, and the state of a
+DoFn class.
 
-A pipeline of a few items spends half of its CPU on these two, and the tests run more than a thousand of them.
+A pipeline of a few items spends half of its CPU on these two, and the tests run more than a thousand pipelines.
 """
 
 from __future__ import annotations

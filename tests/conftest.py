@@ -65,8 +65,8 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" and not _EXAMPLES e
 
 @pytest.fixture(scope="session", autouse=True)
 def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test may reach an account of the user who runs it, by the shell's variables or by files in the home folder.
-    Nor do pytests that a test starts add to the coverage."""
+    """No test may reach an account of the user, neither by variables of the shell nor by files in the home folder. A
+    pytest that a test starts does not add to the coverage."""
     nowhere = tmp_path_factory.mktemp("no-account")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):

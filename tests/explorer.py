@@ -18,7 +18,7 @@ State = bytes
 
 
 class World(Protocol):
-    """A fresh world for each schedule. `actors` by name; `snapshot` tells two states apart."""
+    """A fresh world for each schedule. `actors` by name; two states are equal if their `snapshot`s are."""
 
     gone: list[Actor]  # actors that wait forever
 
@@ -70,7 +70,7 @@ class Scheduler:
         return actor
 
     def move(self, name: str) -> None:
-        """Run an actor's next step, up to the one after it."""
+        """Run an actor's next step, until it waits for the one after it."""
         self.started.add(name)
         self.actors[name].steps += 1
         self.actors[name].task.switch()

@@ -163,7 +163,7 @@ class FakeOperations:
     def follow(
         self, stage: Stage, folder: Path, tables: Sequence[str], watcher: ProgressRecorder, /
     ) -> list[RunReport]:
-        """Each of the tables is at work; without one, nothing is."""
+        """A run is active on each of the tables; without a table, there is no run."""
         return [self._followed(table, watcher) for table in tables]
 
     def _followed(self, table: str, watcher: ProgressRecorder) -> RunReport:

@@ -366,7 +366,7 @@ class FakeDynamoDB:
 
 
 class Parsed:
-    """A PartiQL statement of the few shapes that `dynamodb.statements` writes; anything else fails an assertion."""
+    """A PartiQL statement in one of the shapes that `dynamodb.statements` writes; any other text fails an assertion."""
 
     def __init__(self, text: str, parameters: list[dict[str, Any]]) -> None:
         self._tokens = self._tokenize(text)
@@ -520,7 +520,7 @@ class FakeState:
         return WorkerRows(self.rows, run, attempt, shards)  # type: ignore[arg-type]
 
     def lease(self, job: Job) -> None:
-        """Give the job's lease to the job's attempt, whoever holds it now."""
+        """Give the job's lease to the job's attempt, whichever process holds it."""
         before = self.leases.read(job.lease)
         assert self.leases.take(Lease(job.lease, job.attempt, job.run), over=before)
 

@@ -54,7 +54,7 @@ class Forks:
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     def close(self) -> None:
-        """Ends the server. What it has forked goes on."""
+        """Ends the server. The programs that it has forked continue."""
         if self._server is not None:
             self._server.close()
             self._process.wait()
@@ -83,7 +83,7 @@ class Forks:
 
 
 class _Forked(subprocess.Popen[Any]):
-    """Started and awaited by a server. Everything else is `subprocess.Popen`'s."""
+    """A process that a server starts and waits for. Everything else is `subprocess.Popen`'s."""
 
     def __init__(self, forks: Forks, words: list[str], **options: Any) -> None:
         self._forks = forks
@@ -247,7 +247,7 @@ def _execute(request: dict[str, Any], path: list[str]) -> None:
 
 
 def _take(streams: list[int]) -> None:
-    """The descriptors, and Python's objects upon them, which know what can be done with those that they began with."""
+    """Installs the descriptors, and new Python objects for them, whose mode and buffering depend on the descriptor."""
     for own, given in enumerate(streams):
         os.dup2(given, own)
         os.close(given)

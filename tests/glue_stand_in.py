@@ -1,6 +1,6 @@
-"""Glue as far as a job's client sees it, before an emulator that only pretends Spark jobs: it starts the job's script
-as a process, tells how it goes, and keeps what it has printed in the emulator's CloudWatch Logs. All else goes through.
-"""
+"""The part of Glue that a job's client uses, in front of an emulator that only pretends Spark jobs: the stand-in starts
+the job's script as a process, reports its state, and stores its output in the emulator's CloudWatch Logs. Other
+requests are passed on."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ class Run:
 
 @dataclass
 class GlueStandIn:
-    """`command` makes a process of a job's arguments; `most` runs may be at work at once; with `hold` set, nothing is
-    started until it is cleared; `lost` are operations whose next answer is lost, after it has taken effect."""
+    """`command` makes a process of a job's arguments; at most `most` runs are active at once; while `hold` is set, no
+    run starts; the next answer of each operation in `lost` is lost after the operation took effect."""
 
     endpoint: Endpoint
     folder: Path
@@ -186,7 +186,8 @@ class GlueStandIn:
 
 @contextmanager
 def glue_before(endpoint: Endpoint, folder: Path) -> Iterator[GlueStandIn]:
-    """A stand-in on a free loopback port, in threads of this process; what it has started is killed at the end."""
+    """A stand-in on a free loopback port, in threads of this process; the processes that it started are killed at the
+    end."""
     stand_in = GlueStandIn(endpoint, folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, stand_in))
     server.daemon_threads = True

@@ -21,7 +21,7 @@ class Chain:
     """Stands for a pipeline and for each of its collections: `Create`, then `ParDo`s one after the other."""
 
     def __init__(self, only: int | None = None) -> None:
-        """`only`: the number of the one element that is made."""
+        """`only`: the number of the only element that is processed."""
         self._only = only
         self._elements: list[Any] = []
         self._steps: list[beam.DoFn] = []
@@ -73,8 +73,8 @@ def run_inline(rate_queue: Callable[..., None], *arguments: Any, only: int | Non
 
 
 class Applied:
-    """Stands for a `ParDo`. Beam's own looks at the signature of each method of its function: most of what a short flow
-    costs."""
+    """Replaces a `ParDo`. Beam's own inspects the signature of each method of its function, which is most of the cost
+    of a short flow."""
 
     def __init__(self, fn: beam.DoFn) -> None:
         self.fn = fn

@@ -98,7 +98,7 @@ def _wrap(
 
 
 def small_pages() -> None:
-    """Many pages, and so many moments, in a small table; a sign of life ten times a second."""
+    """Small pages, so that a small table has many moments; a heartbeat ten times a second."""
     original = planner.jobs
 
     def jobs(*args: Any) -> list[Job]:

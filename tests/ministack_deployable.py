@@ -1,10 +1,11 @@
-"""ministack as a program, with what its CloudFormation lacks for infra/template.yaml, which itself stays as it is.
+"""ministack as a program, with additions to its CloudFormation that infra/template.yaml needs. The template is
+unchanged.
 
-| it lacks | here |
+| ministack lacks | the addition |
 | --- | --- |
-| `DeletionPolicy`: a stack that goes, or lets a resource go, deletes it | what the template retains stays |
-| a change set shows nothing where only a Condition changes | it shows what comes and what goes by that |
-| a failed update that is taken back deletes what was there before | nothing is deleted then |
+| `DeletionPolicy`: a stack that is deleted, or drops a resource, deletes it | what the template retains stays |
+| a change set shows nothing if only a Condition changes | it shows the resources that the Condition adds and removes |
+| a failed update that is rolled back deletes the earlier resources | nothing is deleted |
 | AWS::Glue::Job, Trigger and Workflow | made by its own Glue |
 | a bucket's encryption and tags | set as by their own calls |
 | a table's point-in-time recovery, encryption and tags | set as by their own calls |
@@ -109,7 +110,7 @@ def _table(resource: str, properties: dict[str, Any], stack: str) -> Made:
 
 
 def fill_gaps() -> None:
-    """Teach the emulator's CloudFormation what the table above says."""
+    """Adds the behaviour of the table above to the emulator's CloudFormation."""
     stacks._delete_resource = _delete_unless_retained
     changesets._resolve_props_for_diff = _resolve_with_conditions
     handlers = provisioners._RESOURCE_HANDLERS

@@ -1,6 +1,5 @@
-"""Networks between a client and an endpoint: a proxy that counts what passes, TLS with a private CA, and an endpoint
-that gives one answer to everything. All are real servers on loopback ports, in threads of this process.
-"""
+"""Networks between a client and an endpoint: a proxy that counts requests, TLS with a private CA, and an endpoint with
+one answer for every request. All are real servers on loopback ports, in threads of this process."""
 
 from __future__ import annotations
 

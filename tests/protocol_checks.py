@@ -1,8 +1,8 @@
 """Conditions that must hold in the states of `tests/protocol_world.py`.
 
-An item is known by its note: `old 0` and `old 1` were there at first, `live` is the first one after the application has
-written to it, `new` one that the application has put in its place. What the script puts beside an item has `of`, the
-note of that item.
+An item is identified by its note: `old 0` and `old 1` exist at first; `live` is the first one after the application has
+written to it; `new` is one that the application has put in its place. An item that the script inserts beside another
+has `of`, the note of that item.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _State:
         return self.scene.kinds[number]
 
     def reported(self, part: str) -> set[int]:
-        """The keys of the dead letters, or of what the undo leaves."""
+        """The keys of the dead letters, or of the items that the undo has not restored."""
         objects = self.world.storage.objects
         names = (name for name in objects if f"/{part}/" in name)
         lines = [

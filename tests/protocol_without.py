@@ -1,4 +1,4 @@
-"""Conditions of the protocol, each of which can be taken away: the explorer shows what goes wrong without it."""
+"""Conditions of the protocol, each of which can be removed: the explorer shows the violation that follows."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ def rows_of_refused_transactions(patch: pytest.MonkeyPatch) -> None:
 
 
 def rows_of_earlier_transactions(patch: pytest.MonkeyPatch) -> None:
-    """A page's note of void keys decides instead."""
+    """The note of void keys of a page decides instead of the inserted rows."""
     patch.setattr(earlier_phases, "has_own_row", lambda transaction, current: False)
 
 
 def rows_in_undo(patch: pytest.MonkeyPatch) -> None:
-    """As above."""
+    """As `rows_of_earlier_transactions`, in an undo."""
     add = undo._add
     records_of = undo.records_of
 

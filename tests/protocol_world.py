@@ -1,21 +1,22 @@
-"""The world that `tests/explorer.py` explores: the real flow of a run, as it is composed, and its undo, on stores that
-go one step at a time.
+"""The world that `tests/explorer.py` explores: the real flow of a run, and its undo, on stores that advance one step at
+a time.
 
-Owners: `A` begins, `B` resumes later and takes the unit over; A may stall at any step and wake at any later one, or
-never. In every state in which B has finished what must hold is checked, so a crash of A at any step is covered. An
-owner before them may have died for good (`dead`: after so many steps). `app` is the application, `net` makes the next
-message meet a fault, `wire` delivers what is late, `U` takes the run back when the owners have stopped, and `V` goes on
-with that, wherever U has died. Of a fault in an undo's messages, A runs alone, and U's have arrived when V begins.
+Owners: `A` begins; `B` resumes later and takes the split over. A may stall at any step, and continue at any later one
+or never. The conditions are checked in every state in which B has finished, so that a crash of A at any step is
+covered. An owner before them may have died (`dead`: after this number of steps). `app` is the application; `net`
+applies a fault to the next message; `wire` delivers late messages. `U` undoes the run when the owners have stopped, and
+`V` continues the undo after U has died at any step. With a fault in an undo's messages, A runs alone, and U's messages
+have arrived when V begins.
 
-Where the run has two splits, `A` and `A2` have one each, at the same time, and B takes both over; the undo has a pass
-over what waits in one split for a key that the other one frees.
+If the run has two splits, `A` and `A2` process one each, at the same time, and B takes both over; the undo has a pass
+over items that wait in one split for a key that the other one frees.
 
-Where a phase follows (`then`), A runs alone, `R` replays its dead letters or reads a window once A has ended, and U
-takes both back. The application takes the key that A needs, so that A is refused, and frees it again (`takes`); for a
-window it deletes the item, too, and creates it again as it was (`again`).
+If a phase follows (`then`), A runs alone; `R` replays its dead letters or reads an incremental export once A has ended;
+and U undoes both. The application takes the key that A needs, so that A is refused, and frees it again (`takes`).
+Before an incremental export it also deletes the item, and creates it again unchanged (`again`).
 
 A message to the table may be `lost` (never carried out), `late` (carried out later), `reset` (carried out, and its
-answer lost) or `twice` (carried out, and later once more); one to the state table is sent again at once where its
+answer lost) or `twice` (carried out, and once more later). A message to the state table is repeated at once if its
 answer is lost (`reset`), or arrives once more (`late`).
 """
 
@@ -85,8 +86,9 @@ STAMP = 'STAMP = "_by"\n'
 
 @dataclass(frozen=True)
 class Scene:
-    """One case. `kinds` are those of the items, in turn; `act` is what the application does to item 0, `fault` what one
-    message meets; `rows`: one to the state table; `dead`: an owner before has died after so many steps."""
+    """One case. `kinds` are the kinds of the items, in turn; `act` is what the application does to item 0; `fault`
+    applies to one message to the table, `rows` to one to the state table; `dead`: an earlier owner has died after this
+    number of steps."""
 
     kinds: tuple[str, ...]
     page: int = 1
@@ -165,14 +167,14 @@ class SteppedDynamoDB(FakeDynamoDB):
             return
 
     def _answered(self, statement: Any, fault: str, index: int) -> dict[str, Any]:
-        """A batch is no transaction: others come between its statements."""
+        """A batch is not a transaction: other actors act between its statements."""
         if index:
             step()
         return super()._answered(statement, fault, index)
 
 
 def _told(body: Any) -> str:
-    """A request as it tells two states apart: all but the token by which it is known when it is sent again."""
+    """A request as a part of the state: without the token by which a repeated request is recognized."""
     request = orjson.loads(body if isinstance(body, bytes) else orjson.dumps(body))
     return repr({name: value for name, value in request.items() if name != "ClientRequestToken"})
 
@@ -213,7 +215,7 @@ class SteppedRows(FakeRows):
 
 @dataclass
 class SteppedStorage:
-    """Of the stage's objects only the journal's are told from one another: no other decides anything."""
+    """Of the stage's objects only the journal's are part of the state: no other object decides anything."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
 
@@ -234,7 +236,7 @@ class SteppedStorage:
 
 @dataclass
 class OwnLease:
-    """A lease that always shows its reader as the holder: the run may be taken over right after each look."""
+    """A lease that always shows its reader as the holder: the run may be taken over right after each poll."""
 
     token: int
 
@@ -277,7 +279,7 @@ class SteppedResources(FakeResources):
 
 
 class World:
-    """One table, and the actors of a scene. What must hold is in `check`."""
+    """One table, and the actors of a scene. The conditions are in `check`."""
 
     def __init__(self, scene: Scene, folder: Path, objects: FakeObjects | None, source: ExportSource | None) -> None:
         self.scene, script = scene, script_of(folder, replace(scene, corrected=False))
@@ -307,7 +309,7 @@ class World:
             self._die(scene.dead)
 
     def _die(self, steps: int) -> None:
-        """An owner that dies after so many steps."""
+        """An owner that dies after this number of steps."""
         owner = Actor("dead", greenlet(lambda: self._run(migrate, self.job, 0)))
         owner.task.actor = owner
         for _ in range(steps):
@@ -355,7 +357,8 @@ class World:
         return {"V": False, "net": not self.scene.meets_faults_in_undo}.get(name, True)
 
     def _follow(self) -> None:
-        """The phase after A's: the dead letters that there are by now, or a window in which all items were created."""
+        """The phase after A's: a replay of the dead letters, or an incremental export that shows all items as
+        created."""
         if self.scene.then == "retry":
             self.later = retry_job(self.job, 1, tuple(self.storage.names(key_of_job(self.job, DEAD))))
         else:

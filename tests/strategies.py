@@ -96,7 +96,7 @@ def items(spec: TableSpec) -> Strategy[Item]:
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[TableSpec, Item, Item]:
-    """A table, an item of it, and another shape of that item: some attributes kept, some lost, some set anew."""
+    """A table, an item of it, and another shape of that item: some attributes kept, some removed, some set."""
     spec = draw(tables())
     before = draw(items(spec))
     rest = [name for name in before if name not in spec.key_names]

@@ -1,4 +1,4 @@
-"""Waits of the tests: for an event, up to a limit that only a hang reaches, however busy the machine is."""
+"""Waits of the tests for an event, up to a limit that only a hang reaches, on a machine of any speed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 
 def until(look: Callable[[], T], what: str, process: subprocess.Popen[Any] | None = None) -> T:
-    """The first true result of `look`. Fails, with the awaited event, if there is none; at once if the process that
-    should cause it has ended."""
+    """The first true result of `look`. Fails with the name of the event if there is none, and at once if the process
+    that should cause it has ended."""
     end = time.monotonic() + HANG_SECONDS
     while not (found := look()):
         ended = process is not None and process.poll() is not None

@@ -133,8 +133,8 @@ def _listed(*options: str) -> list[str]:
 
 
 def _make_environment(folder: Path) -> None:
-    """A `.venv` that make accepts as installed: this clone's package, over the packages that run this test. Installing
-    them anew would take minutes of CPU and test pip; `.ci/run` on a clean machine does that."""
+    """A `.venv` that make accepts as installed: this clone's package, and the packages of the environment that runs
+    this test. Installing them would take minutes of CPU, and test pip; `.ci/run` does that on a clean machine."""
     venv = folder / ".venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     packages = next(venv.glob("lib/python3*/site-packages"))

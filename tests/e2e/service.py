@@ -77,7 +77,7 @@ class Service:
         return replace(self.endpoint.connection, region=REGION)
 
     def _environment(self) -> dict[str, str]:
-        """An environment of another region: what dynamodt gets is the deploy's."""
+        """An environment with another region, which must not reach dynamodt: the deploy's region applies."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         aws = {"AWS_ENDPOINT_URL": self.endpoint.url, "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
         quick = {"SLS_AWS_MONITORING_FREQUENCY": "200", "NODE_NO_WARNINGS": "1", "NO_COLOR": "1"}

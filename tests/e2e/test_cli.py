@@ -190,7 +190,8 @@ def test_what_a_script_prints_and_logs_is_shown_with_its_version(things: Project
 
 @pytest.mark.chaos
 def test_retry_and_undo(things: Project) -> None:
-    """A run with a dead letter, mended, retried, and taken back without a transform_down."""
+    """A run has a dead letter; the script is corrected, the dead letter retried, and the run undone without a
+    transform_down."""
     before = _items(things, "things")
     frail = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2, "m": 1 / (item["n"] - {})}\n'
     frail = frail.replace("1 /", "100 //")

@@ -58,7 +58,7 @@ class Application:
 
     dynamodb: Any
     shape: Shape = release_1
-    intent_log: dict[str, User] = field(default_factory=dict)
+    ledger: dict[str, User] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     dice: random.Random = field(default_factory=lambda: random.Random(7))
     requests: int = 0
@@ -68,7 +68,7 @@ class Application:
         """Add the users of version 1 to the ledger."""
         for key, item in self.items().items():
             first, _, last = item["name"].partition(" ")
-            self.intent_log[key] = User(first, last, item["country"])
+            self.ledger[key] = User(first, last, item["country"])
 
     def act(self) -> None:
         """One request of a user."""
@@ -76,7 +76,7 @@ class Application:
         self.requests += 1
 
     def rename(self) -> None:
-        key = self.dice.choice(sorted(self.intent_log))
+        key = self.dice.choice(sorted(self.ledger))
         number = self.dice.randrange(10_000)
         user = User(f"First{number}", f"van Last{number}", self.dice.choice(sorted(COUNTRIES)))
         attributes = self.shape(user)
@@ -88,19 +88,19 @@ class Application:
             ExpressionAttributeNames={f"#{name}": name for name in attributes},
             ExpressionAttributeValues={f":{name}": {"S": value} for name, value in attributes.items()},
         )
-        self.intent_log[key] = user
+        self.ledger[key] = user
 
     def sign_up(self) -> None:
-        key = f"new-{len(self.intent_log) + len(self.gone):05}"
+        key = f"new-{len(self.ledger) + len(self.gone):05}"
         user = User("Nova", f"van Number {key}", self.dice.choice(sorted(COUNTRIES)))
         item = {"id": key, **self.shape(user)}
         self.dynamodb.put_item(TableName=TABLE, Item={name: {"S": value} for name, value in item.items()})
-        self.intent_log[key] = user
+        self.ledger[key] = user
 
     def leave(self) -> None:
-        key = self.dice.choice(sorted(self.intent_log))
+        key = self.dice.choice(sorted(self.ledger))
         self.dynamodb.delete_item(TableName=TABLE, Key={"id": {"S": key}})
-        del self.intent_log[key]
+        del self.ledger[key]
         self.gone.add(key)
 
     def items(self) -> dict[str, dict[str, str]]:
@@ -133,8 +133,8 @@ class Application:
     def check(self, shape: Shape, *, without: tuple[str, ...] = ()) -> None:
         """Every user exists, has the values that were written last, in this shape; and no deleted user exists."""
         found = self.items()
-        assert found.keys() == self.intent_log.keys()
-        for key, user in self.intent_log.items():
+        assert found.keys() == self.ledger.keys()
+        for key, user in self.ledger.items():
             expected = shape(user)
             assert {name: found[key].get(name) for name in expected} == expected, key
             assert not found[key].keys() & set(without), key
@@ -146,7 +146,7 @@ def application(project: Project) -> Application:
     assert done.returncode == 0, done.stderr
     application = Application(project.client())
     application.adopt()
-    assert len(application.intent_log) == 1000
+    assert len(application.ledger) == 1000
     return application
 
 

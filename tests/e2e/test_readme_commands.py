@@ -17,7 +17,7 @@ RUN = "make run TABLE=users VERSION=2 RUNNER=direct"
 
 
 class Typed(NamedTuple):
-    """A command of the README, and the lines that it is said to print."""
+    """A command of the README, and the output that the README shows for it."""
 
     command: str
     output: tuple[str, ...]
@@ -41,7 +41,7 @@ def test_the_two_commands_are_the_first_that_the_readme_asks_for() -> None:
 
 
 def test_the_first_command_works_and_repeated_has_nothing_to_do(project: Project) -> None:
-    """What it costs to find that out is counted in modules, of which Beam has the most."""
+    """The cost of the repeated command is counted in imported modules, of which Beam has the most."""
     first, again = _imported(project, RUN), _imported(project, RUN)
     assert "users v2 split_name  up  succeeded" in first.stdout
     assert "apache_beam" in first.modules  # the count itself works

@@ -1,4 +1,4 @@
-"""The plugin of the Serverless Framework: its units, and real deploys of a service to ministack by `osls`."""
+"""The plugin of the Serverless Framework: its unit tests, and real deploys of a service to ministack by `osls`."""
 
 from __future__ import annotations
 
@@ -152,8 +152,8 @@ def transformed(service: Service) -> set[str]:
 
 @pytest.mark.chaos
 def test_a_service_without_configuration_is_migrated_on_each_stage(plain: Service) -> None:
-    """Its files are in the deployment bucket, its history is in a table of its own, and a folder is the same table on
-    each stage, whatever CloudFormation calls it."""
+    """Its files are in the deployment bucket, and its history is in a table of its own. A folder stands for the same
+    logical table on each stage, whatever name CloudFormation gives it."""
     names = real_names(plain)
     dev, prod = ({name for name in names if name.startswith(f"plain-{stage}-")} for stage in ("dev", "prod"))
     assert len(dev) == len(prod) == 2 and "plain-dev-users" in dev

@@ -1,5 +1,5 @@
-"""From an empty folder to an accepted edit, as the author of a first version does it: commands run with the wheel
-installed and without this repository; each next command is the one that the last one suggests."""
+"""From an empty folder to an accepted edit, as the author of a first version: the commands run with the wheel installed
+and without this repository, and each command is suggested by the one before."""
 
 from __future__ import annotations
 

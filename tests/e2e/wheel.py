@@ -39,15 +39,15 @@ def build(source: Path) -> Path:
 
 
 def install_into(environment: Path, wheel: Path) -> None:
-    """A new environment with the wheel. Its dependencies are those of the environment that runs the tests, and so is
-    the emulator: to install them anew takes minutes, and tests pip."""
+    """A new environment with the wheel. Its dependencies, and the emulator, are those of the environment that runs the
+    tests: installing them would take minutes, and test pip."""
     packages = _install(environment, wheel)
     (packages / "zz_dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")  # after its own
 
 
 def install_base_into(environment: Path, wheel: Path) -> None:
-    """A new environment with the wheel and what it requires without an extra, and nothing else: links to what the
-    environment that runs the tests has of it."""
+    """A new environment with only the wheel and its requirements without an extra, which are links into the environment
+    that runs the tests."""
     packages = _install(environment, wheel)
     for name in required("dynamodt", (packages,)):
         files = distribution(name).files or ()

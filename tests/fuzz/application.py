@@ -1,7 +1,7 @@
-"""The application of a fuzzed run: it writes to any item at any moment, and remembers what it did.
+"""The application of a fuzzed run: it writes to any item at any time, and records its writes.
 
-An item carries `src`, which names the item that it comes from: one that the application creates, or puts anew in place
-of another, has a `src` of its own. What the script puts beside an item has the item's `src` and a suffix.
+An item's attribute `src` names the item that it was made from. An item that the application creates, or puts in place
+of another, has a `src` of its own. What the script inserts beside an item has the item's `src` and a suffix.
 """
 
 from __future__ import annotations
@@ -114,5 +114,5 @@ class Application:
         self.put(int(item["id"]), f"new {len(self.log)}")
 
     def _unstamp(self, item: Item) -> None:
-        """It writes what it knows of the item, which is no mark of a migration."""
+        """The application writes only its own attributes of the item, without the stamp of a run."""
         self.dynamodb.put({name: value for name, value in item.items() if name != "_by"})

@@ -189,7 +189,7 @@ class Case:
         self.world.acts = self.application.act
 
     def jobs(self) -> Iterator[Job]:
-        """The passes of the run; each is asked for when those before it are done."""
+        """The phases of the run; each is computed when those before it are complete."""
         draw = self.draw
         text = draw.head + (TARGET_SCRIPT if draw.target else SCRIPT).format(kinds=draw.kinds, rows=OWN_ROWS)
         text = text.replace('item["times"] + 1', "1") if draw.idempotent else text
@@ -224,17 +224,17 @@ class Case:
                 yield self._later(retry_job(before, number, tuple(left)))
 
     def _later(self, job: Job) -> Job:
-        """A phase that may meet the dead letters of those before it."""
+        """A phase that may read the dead letters of those before it."""
         return replace(job, earlier=tuple(one.run for one in self.done if not one.inserts_rows))
 
     def dead_letters_of(self, job: Job) -> tuple[str, ...]:
-        """The parts of its dead letters that `retry` takes up."""
+        """The parts of its dead letters that `retry` replays."""
         claims = {claim.split: claim for claim in self.state.splits(job.run).all(job.splits)}
         names = committed_notes(self.storage.names(key_of_job(job, DEAD)), claims)
         return tuple(name for name in names if not name.endswith("-doubt.jsonl"))
 
     def finish(self, rate_queue: Callable[..., None], job: Job, deaths: tuple[int, ...]) -> Job:
-        """Start it again until it comes to its end; returns the job of the last attempt."""
+        """Start the run again until it is complete; returns the job of the last attempt."""
         lives = [*deaths, *[Life().left] * (MOST_ATTEMPTS - len(deaths))]
         for attempt, left in enumerate(lives, job.attempt):
             job = replace(job, attempt=attempt)
@@ -259,8 +259,8 @@ class Case:
         self.settle()
 
     def undo(self) -> None:
-        """Each phase, the last one first, with the passes over what waits for a key of another split of it; then those
-        over what waits for a key of another phase."""
+        """Each phase, the last one first, with passes over the items that wait for a key of another split; then passes
+        over the items that wait for a key of another phase."""
         self.application.quiet = not self.draw.acts_in_undo
         self.attempt = self.done[-1].attempt
         last: list[Job] = []

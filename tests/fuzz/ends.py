@@ -17,7 +17,7 @@ _TIRED = "gave up after"
 
 
 class End:
-    """The table and the letters at one moment."""
+    """The table and the dead letters at one time."""
 
     def __init__(self, case: Case) -> None:
         self.case, self.app = case, case.application
@@ -38,7 +38,7 @@ class End:
 
     @property
     def total(self) -> Counts:
-        """The total counts of all passes of the run."""
+        """The total counts of all phases of the run."""
         total = Counts()
         for job in self.case.done:
             total = total.plus(self.case.state.splits(job.run).totals(job.splits).counts)
@@ -82,8 +82,8 @@ def left_of(case: Case) -> set[int]:
 
 
 def reasons(case: Case) -> dict[int, str]:
-    """The reasons why the undo has left items; of the items that wait for a key, those that still wait after the last
-    pass."""
+    """The reasons why the undo did not restore items; an item that waits for a key counts only if it still waits after
+    the last pass."""
     again = {job.source.waiting for job in case.undone if isinstance(job.source, JournalSource)}
     found = (
         line

@@ -209,7 +209,8 @@ class FuzzedStorage:
 
 @dataclass(frozen=True)
 class SteadyResources(FakeResources):
-    """With a clock that goes on a little at each look: what a case does must not depend on the machine."""
+    """Resources with a clock that advances a little at each reading: a case must not depend on the speed of the
+    machine."""
 
     times: ClassVar[dict[str, float]] = {}
 

@@ -108,8 +108,8 @@ def _as_expected(end: End) -> Iterator[str]:
 
 
 def breaches_of_undo(case: Case) -> Iterator[str]:
-    """What the run has moved or deleted, and the application has changed or put there since, stays and is reported;
-    then the item may be at its old key, too."""
+    """An item that the run has moved or deleted, and that the application has changed or replaced since, stays and is
+    reported; it may then also be at its old key."""
     end, left = End(case), left_of(case)
     yield from _left_without_need(end)
     for src in end.living():

@@ -1,6 +1,7 @@
 """The conditions of a fuzzed run into another table, and of its undo: each function yields the violations.
 
-The run only reads the first table. What it puts into the other one carries the `src` of the item that it is made of.
+The run only reads the first table. Each item that it inserts into the other one has the `src` of the item that it was
+made from.
 """
 
 from __future__ import annotations

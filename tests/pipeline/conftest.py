@@ -62,7 +62,7 @@ class Bench:
         return totals.counts
 
     def leave(self, job: Job, writes: int) -> None:
-        """The run's process dies before a request that writes; so many went well."""
+        """The run's process dies after this number of writing requests."""
         left = iter([True] * writes)
 
         def dies(dynamodb: FakeDynamoDB) -> None:

@@ -43,7 +43,7 @@ class Exporter:
         return self.bench.job(text, splits=FILES, source=ExportSource("bucket", folder_of(export).key, ARN, **source))
 
     def window(self, job: Job, number: int, export: Export, **source: Any) -> Job:
-        """The pass of the same run over a window."""
+        """The phase of the same run that reads an incremental export."""
         assert job.export is not None
         folder = folder_of(export).key
         source = {"created_only": not job.script.idempotent, **source}

@@ -1,4 +1,5 @@
-"""A retry, a `down` that leaves what its `up` has left, and an undo: each dies at each of its requests."""
+"""A retry, a `down` that skips the dead letters of its `up`, and an undo: each dies at each of its requests, and is
+continued."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ class Mortal(FuzzedDynamoDB):
 
 @dataclass
 class Scene:
-    """What has been done before, and the job that dies. It is set up once, and put back before each death."""
+    """The state before the job that dies. It is made once, and restored before each death."""
 
     bench: Bench
     world: World
@@ -78,7 +79,7 @@ class Scene:
             store.update(before)
 
     def dies(self, requests: int) -> bool:
-        """Whether the job dies before it has made so many requests; another attempt then continues it."""
+        """Whether the job dies before it has made this number of requests; if so, another attempt continues it."""
         try:
             self._attempt(self.job, Life(requests))
         except Died:

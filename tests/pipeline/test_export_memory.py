@@ -1,4 +1,4 @@
-"""An export takes no more memory the larger it is: pages are read, handed on, and forgotten."""
+"""The memory for reading an export does not grow with its size: pages are read, passed on, and released."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lines(items: int) -> Iterator[Line]:
 
 
 def peak(folder: Path, items: int) -> int:
-    """Of a process that reads an export of so many items."""
+    """The peak memory of a process that reads an export of this number of items."""
     written(folder, items)
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'pipelines'}"}
     words = [sys.executable, "-m", "tests.read_once", str(folder)]

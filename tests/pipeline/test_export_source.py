@@ -130,7 +130,7 @@ INTO = "TARGET_TABLE = 'others'\n" + MOVE
 
 
 def replayed(bench: Bench, job: Job) -> Counts:
-    """What the pass comes to, which is throttled until all have died, and what replays them."""
+    """The counts of a phase whose items are throttled until all are dead letters, and of their replay."""
     bench.dynamodb.faults = deque(["throttled"] * 900)
     bench.execute(job)
     bench.dynamodb.faults.clear()

@@ -37,7 +37,7 @@ def test_the_state_table_costs_little_compared_with_the_writes(figures: Figures)
 
 
 def test_every_item_of_a_fleet_is_transformed_exactly_once(figures: Figures) -> None:
-    """A tenth of the workers died within a page, and others have continued their units by the journal."""
+    """A tenth of the workers died within a page, and others have continued their splits by the journal."""
     assert figures.changed > 0 and figures.twice == 0
 
 
@@ -51,7 +51,7 @@ def test_a_trial_is_determined_by_its_seed() -> None:
 
 
 def test_a_failed_fleet_leaves_no_stand_in_and_no_task() -> None:
-    """Neither a stand-in in a module, nor a task that would continue in the time of a later test."""
+    """A task that continued, or a stand-in in a module, would disturb later tests."""
     before = {module: dict(vars(module)) for module in (runner, *stages())}
     with pytest.raises(ZeroDivisionError), at_work(replace(PLAN, workers=60, units=240)) as fleet:
         fleet.live(8.0)
@@ -61,7 +61,7 @@ def test_a_failed_fleet_leaves_no_stand_in_and_no_task() -> None:
 
 
 def test_each_simulated_process_has_its_own_module_state() -> None:
-    """What is added to a module of the stages is added to KEPT."""
+    """State that is added to a module of the pipeline must be added to KEPT."""
     kept = {
         (module, name)
         for module in stages()

@@ -116,7 +116,7 @@ def test_with_faults_each_item_is_written_exactly_once(
 
 
 class FullPartition:
-    """The partition of a split group's last unit: its items are refused for as long as there are others to do."""
+    """The partition of a split group's last split: its items are throttled while other splits have items."""
 
     def __init__(self, bench: Bench, job: Job, count: int) -> None:
         ((*_, self.split),) = split_groups(job)
@@ -141,7 +141,7 @@ class FullPartition:
 
 
 def test_a_split_group_continues_with_other_partitions_while_one_is_full(bench: Bench) -> None:
-    """A split group that waited for the full one would give up its page."""
+    """A split group that waited for the full partition would fail that page's items."""
     job = bench.job(DOUBLE, split_groups=1)
     full = FullPartition(bench, job, bench.dynamodb.page)
     bench.dynamodb.put(*full.items, *full.others)
@@ -151,7 +151,7 @@ def test_a_split_group_continues_with_other_partitions_while_one_is_full(bench: 
 
 
 def test_a_waiting_page_keeps_its_intent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if the previous page, without changes, is recorded meanwhile."""
+    """The previous page, which has no changes, may be recorded while the page waits."""
     monkeypatch.setattr(record, "_FLUSH_SECONDS", 60.0)
     job = bench.job(DOUBLE, split_groups=1)
     full = FullPartition(bench, job, 2 * bench.dynamodb.page)
@@ -174,7 +174,7 @@ def test_a_waiting_page_keeps_its_intent(bench: Bench, monkeypatch: pytest.Monke
 def test_waiting_pages_are_completed_at_the_end_of_their_split_group_unless_the_run_has_failed(
     bench: Bench, failed: bool
 ) -> None:
-    """After a failure of another split group, the run's end does not wait for a page that rests: its intent stays."""
+    """After a failure of another split group, the run's end does not wait for a waiting page, and its intent stays."""
     job = bench.job(DOUBLE, splits=1)
     bench.state.lease(job)
     bench.dynamodb.put({"id": 1, "n": 1})
@@ -195,7 +195,7 @@ def test_waiting_pages_are_completed_at_the_end_of_their_split_group_unless_the_
 
 
 def test_a_refused_write_is_never_counted_as_done(bench: Bench) -> None:
-    """The application writes just what the patch would have written: it must be doubled all the same."""
+    """The application writes exactly the patch's values: the item must be doubled all the same."""
     bench.dynamodb.put({"id": 1, "n": 1})
 
     def application(table: FakeDynamoDB) -> None:

@@ -1,6 +1,6 @@
-"""Random versions, faults, deaths and acts of an application, on the fakes; then an undo (guarantees G1, G2, G3, G5).
+"""Random versions, faults, deaths and writes of an application, on the fakes; then an undo (guarantees G1, G2, G3, G5).
 
-A seed says all that happens. `DYNAMODT_SEEDS=0-5000,20260131` tries these; `make test-chaos` thousands.
+A seed determines a case. `DYNAMODT_SEEDS=0-5000,20260131` tries these seeds; `make test-chaos` tries thousands.
 """
 
 from __future__ import annotations

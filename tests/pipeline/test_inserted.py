@@ -60,7 +60,7 @@ def exporter(bench: Bench) -> Exporter:
 
 
 def retried(bench: Bench, job: Job, number: int = 1) -> Counts:
-    """The dead letters of a pass, replayed."""
+    """Replays the dead letters of a phase."""
     again = retry_job(replace(job, attempt=job.attempt + 1), number, tuple(bench.storage.names(key_of_job(job, DEAD))))
     bench.state.lease(again)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
@@ -108,7 +108,7 @@ def test_a_deletion_does_not_delete_an_item_that_the_run_has_moved_to_its_key(
     exporter: Exporter,
     writes: int,
 ) -> None:
-    """The process dies before the page's checkpoint, wherever it was."""
+    """The process dies at any point before the page's checkpoint."""
     bench.dynamodb.put({"id": 1, "n": 1, "obsolete": True}, {"id": 2, "n": 1})
     job = replace(exporter.job(exporter.export(), DOWN_ONE), splits=4, writers=1, max_errors=9)
     bench.leave(job, writes) if writes < 2 else checkpoint_lost(bench, job)
@@ -123,7 +123,7 @@ def test_a_deletion_does_not_delete_an_item_that_the_run_has_moved_to_its_key(
 
 
 def checkpoint_lost(bench: Bench, job: Job) -> None:
-    """The process dies before it records the first page that it has written; those without an item may come before."""
+    """The process dies before it records the first page that has written an item."""
     original = SplitRows.checkpoint
 
     def dies(self: SplitRows, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, **how: Any) -> None:
@@ -189,7 +189,8 @@ def test_a_later_incremental_export_skips_items_that_a_retry_has_written(
     bench: Bench,
     exporter: Exporter,
 ) -> None:
-    """The item is dead, deleted in the first window, created again and retried; the second shows it as created."""
+    """The item is a dead letter, is deleted during the first incremental export, then created again and retried. The
+    second incremental export shows it as created."""
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 1, "bad": True})
     full = exporter.export()
     job = exporter.job(full, DOUBLE_UNLESS_BAD)
@@ -304,7 +305,8 @@ def test_results_of_items_with_only_key_attributes_are_sent_after_a_death(
     exporter: Exporter,
     text: str,
 ) -> None:
-    """The journal keeps no image of their source: it must not be taken for one of a key alone."""
+    """The journal has no image of such an insertion's source, which must not be mistaken for an image with only a
+    key."""
     bench.dynamodb.put({"id": 1}, {"id": 2})
     job = exporter.job(exporter.export(), text)
     bench.leave(job, 0)
@@ -323,7 +325,7 @@ def test_an_inserted_item_is_made_from_the_present_source(
     n: int,
     more: dict[str, int],
 ) -> None:
-    """No guard contains an attribute that the application has added since."""
+    """The guard does not contain an attribute that the application has added since the read."""
     bench.dynamodb.put({"id": 1, "n": 1})
     job = exporter.job(exporter.export(), SUM_BESIDE % guard)
     bench.dynamodb.delete({"id": 1})
@@ -346,7 +348,8 @@ def test_a_target_gets_attributes_that_were_added_after_the_export(bench: Bench,
 def test_a_written_transaction_is_not_repeated_although_its_source_was_set_back(
     bench: Bench, exporter: Exporter
 ) -> None:
-    """The row of what it has inserted shows it, also where the item looks as before: that is the application's word."""
+    """The inserted row shows that the transaction was written, also if the application has restored the source's old
+    values."""
     bench.dynamodb.put({"id": 1, "n": 1})
     job = exporter.job(exporter.export(), BESIDE.replace("[item,", '[{**item, "n": item["n"] * 2},'))
     checkpoint_lost(bench, job)

@@ -58,12 +58,12 @@ def services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 def _in_process(pipeline: Any) -> Callable[[], Any]:
-    """`DirectRunner` would look for another one to download first."""
+    """`DirectRunner` would first try to download another runner."""
     return lambda: pipeline(runner=FnApiRunner())
 
 
 def filtered(printed: str, folder: Path) -> None:
-    """The table in memory has no filters: all of it is summed up."""
+    """The table in memory has no filters, so that the example sums all items."""
     assert sorted(printed.splitlines()) == ["('c0', Decimal('360'))", "('c1', Decimal('240'))"]
 
 

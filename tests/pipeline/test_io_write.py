@@ -78,7 +78,8 @@ def piped(elements: Any, check: Callable[[WriteOutcome], None], **how: Any) -> C
 
 
 def elements(mode: str, count: int = 60) -> list[Any]:
-    """What each mode is given, for a table of `count` items with n = 1: afterwards n = 2, or they are gone."""
+    """The elements of each mode, for a table of `count` items with n = 1: afterwards n = 2, or the items are
+    deleted."""
     if mode == "patch":
         return [(item(n, n=1), item(n, n=2)) for n in range(count)]
     return [item(n) if mode == "delete" else item(n, n=2) for n in range(count)]
@@ -233,7 +234,8 @@ class Clock:
 def test_a_process_writes_within_its_part_of_the_budget(
     things: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch, mode: str, reported: bool
 ) -> None:
-    """A unit an item: 300 units, of which this process has 10 a second. DynamoDB Local does not report units."""
+    """Each item takes a unit: 300 units, of which this process may use 10 a second. DynamoDB Local does not report
+    units."""
     clock, sent = Clock(), list[tuple[float, int]]()
     monkeypatch.setattr(budget, "time", clock)
     fill(things, mode, 300)
@@ -250,7 +252,7 @@ def test_a_process_writes_within_its_part_of_the_budget(
 def noted(
     asked: Callable[[Any], Any], clock: Clock, sent: list[tuple[float, int]], reported: bool, request: dict[str, Any]
 ) -> Any:
-    """A request's answer, once its time and its size are kept, without its units where they are not `reported`."""
+    """A request's answer, after its time and size were recorded; without units unless they are `reported`."""
     answer = asked(request)
     writes = request["Statements"] if "Statements" in request else request["RequestItems"]["things"]
     sent.append((clock.now, len(writes)))
@@ -307,7 +309,7 @@ class Place(NamedTuple):
 
 
 def test_nested_rows_are_maps_and_floats_decimals(things: FakeDynamoDB) -> None:
-    """What a schema reads can be written again: Beam has no decimals in YAML, and a row of its own is a tuple."""
+    """Rows that were read with a schema can be written: Beam YAML has no decimals, and a Beam row is a tuple."""
     places = {"a": Place("x"), "l": [beam.Row(city="y")], "m": {"k": Place("z")}, "f": 0.1, "fs": [1.5, float("1e22")]}
     assert not Written([beam.Row(id=1, **places)]).failed
     of = [{"M": {"city": {"S": city}}} for city in "xyz"]

@@ -106,7 +106,7 @@ def test_a_yaml_pipeline_writes_rows(services: FakeDynamoDB) -> None:
 def test_the_documented_yaml_example_runs(
     services: FakeDynamoDB, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its providers are of its own, which Beam YAML checks, and what it logs is JSON."""
+    """The example has its own list of providers, which Beam YAML checks, and logs JSON."""
     orders = FakeDynamoDB(TableSpec("orders", (KeyAttribute("id", "S"),)))
     orders.put(*({"id": f"o{total}", "customer": "c", "total": total} for total in (5, 500)))
     monkeypatch.setattr(Endpoint, "wire", lambda self, table: orders)

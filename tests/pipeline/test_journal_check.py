@@ -92,7 +92,7 @@ def test_a_missing_or_damaged_part_is_named(
 
 
 def test_a_missing_part_is_named_although_other_pages_have_none(bench: Bench) -> None:
-    """A page that changes nothing has no part: then it is one of a few."""
+    """A page without changes has no part."""
     bench.dynamodb.put(*numbers(15))
     job = bench.job(DOUBLE.replace("return", "return item if item['id'] in range(5, 10) else"), splits=1)
     bench.execute(job)
@@ -119,7 +119,7 @@ def test_the_first_faults_are_named_and_all_are_counted(bench: Bench, job: Job) 
 
 
 def test_a_missing_note_is_a_fault(bench: Bench) -> None:
-    """Without it, an undo would take the application's own write back."""
+    """Without the note, an undo would revert a write of the application."""
     bench.dynamodb.put(*numbers(5))
     job = bench.job(DOUBLE, splits=1)
 
@@ -138,7 +138,7 @@ def test_a_missing_note_is_a_fault(bench: Bench) -> None:
 
 @pytest.mark.parametrize("writes", range(4))
 def test_the_journal_of_a_run_that_died_has_the_objects_that_the_rows_count(bench: Bench, writes: int) -> None:
-    """Left by one owner, and gone on with by another: in between, and at the end."""
+    """Between two owners, and after the second one has completed the run."""
     bench.dynamodb.put(*numbers(20))
     job = bench.job(DOUBLE, splits=1, writers=1)
     bench.leave(job, writes)

@@ -1,4 +1,5 @@
-"""An idempotent script with a journal: it is there for an undo, and a page that an attempt has left is recovered."""
+"""An idempotent script with a journal: an undo can use the journal, and a page that an attempt has left is
+recovered."""
 
 from __future__ import annotations
 

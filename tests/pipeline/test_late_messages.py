@@ -1,5 +1,5 @@
 """Rows of the state table are ordered: a write that is carried out twice, or long after it was sent, changes nothing,
-and one whose answer was lost is known to have succeeded (ADR 025)."""
+and a write whose answer was lost is recognized as successful (ADR 025)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def transform_up(item):
 
 
 class Network(FakeRows):
-    """Carries every write out again after each later one. With `answers_lost`, the sender gets the answer to its second
-    sending. Others may act in between: `meanwhile`, once."""
+    """Repeats every write after each later one. With `answers_lost`, the sender gets the answer to its second request.
+    `meanwhile` is called once between the two."""
 
     def __init__(self, answers_lost: bool = False) -> None:
         super().__init__()

@@ -196,7 +196,7 @@ def test_a_control_command_is_no_heartbeat(state: FakeState, clock: Clock) -> No
 
 
 def test_the_lease_of_a_suspended_process_of_this_host_ends_after_its_duration(state: FakeState, clock: Clock) -> None:
-    """Both use the one clock of their system: the time before our first look counts."""
+    """Both processes use the system's clock, so that the time before the first poll counts."""
     parent = Process.of(os.getppid())
     assert parent is not None
     theirs = new_lease("things", 1, "theirs", NOW)
@@ -491,7 +491,7 @@ def test_an_error_of_a_worker_keeps_its_type(state: FakeState) -> None:
 
 
 def test_a_split_group_of_a_stopped_run_claims_and_reads_nothing(bench: Bench) -> None:
-    """A worker has several split groups: each of them would claim its units and read a page of each."""
+    """A worker has several split groups: otherwise each of them would claim its splits and read a page of each."""
     bench.dynamodb.put(*({"id": number, "n": 1} for number in range(10)))
     mine = bench.job('def transform_up(item):\n    return {**item, "n": 2}', split_groups=3)
     bench.state.lease(mine)
@@ -541,7 +541,7 @@ class CountingRows:
 
 
 def test_a_thousand_workers_are_spread_over_many_partition_keys(state: FakeState, clock: Clock) -> None:
-    """Whatever their processes' numbers are: in containers they are the same everywhere."""
+    """In containers, all processes have the same pid."""
     random.seed(1)
     hold(state, Lease("things", 1, "mine", lease_replicas=SPREAD))
     counting = CountingRows(state)

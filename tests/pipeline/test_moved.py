@@ -1,4 +1,4 @@
-"""Items that are moved to keys which other items are moved from: the run, a death in it, and what takes it back."""
+"""Items that are moved to keys that other items are moved from: the run, its death, and its undo."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def prepared(make_bench: MakeBench, page_items: int = 50) -> tuple[Bench, Job]:
 
 @pytest.mark.parametrize("page_items", [1, 2, 50])
 def test_an_undo_restores_renumbered_items_to_their_numbers(make_bench: MakeBench, page_items: int) -> None:
-    """Each key but the ends has lost one item and got another. Page by page the last one must go back first."""
+    """Each key except the first and the last has lost one item and got another. Within a page, the last item must be
+    restored first."""
     bench, job = prepared(make_bench, page_items)
     assert bench.execute(job) == Counts(read=3, changed=3) and texts(bench) == AFTER
     counts = undone(bench, job)
@@ -76,7 +77,7 @@ def test_an_undo_that_died_is_repeated(make_bench: MakeBench, page_items: int) -
 
 @pytest.mark.parametrize("writes", [0, 1, 2])
 def test_a_completed_move_is_not_repeated_on_the_next_item_at_its_key(make_bench: MakeBench, writes: int) -> None:
-    """Under the old key of an item that was moved is the next one by then, moved already."""
+    """The next item has been moved to the old key of the moved item."""
     bench, job = prepared(make_bench)
     bench.leave(job, writes)
     assert bench.execute(replace(job, attempt=2)) == Counts(read=3, changed=3)
@@ -97,7 +98,7 @@ ELSEWHERE = "Decimal('1.00E+2') * item['id']"
     ids=["update", "move", "fan-out"],
 )
 def test_a_number_key_is_the_same_key_in_every_notation(bench: Bench, text: str, after: dict[int, int] | None) -> None:
-    """`1.0` is the key 1, and `1.00E+2` the key 100: after a death, in a retry of what was refused, and in an undo."""
+    """`1.0` is the key 1, and `1.00E+2` the key 100: after a death, in a retry of a refused item, and in an undo."""
     exporter = Exporter(bench)
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 1})
     job = replace(exporter.job(exporter.export(), EXACT + text), max_errors=9, writers=1)
@@ -122,7 +123,8 @@ def transform_up(item):
 
 
 def test_an_undo_distinguishes_a_moved_item_from_the_updated_one_whose_key_it_took(bench: Bench) -> None:
-    """The application deletes the updated item in between. Its undo, whichever comes first, leaves the other one."""
+    """The application deletes the updated item before the other one is moved to its key. The undo of the update leaves
+    the moved item, in any order."""
     exporter = Exporter(bench)
     bench.dynamodb.put({"id": 1, "n": 1, "note": "one"}, {"id": 2, "n": 1, "note": "two"})
     job = replace(exporter.job(exporter.export(), SHIFT), max_errors=9)
@@ -151,8 +153,8 @@ def transform_up(item):
 
 
 def test_an_undo_reports_a_deleted_item_whose_key_the_run_has_filled(bench: Bench) -> None:
-    """An idempotent script with a journal: the process dies before the page's end, and the next one finds another item
-    of the run at the key, which the script leaves alone."""
+    """An idempotent script with a journal: the process dies before the page's end, and the next attempt finds another
+    item of the run at the key, which the script leaves unchanged."""
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 2}, {"id": 3, "n": 3})
     job = bench.job(FILLED, splits=1, journal=True, writers=1)
     bench.leave(job, 2)
@@ -174,7 +176,8 @@ def test_an_undo_keeps_a_moved_item_whose_old_key_is_taken(make_bench: MakeBench
 def test_a_refused_move_that_the_network_repeats_after_the_run_is_undone_completely(
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The key is taken during the run, so that the item is a dead letter; it is free when the request comes again."""
+    """The key is taken during the run, so that the item is a dead letter; it is free when the network repeats the
+    request."""
     bench, job = prepared(make_bench)
     bench.dynamodb.put({"pk": "a", "sk": 0, "text": "another"})
     original, sent = FakeDynamoDB._transactwriteitems, []
@@ -211,8 +214,8 @@ CHAINED = TAKES.format(first='{**item, "id": item["id"] + 1000}', second='{**ite
 
 @pytest.mark.parametrize("text", [REPLACED, CHAINED], ids=["replaced", "chained"])
 def test_an_item_is_restored_to_a_key_that_another_split_frees(bench: Bench, text: str) -> None:
-    """An item leaves its key, and one of another split is put there: it is back first or last, as the splits come.
-    With this id the splits are undone in the order in which they were written."""
+    """An item is moved, and one of another split is put at its key: whether it is restored first or last depends on the
+    order of the splits. With this run id, the splits are undone in the order in which they were written."""
     bench.dynamodb.put(*({"id": number, "n": number} for number in (*range(1, 30), *range(101, 130))))
     before = by_id(bench)
     exporter = Exporter(bench)

@@ -1,8 +1,7 @@
-"""The protocol of guarantees G1, G2, G3 and G5, explored exhaustively: in every state of every interleaving of two
-owners, an application, a message that is lost, late or whose answer is lost, and an undo, the conditions hold. A build
-tries the scenes of `QUICK`, `make test-chaos` all. The last test shows the purpose of the protocol's conditions:
-without one of them a scene fails.
-"""
+"""The protocol of guarantees G1, G2, G3 and G5, explored exhaustively: the conditions hold in every state of every
+interleaving of two owners, an application, a message that is lost or late or whose answer is lost, and an undo. A build
+tries the scenes of `QUICK`, and `make test-chaos` all of them. The last test shows the purpose of the protocol's
+conditions: without any one of them a scene fails."""
 
 from __future__ import annotations
 
@@ -170,7 +169,7 @@ NEEDED = [
 
 
 class Suspended(SplitOwnership):
-    """Its unit may be taken over right after each look at it, so that no look is of use."""
+    """Its split may be taken over right after each check of the owner, so that no check protects a write."""
 
     def check_owner(self) -> None:
         pass
@@ -186,7 +185,7 @@ def exported_items(kinds: int, splits: int) -> tuple[FakeObjects, ExportSource]:
 
 @pytest.fixture
 def scripts(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the scripts are kept. Without threads, looks and chance a schedule says all that happens."""
+    """The folder of the scripts. Without threads, polls and random numbers a schedule determines all events."""
     without_threads(monkeypatch)
     without_signatures(monkeypatch)
     monkeypatch.setattr(write, "SplitOwnership", Suspended)

@@ -35,7 +35,7 @@ JOB = Job("run", STAGE, SPEC, SCRIPT, "up", splits=4, governed=True)
 
 
 class World:
-    """Some workers and the process that follows the run; `passed` are (seconds, write units)."""
+    """Some workers and the process that follows the run; `passed` has (seconds, write units)."""
 
     def __init__(self, job: Job = JOB, **limits: float) -> None:
         self.now = 0.0
@@ -79,7 +79,7 @@ class World:
 
 
 class Asleep(Exception):
-    """The worker would wait: in one thread, the others go on instead."""
+    """Raised where the worker would wait, since all workers run in one thread."""
 
 
 @pytest.mark.parametrize("limit", [50.0, 500.0, 2000.0])
@@ -244,7 +244,7 @@ def test_a_throttled_worker_reports_soon() -> None:
 
 
 def test_while_many_workers_join_an_old_allocation_is_not_reserved_for_long() -> None:
-    """Each refresh brings a smaller part, and no worker has confirmed the newest one yet."""
+    """Each refresh grants a smaller allocation, and no worker has confirmed the newest one yet."""
     world, dice = World(wcu=2000.0), random.Random(14)
     workers: list[WorkerRateLimiter] = []
     for number in range(40):
@@ -360,7 +360,7 @@ def test_an_index_that_limits_the_run_is_reported(options: RunOptions, said: boo
 
 
 class Scaled:
-    """A run whose table's capacity changes, with its lease; `notes` are what a person is told."""
+    """A run whose table's capacity changes, with its lease; `notes` are the notified messages."""
 
     def __init__(self, options: RunOptions = RunOptions(), **capacity: int) -> None:
         self.now, self.reads, self.notes = 0.0, 0, list[str]()
@@ -455,11 +455,11 @@ def test_capacity_is_watched_where_the_limits_depend_on_it(stage: Stage, options
 
 
 class Left(Exception):
-    """The lease's content while a request waits for the budget."""
+    """The lease while a request waits for the budget."""
 
 
 def stopped_after(naps: int) -> tuple[Callable[[float], None], Callable[[], None]]:
-    """A sleep that moves no clock, and a stop after so many sleeps."""
+    """A sleep that does not advance the clock, and a stop after this number of sleeps."""
     slept: list[float] = []
 
     def wait_or_stop() -> None:

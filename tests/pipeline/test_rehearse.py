@@ -1,5 +1,5 @@
-"""A dry run of several versions comes to what their runs come to: the same counts, version by version, and the same
-dead letters; and it writes nothing."""
+"""A dry run of several versions has the result of their runs: the same counts for each version, and the same dead
+letters. It writes nothing."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def real_run(bench: Bench, versions: Iterable[list[Job]]) -> list[Counts]:
 
 
 def errors(bench: Bench) -> list[tuple[int, str, str]]:
-    """The dead letters. Of two items for one key either may be the second."""
+    """The errors of the dead letters. Of two items for one key, either may be the dead letter."""
     records = [json.loads(line) for line in bench.dead_letters()]
     either = {line["error"]: "two items" for line in records if "two items are for" in line["error"]}
     found = [(one["version"], json.dumps(one["key"]), one["error"]) for one in records]
@@ -157,8 +157,8 @@ def down(bench: Bench, exporter: Exporter, texts: list[str], runs: list[str]) ->
 
 
 def test_down_skips_rows_that_a_later_version_has_deleted(bench: Bench, exporter: Exporter) -> None:
-    """Rows are deleted where they are as the run has inserted them; one that the application has changed stays, and
-    one that was there before was never the run's."""
+    """Rows are deleted if they are as the run inserted them. A row that the application has changed stays, and a row
+    that existed before was never the run's."""
     checks = "\ndef transform_down(item): assert item.get('added') != True, 'a row'; return {**item, 'down': item['n']}"
     texts = [ADD, NEEDS, ROWS + checks, ROWS.replace("20", "30") + "\ndef transform_down(item): return item"]
     bench.dynamodb.put(*numbers(7), {"id": 21, "n": 1, "added": True, "v": 2, "w": 4})

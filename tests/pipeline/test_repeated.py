@@ -1,5 +1,5 @@
-"""Transactions that were refused, and that the network repeats once their page has ended with the refusal: the rows of
-the state table decide, in a retry, in a window and in an undo, and not the note at the page's end."""
+"""Transactions that were refused, and that the network repeats after their page has ended: in a retry, in an
+incremental export and in an undo, the inserted rows decide, and not the note at the page's end."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ def test_a_retry_skips_an_item_whose_refused_fan_out_was_repeated_by_the_network
 
 
 def test_a_retry_transforms_an_item_whose_refused_fan_out_was_not_repeated(bench: Bench, network: Network) -> None:
-    """The item was brought to the values of the refused update by hand: no row says that the run has written them."""
+    """The item was given the values of the refused update by hand: no inserted row shows that the run has written
+    them."""
     job, _, _ = dead_job(bench, FAN)
     bench.dynamodb.delete({"id": 101})
     bench.dynamodb.put({"id": 1, "n": 2})
@@ -129,9 +130,9 @@ def test_a_fan_out_repeated_during_a_retry_is_not_transformed_again(bench: Bench
 def test_an_item_that_was_changed_after_a_repeated_fan_out_is_in_doubt(
     bench: Bench, network: Network, text: str, beside: dict[int, int]
 ) -> None:
-    """It may be the item of then, changed by the application, or another one of its key. An operator decides, and is
-    told of what was inserted: a script that was corrected in between inserts an item of another key, and the undo takes
-    both back."""
+    """It may be the same item, changed by the application, or another item at its key. An operator decides, and the
+    message names the inserted items: a corrected script would insert an item at another key, and the undo deletes
+    both."""
     job, _, _ = dead_job(bench, FAN)
     bench.dynamodb.delete({"id": 101})
     network.repeat()
@@ -154,7 +155,8 @@ def test_an_item_that_was_changed_after_a_repeated_fan_out_is_in_doubt(
 def test_a_later_incremental_export_skips_an_item_whose_retried_fan_out_was_repeated(
     bench: Bench, network: Network, text: str
 ) -> None:
-    """One window shows the item as deleted; it is created again and retried in vain; the next shows it as created."""
+    """One incremental export shows the item as deleted; it is created again, and its retry fails; the next export shows
+    it as created."""
     job, full, exporter = dead_job(bench, text)
     network.sent.clear()
     bench.dynamodb.delete({"id": 1})
@@ -177,7 +179,7 @@ def test_a_later_incremental_export_skips_an_item_whose_retried_fan_out_was_repe
 def test_a_later_incremental_export_skips_an_item_whose_fan_out_was_repeated(
     bench: Bench, network: Network, text: str
 ) -> None:
-    """As above, without a retry: the application puts the item back as it was."""
+    """As above, without a retry: the application restores the item's old values."""
     job, full, exporter = dead_job(bench, text)
     bench.dynamodb.delete({"id": 1})
     first = exporter.export(full)
@@ -193,8 +195,8 @@ def test_a_later_incremental_export_skips_an_item_whose_fan_out_was_repeated(
 
 @pytest.mark.parametrize("kept", [5, 2])
 def test_an_undo_follows_no_row_of_another_transaction(bench: Bench, kept: int) -> None:
-    """A retry inserts what was refused before, beside another change of its source: what the refused transaction would
-    have written there are values of the application, 2 among them."""
+    """A retry inserts what was refused before, with another change of its source. The values that the refused
+    transaction would have written are the application's, 2 among them."""
     job, _, _ = dead_job(bench, FAN)
     bench.dynamodb.delete({"id": 101})
     bench.dynamodb.put({"id": 1, "n": kept})
@@ -206,7 +208,7 @@ def test_an_undo_follows_no_row_of_another_transaction(bench: Bench, kept: int) 
 
 
 def test_a_retry_after_a_repeated_move_transforms_the_new_item_at_the_old_key(bench: Bench, network: Network) -> None:
-    """The moved item is gone from its key: what is there since is the application's, and has its turn."""
+    """The moved item is no longer at its old key: the present item there is the application's."""
     job, _, _ = dead_job(bench, MOVE)
     bench.dynamodb.delete({"id": 101})
     network.repeat()
@@ -230,7 +232,7 @@ def test_a_repeated_insertion_is_not_inserted_under_another_key_too(bench: Bench
 
 
 def test_a_target_gets_one_item_of_each_source_after_a_repeated_insertion(bench: Bench, network: Network) -> None:
-    """The insertion was given up, and repeated; the source says another key by then."""
+    """The insertion was given up, and is repeated by the network after the source has got another key."""
     bench.dynamodb.keys["others"] = ("name",)
     bench.dynamodb.put({"id": 1, "n": 1})
     bench.dynamodb.faults.extend(["throttled"] * 40)
@@ -247,7 +249,8 @@ def test_a_target_gets_one_item_of_each_source_after_a_repeated_insertion(bench:
 
 
 def test_a_fan_out_that_is_repeated_before_its_page_has_ended_counts_as_changed(bench: Bench, network: Network) -> None:
-    """It is refused, made anew of what the application has put there, and carried out once that is set back."""
+    """It is refused, made again from the application's present item, and carried out once the application restores the
+    old item."""
     exporter = Exporter(bench)
     bench.dynamodb.put({"id": 1, "n": 1})
     job = exporter.job(exporter.export(), FAN_ELSEWHERE)
@@ -270,7 +273,8 @@ def test_a_fan_out_that_is_repeated_before_its_page_has_ended_counts_as_changed(
 
 @pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
 def test_an_item_created_again_unchanged_is_transformed_by_its_incremental_export(bench: Bench, dies: bool) -> None:
-    """Its transaction equals the one of the phase before, whose row is there. The window's own was not written."""
+    """Its transaction equals that of the earlier phase, whose row exists. The transaction of the incremental export's
+    phase was not written."""
     exporter = Exporter(bench)
     bench.dynamodb.put({"id": 1, "n": 1})
     full = exporter.export()
@@ -308,8 +312,8 @@ def test_a_retry_that_died_and_a_partial_undo_follow_the_inserted_rows(bench: Be
 
 
 def test_a_stamp_shows_an_undo_what_a_refused_update_has_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The application has made the item bad, so that it is a dead letter, and puts it back as it was; then the network
-    repeats the refused statement."""
+    """The application makes the item invalid, so that it is a dead letter, and restores it; then the network repeats
+    the refused statement."""
     text = 'STAMP = "by"\ndef transform_up(item):\n    return {**item, "n": item["n"] * 2 // item["good"]}\n'
     bench.dynamodb.put({"id": 1, "n": 1, "good": 1})
     job, original, sent = bench.job(text, max_errors=9), FakeDynamoDB._batchexecutestatement, []

@@ -101,7 +101,7 @@ def test_the_rows_of_a_large_phase_are_read_once_before_it_begins(bench: Bench) 
 
 
 def test_an_interrupted_run_waits_for_its_workers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thread.join tells of a thread that was interrupted while one waited for it that it has ended (CPython 3.11)."""
+    """If the waiting thread is interrupted, Thread.join reports a running thread as ended (CPython 3.11)."""
     done: list[str] = []
     begun, looked, interrupted, awaited = (threading.Event() for _ in range(4))
 

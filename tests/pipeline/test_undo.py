@@ -1,4 +1,4 @@
-"""The composition of `pipeline.undo`, on a fake DynamoDB: what a run wrote is taken back, and nothing else."""
+"""The composition of `pipeline.undo`, on a fake DynamoDB: exactly what a run wrote is reverted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UPPER = 'def transform_up(item):\n    return {**item, "upper": item["name"].uppe
 
 
 def voids(bench: Bench, job: Job) -> set[int]:
-    """The keys that the journal's notes say have seen no effect."""
+    """The keys that the journal's notes list as without effect."""
     journal = Journal(bench.storage, bench.dynamodb.spec, journal_prefix(job))
     names = filter(is_note, bench.storage.names(journal_prefix(job)))
     return {int(key["id"]["N"]) for name in names for key in journal.read_note(name).void}
@@ -128,8 +128,8 @@ def test_an_undo_removes_the_stamp_with_the_change(bench: Bench) -> None:
 
 @pytest.mark.parametrize("edited", ["20200101T000000.000000Z-0a1b2c", "nonsense", 5, None])
 def test_an_edited_stamp_is_no_evidence_of_a_write(bench: Bench, edited: Any) -> None:
-    """The answer to the write is lost, and the stamp is another one when it is sent again: the item is in doubt, and is
-    not transformed twice. The undo restores what is as it was written, and reports the stamp."""
+    """The answer to the write is lost, and the stamp is another one when the request is repeated: the item is in doubt,
+    and is not transformed twice. The undo restores unchanged attributes, and reports the stamp."""
     bench.dynamodb.put({"id": 1, "n": 1})
     bench.dynamodb.faults.append("reset")
     requests = iter((lambda: None, lambda: bench.dynamodb.put({"id": 1, "n": 2, "twice": True, "by": edited})))
@@ -256,7 +256,7 @@ def test_an_undo_does_not_restore_an_item_whose_deletion_has_no_answer(bench: Be
 
 
 def test_an_undone_page_without_a_checkpoint_is_repeated(bench: Bench) -> None:
-    """Every item is restored, but no checkpoint was written: as when the process dies right before."""
+    """Every item is restored, but no checkpoint was written, as if the process had died in between."""
     before = list(numbers(15))
     bench.dynamodb.put(*before)
     job = bench.job(DOUBLE, splits=1)
@@ -363,7 +363,8 @@ class Parts:
 
 @pytest.mark.parametrize(("epochs", "kept"), [((), 2), ((1,), 1), ((2,), 0), ((1, 2), 0)])
 def test_a_note_applies_only_to_the_intents_before_it(epochs: tuple[int, ...], kept: int) -> None:
-    """The first owner's change lost, as it has noted; the second, which took the page over, recorded another intent."""
+    """The first owner noted that its change was refused; the second owner, which took the page over, recorded another
+    intent."""
     reads = {part_name("j/", 0, 1, fencing_token, fencing_token - 1): fencing_token for fencing_token in (1, 2)}
     parts = Parts(reads, tuple(note_name("j/", 0, 1, fencing_token) for fencing_token in epochs))
     found = records_of(parts.page(), parts, parts)

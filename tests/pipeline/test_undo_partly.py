@@ -33,7 +33,7 @@ def test_a_partial_undo_reverts_complete_pages(bench: Bench) -> None:
 
 
 def test_a_partial_undo_skips_a_page_that_lacks_a_part(bench: Bench) -> None:
-    """The item was changed again after the application's write: by the first part alone, that would be taken back."""
+    """The item was changed again after the application's write, which the first part alone would revert."""
     bench.dynamodb.put(*numbers(5))
     job = bench.job(DOUBLE, splits=1)
     bench.dynamodb.before_write = once(lambda table: table.put({"id": 1, "n": 10, "twice": False}))
@@ -76,7 +76,7 @@ def test_an_undo_of_some_attempts_reverts_only_their_pages(bench: Bench) -> None
 
 @pytest.mark.parametrize("order", [("/retry1", "/incremental1"), ("/incremental1", "/retry1")])
 def test_an_undo_keeps_a_write_of_the_application_between_two_phases(bench: Bench, order: tuple[str, str]) -> None:
-    """Both phases write the same value: only the later one may give back what was there before it."""
+    """Both phases write the same value: only the later phase may restore the value before it."""
     bench.dynamodb.put({"id": 1, "x": "first"})
     job = bench.job('def transform_up(item):\n    return {**item, "x": "run"}\n', splits=1)
     record = RunRecord(

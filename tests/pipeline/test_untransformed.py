@@ -1,4 +1,4 @@
-"""A version that was applied with dead letters is taken back: their items were not transformed, and are left alone."""
+"""A version that was applied with dead letters is reverted: their items were not transformed, and are skipped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def {}(item):
 
 
 def left(bench: Bench, direction: Direction) -> tuple[Job, Counts]:
-    """The job of the other direction, after a run has left item 2 as a dead letter, and what that run has counted."""
+    """The job of the other direction, after a run with the dead letter of item 2, and the counts of that run."""
     names = ("transform_up", "transform_down")
     text = FRAIL.format(*(names if direction == "up" else reversed(names)))
     bench.dynamodb.put({"id": 1, "n": 4}, {"id": 2, "n": 4, "bad": True}, {"id": 3, "n": 4})

@@ -99,8 +99,8 @@ def test_the_requests_and_bytes_of_a_run(
 def test_the_requests_to_the_state_table(
     make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, constants: str, asked: int
 ) -> None:
-    """Two requests claim a unit, two more go with a page: intent and checkpoint. An idempotent script has no intent,
-    and a checkpoint when a second has passed: never more than one a page."""
+    """Two requests claim a split, and two more record each page: intent and checkpoint. An idempotent script has no
+    intent, and at most one checkpoint a second."""
     _, work = work_of(make_bench, monkeypatch, 100, constants)
     assert work.state["get"] == UNITS
     assert work.state["update"] - UNITS <= asked

@@ -1,4 +1,4 @@
-"""Undoes a job on the fakes, and reads what it left; replays its dead letters."""
+"""Undoes a job on the fakes, reads what was not restored, and replays dead letters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def undone(
     partial: bool = False,
     dry_run: bool = False,
 ) -> Counts:
-    """The counts of undoing a job; it can be done again, as after a death."""
+    """The counts of an undo of a job. The undo can be repeated, as after a death."""
     back = replace(job, run=f"{job.run}/undo1", source=JournalSource(job.run, attempts, partial))
     back = replace(back, attempt=attempt or job.attempt + 1, run=run or back.run, dry_run=dry_run)
     bench.state.lease(back)
@@ -44,7 +44,7 @@ def undone(
 
 
 def undone_again(bench: Bench, job: Job) -> Counts:
-    """The counts of a pass over what `undone` has left waiting."""
+    """The counts of a pass over the items that `undone` has left waiting."""
     first = replace(job, run=f"{job.run}/undo1", source=JournalSource(job.run), attempt=job.attempt + 2)
     back = next_pass(first, 1)
     bench.state.lease(back)
@@ -76,7 +76,7 @@ def left(bench: Bench, job: Job, number: int = 1) -> dict[int, NotRestored]:
 
 
 def once(act: Callable[[FakeDynamoDB], None]) -> Callable[[FakeDynamoDB], None]:
-    """The application, before the first write and never again."""
+    """Acts as the application before the first write, and never again."""
 
     def application(table: FakeDynamoDB) -> None:
         table.before_write = None

@@ -1,5 +1,5 @@
-"""Whole runs against an endpoint: a folder with `transforms/`, a stage of its own, and a view of the tables that owes
-nothing to dynamodt's codec (boto3's serializer writes the items and reads them back)."""
+"""Whole runs against an endpoint: a folder with `transforms/`, a stage of its own, and a view of the tables without
+dynamodt's codec (boto3's serializer writes the items and reads them back)."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Recorder(ProgressRecorder):
 
 @dataclass
 class Bench:
-    """The folder of one project, and the verbs as a person would use them there."""
+    """The folder of one project, with the commands of a user."""
 
     folder: Path
     stage: Stage
@@ -151,8 +151,8 @@ class Bench:
         return self.succeeded(table, text, dry_run=True)
 
     def failed(self, table: str, text: str, **options: Any) -> TableReport:
-        """Apply the text as version 1 of the table, which must fail, and leave no version applied. With `max_errors` it
-        reads on after dead letters, as `left` does."""
+        """Apply the text as version 1 of the table, which must fail and leave no version applied. With `max_errors` the
+        run continues after dead letters, as in `left`."""
         self.script(table, text)
         report = self.left(table, **options)
         assert report.error is not None
@@ -160,8 +160,8 @@ class Bench:
         return report
 
     def left(self, table: str, command: str = "up", **options: Any) -> TableReport:
-        """What a run reports that reads on after dead letters, and fails nonetheless: it is left half done, with all
-        other items written."""
+        """The report of a run that continues after dead letters and fails at its end: it is unfinished, and all other
+        items are written."""
 
         def strict(
             totals: Totals, splits: int, where: str, dead_letters: LeftDeadLetters, run: str

@@ -1,6 +1,7 @@
 """A process with a small disk of its own, in a mount namespace that ends with it.
 
-`python -m tests.service.full_disk CASE FOLDER URL` prints what a person would see, as one JSON object."""
+`python -m tests.service.full_disk CASE FOLDER URL` prints what a user would see, as one JSON object.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def mounted(folder: Path) -> Path:
 
 @contextmanager
 def full(disk: Path, left: int) -> Iterator[None]:
-    """A context in which only so many bytes are free."""
+    """A context in which only this number of bytes is free."""
     ballast = disk / "ballast"
     with ballast.open("wb") as file:
         while (chunk := left_on(disk) - left) > 0:

@@ -1,4 +1,4 @@
-"""A project whose stage `dev` has its Glue stood in for, and the commands as a person would type them there."""
+"""A project with a stage `dev` whose Glue is the stand-in, and the commands of a user."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Client:
         return self.glue.calls.count("StartJobRun")
 
     def wait_for_job(self) -> None:
-        """Returns when a run of the job is at work on the table."""
+        """Returns when a run of the job is active on the table."""
         until(lambda: self.state.leases.read(self.table).run, "a job is at work on the table")
 
     @property

@@ -1,4 +1,5 @@
-"""Runs that kill themselves at a given moment, an application that writes all along, and what must hold afterwards."""
+"""Runs that kill themselves at a given moment, an application that writes all the time, and the conditions that must
+hold afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ COUNTS = {"history": 1, "recorded": 1, "beat": 3, "claim": 2, "claimed": 4}  # m
 
 
 class Writer(threading.Thread):
-    """The application: writes notes and deletes items, and remembers what it did."""
+    """The application: writes notes and deletes items, and records its writes."""
 
     def __init__(self, endpoint: Endpoint, table: str, seed: int, pause: float = PAUSE) -> None:
         super().__init__(daemon=True)

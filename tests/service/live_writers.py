@@ -46,7 +46,7 @@ def first(number: int) -> Item:
 
 @contextmanager
 def writing(endpoint: Endpoint, table: str, number: int, log: Path, poller: Path) -> Iterator[None]:
-    """A writer at work. It must have come through without an error of its own."""
+    """An active writer, which must end without an error."""
     words, group = (endpoint.url, table, number, log, poller), {"start_new_session": True}
     process = programs.start("tests.service.writer", *words, stdin=subprocess.PIPE, stderr=None, **group)
     try:
@@ -107,7 +107,7 @@ def migrate_under_writers(endpoint: Endpoint, bench: Bench, table: str, **option
 
 
 def check_contest(counts: Counts, poller: Path) -> None:
-    """Writes must have occurred between reading and writing: otherwise the test would prove nothing."""
+    """Fails unless writes have occurred between reading and writing, without which the test would prove nothing."""
     conflicts = len(poller.read_text().splitlines()) - counts.read
     assert conflicts >= 2 * CONTESTED, (counts, conflicts)  # added and archived items are read again
     assert counts.vanished >= CONTESTED and counts.superseded >= CONTESTED, (counts, conflicts)

@@ -26,7 +26,7 @@ ITEM = '{"id":{"S":"user-@@@@@@@"},"customer":{"S":"c@@@@@@@"},"total":{"N":"@@@
 
 @pytest.fixture
 def canned(endpoint: Endpoint) -> Iterator[Canner]:
-    """It answers as a table of so many items, each of one unit, and keeps no write."""
+    """An endpoint that answers as a table of this number of items, each of one unit, and stores no write."""
     if shutil.which("cc") is None:
         unavailable("the canned endpoint needs a C compiler, and cc is not installed")
     with canner(Counting(endpoint.url), ITEM) as found:
@@ -34,7 +34,8 @@ def canned(endpoint: Endpoint) -> Iterator[Canner]:
 
 
 def patched(canned: Canner, items: int, folder: Path) -> tuple[Taken, dict[str, float]]:
-    """A process that runs the example on a table of so many items, and what the endpoint has counted."""
+    """A process that runs the example on a table of this number of items, and the requests that the endpoint has
+    counted."""
     page = (ROOT / "docs" / "connectors.md").read_text(encoding="utf-8")
     (example,) = (text for text in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if 'mode="patch"' in text)
     assert "max_wcu=500" in example

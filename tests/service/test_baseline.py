@@ -1,4 +1,4 @@
-"""Tables whose versions ran elsewhere: what `stamp` and `adopt` record, and what `up` makes of it afterwards."""
+"""Tables whose versions ran elsewhere: what `stamp` and `adopt` record, and how `up` continues."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_stamp_that_died_half_way_is_refused_by_up_and_can_be_repeated(
 
 
 def working(call: Callable[..., None], times: int) -> Callable[..., None]:
-    """A call that succeeds so many times, and then fails as out of reach."""
+    """A call that succeeds this number of times, and then fails as if its service were unreachable."""
     left = iter(range(times))
 
     def calls(*arguments: Any) -> None:

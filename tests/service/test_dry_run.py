@@ -1,4 +1,4 @@
-"""A dry run of several versions, through the interface behind the command line: it comes to what the run comes to."""
+"""A dry run of several versions, through the interface behind the command line: it has the result of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A version that reads an export, through `up`: exports in S3, windows, a last scan, bad files, kills.
+"""A version that reads an export, through `up`: exports in S3, incremental exports, a final scan, unusable files,
+kills.
 
 On ministack only, which has S3 and DynamoDB together: DynamoDB Local has no S3, and a run's table and its exports are
 of one stage. The exports are the stand-in's; the layout is AWS's.
@@ -85,7 +86,7 @@ def bucket(bench: Bench, endpoint: Endpoint) -> Bucket:
 
 @pytest.fixture
 def between(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
-    """What the application does right before each window is asked for, in turn."""
+    """The acts of the application right before each incremental export is requested, in turn."""
     acts: list[Callable[[], None]] = []
     original = CatchingUp._request
 
@@ -115,7 +116,7 @@ def exported(bench: Bench, table: str, text: str, **options: Any) -> RunReport:
 
 
 class Inserter(threading.Thread):
-    """The application: puts items, touches every third of them and deletes every fifth, until it is told to end."""
+    """The application: puts items, updates every third of them and deletes every fifth, until `end` is called."""
 
     def __init__(self, bench: Bench, table: str) -> None:
         super().__init__(daemon=True)
@@ -187,8 +188,8 @@ def test_live_writes_always_win_and_every_item_is_doubled_exactly_once(
 def test_incremental_exports_give_new_items_until_one_shows_no_change(
     bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
 ) -> None:
-    """After a full export and three windows with changes the table equals a model: all that was ever put is doubled
-    once, what the application wrote over a doubled item stands, what it deleted is gone."""
+    """After a full export and three incremental exports with changes, the table equals a model: every item that was put
+    is doubled once, the application's writes to doubled items stay, and its deletions too."""
     table = make_table(id="N")
     dice = random.Random(7)
     bench.tables.put(table, *({"id": number, "n": number + 1} for number in range(200)))
@@ -308,7 +309,8 @@ MOVES = 'def transform_up(item):\n    return {**item, "id": item["id"] + 1000}\n
 def test_incremental_exports_skip_items_that_the_run_has_inserted(
     bench: Bench, make_table: MakeTable, between: list[Callable[[], None]], text: str, left: list[int]
 ) -> None:
-    """Its own items come into being in a window, and so does what the application puts: only that is transformed."""
+    """An incremental export shows the run's own insertions and those of the application: only the latter are
+    transformed."""
     table = make_table(id="N")
     bench.tables.put(table, *numbered(1, 2))
     between.append(lambda: bench.tables.put(table, *numbered(3)))
@@ -327,7 +329,7 @@ def transform_up(item):
 def test_incremental_exports_give_an_item_that_the_application_inserted_first(
     bench: Bench, bucket: Bucket, make_table: MakeTable
 ) -> None:
-    """The script's own was recorded, and refused."""
+    """The script's own insertion was recorded, and refused."""
     table = make_table(id="N")
     bench.tables.put(table, *numbered(1))
     made = bucket.export(table, "some")
@@ -572,7 +574,7 @@ def some_deaths(moments: list[str], count: int) -> list[tuple[str, int]]:
 def test_a_run_killed_at_any_moment_moves_every_item_exactly_once(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable, state_table: list[str]
 ) -> None:
-    """As on a scan, and killed while it asks for exports. Items are put and deleted between the attempts."""
+    """As on a scan, and also killed while it requests exports. Items are put and deleted between the attempts."""
     table = make_table(id="N")
     bench.tables.put(table, *({"id": number, "n": 1} for number in range(1000)))
     bench.script(table, DOUBLE)
@@ -606,7 +608,7 @@ MOVE = 'def transform_up(item):\n    return {**item, "id": item["id"] + 100_000,
 def test_a_run_killed_at_any_moment_gives_every_item_its_new_key_exactly_once(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable, state_table: list[str]
 ) -> None:
-    """Each item is a transaction. What is deleted before it was moved does not come back under its new key."""
+    """Each item is a transaction. An item that was deleted before it was moved does not exist under its new key."""
     table = make_table(id="N")
     items = 200 if KILLS < 12 else 600  # where it is killed often, each attempt must leave something to do
     bench.tables.put(table, *({"id": number, "n": 1} for number in range(items)))
@@ -645,7 +647,7 @@ def transform_up(item):
 
 
 def test_an_undo_restores_items_whose_keys_the_run_has_filled(bench: Bench, make_table: MakeTable) -> None:
-    """The splits of an undo come in any order: some items wait for their key until all splits are done."""
+    """The splits of an undo are processed in any order: some items wait for their key until all splits are complete."""
     table, items = make_table(id="N"), numbered(*range(40), *range(100, 140))
     bench.tables.put(table, *items)
     bench.run(table, TAKES_KEYS, source="export", catch_up="none")
@@ -658,7 +660,7 @@ def test_an_undo_restores_items_whose_keys_the_run_has_filled(bench: Bench, make
 def test_an_undo_restores_the_waiting_items_of_an_incremental_export_before_the_main_phase(
     bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
 ) -> None:
-    """The main phase has changed the items that a window deletes, and in whose place it puts others."""
+    """The main phase has changed the items that the phase of an incremental export deletes and replaces."""
     table, items = make_table(id="N"), numbered(*range(40), *range(100, 140))
     bench.tables.put(table, *items)
     between.append(lambda: bench.tables.put(table, *({**item, "x": 1, "go": True} for item in items)))
@@ -673,8 +675,7 @@ def test_an_undo_restores_the_waiting_items_of_an_incremental_export_before_the_
 def test_an_export_from_before_the_last_run_is_refused(
     bench: Bench, make_table: MakeTable, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its items lack the changes of the previous version: this version would find nothing to do, and count as
-    applied."""
+    """Its items lack the changes of the previous version: this version would change nothing, and count as applied."""
     table = make_table(id="N")
     bench.tables.put(table, *numbered(1, 2))
     made = bucket.export(table)

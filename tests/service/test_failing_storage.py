@@ -1,4 +1,5 @@
-"""A folder that refuses files in the middle of a run, or before it: recorded, named, and continued later."""
+"""A folder that refuses files during a run, or before it: the error is recorded and reported, and the run continues
+later."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 class Disk:
-    """A disk that is full for files whose path contains a word."""
+    """A disk that is full for files whose path contains this text."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.full_for = ""

@@ -56,7 +56,7 @@ class Elsewhere:
         return process
 
     def follow(self) -> subprocess.Popen[str]:
-        """A process that follows the run, as soon as it has seen it at work."""
+        """Starts a process that follows the run, and returns when it has found the run."""
         poller = self.start("status", "--follow", "--json")
         assert poller.stdout is not None
         assert json.loads(poller.stdout.readline())["status"] == "running"
@@ -70,7 +70,7 @@ class Elsewhere:
         return up, self.follow()
 
     def go_on(self) -> None:
-        """Let the run that waits for its followers go on."""
+        """Lets the run continue, which waits for its followers."""
         (self.folder / "followed").touch()
 
     def said(self, *words: str) -> str:
@@ -83,7 +83,8 @@ class Elsewhere:
         return found
 
     def at_work(self) -> dict[str, Any]:
-        """The run, as soon as it is recorded. The state table is looked at first: each command is a process."""
+        """The run, as soon as it is recorded. The state table is polled before the command, since each command is a
+        process."""
         until(lambda: self.state.runs(self.table), "a run is recorded")
         (run,) = self.runs()
         assert run["status"] == "running"

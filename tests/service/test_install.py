@@ -1,4 +1,4 @@
-"""The emulator's environment: made by pip from a folder of wheels, here with a stand-in for ministack in it."""
+"""The emulator's environment: made by pip from a folder of wheels, with a stand-in for ministack."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def locked(wheels: Path) -> Path:
-    """A lock of the stand-in, whose wheel is written."""
+    """A lock of the stand-in, whose wheel is in the folder."""
     wheel = wheels / "ministack-1.5.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("ministack/core/persistence.py", FORMATS)

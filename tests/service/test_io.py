@@ -97,7 +97,7 @@ def test_a_table_that_does_not_exist_is_named(place: dict[str, Any]) -> None:
 def test_a_table_is_copied_patched_and_emptied(
     people: str, bench: Bench, make_table: MakeTable, place: dict[str, Any]
 ) -> None:
-    """Each mode, with what the service itself refuses: a taken key, an item that is not as `old`, an absent one."""
+    """Each mode, with what the service refuses: a taken key, an item that differs from `old`, a missing item."""
     copy = make_table(id="N")
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         old = pipeline | ReadFromDynamoDB(people, filter=Attr("age").gt(87), **place)
@@ -135,7 +135,7 @@ def codes(outcome: WriteOutcome, *expected: str) -> None:
 
 
 def counted(runner: Any, people: str, place: dict[str, Any], *words: str) -> None:
-    """Reads the table on a runner, and compares what came out there."""
+    """Reads the table on a runner, and compares the result."""
     with beam.Pipeline(runner=runner, options=PipelineOptions([*words])) as pipeline:
         read = pipeline | ReadFromDynamoDB(people, segments=7, max_rcu=5000, processes=2, **place)
         ids = read | beam.Map(lambda item: int(item["id"]))

@@ -2,7 +2,7 @@
 (guarantees G3 and G5).
 
 One plan reads an export and moves, fans out, splits, deletes and updates; one writes to another target; one scans and
-adds rows of its own; one is idempotent. Between the attempts the application changes and deletes items that the run
+has rows of `items()`; one is idempotent. Between the attempts the application changes and deletes items that the run
 has not written yet. A build tries one schedule of each plan on ministack; `make test-chaos` (DYNAMODT_KILLS=48) tries
 several, and also on DynamoDB Local, which has no exports.
 """
@@ -92,7 +92,7 @@ def moved(number: int) -> Ends:
 
 @dataclass(frozen=True)
 class Plan:
-    """A version, and what becomes of each item. `own` are the rows of its `items()`."""
+    """A version, and its effect on each item. `own` are the rows of its `items()`."""
 
     text: str
     ends: Callable[[int], Ends]
@@ -137,7 +137,7 @@ class Matrix:
         self.bench.script(self.table, self.plan.text.format(target=self.target) if self.target else self.plan.text)
 
     def attempt(self, what: str, moment: str, count: int) -> bool:
-        """Whether it came to its end; it may also be killed."""
+        """Whether the run came to its end; it may also be killed."""
         storage = self.bench.stage.storage.url if self.plan.export else ""
         ended = attempt(self.endpoint, self.bench.folder, self.table, what, moment, count, storage)
         assert ended.returncode in (0, -9), (what, moment, count, ended.stderr)
@@ -164,7 +164,7 @@ class Matrix:
                 self.notes[number] = "live"
 
     def _act(self, number: int, what: str) -> bool:
-        """Whether the item was as the run has yet to find it."""
+        """Whether the item was as the run expects to find it."""
         dynamodb, call = self.endpoint.client, {"TableName": self.table, "Key": image({"id": number})}
         call |= {"ConditionExpression": "n = :one", "ExpressionAttributeValues": {":one": {"N": "1"}}}
         try:
@@ -204,7 +204,7 @@ class Matrix:
         assert state.runs(self.table)[0].status == "undone" and not state.applied(self.table)
 
     def _unconfirmed(self) -> set[int]:
-        """The items that the undo reports as gone without it being known by whose deletion."""
+        """The items that the undo reports as gone, deleted by either the run or the application."""
         spec = self.bench.stage.storage if self.plan.export else StorageSpec(str(self.bench.folder / "storage"))
         storage = open_storage(self.endpoint.connection, spec)
         names = [name for name in storage.names(f"runs/{self.table}/") if name.endswith("/not-restored.jsonl")]
@@ -216,7 +216,8 @@ SCHEDULES = max(1, KILLS // 8)
 
 
 def cases() -> list[object]:
-    """Each plan and number of a schedule, with its endpoint; in make test the plan that does the most."""
+    """Each plan with the number of a schedule and its endpoint; in `make test` only the plan with the most kinds of
+    changes."""
     found: list[object] = []
     for name, plan in PLANS.items():
         for number in range(SCHEDULES):
@@ -231,7 +232,8 @@ def cases() -> list[object]:
 
 
 def two_deaths(dice: random.Random, moments: tuple[str, ...]) -> list[tuple[str, int]]:
-    """One at a write, one at any moment, in any order: each before, or after, so many have come."""
+    """Two kills, one at a write and one at any moment, in any order: each before, or after, a number of such
+    moments."""
     found = [(dice.choice(WRITES), dice.randint(1, 4)), (dice.choice(moments), dice.randint(1, 3))]
     return dice.sample(found, 2)
 

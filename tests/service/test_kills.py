@@ -1,6 +1,6 @@
-"""A migration that is not idempotent, killed again and again, with writers going on all along (guarantee G3).
+"""A migration that is not idempotent, killed again and again, while writers write all the time (guarantee G3).
 
-In each CI run a few kills; `make test-chaos` (DYNAMODT_KILLS=48) tries many more.
+A CI run tries a few kills; `make test-chaos` (DYNAMODT_KILLS=48) tries many more.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from tests.service.bench import Bench
 
 
 class AnswersLost:
-    """The answer to each first sending is lost: it is sent again, and that is answered."""
+    """The answer to each first request is lost; the request is repeated, and the second answer arrives."""
 
     sent: list[list[dict[str, Any]]]
 

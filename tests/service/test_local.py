@@ -48,7 +48,8 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="look
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A project's folder with one table to seed; what was started in it is ended and deleted after the test."""
+    """A project's folder with one table; an emulator that was started in it is ended, and its data deleted, after the
+    test."""
     (tmp_path / "dynamodt.toml").write_text('[stages.local.tables]\nusers = { id = "S", at = "N" }\n')
     yield tmp_path
     local.reset(tmp_path)
@@ -63,8 +64,8 @@ def opened(folder: Path) -> Stage:
 
 
 def start_elsewhere(folder: Path) -> subprocess.Popen[str]:
-    """Another command, in a process group of its own: told to `go`, it starts the stage and lives on until its stdin is
-    closed."""
+    """Another command, in a process group of its own: on the input `go` it starts the stage, and it ends with its
+    stdin."""
     command, pipe = [sys.executable, "-c", STARTER, str(folder)], subprocess.PIPE
     process = programs.popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
     assert first_line(process) == "ready"
@@ -303,7 +304,7 @@ def test_an_emulator_whose_folder_was_deleted_ends(folder: Path) -> None:
 
 
 def delete(folder: Path) -> None:
-    """With what an emulator that is saving adds to it in the same moment."""
+    """Deletes the folder, with files that a saving emulator adds at the same time."""
 
     def gone() -> bool:
         shutil.rmtree(folder, ignore_errors=True)
@@ -323,7 +324,7 @@ def process_of(folder: Path) -> Process:
 
 @pytest.fixture
 def seen_from_another_container(folder: Path) -> Iterator[str]:
-    """The emulator's URL, where its process cannot be looked up."""
+    """The emulator's URL, as seen where its process cannot be observed."""
     url = local.ensure_started(folder)
     data = folder / ".dynamodt" / "local"
     record = emulator.read_record(data)

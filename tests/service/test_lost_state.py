@@ -1,5 +1,5 @@
-"""The state table out of reach at the end of a run: the run is reported as far as it is known, with what ended it, and
-the same command continues it. A state table that was restored from a backup: refused."""
+"""The state table is unreachable at the end of a run: the run is reported as far as it is known, with its error, and
+the same command continues it. A state table that was restored from a backup is refused."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def marks(bench: Bench, table: str) -> set[Any]:
 
 
 def check_refused_until_stamped(bench: Bench, table: str) -> None:
-    """Nothing is written until a person has looked at the items, however often the command is typed."""
+    """Nothing is written until an operator has stamped the table, however often the command is repeated."""
     for _ in range(2):
         (report,) = bench.up(table)
         assert isinstance(report.error, Refused) and "the state table is older than the storage" in report.error.what
@@ -149,7 +149,7 @@ def test_a_state_table_from_before_a_run_is_refused(bench: Bench, table: str) ->
 def test_a_state_table_from_between_two_versions_of_a_command_is_refused(
     bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both run under one lease."""
+    """Both versions run under one lease."""
     bench.script(table, 'def transform_up(item):\n    return {**item, "m": item.get("m", 0) + 1}\n', 2)
     backups = list[Backup]()
     monkeypatch.setattr(bench.recorder, "run_ended", lambda report: backups.append(Backup(bench)))
@@ -162,7 +162,7 @@ def test_a_state_table_from_between_two_versions_of_a_command_is_refused(
 
 
 def test_a_killed_emulator_has_table_and_state_of_the_same_time(bench: Bench, table: str) -> None:
-    """The embedded stage's files are later than both: the run is made again."""
+    """The embedded stage's files are later than both: the run is repeated."""
     before, items = Backup(bench), bench.tables.items(table)
     embedded = replace(bench, stage=replace(bench.stage, embedded=True))
     assert embedded.up(table)[0].error is None
@@ -186,7 +186,7 @@ def test_a_stamp_can_state_that_no_version_is_applied(bench: Bench, table: str) 
 def test_a_state_table_from_within_a_run_is_refused(
     bench: Bench, table: str, later: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was written since the backup would be transformed again, or left by an undo."""
+    """Items that were written since the backup would be transformed again, or skipped by an undo."""
     monkeypatch.setattr("dynamodt.runs.jobs._PAGE_ITEMS", 2)
     batch, backups, calls = Writes.batch, list[Backup](), count()
 

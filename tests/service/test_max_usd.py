@@ -1,4 +1,4 @@
-"""`--max-usd`: a run stops at the limit between two pages, says how it continues, and counts all of its attempts."""
+"""`--max-usd`: a run stops at the limit between two pages, reports how it continues, and counts all of its attempts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def priced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def goes_on_when_reached(monkeypatch: pytest.MonkeyPatch, go_on: Path) -> None:
-    """The held pages go on once the limit is reached, and not before."""
+    """The waiting pages continue once the limit is reached, and not before."""
     check = Spending.check
 
     def checked(self: Spending, limit: float, run: str) -> None:

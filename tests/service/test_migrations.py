@@ -1,4 +1,4 @@
-"""Whole runs, through the interface behind the command line: what the table, the history and the reports say after."""
+"""Whole runs, through the interface behind the command line: the table, the history and the reports afterwards."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_version_is_recorded_as_applied_once_and_reverted_once(bench: Bench) -
 
 
 def test_a_record_replaces_an_earlier_one_whose_response_was_lost(bench: Bench) -> None:
-    """The writer of a record without a response has the revision from before it."""
+    """The writer of a record without a response still has the revision from before it."""
     state = State(bench.stage.connection, bench.stage.state_table)
     record = first_record(Script("things", 1, "change", "v1_change.py", "", ""), "up", "ours", 4)
     assert state.leases.take(Lease("things", 1, "ours"), over=Lease("things", 0))
@@ -265,7 +265,7 @@ def test_an_unfinished_run_prevents_another_version(bench: Bench, make_table: Ma
 def test_a_run_that_another_process_leaves_unfinished_before_the_lease_is_taken_is_continued(
     bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It fails after we have looked, and before we hold the table."""
+    """The other run fails between the plan and the lease of this one."""
     table = make_table(id="N")
     bench.tables.put(table, *numbered(40), {"id": 99, "n": "no number"})
     bench.script(table, 'def transform_up(item):\n    return {**item, "n": item["n"] + 1}\n')
@@ -298,7 +298,7 @@ def test_a_failed_table_does_not_stop_another(bench: Bench, make_table: MakeTabl
 
 
 def test_a_run_succeeds_with_at_most_the_tolerated_number_of_dead_letters(bench: Bench, make_table: MakeTable) -> None:
-    """--max-errors lets a run see all its failures, and makes a version of it where there are no more than that."""
+    """With --max-errors a run continues after failures, and applies its version if there are at most that many."""
     table = make_table(id="S")
     bench.tables.put(table, *people(10), {"id": "nameless"}, {"id": "nobody"})
     bench.script(table, SPLIT)

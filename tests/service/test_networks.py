@@ -22,7 +22,7 @@ DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2}\n'
 def test_a_run_behind_a_proxy_with_a_private_ca(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch, no_proxy: str
 ) -> None:
-    """Every connection to the endpoint, of both clients, is a tunnel of the proxy; none is where NO_PROXY says so."""
+    """Every connection of both clients to the endpoint is a tunnel of the proxy, except with NO_PROXY."""
     table = make_table(id="N")
     bench.tables.put(table, *({"id": number, "n": number} for number in range(60)))
     for name in ("https_proxy", "no_proxy", "NO_PROXY"):

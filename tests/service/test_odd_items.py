@@ -274,7 +274,7 @@ def transform_up(item, prepared):
 
 
 def nested(levels: int, kind: str) -> Any:
-    """So many lists or maps within one another, and a word at the bottom."""
+    """This number of lists or maps within one another, with a string innermost."""
     value: Any = "bottom"
     for _ in range(levels):
         value = [value] if kind == "list" else {"in": value}
@@ -285,7 +285,7 @@ def nested(levels: int, kind: str) -> Any:
 def test_the_deepest_item_that_the_service_takes(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable, kind: str
 ) -> None:
-    """32 levels, of which the item is the first: both emulators refuse one more, and dynamodt foresees it."""
+    """32 levels, including the item: both emulators refuse one more, and dynamodt refuses it first."""
     table = make_table(id="S")
     bench.tables.put(table, {"id": "1"}, {"id": "2", "deep": nested(31, kind)})
     with pytest.raises(endpoint.client.exceptions.ClientError, match=r"nested levels|path length"):
@@ -307,7 +307,7 @@ def test_one_level_more_is_a_dead_letter(bench: Bench, make_table: MakeTable, ki
 
 
 def wide(number: int, count: int, length: int) -> Item:
-    """An item of so many attributes, whose names are about so long."""
+    """An item of this number of attributes, whose names have about this length."""
     return {"id": str(number), **{f"a{i:03}".ljust(length, "x"): f"{number}-{i}" for i in range(count)}}
 
 
@@ -327,7 +327,7 @@ SHAPES = [(140, 4), (170, 4), (400, 4), (140, 40), (400, 40)]  # attributes, and
 def test_wide_items_are_updated_by_statement_expression_or_legacy_conditions(
     bench: Bench, make_table: MakeTable, guard: Guard
 ) -> None:
-    """By a statement, by an expression, and by what there was before expressions."""
+    """The width decides which of the three is used."""
     table = make_table(id="S")
     before = [wide(number, count, length) for number, (count, length) in enumerate(SHAPES)]
     bench.tables.put(table, *before)
@@ -422,7 +422,7 @@ def test_an_item_that_would_grow_too_large_is_a_dead_letter(bench: Bench, make_t
 def test_the_computed_size_of_an_item_is_the_size_that_the_service_measures(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable
 ) -> None:
-    """To the byte for text: one more is refused by the service too, so nothing that would fit is turned away."""
+    """For text, to the byte: the service refuses one byte more, too, so that no item that fits is refused."""
     table = make_table(id="S")
     fits = {"id": "1", "t": "x" * (400 * 1024 - len("id1t"))}
     bench.tables.put(table, fits)

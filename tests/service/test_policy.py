@@ -1,7 +1,8 @@
-"""The role of the jobs is minimal: the API calls of all kinds of runs, beside what infra/template.yaml grants.
+"""The role of the jobs is minimal: the API calls of all kinds of runs are compared with the grants of
+infra/template.yaml.
 
-The calls are recorded where botocore makes them and where `dynamodb.wire` does; what each needs of IAM is in the tables
-below, XX
+The calls are recorded where botocore makes them and where `dynamodb.wire` does; the IAM actions of each are in the
+tables below.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Recording:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """For what an emulator's stand-in does in DynamoDB's place."""
+        """A context without recording, for calls of an emulator's stand-in that AWS makes itself."""
         self.scheduler = True
         try:
             yield
@@ -146,7 +147,7 @@ def _actions(operation: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str
 
 
 class ExportsOfBoth:
-    """Exports that are requested of DynamoDB, and written by the stand-in, since the emulator only records them."""
+    """Exports that are requested from DynamoDB, and written by the stand-in, since the emulator only records them."""
 
     def __init__(self, stage: Stage, recording: Recording) -> None:
         self._real = aws_exports(stage.connection, stage.storage)

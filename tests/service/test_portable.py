@@ -1,4 +1,4 @@
-"""Any other runner of Beam: a job server of Beam's own, which knows of dynamodt only what the pipeline says."""
+"""A portable runner of Beam: a job server, which gets everything about dynamodt from the pipeline."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The reasons that keep a run from starting, or let it rest, on an endpoint. DynamoDB Local knows neither continuous
-backups nor alarms: there everything that depends on them is refused, or rests."""
+"""The reasons that prevent a run's start, or pause it, on an endpoint. DynamoDB Local has neither continuous backups
+nor alarms: options that depend on them are refused, or pause the run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def protected(bench: Bench) -> Bench:
 
 
 def refused(bench: Bench, table: str, text: str, **options: Any) -> Refused:
-    """The error with which `up` was refused: nothing is written, not even a run."""
+    """The error with which `up` was refused: nothing is written and no run is recorded."""
     error = bench.failed(table, text, **options).error
     assert isinstance(error, Refused) and error.exit_code == 3, error
     assert bench.tables.items(table) == ITEMS and bench.history(table) == []
@@ -191,7 +191,7 @@ def alarm(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Alarm:
 
 
 class Acting(ProgressRecorder):
-    """Does something when the run is said to rest, and remembers all notes."""
+    """Acts when the run is reported as paused, and records all messages."""
 
     def __init__(self, when_resting: Callable[[], None]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A run under a budget, on real endpoints: it is told another rate while it works, and ends as any other."""
+"""A run under a budget, on real endpoints: its rate is changed while it is active, and it ends as any other run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOUCH = 'def transform_up(item):\n    return {**item, "seen": True}\n'
 
 
 def started(bench: Bench, table: str, items: int, max_wcu: float) -> tuple[threading.Thread, list[TableReport]]:
-    """A run in a thread of its own, and where its report will be."""
+    """A run in a thread of its own, and a list that receives its report."""
     bench.tables.put(table, *({"id": number} for number in range(items)))
     bench.script(table, TOUCH)
     reports: list[TableReport] = []
@@ -37,7 +37,7 @@ def started(bench: Bench, table: str, items: int, max_wcu: float) -> tuple[threa
 
 
 def test_throttle_changes_the_rate_of_an_active_run(bench: Bench, make_table: MakeTable) -> None:
-    """At two units a second the 200 items would take longer than the test's time-out."""
+    """At the first rate, two units a second, the 200 items would take longer than the test's time-out."""
     table = make_table(id="N")
     run, reports = started(bench, table, items=200, max_wcu=2.0)
     state = State(bench.stage.connection, bench.stage.state_table)
@@ -55,7 +55,8 @@ def test_throttle_changes_the_rate_of_an_active_run(bench: Bench, make_table: Ma
 
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set when a worker of this process waits for its run to be resumed: nothing else makes a signal sleep."""
+    """Set when a worker of this process waits for its run to be resumed, which is the only reason why a signal
+    sleeps."""
     scheduler, init = threading.Event(), Signal.__init__
 
     def watched(self: Signal, leases: Any, job: Job, clock: Any, sleep: Callable[[float], None]) -> None:
@@ -74,7 +75,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 def test_an_active_run_can_be_paused_resumed_and_aborted(
     bench: Bench, make_table: MakeTable, idle: threading.Event
 ) -> None:
-    """Slow enough to be told of; what it has done when it is aborted stands, and the same command does the rest."""
+    """The run is slow enough to be controlled. Its writes before the abort stay, and the same command completes it."""
     table = make_table(id="N")
     run, reports = started(bench, table, items=60, max_wcu=4.0)
 
@@ -112,7 +113,7 @@ COUNT = 'def transform_up(item):\n    return {**item, "n": item.get("n", 0) + 1}
 def test_a_very_slow_run_is_aborted_within_its_page_and_can_continue(
     bench: Bench, make_table: MakeTable, command: str
 ) -> None:
-    """At a hundredth of a unit a second the page at work would take days."""
+    """At a hundredth of a unit a second the page in progress would take days."""
     table = make_table(id="N")
     bench.tables.put(table, *({"id": number} for number in range(200)))
     bench.script(table, COUNT)

@@ -1,5 +1,5 @@
-"""Bad input and refused access: the message has the error, the place and the next step; nothing is written, nothing
-lost."""
+"""Invalid input and denied access: the message has the error, the place and the next step; nothing is written, and
+nothing is lost."""
 
 from __future__ import annotations
 

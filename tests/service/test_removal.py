@@ -76,7 +76,8 @@ def why(removed: tuple[str, ...], kind: str) -> str:
 def test_a_state_table_of_two_projects_survives_the_purge_of_one(
     account: Account, other: Account, maker_first: bool
 ) -> None:
-    """By its tag, where the one that goes has found it; by the other's history, where it has made it."""
+    """If the deleted stage had found the table: by its tag. If it had created the table: by the other project's
+    history."""
     account.deploy()
     share(account, other, state_table=True)
     other.deploy()
@@ -163,7 +164,7 @@ def test_an_old_version_of_an_object_outside_of_the_prefix_keeps_the_bucket(acco
 
 
 def begin_upload(account: Account, key: str) -> str:
-    """An upload whose program has died after its first part; returns its id."""
+    """An upload whose program has died after its first part; returns the upload's id."""
     s3 = account.client("s3")
     upload = str(s3.create_multipart_upload(Bucket=account.bucket, Key=key)["UploadId"])
     s3.upload_part(Bucket=account.bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"1")
@@ -338,7 +339,7 @@ def test_a_key_that_encrypts_a_table_of_the_application_stays(account: Account) 
 
 @pytest.mark.parametrize("what", ["bucket", "state_table"])
 def test_a_key_stays_while_the_stage_s_former_bucket_or_table_exists(account: Account, what: str) -> None:
-    """The stage has got another bucket, or another state table; the key still leads to the data in the former one."""
+    """The stage has got another bucket, or another state table; the key still encrypts the data in the former one."""
     key = account.deploy().outputs["KeyArn"]
     account.destroy()
     file, former = account.folder / "dynamodt.toml", getattr(account, what)
@@ -402,8 +403,8 @@ def test_a_starting_job_without_a_lease_prevents_destroy(account: Account, monke
 
 
 def silent(account: Account, table: str, ttl: float = 0.1) -> Lease:
-    """A lease that was not released, of a holder on another machine, that is over after a tenth of a second of silence
-    and looks long ended by this machine's clock."""
+    """A lease that was not released, of a holder on another machine. It ends after a tenth of a second without a
+    heartbeat, and by this machine's clock it ended long ago."""
     leases = operations.State(account.stage.connection, account.stage.state_table).leases
     lease = new_lease(table, 1, "run-1", 1000.0)._replace(host="elsewhere", ttl=ttl)
     assert leases.take(lease, over=leases.read(table))

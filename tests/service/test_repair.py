@@ -1,4 +1,4 @@
-"""An edit of an applied version that a person accepts; and what `stamp` says of each version."""
+"""An accepted edit of an applied version, and the report of `stamp` about each version."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_run_can_be_undone_after_an_edit_of_its_version_was_accepted(bench: Be
 
 @pytest.mark.parametrize("stamped", [False, True])
 def test_an_undone_down_restores_the_recorded_version(bench: Bench, table: str, stamped: bool) -> None:
-    """With its accepted edit, and with what applied it last, be it a stamp."""
+    """With its accepted edit, and with the run or stamp that applied it last."""
     if stamped:
         assert bench.down(table)[0].error is None
         edit(bench, table, 2)

@@ -98,8 +98,8 @@ def test_a_run_undone_before_its_continuation_is_begun_again(
 def test_a_run_soon_after_another_one_reads_consistently(
     bench: Bench, table: str, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An eventually consistent scan may miss it, and what it has missed is never looked at again. The items may be
-    those of another table's run."""
+    """An eventually consistent scan may miss new items, which would never be transformed. They may be of another
+    table's run."""
     seen: list[tuple[int, bool]] = []
     jobs = execute.jobs
 
@@ -141,7 +141,7 @@ def test_an_abort_between_two_versions_takes_effect(bench: Bench, table: str, mo
 def test_workers_stop_when_the_state_table_is_unreachable(
     bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its run is recorded as ended, and the next table's begins."""
+    """Their run is recorded as ended, and the next table's run begins."""
     table, poller = make_table(id="N"), iter(range(3))
     bench.script(table, MARK.format(1).replace("    return", "    import time; time.sleep(0.05)\n    return", 1))
     bench.tables.put(table, *({"id": number} for number in range(60)))

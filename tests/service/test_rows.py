@@ -96,7 +96,8 @@ def test_rows_of_several_pages_are_read(bench: Bench, table: str) -> None:
 def test_a_transaction_in_conflict_with_a_heartbeat_is_repeated(
     bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No emulator cancels one for that: the refusals are DynamoDB's words, the rest is real."""
+    """No emulator cancels a transaction for that reason: the refusals are captured messages of DynamoDB, the rest is
+    real."""
     made = Rows(bench.stage.connection, table)
     call, tokens, waits = made._calls.call, [], []
     refusals = ["[TransactionConflict, None]"] * 2

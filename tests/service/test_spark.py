@@ -91,7 +91,7 @@ def test_an_exception_of_a_script_keeps_its_type(spark: OnSpark, make_table: Mak
 
 
 def test_dead_letters_of_all_workers_together_stop_the_run(spark: OnSpark, make_table: MakeTable) -> None:
-    """Each of the eight units has fewer than there may be."""
+    """Each of the eight splits has fewer dead letters than the limit."""
     table, bench = make_table(id="N"), spark.bench
     bench.tables.put(table, *({"id": number} for number in range(160)))
     text = "import time\ndef transform_up(item):\n    time.sleep(0.05)\n    raise ValueError('no')\n"
@@ -123,7 +123,8 @@ def changed(state: State, run: str) -> int:
 
 @pytest.mark.chaos
 def test_all_executors_share_one_budget(spark: OnSpark, make_table: MakeTable) -> None:
-    """At this rate the items would take longer than the test's time-out: it is raised once enough was observed."""
+    """At this rate the items would take longer than the test's time-out: the rate is raised once enough was
+    observed."""
     rate, items = 20.0, 1500
     table, bench = make_table(id="N"), spark.bench
     bench.tables.put(table, *({"id": number} for number in range(items)))

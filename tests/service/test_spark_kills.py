@@ -1,7 +1,7 @@
-"""Executors, harnesses and drivers are killed at random moments, with writers going on all along (guarantee G3).
+"""Executors, harnesses and drivers are killed at random moments, while writers write all the time (guarantee G3).
 
-`make test-chaos` kills one of each for every twelve of KILLS. Spark goes on without an executor
-and without a harness by itself; without its driver the same command does, from the checkpoints.
+`make test-chaos` kills one of each for every twelve of KILLS. Spark itself replaces an executor or a harness; after the
+death of a driver, the same command continues from the checkpoints.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Attempt:
         self.table = table
 
     def wait_until(self, changed: int) -> bool:
-        """Whether the run has come so far; not if it is over before."""
+        """Waits until this number of items is changed; False if the run has ended before."""
         over = self.process.poll
         until(lambda: self._changed() >= changed or over() is not None, f"{changed} items are changed")
         return over() is None
@@ -76,7 +76,7 @@ class Attempt:
 
 
 def below(root: int, word: str) -> list[int]:
-    """The processes under one whose command has the word, without the shells that start others."""
+    """The child processes of one whose command contains the text, without shells."""
     listed = subprocess.run(["ps", "-axww", "-o", "pid,ppid,command"], capture_output=True, text=True, check=True)
     children: dict[int, list[tuple[int, str]]] = {}
     for line in listed.stdout.splitlines()[1:]:
@@ -114,7 +114,7 @@ def test_with_killed_executors_harnesses_and_drivers_every_item_is_moved_exactly
 
 
 def kill_on(endpoint: Endpoint, folder: Path, table: str, master: str, dice: random.Random) -> list[str]:
-    """Kill harnesses and executors under each driver, which goes on, and then the driver; returns what was killed."""
+    """Kills harnesses and executors of each driver, which continues, and then the driver; returns what was killed."""
     killed: list[str] = []
     done = 0
     step = ITEMS // (3 * KILLS + 1) - 1

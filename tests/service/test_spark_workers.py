@@ -1,4 +1,5 @@
-"""The workers of a real Spark: how Python comes to work on them, the report when it does not, and two at one group."""
+"""The workers of a real Spark: how Python starts on them, the report if it does not start, and two workers at one split
+group."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def options(spark_master: str) -> dict[str, Any]:
 def test_stderr_of_python_is_reported_if_it_does_not_start_on_an_executor(
     bench: Bench, make_table: MakeTable, options: dict[str, Any]
 ) -> None:
-    """The experiment is looked at on the executors only; a number before it has to come through as one."""
+    """The experiment is an option for the executors only; a number before it must reach them as a number."""
     wrong = ("--max_cache_memory_usage_mb=7", "--experiments=state_cache_size=many")
     error = bench.failed(make_table(id="N"), TOUCH, beam_args=wrong, **options).error
     assert isinstance(error, RunFailed)
@@ -49,7 +50,7 @@ def test_executors_run_in_the_project_s_folder_without_speculation(options: dict
 
 
 def test_the_jar_does_not_contain_its_build_time() -> None:
-    """What is deployed is named by its content: the build's own entries bear the time that pom.xml tells."""
+    """Assets are named by their content: the entries of the jar have the fixed time of pom.xml."""
     check_spark()
     with zipfile.ZipFile(jar()) as archive:
         assert {entry.date_time[0] for entry in archive.infolist() if "dynamodt" in entry.filename} == {2026}
@@ -99,8 +100,8 @@ class Both:
 
 @pytest.fixture
 def pairs(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> list[Both]:
-    """Every pipeline is handed over twice, until `pairs` has one: again when the first is at the item where they meet.
-    Earlier, Beam might find its metrics gone (`MetricsAccumulator` is one for a JVM, whose pipelines take turns)."""
+    """Every pipeline is run twice, until `pairs` has a pair: the second time when the first is at the item where they
+    meet. Earlier, Beam might not find its metrics (a JVM has one `MetricsAccumulator`, for one pipeline at a time)."""
     made: list[Both] = []
     once = SparkRunner.run_pipeline
 
@@ -119,8 +120,9 @@ def pairs(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> list[Both]:
 def test_two_tasks_of_one_split_group_write_each_item_once(
     bench: Bench, make_table: MakeTable, options: dict[str, Any], pairs: list[Both]
 ) -> None:
-    """As by speculation, of which no real copy can be had here: Spark starts one on another host only. So the whole job
-    is handed to Spark twice: when a core is free, the second one's tasks find one of the first at work."""
+    """As with speculation, of which no real copy is possible here, since Spark starts one on another host only.
+    Therefore the whole job is given to Spark twice: when a core is free, the second job's tasks run beside one of the
+    first."""
     table = make_table(id="N")
     bench.tables.put(table, *({"id": number, "n": 0} for number in range(200)))
     bench.script(table, HOLD + MEETING.format(folder=bench.folder))

@@ -52,7 +52,7 @@ def fill(bench: Bench, table: str) -> None:
 
 
 def recreate(bench: Bench, table: str, key: str = "id", kind: str = "N") -> None:
-    """As a stack does that replaces a table, or a person who restores one."""
+    """Replaces the table, as a stack or a restore does."""
     bench.tables.client.delete_table(TableName=table)
     bench.tables.client.create_table(
         TableName=table,
@@ -186,7 +186,7 @@ def test_a_run_continues_with_an_edited_function_and_both_texts_are_in_the_histo
 
 
 def test_a_file_that_the_function_uses_is_part_of_the_text(bench: Bench, table: str) -> None:
-    """A module, mended between two attempts, whose script is as it was."""
+    """A module is corrected between two attempts; the script is unchanged."""
     path = bench.beside(f"{table}/formula.py", "def twice(n):\n    return 1 / (n - 1)\n")
     text = "from formula import twice\ndef transform_up(item):\n    return {**item, 'n': twice(item['id'])}\n"
     bench.script(table, text)
@@ -205,7 +205,7 @@ def test_a_file_that_the_function_uses_is_part_of_the_text(bench: Bench, table: 
 def test_the_history_counts_the_items_of_each_text_of_a_killed_run_exactly(
     bench: Bench, endpoint: Endpoint, table: str, moment: str, count: int
 ) -> None:
-    """Of a page with an intent, what was written is the first text's, and what was not is the second's."""
+    """Of a page with an intent, the written items are counted for the first text, and the others for the second."""
     bench = replace(bench, stage=replace(bench.stage, state_table=f"state-{table}"))
     operations.State(bench.stage.connection, bench.stage.state_table).ensure()
     bench.script(table, double())
@@ -287,7 +287,7 @@ def test_rows_of_items_in_another_order_are_refused(
 
 
 def test_down_leaves_no_row_of_items(bench: Bench, table: str) -> None:
-    """It deletes the rows that `items()` gives, which may read a file that has changed since."""
+    """It deletes the rows that `items()` gives, which may read a file that has changed since `up`."""
     rows = bench.beside(f"{table}/rows", "987")
     bench.script(table, double(READ))
     assert bench.up(table)[0].error is None
@@ -488,7 +488,7 @@ def test_every_command_that_would_continue_the_run_is_refused(
 
 
 def gone(bench: Bench, table: str, run: str, what: str) -> None:
-    """As a life-cycle rule deletes them, or a person."""
+    """Deletes the dead letters, as a life-cycle rule of the bucket does."""
     for path in (Path(bench.stage.storage.url) / "runs" / table / run).rglob(f"{what}/*"):
         path.unlink()
 

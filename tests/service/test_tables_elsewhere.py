@@ -1,5 +1,5 @@
-"""A table in another region or account than its stage, by its ARN: transformed, taken back, and refused where a run
-would need a transaction with the state table."""
+"""A table in another region or account than its stage, by its ARN: transformed, reverted, and refused where a run would
+need a transaction with the state table."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def of_another_account(bench: Bench, endpoint: Endpoint, name: str) -> tuple[Ben
 
 
 def test_a_table_of_another_account_is_reached_by_its_role(of_another_account: tuple[Bench, Tables], name: str) -> None:
-    """Its items are that account's; its lease, its history and its files are the stage's, whose own table of that name
-    is left alone."""
+    """The items are in that account; lease, history and files are the stage's. A table of the same name in the stage's
+    account is unchanged."""
     stranger, theirs = of_another_account
     stage, arn = stranger.stage, stranger.stage.names.real("users")
     (report,) = stranger.up("users")

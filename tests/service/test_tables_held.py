@@ -42,7 +42,7 @@ def leases(bench: Bench) -> Any:
 
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
-    """`act` while the next run is at work."""
+    """Calls `act` while the next run is active."""
     original = execute.run_phases
 
     def run_phases(*arguments: Any) -> Any:

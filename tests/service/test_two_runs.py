@@ -1,5 +1,5 @@
-"""Two processes at one table: the second is refused; and a first one that was suspended and broken into writes nothing
-after it wakes (guarantee G4)."""
+"""Two processes at one table: the second is refused; a suspended process whose lease was removed writes nothing after
+it continues (guarantee G4)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def start(endpoint: Endpoint, folder: Path, table: str) -> subprocess.Popen[str]
 
 
 def unlock(stage: Stage, table: str) -> None:
-    """A sign of life that was on its way when its sender was suspended may still arrive, and is then respected."""
+    """A heartbeat that was sent before the suspension may still arrive, and is then respected."""
 
     def unlocked() -> bool:
         try:

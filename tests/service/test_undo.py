@@ -1,4 +1,4 @@
-"""`undo` and `retry` (guarantees G5 and G2): what the table, the history and the reports say after."""
+"""`undo` and `retry` (guarantees G5 and G2): the table, the history and the reports afterwards."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def transform_up(item):
 def test_an_undo_keeps_a_live_write_that_equals_the_run_s_result(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable
 ) -> None:
-    """Item 3 shows just what the run would have written, by the application's own hand."""
+    """The application itself has written to item 3 what the run would have written."""
     table = make_table(id="N")
     bench.tables.put(table, *numbered(6))
     counts = bench.run(table, LOSES.format(url=endpoint.url, table=table))
@@ -299,7 +299,7 @@ def test_an_undo_of_these_runs_is_refused(bench: Bench, make_table: MakeTable) -
 def test_a_partly_undone_run_prevents_other_runs_of_its_table(
     bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some items cannot be written: the run stays half undone until it is tried again."""
+    """Some items cannot be written: the run stays partly undone until the undo is repeated."""
     table = make_table(id="N")
     bench.tables.put(table, *numbered(10))
     bench.run(table, HALVE)
@@ -339,7 +339,7 @@ def doubled(bench: Bench, table: str) -> int:
 def test_an_undo_killed_and_repeated_has_the_same_result(
     endpoint: Endpoint, bench: Bench, make_table: MakeTable
 ) -> None:
-    """A run that was killed half-way is undone; the undo is killed, too, at three moments, and goes on each time."""
+    """A run is killed half-way and undone; the undo is killed at three moments, and continues each time."""
     table = make_table(id="N")
     bench.tables.put(table, *numbered(400))
     bench.script(table, HALVE)
@@ -451,7 +451,7 @@ def test_dead_letters_in_doubt_are_counted_as_written_on_request(bench: Bench, d
 def test_dead_letters_in_doubt_are_accepted_and_an_undo_keeps_later_writes(
     bench: Bench, doubtful: tuple[str, str]
 ) -> None:
-    """Neither is guessed: what the application has written to them stays."""
+    """An accepted doubt is not resolved: the application's writes to these items stay."""
     table, run = doubtful
     before = bench.tables.items(table)
     report = retry(bench, run, accept_all=True, reason="looked at")

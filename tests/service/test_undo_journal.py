@@ -1,4 +1,4 @@
-"""`undo` by a journal that is not whole, and what an undo that has restored items in part means for the next run."""
+"""`undo` by an incomplete journal, and the effect of partly restored items on the next run."""
 
 from __future__ import annotations
 

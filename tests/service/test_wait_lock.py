@@ -1,4 +1,4 @@
-"""`--wait-lock`, as typed by two deploys at once: the second waits for the first, and then finds nothing left to do."""
+"""`--wait-lock`, with two deploys at once: the second waits for the first, and then has nothing left to do."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ BROKEN: dict[str, Image] = {
 
 
 def page_writer(wire: Wire, spec: TableSpec) -> PageWriter:
-    """As a run has it, with a script that leaves items alone on a second look."""
+    """A run's writer, with a script that leaves an item unchanged at the second call."""
     lookups = Lookups(quick(wire, spec))
     return PageWriter(Writes(wire, spec.name), lookups, Statements(spec), lambda image: None, 2)
 
@@ -187,7 +187,7 @@ def test_one_invalid_statement_of_a_batch_does_not_affect_the_others(
 def test_of_two_insertions_of_one_item_in_a_batch_the_second_is_superseded(
     endpoint: Endpoint, wire: Wire, bench: Bench, make_table: MakeTable
 ) -> None:
-    """DynamoDB Local refuses the whole batch for it, after carrying out a part."""
+    """DynamoDB Local refuses such a batch as a whole, after it has carried out a part."""
     table = make_table(id="N")
     spec = describe(endpoint.connection, table)
     rows: list[Item] = [{"id": 1, "n": "first"}, {"id": 2, "n": 2}, {"id": 1, "n": "second"}]
@@ -433,7 +433,7 @@ def test_single_writes_and_transactions_with_faults_are_done_exactly_once(
 def test_a_run_with_faults_on_its_state_table_writes_each_item_once(
     bad_line: Bench, proxy: Proxy, make_table: MakeTable
 ) -> None:
-    """The lease, the claims, the intents, the checkpoints, the history: they are written, and the answers get lost."""
+    """The lease, the claims, the intents, the checkpoints and the history are written, and the answers are lost."""
     table = make_table(id="N")
     bad_line.tables.put(table, *numbered(30))
     proxy.spared, proxy.only = "", bad_line.stage.state_table
@@ -455,7 +455,7 @@ FAULTS = int(os.environ.get("DYNAMODT_FAULTS", "40"))  # `make test-chaos` injec
 def test_a_run_with_random_faults_writes_each_item_once(
     bad_line: Bench, proxy: Proxy, make_table: MakeTable, seed: int
 ) -> None:
-    """Every seventh request meets a fault, those to our own table too, until enough of them have been injected."""
+    """Every seventh request has a fault, including those to the state table, until enough faults were injected."""
     table = make_table(id="N")
     items = list(numbered(1000))
     bad_line.tables.put(table, *items)

@@ -1,12 +1,13 @@
 """An application that writes to a table all the time, in its own process, and records its writes.
 
-`python -m tests.service.writer URL TABLE NUMBER LOG LOOKS`: writer NUMBER (0 or 1) says "writing" once it is at work,
-goes on until its stdin is closed, and then leaves in LOG one JSON array a line, in the order of doing: the verb, the
-item's id, and what `n` was before. Its own items are those with its parity; an item of the other's it only touches.
+`python -m tests.service.writer URL TABLE NUMBER LOG LOOKS`: writer NUMBER (0 or 1) prints "writing" once it has begun,
+and writes until its stdin is closed. Then it writes to LOG one JSON array per line, in the order of its writes: the
+kind of the write, the item's id, and the earlier value of `n`. It owns the items with its parity; of the other writer's
+items it changes another attribute only.
 
-Some items are `contested`: their owner writes to one as soon as it stands in LOOKS, where the script writes each item
-that it looks at. The script waits for that (the file LOOKS.ID), so that the write always falls between the read of the
-item and the migration's own write, on however slow a machine.
+Some items are `contested`: their owner writes to one as soon as it is listed in LOOKS, to which the script adds each
+item that it reads. The script waits for that write (the file LOOKS.ID), so that it always falls between the read of the
+item and the migration's own write, on a machine of any speed.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Writer:
         act(self._dice.randrange(ITEMS) if act == self._touch else self._dice.choice(self._own))
 
     def _contest(self, number: int) -> None:
-        """Get between the script's first look at an item and what the migration writes."""
+        """Writes between the script's first read of an item and the migration's write."""
         met = Path(f"{self._poller}.{number}")
         if contested(number) and number % 2 == self._number and not met.exists():
             (self._add, self._delete, self._archive)[number % 500 // 2](number)
@@ -81,7 +82,7 @@ class Writer:
         self.log.append(("delete", number, 0))
 
     def _archive(self, number: int) -> None:
-        """The script leaves an item that is archived alone."""
+        """Archives an item; the script leaves archived items unchanged."""
         old = self._update(number, "SET archived = :yes", "attribute_exists(id)", {":yes": 1})
         assert old is not None
         self.log.append(("archive", number, int(old["n"]["N"])))

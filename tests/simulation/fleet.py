@@ -28,7 +28,7 @@ from dynamodt.runs.runner import _GRANTERS
 from tests.simulation.loop import Loop, Pool, Process
 from tests.simulation.process import simulated
 from tests.simulation.store import Bucket, Partition, State, StateRows, Things
-from tests.simulation.worker import RateLimitedQueue, Services, Worker
+from tests.simulation.worker import ComposedJob, Services, Worker
 
 STAGE = Stage("prod", Connection("us-east-1"), StorageSpec("s3://bucket/prefix"))
 _TEXT = """
@@ -43,7 +43,7 @@ SCRIPT = Script("things", 1, "plus_one", "v1_plus_one.py", _TEXT, "", has_up=Tru
 @dataclass(frozen=True)
 class Plan:
     """The size and the services of a fleet. `wcu` is the budget; `arrival` the seconds in which the workers start one
-    by one; `application` what the application itself writes, of the 1,000 write units of each partition."""
+    by one; `application` the application's own write units, of the 1,000 of each partition."""
 
     workers: int = 1000
     wcu: float = 400_000.0
@@ -58,7 +58,7 @@ class Plan:
     seed: int = 1
 
     def job(self) -> Job:
-        """The job as planned for so many workers."""
+        """The job as planned for this number of workers."""
         size = self.kilobytes * 1024
         table = TableSpec("things", (KeyAttribute("id", "S"),), 10**6, size * 10**6, indexes=1)
         return with_split_groups(
@@ -76,7 +76,7 @@ def at_work(plan: Plan) -> Iterator[Fleet]:
 
 
 class Fleet:
-    """One run. Nothing happens until `live`."""
+    """One run. Nothing happens until `live` is called."""
 
     def __init__(self, plan: Plan, loop: Loop) -> None:
         self.plan = plan
@@ -92,15 +92,15 @@ class Fleet:
         self.pipeline = _Ending(self._is_over, loop)
         self.totals = Totals()
         self.workers: list[Worker] = []
-        self._rate_queue = RateLimitedQueue(self.job, Services(loop, self.things, self.state, self.bucket))
+        self._composed = ComposedJob(self.job, Services(loop, self.things, self.state, self.bucket))
         self._lanes = deque(split_groups(self.job))
         for number in range(plan.workers):
             self.start(self._lanes.popleft(), after=1.0 + plan.arrival * number / plan.workers)
         loop.spawn(self.control, self._run)
 
     def start(self, split_group: tuple[int, ...], after: float = 0.0) -> Worker:
-        """A worker for a split group. Its task begins `after` so many seconds."""
-        worker = Worker(self.loop, self._rate_queue, f"worker-{len(self.workers)}", split_group, self._next_group)
+        """Starts a worker for a split group. Its task begins after `after` seconds."""
+        worker = Worker(self.loop, self._composed, f"worker-{len(self.workers)}", split_group, self._next_group)
         self.workers.append(worker)
         self.loop.spawn(worker.process, worker.work, after=after)
         return worker
@@ -129,7 +129,7 @@ class Fleet:
         )
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
-        """As a display hears it."""
+        """Receives the progress, as a display does."""
         self.totals = run_progress.totals
 
     def intended(self) -> int:
@@ -141,7 +141,7 @@ class Fleet:
         return all(worker.ended for worker in self.workers if worker.process.alive)
 
     def live(self, until: float) -> None:
-        """Let time pass up to a moment."""
+        """Runs the simulation up to a time."""
         self.loop.run(until)
 
     def tell(self, **what: Any) -> None:
@@ -152,15 +152,15 @@ class Fleet:
 
     @property
     def begun(self) -> int:
-        """Units that were ever claimed."""
+        """The splits that were ever claimed."""
         return sum(sk == "SPLIT" for _, sk in self.rows.rows)
 
     def spent(self, since: float, until: float, kind: str = "write") -> float:
-        """Units of the user's table."""
+        """The units of the user's table."""
         return sum(self.things.spent[kind, tenth] for tenth in range(round(10 * since), round(10 * until)))
 
     def busiest(self, seconds: float, since: float = 0.0, until: float | None = None) -> float:
-        """The most write units in so many seconds on end, of what the budget allows for them."""
+        """The most write units in this number of consecutive seconds, as a share of the budget."""
         end = self.loop.now if until is None else until
         starts = range(round(10 * since), round(10 * (end - seconds)) + 1)
         most = max((self.spent(at / 10, at / 10 + seconds) for at in starts), default=float("inf"))
@@ -168,7 +168,7 @@ class Fleet:
 
 
 class _Ending:
-    """Stands for a thread: it has ended when `over` says so."""
+    """Replaces a thread: it has ended when `over` returns True."""
 
     error = None
 

@@ -1,8 +1,8 @@
-"""Simulated time, which passes only while all tasks wait: the real code of many processes, run in one thread and one at
-a time.
+"""Simulated time, which passes only while all tasks wait: the real code of many processes runs in one thread, one
+process at a time.
 
-A task is a function in a greenlet. Wherever the real code would sleep, or wait for an answer, it calls `Loop.sleep`
-and another task goes on. Two runs with the same seed are the same to the last step.
+A task is a function in a greenlet. Wherever the real code would sleep, or wait for an answer, it calls `Loop.sleep`,
+and another task continues. Two runs with the same seed are the same in every step.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 
 class Process:
-    """Where tasks belong to; when it dies, none of them ever goes on, and nothing of them is tidied up. `kept` is what
-    modules keep for it, by name."""
+    """A group of tasks. When the process dies, its tasks never continue, and no clean-up runs. `kept` is the module
+    state of the process, by name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -27,13 +27,14 @@ class Process:
 
 
 def process() -> Process:
-    """The one that the calling task belongs to."""
+    """The process of the calling task."""
     found: Process = getcurrent().process  # type: ignore[attr-defined]
     return found
 
 
 class Loop:
-    """The clock, and who is to go on when. `entering` is called whenever another process than before goes on."""
+    """The clock, and the tasks in the order in which they continue. `entering` is called whenever the process
+    changes."""
 
     def __init__(self, entering: Callable[[Process], None] = lambda process: None) -> None:
         self.now = 0.0
@@ -50,7 +51,7 @@ class Loop:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """The calling task goes on after so many seconds."""
+        """The calling task continues after this number of seconds."""
         self.wake(getcurrent(), seconds)
         self.park()
 
@@ -61,7 +62,7 @@ class Loop:
         self._hub.switch()
 
     def wake(self, task: Any, seconds: float = 0.0) -> None:
-        """A task goes on after so many seconds."""
+        """A task continues after this number of seconds."""
         heappush(self._due, (self.now + seconds, next(self._order), task))
 
     def spawn(self, process: Process, function: Callable[..., Any], *arguments: Any, after: float = 0.0) -> Any:
@@ -79,7 +80,7 @@ class Loop:
             self._tasks.discard(task)
 
     def run(self, until: float) -> None:
-        """Let time pass up to a moment."""
+        """Runs all tasks up to a time."""
         while self._due and self._due[0][0] <= until:
             self.now, _, task = heappop(self._due)
             if task.process.alive:
@@ -107,7 +108,7 @@ class Loop:
 
 
 class Lock:
-    """A lock between tasks; who waits, waits in line."""
+    """A lock between tasks, which get it in the order of their requests."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
@@ -166,7 +167,7 @@ class Coming:
 
 
 class Pool:
-    """A pool of so many threads of the calling process: as much of an Executor as the stages use."""
+    """A pool of this number of threads of the calling process: the part of an Executor that the pipeline uses."""
 
     def __init__(self, loop: Loop, max_workers: int, thread_name_prefix: str = "") -> None:
         self._loop = loop

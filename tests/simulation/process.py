@@ -1,5 +1,5 @@
-"""Simulated processes beneath the stages: of what their modules take from Python to wait, to lock and to run side by
-side, and of what they keep for the process they are in, each simulated process has its own."""
+"""Simulated processes for the pipeline's modules: each has its own waits, locks and threads, and its own copy of the
+state that the modules keep for a process."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ KEPT: dict[tuple[ModuleType, str], Callable[[], Any]] = {
 
 @contextmanager
 def simulated(seed: int) -> Iterator[Loop]:
-    """A loop whose tasks may run the code of the stages. Whatever happens, no task of it goes on at the end, and all
-    modules are as they were."""
+    """A loop whose tasks may run the code of the pipeline. At the end, in any case, no task continues, and all modules
+    are as they were."""
     loop, dice = Loop(_enter), random.getstate()
     with pytest.MonkeyPatch.context() as patch:
         for module, name in KEPT:

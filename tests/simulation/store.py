@@ -1,8 +1,8 @@
 """The services of a fleet, in simulated time: the state table, the user's table and the stage's storage.
 
-A partition takes 1,000 write units and 3,000 read units a second, with no more saved up than one second's: what
-DynamoDB keeps for bursts, and its moving of hot keys to partitions of their own, are left out. Every request is
-metered by partition, by partition key and by what it is for.
+A partition accepts 1,000 write units and 3,000 read units a second, and saves at most those of one second: DynamoDB's
+burst capacity, and its moving of hot keys to partitions of their own, are left out. Every request is counted by
+partition, by partition key and by purpose.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Partition:
         self._at = dict.fromkeys(self._rates, 0.0)
 
     def takes(self, kind: str, units: float) -> bool:
-        """Whether a request passes; one that finds something left passes whole."""
+        """Whether a request passes; if any units are left, it passes completely."""
         now, rate = self._loop.now, self._rates[kind]
         self._left[kind] = min(rate, self._left[kind] + (now - self._at[kind]) * rate)
         self._at[kind] = now
@@ -51,7 +51,7 @@ class Partition:
 
 
 class Latency:
-    """How long the service takes: a median, and now and then several times as much."""
+    """The duration of a request: a median, and sometimes several times as much."""
 
     def __init__(self, dice: Random, median: float) -> None:
         self._dice = dice
@@ -62,7 +62,7 @@ class Latency:
 
 
 class StateRows(FakeRows):
-    """The state table: rows that cost time and units. What is refused for its rate is sent again, as botocore does."""
+    """The state table: rows that cost time and units. A throttled request is repeated, as by botocore."""
 
     _BACKOFF = Backoff(base=1.0, cap=20.0, attempts=6)
 
@@ -133,7 +133,7 @@ class StateRows(FakeRows):
 
 
 class State(FakeState):
-    """As `state.state.State`, over rows that cost something."""
+    """As `state.state.State`, over rows that cost time and units."""
 
     def __init__(self, rows: StateRows) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ def _units(kind: str, row: Item | None) -> int:
 
 
 def _size(value: Any) -> int:
-    """Bytes of a row's value, closely."""
+    """The approximate size of a row's value in bytes."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):
@@ -163,10 +163,10 @@ def _size(value: Any) -> int:
 
 
 class Things:
-    """The user's table: units of `items` items each, of 1 KB up to nearly twice `kilobytes`, in the order of their
-    hashes. Half of the items are in an index, so that a write takes half as much again.
+    """The user's table: splits of `items` items each, of 1 KB up to nearly twice `kilobytes`, in the order of their
+    hashes. Half of the items are in an index, so that a write takes 1.5 times the units.
 
-    It answers as `dynamodb.wire.Wire` does.
+    It has the interface of `dynamodb.wire.Wire`.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class Things:
         return {"id": {"S": key}, "pad": {"S": pad}, "n": {"N": str(self.numbers.get(key, 0))}}
 
     def partition(self, key: str) -> int:
-        """Neighbouring units are in one partition."""
+        """Neighbouring splits are in one partition."""
         return int(key.partition("-")[0]) * len(self._partitions) // self._units
 
     def call(self, operation: str, body: dict[str, Any] | bytes) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class Things:
         return {"Responses": [answer for answer, _ in answers], "ConsumedCapacity": [consumed["ConsumedCapacity"]]}
 
     def _execute(self, text: str, parameters: list[Any]) -> tuple[dict[str, Any], float]:
-        """One statement's answer, and the units that it has taken."""
+        """The answer to one statement, and its units."""
         statement = _parsed(text, len(parameters))
         key = parameters[statement.equal["id"]]["S"]  # type: ignore[call-overload]
         kilobytes = 1 + crc32(key.encode()) % len(self._pads)
@@ -254,7 +254,7 @@ def _parsed(text: str, parameters: int) -> Parsed:
 
 
 class Connections:
-    """A worker's connections to the table, so many at once."""
+    """A worker's connections to the table, with this number of requests at once."""
 
     def __init__(self, things: Things, pool: Pool) -> None:
         self._things = things

@@ -1,5 +1,5 @@
-"""One trial of a fleet: it starts, a tenth of it dies, it rests, its rate is lowered, it is aborted. What is measured
-on the way is what guarantee G7 and the state table's limits are about."""
+"""One trial of a fleet: it starts, a tenth of its workers die, it is paused, its rate is lowered, and it is aborted.
+The figures concern guarantee G7 and the state table's limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _PRICES = PRICES["us-east-1"]
 
 @dataclass
 class Figures:
-    """What a trial has come to: shares are of 1, times in seconds, the state table's figures of its busiest second."""
+    """The results of a trial: shares are of 1, times in seconds, and the state table's figures are those of its busiest
+    second."""
 
     workers: int
     budget: float
@@ -144,7 +145,7 @@ def _steady(fleet: Fleet, since: float) -> float:
 
 
 def _first(fleet: Fleet, since: float, rate: float, seconds: int = 3) -> float:
-    """The end of the first few seconds that brought so many units a second; the first of them are not counted."""
+    """The end of the first few seconds with this number of units a second; the very first ones are not counted."""
     for end in range(int(since) + 2 * seconds, int(fleet.loop.now)):
         if fleet.spent(end - seconds, end) >= rate * seconds:
             return float(end)
@@ -161,7 +162,7 @@ def _peak(metered: object, kind: str) -> float:
 
 
 def _costs(fleet: Fleet) -> list[float]:
-    """In dollars so far: the table's units, the state table's, the journal's requests."""
+    """The costs so far in dollars: the table's units, the state table's, the journal's requests."""
     prices = {"write": _PRICES.write / MILLION, "read": _PRICES.read / MILLION}
     work = sum(units * prices[kind] for (kind, _), units in fleet.things.spent.items())
     control = sum(units * prices[kind] for (_, kind), units in fleet.rows.by_purpose.items())

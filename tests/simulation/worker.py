@@ -63,8 +63,8 @@ def _found(name: int) -> Services:
     return _services[name]
 
 
-class RateLimitedQueue:
-    """The stages of a job, as `migrate` composes them, for each worker anew."""
+class ComposedJob:
+    """The transforms of a job, as `migrate` composes them, composed for each worker again."""
 
     def __init__(self, job: Job, services: Services) -> None:
         pipeline, fused = beam.Pipeline(runner=PipelineRunner()), _Fused()
@@ -93,12 +93,12 @@ class _Fused(PipelineVisitor):  # type: ignore[misc]
 
 
 class Worker:
-    """One process with one split group at a time; `next_group` gives the one after it, if there is another."""
+    """One process with one split group at a time; `next_group` returns the next group, if there is one."""
 
     def __init__(
         self,
         loop: Loop,
-        rate_queue: RateLimitedQueue,
+        rate_queue: ComposedJob,
         name: str,
         split_group: SplitGroup,
         next_group: Callable[[], SplitGroup | None],
@@ -113,13 +113,13 @@ class Worker:
 
     @property
     def rate(self) -> float:
-        """Write units a second that it keeps to."""
+        """The worker's limit in write units a second."""
         contexts = self.process.kept.get("_contexts", {}).values()
         limiters = [context.rate_limiter for context in contexts if context.rate_limiter is not None]
         return float(sum(one.writes.within(1.0, 1.0) * one.writes._price for one in limiters))
 
     def work(self) -> None:
-        """As a runner does with the stages, from their set-up to the end of the last bundle."""
+        """Runs the transforms as a runner does, from their set-up to the end of the last bundle."""
         self.begun_at = self._loop.now
         stages = self._rate_queue.stages()
         for stage in stages:
@@ -135,7 +135,7 @@ class Worker:
         self.ended, self.ended_at = True, self._loop.now
 
     def _push(self, stages: Sequence[beam.DoFn], element: Any) -> None:
-        """Hand an element, and whatever becomes of it, through the stages to their end."""
+        """Passes an element, and the results made from it, through all transforms."""
         if not stages:
             return
         for result in stages[0].process(element) or ():

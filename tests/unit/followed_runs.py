@@ -52,7 +52,7 @@ class Stage:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """A step a look."""
+        """Each sleep between two polls performs one step."""
         self.now += seconds
         if self.now % LOOK_SECONDS == 0 and self.steps:
             self.steps.pop(0)()

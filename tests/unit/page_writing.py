@@ -59,7 +59,7 @@ def moved(image: Image) -> Change | None:
 
 
 def rows(fake: FakeDynamoDB) -> dict[int, str]:
-    """Which keys the run has inserted, by its rows in the state table, and of which sources."""
+    """The inserted rows of the state table: the keys that the run has inserted, and their sources."""
     found = fake.others.get("state", {}).values()
     return {int(json.loads(row["key"]["S"])["id"]["N"]): row["source"]["S"] for row in found}
 
@@ -69,7 +69,7 @@ def removals(fake: FakeDynamoDB) -> list[Change]:
 
 
 def over(one: PageWriter, changes: Sequence[Change], record_intent: Callable[[Sequence[Change]], None]) -> WriteResult:
-    """The writing of a page, to its end."""
+    """Writes a page completely."""
     task = WriteTask(one, record_intent)
     task.begin(changes)
     return last_step(task)

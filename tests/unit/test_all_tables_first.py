@@ -1,4 +1,4 @@
-"""The errors of one table that keep the command's other tables from starting."""
+"""Errors of one table that prevent the start of the command's other tables."""
 
 from __future__ import annotations
 

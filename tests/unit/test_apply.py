@@ -1,4 +1,4 @@
-"""The author's function behind one question: which change does an item need?"""
+"""The author's function as a map from an item to its change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ITEM: Item = {"id": "u1", "n": 1, "old": None, "deep": {"list": [1]}}
 
 
 class Returning:
-    """A script's function that is given as one, in the place of `core.script.Transform`."""
+    """A script's function that is given as a Python function."""
 
     def __init__(self, function: Callable[[Item], Any]) -> None:
         self.function = function

@@ -61,14 +61,14 @@ def name_of(path: Path) -> str:
 
 
 def for_types(tree: ast.Module) -> set[ast.AST]:
-    """What is below an `if TYPE_CHECKING`: no import at run time."""
+    """The statements below an `if TYPE_CHECKING`, which are no imports at run time."""
     tests = (node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
     return {below for node in tests for below in ast.walk(node)}
 
 
 @cache
 def imports() -> dict[str, set[str]]:
-    """The modules that each module imports, within functions, too; a package's `__init__` is none."""
+    """The modules that each module imports, also within functions; a package's `__init__` does not count."""
     modules = {name_of(path): path for path in MODULES if path.name != "__init__.py"}
     return {name: imported(path) & modules.keys() - {name} for name, path in modules.items()}
 
@@ -130,7 +130,7 @@ def as_text(path: Path) -> Iterator[str]:
 
 
 def test_a_hint_names_its_commands_by_suggest() -> None:
-    """So that the command line can add the stage, and `.venv/bin/` with make."""
+    """Only then can the command line add the stage, and `.venv/bin/` with make."""
     assert [place for path in MODULES if not path.name.startswith("help_") for place in as_text(path)] == []
 
 

@@ -1,4 +1,4 @@
-"""Assets lie under their content's hash, and are sent once."""
+"""Assets are stored under the hash of their content, and sent once."""
 
 from __future__ import annotations
 

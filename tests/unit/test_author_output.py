@@ -37,7 +37,7 @@ def lines() -> list[Line]:
 
 @contextmanager
 def running(lines: list[Line]) -> Iterator[None]:
-    """A script at work. Begun in the test itself: pytest adds its handlers when the test is called."""
+    """A running script. It begins within the test itself, since pytest adds its handlers when the test is called."""
     with captured(lines.append), labelled(SCRIPT, "01RUN"):
         yield
 
@@ -101,7 +101,7 @@ def test_a_traceback_is_part_of_the_message(lines: list[Line]) -> None:
 
 
 def beams_own(name: str, text: str) -> None:
-    """Has Beam log this: a record's file is that of the code that made it."""
+    """A log record of Beam: a record's file is that of the code that made it."""
     import apache_beam
 
     place = str(Path(apache_beam.__file__).with_name("runners") / "made_up.py")
@@ -181,7 +181,7 @@ def test_a_handler_of_a_script_s_logger_shows_its_records_alone(lines: list[Line
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Origin | None], io.StringIO]]:
-    """Makes this process a worker of another one: what it writes by itself is returned."""
+    """Makes this process a worker of another one; returns what the worker itself writes."""
     own = io.StringIO()
 
     def become(origin: Origin | None) -> io.StringIO:
@@ -239,7 +239,7 @@ def test_without_a_command_the_streams_of_this_process_are_left_alone() -> None:
 
 
 def test_the_replaced_name_exists_in_beam() -> None:
-    """The name that is replaced is the one that Beam has."""
+    """dynamodt replaces this name to observe the processes that Beam starts."""
     from dynamodt.pipeline import worker as program
 
     runner = importlib.import_module("apache_beam.runners.portability.fn_api_runner.fn_runner")

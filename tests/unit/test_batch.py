@@ -232,7 +232,7 @@ def test_too_large_a_batch_is_split_and_nothing_is_sent_twice(sizes: list[int]) 
 
 def answered_or_not(*failures: Exception | None) -> tuple[Writes, list[int]]:
     """A service whose requests fail in turn, when they are sent (ServiceError) or when they are answered; and the
-    numbers of those that were awaited."""
+    numbers of the requests that were awaited."""
     numbers, awaited = iter(range(9)), list[int]()
 
     def begin(operation: str, body: bytes) -> Callable[[], dict[str, Any]]:
@@ -263,7 +263,7 @@ def answered_or_not(*failures: Exception | None) -> tuple[Writes, list[int]]:
 def test_both_halves_of_a_divided_batch_are_awaited(
     failures: tuple[Exception | None, ...], awaited: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page that is left must have no request on its way: an undo would overtake it."""
+    """A page that is left must have no request in flight: an undo could overtake it."""
     monkeypatch.setattr(batch, "MAX_REQUEST_BYTES", 10)
     writes, found = answered_or_not(*failures)
     with pytest.raises(ServiceError):

@@ -113,7 +113,7 @@ def test_two_tables_have_modules_of_one_name_in_one_process(tmp_path: Path) -> N
 
 
 def test_an_edited_module_and_its_old_content_are_loaded_side_by_side(tmp_path: Path) -> None:
-    """Also modules that are imported later, in a function."""
+    """Also modules that a function imports later."""
     text = f"{UP}def transform_up(item):\n    from names import N\n    return {{'n': N}}\n"
     before = script(tmp_path, {"users/v1_a.py": text, "users/names.py": "N = 1\n"})
     old = Transform(before, "up")
@@ -184,7 +184,7 @@ def test_a_table_with_another_name_has_the_same_folder(tmp_path: Path) -> None:
 
 
 def test_a_file_that_does_not_travel_is_not_found(tmp_path: Path) -> None:
-    """Not on the machine that has it either: otherwise it would be missed only in a job."""
+    """Not even on the machine that has the file: otherwise it would be missing only in a job."""
     head = f"from pathlib import Path\n{UP}def transform_up(item):\n"
     text = f"{head}    return {{'n': open(Path(__file__).parents[2] / 'x.csv').read()}}\n"
     (tmp_path / "x.csv").write_text("x")
@@ -310,7 +310,7 @@ def test_load_script_imports_what_the_run_does(tmp_path: Path) -> None:
 
 
 def test_copies_are_removed_with_their_process_or_by_the_next_one(tmp_path: Path) -> None:
-    """A forked process leaves those of its parent, and a killed one leaves its own to another process."""
+    """A forked process keeps those of its parent; a killed process leaves its own, which another process removes."""
     head = f"from pathlib import Path\n{UP}FILE = Path(__file__).parent / 'a.csv'\n"
     script(tmp_path, {"users/v1_a.py": f"{head}def transform_up(item): ...\n", "users/a.csv": "a"})
     made = tmp_path / "copies"

@@ -40,8 +40,8 @@ XML = b"<Result><UploadId>u</UploadId><ETag>e</ETag></Result>"
 
 
 class Sent:
-    """Answers in place of S3, and keeps the owner that each request names, by operation. It refuses what it is told to,
-    as S3 does where the owner is another one."""
+    """Answers in place of S3, and records the owner that each request names, by operation. It refuses given requests,
+    as S3 does if the owner is another account."""
 
     def __init__(self) -> None:
         self.owners: dict[str, set[str]] = {}
@@ -68,7 +68,7 @@ class Raw(io.BytesIO):
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
-    """Of every client of S3 that is made in the test; its account is OURS."""
+    """The requests of every client of S3 that is made in the test; its account is OURS."""
     sent, made = Sent(), clients._make_client
 
     def answered(connection: Connection, service: str, config: Any) -> Any:
@@ -213,7 +213,7 @@ def test_a_network_without_an_endpoint_of_sts_needs_the_account_s_name(
 def test_workers_and_jobs_are_given_the_account(
     here: Connection, sent: Sent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A network without an endpoint of STS must do: a worker asks for nothing."""
+    """A worker does not look the account up, since its network may have no endpoint of STS."""
     stage = with_owner(Stage("prod", here, SPEC))
     assert stage.storage == replace(SPEC, owner=OURS) and with_owner(stage) is stage
     tmp_path.joinpath("dynamodt.toml").write_text(stage_file(stage))

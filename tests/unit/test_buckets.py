@@ -1,4 +1,4 @@
-"""A bucket of another account or region: never looked into as if it were the stage's own, and never deleted from."""
+"""A bucket of another account or region is neither read as if it were the stage's own, nor deleted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUCKET = {"Bucket": "files", **OWNER}
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
-    """S3 as it answers, and only where it is asked for the bucket of this account."""
+    """S3's answers, which need a request that names the account."""
     for module in (buckets, clients):
         monkeypatch.setattr(module, "account_id", lambda connection: "123456789012")
     with Stubber(client(HERE, "s3")) as stub:

@@ -65,7 +65,7 @@ class FakeReads:
 
 @pytest.fixture
 def sampled(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int, int], tuple[Sample, FakeReads]]:
-    """The sample of a table with so many items, of which DescribeTable counts so many."""
+    """The sample of a table with this number of items, and with the number that DescribeTable reports."""
 
     def found(items: int, number: int, counted: int) -> tuple[Sample, FakeReads]:
         reads = FakeReads(items)

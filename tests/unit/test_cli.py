@@ -538,7 +538,7 @@ def test_json_of_a_stamp_has_the_documented_shape(operations: FakeOperations, ca
 def test_a_full_disk_is_not_reported_as_a_defect(
     operations: FakeOperations, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    """Whatever file it is met at; an error that no disk makes is shown as it is."""
+    """For any file; an error that is not of the disk is shown unchanged."""
     for error, said in (
         (OSError(errno.EROFS, "Read-only file system", "local.lock"), "the file cannot be used: Read-only file system"),
         (FileNotFoundError(errno.ENOENT, "No such file", "x"), "this was not expected"),
@@ -916,7 +916,7 @@ def test_the_command_line_itself_needs_no_beam_and_no_questionary(project: Path)
 
 
 def test_help_imports_few_modules(tmp_path: Path) -> None:
-    """What it takes is counted, not timed: its time is that of its imports."""
+    """Its cost is counted in modules and not measured in seconds, since its time is that of its imports."""
     plain = imported_for(tmp_path, program=("-c", "pass"))
     modules = imported_for(tmp_path, "--help") - plain
     assert len({name for name in modules if name.startswith("dynamodt")}) <= 17  # 17 today, three of them the texts

@@ -1,4 +1,5 @@
-"""Attribute values to Python and back: nothing is lost or confused, and what cannot be stored says where it is."""
+"""Attribute values to Python and back: nothing is lost or confused, and a value that cannot be stored is named by its
+path."""
 
 from __future__ import annotations
 
@@ -382,7 +383,7 @@ def test_a_size_does_not_depend_on_how_a_value_is_written(item: Item) -> None:
 
 
 def many(name: str, value: Any) -> Item:
-    """Attributes by the thousand, until one byte or a little more is too much."""
+    """Thousands of attributes, up to one byte or a little more than an item may have."""
     one = image_bytes(encode({"00000" + name: value}))
     return {f"{number:05}{name}": value for number in range(codec.MAX_ITEM_BYTES // one + 1)}
 

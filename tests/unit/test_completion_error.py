@@ -1,4 +1,4 @@
-"""The reasons why an ended run is no success, and the hints for them."""
+"""The reasons why an ended run has not succeeded, and the hints for them."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_on_a_terminal_the_command_asks_and_shows_its_effects(
 def test_the_confirmed_command_does_what_was_shown(
     keys: PipeInput, monkeypatch: pytest.MonkeyPatch, effects: list[migration.Effect]
 ) -> None:
-    """A `down` goes to the version that was shown, and not below, whatever another terminal has done since."""
+    """A `down` goes to the version that was shown, and not below, although another terminal has acted since."""
     keys.send_text("yyy")
     assert confirm_change(DOWN, STAGE, HERE) == replace(DOWN, to=1)
     looks = iter([effects, [migration.Effect(EFFECT.replace("5 items", "6 items"), "v2 split", 1)]])

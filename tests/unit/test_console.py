@@ -73,7 +73,7 @@ def test_a_result_is_printed_without_stderr(project: Path, redirection: str) -> 
 
 
 def test_a_closed_stream_s_number_is_not_given_to_a_file(project: Path) -> None:
-    """Its number would be the next file's, and a result would be written into that."""
+    """Otherwise the next file would get the number, and a result would be written into it."""
     done = run(project, CREATE, ">&- 2>&-")
     assert done.returncode == 1
     texts = [path.read_text() for path in sorted(project.rglob("*.py"))]

@@ -89,7 +89,7 @@ TOTALS = Totals(Counts(read=5000, changed=4000, unchanged=1000), Units(rcu=50.0,
 
 
 class Pages:
-    """A state that knows how many pages the units of each pass had."""
+    """A state with the number of pages of the splits of each phase."""
 
     def __init__(self, **pages: int) -> None:
         self._pages = pages

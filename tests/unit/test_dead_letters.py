@@ -1,4 +1,4 @@
-"""The immediate messages about a run's dead letters."""
+"""The message about a run's first dead letter, shown at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.unit.followed_runs import Stage as Stages
 
 
 class Base(BaseException):
-    """Of an author's own."""
+    """A base class of an author's exceptions."""
 
 
 PATH = "transforms/users/v3_total.py"
@@ -92,7 +92,7 @@ def test_a_keyboard_interrupt_raised_in_a_thread_is_an_error_of_the_script() -> 
 
 
 def applied_page(error: BaseException) -> tuple[AppliedPage, list[DeadLetter]]:
-    """A page of two items, the first of which is failed on."""
+    """A page of two items; the function fails for the first one."""
 
     def change_of(image: Image) -> None:
         if image["id"]["S"] == "u1":

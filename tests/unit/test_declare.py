@@ -1,4 +1,4 @@
-"""`init` and the keys of tables: as they are typed, as a Serverless service declares them, and in dynamodt.toml."""
+"""`init` and the keys of tables: as a user types them, as a Serverless service declares them, and in dynamodt.toml."""
 
 from __future__ import annotations
 

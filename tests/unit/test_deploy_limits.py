@@ -1,4 +1,4 @@
-"""AWS's limits, held against what infra/template.yaml really comes to."""
+"""AWS's limits, compared with the documents that infra/template.yaml evaluates to."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def policies(given: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str
 def test_a_hundred_tables_are_each_named_once_within_iam_s_limits(
     count: int, length: int, keys: int, more: int
 ) -> None:
-    """IAM's limits, held against the documents that the template comes to."""
+    """IAM's limits are compared with the evaluated policies."""
     tables = places(count, length, keys)
     groups = grouped(stage(), DeploySettings(), tables, {})
     assert set(groups) == {INLINE_TABLES, *MORE_TABLES} and all(len(one) <= PARAMETER for one in groups.values())
@@ -142,7 +142,7 @@ def test_a_hundred_tables_are_each_named_once_within_iam_s_limits(
 
 
 def test_the_policies_are_filled_up_to_their_limits() -> None:
-    """An action that is granted anew moves the constants in resources.py."""
+    """A newly granted action changes the constants in resources.py."""
     tables = places(300)
     groups = grouped(stage(), DeploySettings(), dict(list(tables.items())[:200]), {})
     given = given_for(stage(), {}, groups)

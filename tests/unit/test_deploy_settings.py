@@ -1,4 +1,4 @@
-"""`[stages.NAME.deploy]`: every key of its type, and what is misspelt is an error of every command."""
+"""`[stages.NAME.deploy]`: every key has its type, and a misspelt one is an error of every command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an image and a result to the one change between them, no larger than it must be."""
+"""The change between an image and a result, which is as small as possible."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_an_invalid_attribute_name_is_refused(name: Any) -> None:
 
 
 def test_an_unchanged_value_is_not_encoded() -> None:
-    """The hot path: only replaced values are encoded."""
+    """Every item passes here: only replaced values are encoded."""
     image = encode({"id": "u1", "a": "x"})
     item = decode(image)
     image["a"] = {"S": "what only a comparison would notice"}
@@ -286,7 +286,7 @@ def test_a_key_number_may_be_zero() -> None:
     [("101.00", "101"), ("2E+2", "200"), ("-0.50", "-0.5"), ("1E-3", "0.001"), ("-0", "0"), ("9" * 38, "9" * 38)],
 )
 def test_a_number_in_a_new_key_has_the_form_in_which_it_is_stored(number: str, stored: str) -> None:
-    """ministack finds no item by another form: an undo would take the item that a run has moved for gone."""
+    """ministack finds no item by another form: an undo would report a moved item as gone."""
     part = insert(EVENTS, {"pk": "a", "sk": Decimal(number)})
     assert part.key["sk"] == part.item["sk"] == {"N": stored}
 

@@ -1,4 +1,4 @@
-"""The findings of `doctor` by AWS's answers, which no emulator gives: permissions, clocks, replicas, missing
+"""The findings of `doctor` for answers of AWS that no emulator gives: permissions, clocks, replicas, missing
 resources."""
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def test_advice_for_several_checks_is_given_once(capsys: pytest.CaptureFixture[s
 
 
 class Creating:
-    """A table that is deleted only once it is no longer being created, of a caller that may be refused."""
+    """A table that can be deleted only when it is no longer being created; the caller may be refused."""
 
     exceptions = type("Names", (), {"ResourceNotFoundException": KeyError, "ResourceInUseException": BufferError})
 

@@ -51,7 +51,7 @@ def test_the_target_of_every_link_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", names(PAGES))
 def test_every_file_that_a_page_cites_exists(page: str) -> None:
-    """A module is cited by its path in the package, everything else by its path in the repository."""
+    """A module is cited by its path in the package, any other file by its path in the repository."""
     cited = [a or b for a, b in MODULE.findall(prose(ROOT / page))]
     assert [file for file in cited if not ((PACKAGE / file).exists() or (ROOT / file).exists())] == []
 

@@ -1,4 +1,4 @@
-"""The record of dynamo-data-transform: told from the application's items, and read as that tool writes it."""
+"""The record of dynamo-data-transform: distinguished from the application's items, and read as that tool writes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BEGIN = datetime(2023, 5, 4, 8, 15, 30, 123000, tzinfo=UTC)
 
 
 class Predecessor:
-    """What that tool does to its record, as a model: `up` and `down` as its two functions write them."""
+    """A model of how that tool changes its record: `up` and `down` write as its two functions do."""
 
     def __init__(self) -> None:
         self.record: Item = {"pk": NAME, "sk": NAME}

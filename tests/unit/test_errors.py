@@ -1,4 +1,4 @@
-"""Errors keep what they say across processes, and end a command with their code."""
+"""Errors keep their text across processes, and end a command with their exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bucket whose answers break off, and the requests to it."""
+"""A bucket whose answers end early, and the requests to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dynamodt.export.objects import PIECE, Head, S3Objects
 
 
 class Flaky:
-    """An S3 client whose bodies break off before their end, so many times; notes what it was asked for."""
+    """An S3 client whose bodies end early, this number of times; records its requests."""
 
     def __init__(self, broken: int) -> None:
         self.broken = broken

@@ -1,4 +1,4 @@
-"""Reading an export: two of them that were made by hand (tests/exports), and every way in which one can be wrong."""
+"""Reading an export: two exports made by hand (tests/exports), and every way in which an export can be wrong."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def lay(text: bytes, items: int | None = None, key: str = "data/a.json.gz") -> t
 
 
 def sealed(objects: FakeObjects, name: str, change: Callable[[bytes], bytes]) -> None:
-    """Changes a manifest, and makes its checksum fit."""
+    """Changes a manifest, and its checksum with it."""
     data = change(objects.content[f"{FOLDER}/{name}.json"])
     objects.content[f"{FOLDER}/{name}.json"] = data
     objects.content[f"{FOLDER}/{name}.md5"] = base64.b64encode(hashlib.md5(data).digest())
@@ -420,7 +420,7 @@ def test_the_journal_s_lines_are_changes(tmp_path: Path) -> None:
 
 
 def test_a_transaction_is_read_from_the_journal_as_one_change(tmp_path: Path) -> None:
-    """An undo looks at its records, key by key; other tools find no more than those."""
+    """An undo reads its records key by key; other tools find only the records."""
     key = {"Id": {"N": "1"}}
     update = Update(key, {**key, "TransactionSource": {"S": "x"}}, {"TransactionSource": {"S": "y"}}, ())
     puts = [Insert("ProductCatalog", {"Id": {"N": n}}, {"Id": {"N": n}}) for n in ("2", "3", "4")]

@@ -1,4 +1,4 @@
-"""Requesting, describing and awaiting an export by DynamoDB's API: what is sent, and what each refusal says."""
+"""Requesting, describing and polling an export by DynamoDB's API: the requests, and the error for each refusal."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_an_invalid_or_foreign_arn_is_refused(dynamodb: Any, stub: Stubber, arn:
 
 
 class Told:
-    """An `Exports` that has its answers already."""
+    """An `Exports` with given answers."""
 
     def __init__(self, *answers: Export) -> None:
         self._answers = list(answers)

@@ -1,4 +1,4 @@
-"""The stand-in writes what the reader reads: every item, every change, in AWS's layout."""
+"""The reader reads what the stand-in writes: every item and every change, in AWS's layout."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ BATCHES = st.lists(st.dictionaries(KEYS, st.none() | st.integers(0, 2), max_size
 
 
 def changed_in(stage: Stage, batch: dict[str, int | None]) -> set[str]:
-    """Apply a batch; returns the keys of the items that are others now, gone or new."""
+    """Apply a batch; returns the keys of the items that were changed, inserted or deleted."""
     before = {key: dict(image) for key, image in stage.table.items.items()}
     for key, value in batch.items():
         stage.table.items.pop(text_of(key), None)
@@ -121,8 +121,8 @@ def replay(items: dict[str, Image], window: dict[str, ChangedItem]) -> None:
 def test_incremental_exports_follow_each_other_without_a_gap(
     first: dict[str, int | None], batches: list[dict[str, int | None]], another: int
 ) -> None:
-    """Each shows just what changed since the one before, and all of them lead from the full export to the table;
-    `another` full export in between changes nothing of that."""
+    """Each shows exactly the changes since the one before, and together they lead from the full export to the table.
+    `another` full export in between does not affect this."""
     stage = Stage()
     changed_in(stage, first)
     full = stage.request("full")

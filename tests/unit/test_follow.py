@@ -1,4 +1,4 @@
-"""Following runs by the state table alone: what begins, moves on and ends, and what a look costs."""
+"""Following runs by the state table alone: begin, progress and end, and the cost of a poll."""
 
 from __future__ import annotations
 

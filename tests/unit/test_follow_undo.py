@@ -1,4 +1,4 @@
-"""An undo that is at work elsewhere, followed: what is shown is how far it has come, not the run that it takes back."""
+"""An undo that is active elsewhere, followed: its own progress is shown, and not that of the run that it undoes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNDOING = replace(RECORD, status="undoing")
 
 
 def undone_run() -> Stage:
-    """All four units of the run are done."""
+    """All four splits of the run are complete."""
     stage = Stage()
     for split in range(4):
         stage.split("01RUN", split, 100)

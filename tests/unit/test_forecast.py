@@ -1,4 +1,4 @@
-"""A plan's figures: units to time and money, what is not known, the limits of the estimate, and how it is shown."""
+"""The figures of a plan: units as time and money, unknown figures, the limits of the estimate, and the output."""
 
 from __future__ import annotations
 

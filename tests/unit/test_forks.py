@@ -1,4 +1,4 @@
-"""A forked program is as one that was started: its streams, its exit code, its signals, its folder and environment."""
+"""A forked program behaves as one that was started: streams, exit code, signals, folder and environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prepared values are read-only in depth, and otherwise what they were."""
+"""Prepared values are read-only at every depth, and otherwise equal to their originals."""
 
 from __future__ import annotations
 

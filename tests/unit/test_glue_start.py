@@ -1,4 +1,4 @@
-"""A start of a job whose answer is lost: the started run, or none; never an earlier one."""
+"""A start of a job whose answer is lost finds the started run or none, and never an earlier one."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def test_every_cited_guarantee_is_defined() -> None:
 
 
 def test_the_tests_that_prove_a_guarantee_exist() -> None:
-    """A name without a folder is in the folder of the one before it."""
+    """A file name without a folder is in the folder of the file before it."""
     folder = ""
     for name in re.findall(r"`((?:tests/\w+/)?test_\w+\.py)`", PAGE.read_text()):
         folder = name.rpartition("/")[0] or folder

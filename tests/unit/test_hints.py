@@ -1,4 +1,4 @@
-"""Every command that dynamodt tells a person to type exists, with every option that it is told with."""
+"""Every command that dynamodt suggests exists, with every option that is suggested with it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TYPED: Any = typer.main.get_command(app)
 
 
 def texts(path: Path) -> Iterator[str]:
-    """Every text of a module but its docstrings, whole: pieces that stand one after the other are one."""
+    """Every string of a module except docstrings; adjacent pieces are one string."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -50,7 +50,7 @@ def piece(value: ast.expr) -> str:
 
 
 def told() -> list[tuple[str, str, str]]:
-    """Of each command in a text: where, its verb, and what follows."""
+    """Of each command in a text: its place, its name, and the words after it."""
     modules = sorted((ROOT / "pipelines").rglob("*.py"))
     found = [(path.name, text) for path in modules for text in texts(path)]
     return [(name, match[1], match[2]) for name, text in found for match in COMMAND.finditer(text)]

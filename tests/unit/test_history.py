@@ -21,7 +21,7 @@ SCRIPT = Script("users", 2, "split_name", "v2_split_name.py", "", "ab" * 32)
 
 
 class Rows:
-    """The state table as far as a chronicle needs it; only `holder` may write."""
+    """The part of the state table that a recorder uses; only `holder` may write."""
 
     def __init__(self, holder: int = 1) -> None:
         self.holder = holder
@@ -121,7 +121,7 @@ class Recorded:
 
 
 def test_the_last_change_is_by_the_lease_and_not_by_clocks() -> None:
-    """The first run was on a machine whose clock is ahead; the versions of one command were recorded by one that was
+    """The first run was on a machine whose clock is fast; the versions of one command were recorded while the clock was
     set back."""
     up = replace(first_record(SCRIPT, "up", "20260101T1200", 4), status="succeeded", ended="2026-01-01T12:00", token=1)
     down = replace(first_record(SCRIPT, "down", "20260101T1100", 4), status="succeeded", ended="2026-01-01T11:00")

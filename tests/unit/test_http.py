@@ -1,4 +1,4 @@
-"""Answers as any server may send them, in any pieces: each is read as `http.client` reads it, or refused as it is."""
+"""Responses of any server, in any pieces: each is read as `http.client` reads it, or refused as it refuses it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BROKEN = [
 
 
 class Pieces:
-    """A connection on which these pieces arrive, and then the end."""
+    """A connection on which these pieces arrive, followed by the end of the stream."""
 
     def __init__(self, *pieces: bytes) -> None:
         self._left = deque(piece for piece in pieces if piece)

@@ -1,4 +1,4 @@
-"""The charged units of a change: AWS's rules for the entries of an index, change by change."""
+"""The charged units of a change: AWS's rules for the entries of an index, for each kind of change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits inside a scan segment and inside a file of an export: no item is lost, none comes twice."""
+"""Splits within a scan segment and within a file of an export: no item is lost, and none is read twice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def table(items: int = 23) -> FakeDynamoDB:
 def read(
     fake: FakeDynamoDB, part: SegmentPart, split_after: int | None = None
 ) -> tuple[list[Image], list[SegmentPart]]:
-    """The items of a part of the only segment, and what is left to read if it is split after some pages."""
+    """The items of a part of the only segment, and the remaining part if it is split after some pages."""
     scans = Scans(fake, {"TableName": "things", "ConsistentRead": False}, "here", Free(), float)  # type: ignore[arg-type]
     tracker, found, left = PageTracker(part), list[Image](), list[SegmentPart]()
 

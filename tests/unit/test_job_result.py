@@ -1,4 +1,4 @@
-"""A job's answer is read back as the job's own reports: `shapes` and `answers` are each other's inverse."""
+"""A job's result is parsed to the job's own reports: writing and parsing are inverse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job in Glue, followed by the state table: its answer, its end without one, and what Ctrl-C does about it."""
+"""A job in Glue, followed by the state table: its result, its end without one, and the effect of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ANSWER = JobAnswer({"tables": []}, 0)
 
 
 class Job:
-    """A job whose states Glue tells one after the other; the last one stays."""
+    """A job with these states in Glue, one after the other; the last one stays."""
 
     name = "dynamodt-dev"
 
@@ -38,7 +38,7 @@ class Job:
 
 
 class Person(Seen):
-    """Presses Ctrl-C when told to, and answers what is asked."""
+    """A user who presses Ctrl-C at given times, and answers questions."""
 
     def __init__(self, answer: str = "") -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Person(Seen):
 
 
 class Glued(Stage):
-    """A job that the stage's steps stand for; a step happens at the end of each look."""
+    """A job that is simulated by the stage's steps; a step happens at the end of each poll."""
 
     def __init__(self, person: Person, *states: str) -> None:
         super().__init__()

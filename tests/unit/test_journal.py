@@ -1,4 +1,4 @@
-"""`state.journal`: an object is what was written under its name, or it is not used."""
+"""`state.journal`: an object is exactly what was written under its name, or it is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys as a person types them, and as commands print them."""
+"""Keys as a user types them, and as commands print them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KEYS = st.one_of(
 
 @given(_KEYS)
 def test_a_printed_key_is_parsed_to_the_same_key(key: Image) -> None:
-    """On one line, as it is printed, and as a shell takes it out of quotes."""
+    """On one line, as printed, and after a shell has removed the quotes."""
     typed = key_typed(key)
     assert "\n" not in typed and inert(printable(typed)) == typed
     for text in (typed, json.dumps(key), shlex.split(shlex.quote(typed))[0]):

@@ -1,4 +1,4 @@
-"""A pid that was given to another process, or belongs to a dead one, is never taken for the one we started."""
+"""A process with a reused pid, or a dead one, is never mistaken for the process that was started."""
 
 from __future__ import annotations
 

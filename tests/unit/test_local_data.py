@@ -1,4 +1,5 @@
-"""The embedded emulator's files: saved as a whole, and what an unclean end has cost is said, not written over."""
+"""The embedded emulator's files are saved completely, and the loss of an unclean end is reported and not
+overwritten."""
 
 from __future__ import annotations
 

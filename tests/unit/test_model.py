@@ -1,4 +1,4 @@
-"""The few values with methods; and all values that are sent to workers can be pickled."""
+"""The few values with methods; all values that are sent to workers can be pickled."""
 
 from __future__ import annotations
 

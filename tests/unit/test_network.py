@@ -1,6 +1,7 @@
-"""The way to an endpoint: proxies, private CAs, endpoints, and what is reported where there is no way or no answer.
+"""The connection to an endpoint: proxies, private CAs, endpoints, and the report if there is no connection or no
+answer.
 
-Both clients are tried: the own wire and botocore's. They must go the same way.
+Both clients, the wire and botocore's, are tested, and must behave the same.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def _forget() -> None:
-    """Sessions and clients are kept for a connection, whatever its environment was."""
+    """Clears the sessions and clients, which are cached for a connection whatever its environment."""
     for kept in (clients.session, clients.client, clients._boto3_session, clients.resolved, wire.shared_wire):
         kept.cache_clear()
 
@@ -116,7 +117,8 @@ def test_no_proxy_names_hosts_that_are_reached_directly(bare: pytest.MonkeyPatch
 
 
 def passes(bare: pytest.MonkeyPatch, way: Way, secure: bool, at: str, user: str = "", by_tls: bool = False) -> None:
-    """A request to an endpoint goes through a proxy at this URL, which has the proxy's port to be filled in."""
+    """Asserts that a request to an endpoint passes through a proxy at this URL, into which the proxy's port is
+    inserted."""
     with canned(secure=secure) as endpoint, proxy(by_tls, user) as passed:
         bare.setenv("AWS_CA_BUNDLE", str(CA))
         scheme = "https" if secure else "http"
@@ -279,7 +281,7 @@ def test_the_end_of_a_call_ends_its_watch(answers: bool) -> None:
 
 
 def test_a_later_call_is_retried_in_full() -> None:
-    """Only an endpoint that has never answered is given up early."""
+    """Only an endpoint that has never answered is given up after three tries."""
     with canned() as endpoint:
         dynamodb = client(to(f"http://127.0.0.1:{endpoint.port}"), "dynamodb", attempts=1)
         dynamodb.list_tables()
@@ -308,7 +310,7 @@ def test_an_endpoint_that_falls_silent_is_given_up_after_three_tries(bare: pytes
 
 
 class Moments:
-    """A clock that a test sets."""
+    """A clock that the test sets."""
 
     now = 0.0
 
@@ -318,7 +320,7 @@ class Moments:
 
 @pytest.fixture
 def outages(bare: pytest.MonkeyPatch) -> tuple[Moments, list[str]]:
-    """The clock of the outages, and what is mentioned about them. Nothing waits between tries."""
+    """The clock of the outages, and the messages about them. There is no wait between tries."""
     clock, notes = Moments(), list[str]()
     bare.setattr(unresponsive.outages, "_clock", clock)
     bare.setattr(unresponsive, "_listeners", [notes.append])
@@ -330,7 +332,8 @@ def outages(bare: pytest.MonkeyPatch) -> tuple[Moments, list[str]]:
 
 @WAYS
 def test_a_lost_connection_is_mentioned_while_it_is_tried_again(outages: tuple[Moments, list[str]], way: Way) -> None:
-    """By both clients, once, and not for an interruption that the next try ends; the end is mentioned, too."""
+    """By both clients, and once. An interruption that the next try ends is not mentioned; the end of a longer one
+    is."""
     clock, notes = outages
     with canned() as endpoint:
         connection, url = to(f"http://127.0.0.1:{endpoint.port}"), f"http://127.0.0.1:{endpoint.port}"
@@ -348,8 +351,8 @@ def test_a_lost_connection_is_mentioned_while_it_is_tried_again(outages: tuple[M
 
 
 def test_a_call_outlasts_an_interruption_and_ends_after_a_minute_of_it(outages: tuple[Moments, list[str]]) -> None:
-    """botocore's own tries are over within a second. A later call to a host that has been lost for so long ends soon,
-    and so does one that must not be carried out twice."""
+    """botocore's own tries end within a second. A later call to a host that has been lost for a minute ends soon, and
+    so does one that must not be carried out twice."""
     clock, notes = outages
     with canned() as endpoint:
         connection = to(f"http://127.0.0.1:{endpoint.port}")
@@ -412,7 +415,7 @@ def test_silence_of_a_host_that_has_answered_is_mentioned(outages: tuple[Moments
 def test_the_embedded_stage_uses_no_configuration_of_the_user(
     bare: pytest.MonkeyPatch, tmp_path: Path, way: Way
 ) -> None:
-    """Neither a proxy nor a profile, a file, an option of endpoints, a home folder or an entry for the user."""
+    """Neither a proxy nor a profile, a file, an option for endpoints, a home folder or an entry for the user."""
 
     def absent(*_: object) -> object:
         raise KeyError("uid not found")

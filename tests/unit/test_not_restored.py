@@ -1,4 +1,4 @@
-"""The passes of an undo over what waits for a key: their ids, and that each item counts once."""
+"""The passes of an undo over items that wait for a key: their ids, and that each item counts once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_repeated_item_counts_with_its_last_outcome() -> None:
 
 
 def next_undo(*counted: tuple[str, Counts]) -> tuple[int, list[str]]:
-    """The try that the next undo of a run with one split makes, and its phases, after what its phases have counted."""
+    """The try of the run's next undo, and its phases, given the counts of the phases before. The run has one split."""
     stage, of = Stages(), replace(RECORD, status="undoing", splits=1)
     stage.split("01RUN", 0, 100)
     for run, counts in counted:
@@ -72,7 +72,7 @@ WAITING = ("01RUN/undo1", Counts(9, 7, 0, 2))
 
 @pytest.mark.parametrize("dead", [("01RUN/undo1001",), ("01RUN/undo1001", "01RUN/undo1002")])
 def test_after_a_pass_with_dead_letters_an_undo_makes_a_new_try(dead: tuple[str, ...]) -> None:
-    """Its rows are done: the same pass would count the same dead letters for ever."""
+    """The pass is complete: repeating it would count the same dead letters for ever."""
     passes = [(run, Counts(2, 1, 0, 1)) for run in dead[:-1]] + [(dead[-1], Counts(2, 1, dead=1))]
     assert next_undo(WAITING, *passes) == (2, ["01RUN/undo2"])
 

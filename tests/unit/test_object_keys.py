@@ -1,4 +1,4 @@
-"""The objects of a run that count, after deaths and take-overs."""
+"""The committed objects of a run, after deaths and take-overs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def test_a_page_without_a_checkpoint_has_only_the_parts_of_its_intent() -> None:
 
 
 def test_the_parts_of_a_found_intent_count_although_their_page_is_read_again() -> None:
-    """An idempotent script recovers nothing: its next owner goes on from the checkpoint, and dies before that page."""
+    """An idempotent script recovers no page: its next owner continues from the checkpoint, and dies before that
+    page."""
     claim = Claim(
         0, 2, page=2, periods=(OwnershipPeriod(1, 0), OwnershipPeriod(2, 2, (part(3, 1),))), intent=intent(part(3, 2))
     )
@@ -104,7 +105,7 @@ def test_parts_that_the_rows_do_not_cover_yet(name: str, unknown: bool) -> None:
 
 
 def test_an_intent_is_known_before_the_checkpoint_of_the_page_before_it() -> None:
-    """With a part of the page after it, which was never intended."""
+    """There is also a part of the page after it, which was never intended."""
     ahead = TAKEN_OVER._replace(intent=intent(part(7, 2)))
     assert [is_unknown(part(page, 2), {0: ahead}) for page in (7, 8, 9)] == [False, False, True]
 
@@ -131,7 +132,7 @@ def test_names_contain_split_page_and_fencing_token() -> None:
 
 
 def test_the_expected_journal_is_the_count_before_the_page_plus_its_intent() -> None:
-    """The checkpoint of the page before may come late: its row counts less then."""
+    """The checkpoint of the page before may arrive late: until then its row counts less."""
     assert expected_journal(Claim(0, 1, page=3, journal=JournalCount(3, 30, 1))) == JournalCount(3, 30, 1)
     before = Totals(journal=JournalCount(4, 40, 1))
     intended = intent(part(5, 1))._replace(before=before, records=7)

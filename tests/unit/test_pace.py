@@ -1,4 +1,4 @@
-"""How far, how fast, how long: the figures of a run."""
+"""The progress of a run: share, speed and remaining time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages that rest, beside those that go on."""
+"""Pages that wait, beside pages that continue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dynamodt.pipeline.request_pipeline import MOST, PageScheduler, Wait
 
 
 class SplitGroup:
-    """A split group's time, and what happened in it: (when, unit, what)."""
+    """A split group's clock and its events: (when, split, what)."""
 
     def __init__(self) -> None:
         self.now = self.paused_until = 0.0
@@ -26,7 +26,7 @@ class SplitGroup:
         self.now += seconds
 
     def write(self, split: int, *idle: float, number: int = 1) -> list[int]:
-        """A page that rests so often; returns the units of those that are through."""
+        """A page that waits this number of times; returns the splits whose pages are complete."""
         page = Page(Claim(split, 1), number, [])
         return self._units(self.scheduler.write(split, partial(_Task, self, page, idle)))
 
@@ -38,7 +38,7 @@ class SplitGroup:
 
 
 class _Task:
-    """A page that waits so often."""
+    """A page that waits this number of times."""
 
     def __init__(self, group: SplitGroup, page: Page, waits: tuple[float, ...]) -> None:
         self._group, self._page, self._waits = group, page, waits
@@ -78,7 +78,7 @@ def test_a_page_that_has_waited_continues_before_a_new_page_begins(split_group: 
 
 
 def test_the_next_page_of_a_split_begins_after_the_one_before(split_group: SplitGroup) -> None:
-    """A row with the intent of one page, and is checkpointed page by page."""
+    """A split's row has the intent of one page, and is checkpointed page by page."""
     split_group.write(1, 5.0, 5.0)
     assert split_group.write(1, number=2) == [1, 1]
     assert split_group.told == [
@@ -107,7 +107,7 @@ def test_no_page_continues_while_the_run_is_paused(split_group: SplitGroup) -> N
 
 
 def test_a_control_command_takes_effect_during_a_long_wait() -> None:
-    """Whatever is said ends the split group while its pages rest, and they are not gone on with."""
+    """A control command ends the split group while its pages wait, and they are not continued."""
     naps: list[float] = []
 
     def wait_or_stop() -> None:
@@ -123,4 +123,4 @@ def test_a_control_command_takes_effect_during_a_long_wait() -> None:
 
 
 class Stopped(Exception):
-    """A word that ends the split group."""
+    """A stop that ends the split group."""

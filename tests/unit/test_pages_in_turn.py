@@ -1,4 +1,4 @@
-"""The pages of a split group: how many units it has begun, how many pages it holds, and in which order they come."""
+"""The pages of a split group: the number of splits that it has begun and of pages that it holds, and their order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dynamodt.pipeline.ownership import pages_in_turn
 
 
 class SplitGroup:
-    """Units of so many pages each, and what has become of them."""
+    """Splits with this number of pages each, and their progress."""
 
     def __init__(self, *lengths: int) -> None:
         self.lengths = lengths
@@ -47,7 +47,8 @@ class PendingPage:
 
 @pytest.mark.parametrize("ahead", [1, 2, 4])
 def test_splits_are_taken_in_turn_with_any_number_of_pages_in_flight(ahead: int) -> None:
-    """Writes that one partition cannot take at once are spread over as many partitions as units are in turn."""
+    """The writes are spread over as many partitions as there are splits in turn, since one partition alone would be
+    throttled."""
     pages = list(SplitGroup(3, 3, 3, 3).pages(ahead, 4))
     assert pages == ["0.1", "1.1", "2.1", "3.1", "0.2", "1.2", "2.2", "3.2", "0.3", "1.3", "2.3", "3.3"]
 

@@ -1,4 +1,4 @@
-"""A run's status by its record and the lease; and the passes of its record."""
+"""A run's status by its record and the lease; and the phases of its record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a version's run is laid out: its units, its passes in order, and how it reads."""
+"""The layout of a version's run: its splits, the order of its phases, and its kind of read."""
 
 from __future__ import annotations
 

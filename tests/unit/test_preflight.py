@@ -52,7 +52,7 @@ def test_a_way_down_with_other_prepared_data_is_notified(was: str, now: str, tol
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The tables that the service was asked for; all but `bare` ones can be brought back."""
+    """The tables whose recovery was checked; all except `bare` ones can be restored."""
     names: list[str] = []
 
     def answer(connection: Connection, table: str) -> bool:
@@ -290,7 +290,7 @@ def test_an_export_is_refused_with_a_guard_that_does_not_compare_all_attributes(
 def test_a_state_table_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state_table: str, as_target: bool
 ) -> None:
-    """Ours, and that of another stage in dynamodt.toml, which may be in the same account."""
+    """That of the stage, and that of another stage in dynamodt.toml, which may be in the same account."""
     name = "users" if as_target else state_table
     path = tmp_path / "transforms" / name / "v1_copy.py"
     path.parent.mkdir(parents=True)

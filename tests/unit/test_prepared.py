@@ -1,4 +1,4 @@
-"""Prepared data: what `prepare` yields comes back as it was, or a run is refused before it starts."""
+"""Prepared data: the rows that `prepare` yields are read unchanged, or a run is refused before it starts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def storage(tmp_path: Path) -> FolderStorage:
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where temporary files go in these tests: none may be left."""
+    """The folder of temporary files in these tests: none may remain."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -110,7 +110,7 @@ def test_a_second_preparation_replaces_the_first(storage: FolderStorage) -> None
 
 
 def test_rows_are_streamed_in_groups(storage: FolderStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the time that a row is asked for, all before its group are on disk."""
+    """When a row is requested, all rows before its group are on disk."""
     written = 0
     original = pq.ParquetWriter.write_table
 
@@ -221,7 +221,7 @@ def test_an_invalid_manifest_is_refused(storage: FolderStorage, text: bytes) -> 
 
 
 def test_data_without_a_manifest_is_ignored(storage: FolderStorage) -> None:
-    """It is written last: a preparation that was cut off leaves nothing that a run would take."""
+    """The manifest is written last: a preparation that was interrupted leaves nothing that a run would use."""
     saved(storage, ("a", 1))
     Path(storage.place(MANIFEST)).unlink()
     assert "has none" in refused(storage).what

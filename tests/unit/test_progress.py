@@ -1,4 +1,4 @@
-"""A page leaves only its position until its unit's next page."""
+"""A recorded page keeps only its position until the next page of its split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The zip that a job unpacks: the same for the same content, and a stage that means what it meant here."""
+"""The zip that a job unpacks: equal for equal content, with a stage that has the same meaning in the job."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_which_files_are_packed(tmp_path: Path) -> None:
 
 
 def test_the_files_of_every_planned_version_are_packed(tmp_path: Path) -> None:
-    """Whatever a table is called, and wherever its folder is; a link that leads back ends nowhere."""
+    """Whatever a table's name, and wherever its folder; a link that leads back is followed once."""
     folder = project(tmp_path / "project")
     for place in ("project/transforms/tests", "project/transforms/.hidden", "elsewhere"):
         (tmp_path / place).mkdir()
@@ -69,7 +69,7 @@ def test_the_files_of_every_planned_version_are_packed(tmp_path: Path) -> None:
 
 
 def test_links_between_two_folders_are_followed_once(tmp_path: Path) -> None:
-    """They lead from one to the other for ever, and with two of them in each folder there are a million ways."""
+    """They form an endless path, and with two of them in each folder there are a million paths."""
     folder = project(tmp_path)
     for name in ("a", "b"):
         (folder / f"transforms/users/{name}").symlink_to(folder / "transforms/orders")

@@ -1,4 +1,4 @@
-"""`pytest --dynamodt`: what it collects, what it skips, what it reports; and that it costs nothing otherwise."""
+"""`pytest --dynamodt`: what it collects, skips and reports; without the option it does nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One item through one version: what a run would write, or the dead letter that it would be."""
+"""One item through one version: the write of a run, or the dead letter."""
 
 from __future__ import annotations
 

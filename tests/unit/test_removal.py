@@ -21,7 +21,7 @@ ALL = Evidence("prod", TABLE, FILES, (ENCRYPTING,), ())
 
 
 def kept(found: Evidence) -> list[str]:
-    """The reasons, and nothing that stays is among what goes."""
+    """The reasons of the kept resources; asserts that none of them is among the removed ones."""
     made = plan(found)
     names = {text.partition(":")[0] for text in made.removed} & {text.partition(":")[0] for text in made.kept}
     assert not names
@@ -53,7 +53,7 @@ def test_the_stage_s_own_resources_are_deleted(origin: Origin) -> None:
     [(FOUND, "no tag dynamodt:stage"), (SHOPS, "names the stage shop"), (RETAGGED, "names the stage shop")],
 )
 def test_each_resource_of_another_stage_stays(origin: Origin, why: str) -> None:
-    """A tag of another stage overrides the stack's list: another stage has created a new resource under the old
+    """A tag of another stage overrides the stack's list: the other stage has created a new resource under the old
     name."""
     for found in (
         replace(ALL, state_table=TABLE._replace(origin=origin), keys=()),

@@ -365,7 +365,8 @@ def test_the_next_step_back_of_a_version_without_transform_down_is_an_undo(journ
 
 
 def test_no_undo_is_suggested_for_the_version_below_a_down() -> None:
-    """The journal of version 5's `down` takes version 4 back as little as 4's own, which is no longer the last one."""
+    """Neither the journal of version 5's `down` nor that of version 4, which is no longer the last one, can revert
+    version 4."""
     run = replace(RUN, run="01RUN", version=5, direction="down", journal=True)
     down = replace(UP, command="down")
     steps = next_steps(down, TableReport("users", "down", (run,), 4, latest=5, reversible=False), {})

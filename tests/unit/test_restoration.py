@@ -1,4 +1,4 @@
-"""The laws of an undo, item by item: before a run, its records, and what others have written since."""
+"""The laws of an undo for each item: the item before a run, its records, and later writes of others."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def update(before: Item, after: Item) -> Update:
 
 @st.composite
 def runs(draw: st.DrawFn) -> tuple[TableSpec, Image | None, Journaled, Image | None]:
-    """A table, an item before a run, what the run did to it, and the item after."""
+    """A table, an item before a run, the changes of the run to it, and the item after."""
     spec, before, after = draw(strategies.pairs())
     image = encode(before)
     kind = draw(st.sampled_from(["update", "insert", "remove"]))
@@ -119,8 +119,8 @@ def test_attributes_that_others_changed_are_never_written(run: Any, data: st.Dat
 def test_of_several_records_only_one_that_the_item_shows_is_reverted(
     reads: list[int], value: int, data: st.DataObject
 ) -> None:
-    """Each record adds 10 to what it read. Whatever the item says now, it is restored to what the record read that
-    may have written it, or it is left."""
+    """Each record adds 10 to what it read. An item is restored to what the record read that may have written its value,
+    or it is not restored."""
     records: list[Journaled] = [update({"id": 1, "n": n}, {"id": 1, "n": n + 10}) for n in reads]
     now = encode({"id": 1, "n": value + data.draw(st.sampled_from([0, 10]))})
     end = restored(records, now)
@@ -177,7 +177,7 @@ def test_a_write_that_arrived_after_the_next_intent_is_reverted() -> None:
 
 
 def test_a_refused_write_is_not_mistaken_for_an_effective_one() -> None:
-    """1 -> 11 lost to a live 5, 5 -> 15 stands; then the application itself writes 11."""
+    """1 -> 11 was refused because of a live 5; 5 -> 15 took effect; then the application itself writes 11."""
     records: list[Journaled] = [update({"id": 1, "n": n}, {"id": 1, "n": n + 10}) for n in (1, 5)]
     assert restoration(THINGS, records, encode({"id": 1, "n": 11})) == Restoration(None, ("n",), CHANGED)
 

@@ -28,7 +28,7 @@ def test_a_changed_item_in_any_phase_counts_as_written(run: str) -> None:
 
 @pytest.mark.parametrize("whole_pages", [True, False])
 def test_without_a_journal_a_page_that_was_begun_may_be_written(whole_pages: bool) -> None:
-    """No intent shows it. Only an attempt that has ended by itself leaves no page half written."""
+    """No intent shows it. Only an attempt that ended by itself leaves no page partly written."""
     state, record = FakeState(), replace(RECORD, journal=False, whole_pages=whole_pages)
     units = state.splits("01RUN")
     assert not has_written(state, record)  # type: ignore[arg-type]

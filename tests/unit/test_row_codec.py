@@ -1,4 +1,4 @@
-"""Stored rows: what is written comes back, through DynamoDB's types; other releases' rows are read or refused."""
+"""Stored rows are read unchanged through DynamoDB's types; rows of other releases are read or refused."""
 
 from __future__ import annotations
 

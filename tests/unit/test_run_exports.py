@@ -1,4 +1,4 @@
-"""A window is requested until DynamoDB has the last writes."""
+"""An incremental export is requested until DynamoDB has the last writes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AWAY = StageSpec("prod", Connection("eu-west-1"), StorageSpec("s3://b"))
 
 
 class Service:
-    """Refuses so many requests; notes what it was asked, and what was waited for."""
+    """Refuses this number of requests; records the requests and the waits."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, code: str, refusals: int, message: str = EARLY) -> None:
         self.asked: list[ExportRequest] = []
@@ -150,8 +150,8 @@ def test_an_incremental_export_is_of_whole_seconds_which_its_token_contains(
 
 
 def test_the_full_export_is_requested_at_a_whole_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the first window would begin before its moment. The second is one that no earlier version ends in, by the
-    service's clock."""
+    """Otherwise the first incremental export would begin before the full export's time. The second is one in which no
+    earlier version ended, by the service's clock."""
     service = Service(monkeypatch, "InvalidExportTimeException", 2)
     monkeypatch.setattr(exports, "await_export", lambda *of: SourceExport(ExportSource("b", "f", "arn"), 3, 0, SINCE))
     slept: list[float] = []
@@ -203,7 +203,7 @@ def test_any_other_refusal_of_an_export_is_raised_at_once(monkeypatch: pytest.Mo
 
 
 def test_a_failed_incremental_export_is_forgotten_and_another_requested(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same command, typed again, would wait for the failed one for ever."""
+    """Otherwise the same command, repeated, would wait for the failed one for ever."""
     service = Service(monkeypatch, "", 0)
     run_recorder = Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "", exports=("full",), splits=3))
     found = SourceExport(ExportSource("bucket", "folder", "arn", incremental=True), 3, 0, SINCE)
@@ -226,7 +226,7 @@ def test_a_failed_incremental_export_is_forgotten_and_another_requested(monkeypa
 
 
 class Kept:
-    """A run's record, in memory."""
+    """A run's record in memory."""
 
     def __init__(self, record: RunRecord) -> None:
         self.record = record

@@ -1,4 +1,4 @@
-"""A table's saved sample: what is written is read again, and a mistyped line is named."""
+"""A table's saved sample is read unchanged, and a mistyped line is named."""
 
 from __future__ import annotations
 

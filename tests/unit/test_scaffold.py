@@ -1,4 +1,4 @@
-"""The files that `init` and `create` write: they run as they stand, and overwrite nothing."""
+"""The files that `init` and `create` write: they run unedited, and overwrite nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON schema of dynamodt.toml and the parser know the same settings, and refuse the same documents."""
+"""The JSON schema of dynamodt.toml and the parser have the same settings, and refuse the same documents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ KINDS = {"object": dict, "array": list, "string": str, "integer": int, "boolean"
 
 
 def faults(value: Any, rule: dict[str, Any]) -> Iterator[str]:
-    """What a document violates, by the keywords of JSON Schema that the schema uses; no other one is known."""
+    """The violations of a document, by those keywords of JSON Schema that the schema uses; another keyword is an
+    error."""
     for word, of in rule.items():
         if word in NOTES or word == "then":
             continue

@@ -1,4 +1,4 @@
-"""A version file: read without running it, loaded, and its functions behind one interface."""
+"""A version file: read without executing it, loaded, and its functions behind one interface."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def fault(tmp_path: Path, text: str, file_name: str = "v2_split_name.py") -> Scr
 
 
 def script(body: str) -> Script:
-    """A script that is only text: as it reaches a worker that has no such file."""
+    """A script given as text, as it reaches a worker that does not have the file."""
     text = dedent(body)
     return Script(
         "users", 2, "split_name", SHOWN, text, "", has_up="ransform_up" in text, has_down="ransform_down" in text,

@@ -1,4 +1,4 @@
-"""The rows of `items()`, looked at before anything is started."""
+"""The checks of the rows of `items()` before a run starts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_row_that_the_table_cannot_hold_is_named() -> None:
 
 
 def test_rows_that_a_new_index_refuses_can_still_be_deleted() -> None:
-    """An index that was added after `up` has left them out; `up` itself is refused before it starts."""
+    """An index that was added after `up` does not contain them; `up` itself is refused before it starts."""
     stage = Stage("local", Connection("eu-central-1"), StorageSpec("/none"))
     indexed = replace(TABLE, index_keys=(IndexKey("town", "S", 2048, "by-town"),))
     rows = script('{"id": 1, "at": "a", "town": 7}')

@@ -83,7 +83,7 @@ def test_the_same_error_is_one_group_with_its_first_example_and_keys() -> None:
 
 
 def test_a_million_dead_letters_take_the_memory_of_a_few() -> None:
-    """They are taken one by one; groups and keys have a bound."""
+    """They are read one by one; the number of groups and of keys is bounded."""
     alive = 0
 
     def many() -> Iterator[StoredDeadLetter]:
@@ -128,7 +128,7 @@ def printed(found: RunDetails, width: int, **request: Any) -> str:
 
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_the_text_fits_its_width(width: int) -> None:
-    """But for what is copied: the file, and the commands."""
+    """Except for text that is copied: the file, and the commands."""
     text = printed(FOUND, width)
     lines = [line for line in text.splitlines() if not line.startswith(("file", "next", "      dynamodt"))]
     assert max(map(len, lines)) <= width

@@ -26,7 +26,7 @@ COMMANDS = "one\n::error::two\n  ::add-mask::three\n\t::x::\n##[error]four\nfive
 
 
 class Obeyed:
-    """Whether GitHub's or Azure's runner would take one of the lines for a command."""
+    """Whether GitHub's or Azure's runner would execute one of the lines as a command."""
 
     @staticmethod
     def by(shown: str) -> list[str]:
@@ -66,7 +66,7 @@ def tell_bars(text: str) -> None:
 
 @pytest.fixture(params=[tell_error, tell_unexpected, tell_note, tell_results, tell_plain, tell_bars])
 def tell(request: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Tells a text in one of the ways that there are; returns what reached the streams."""
+    """Prints a text in one of the possible ways; returns the output on both streams."""
     monkeypatch.setenv(console.DEBUG, "1")
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "2000")

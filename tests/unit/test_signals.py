@@ -1,4 +1,4 @@
-"""Looks are as fresh as promised, however far away the table is, and few."""
+"""The answers of a poller are as recent as promised, for a table at any distance, with few requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dynamodt.pipeline.signals import MAX_ERRORS, POLL_SECONDS, Interrupted, Pol
 
 
 class Far:
-    """A row that shows the moment at which it was asked for, after `latency` seconds."""
+    """A row that shows the time at which it was requested, after `latency` seconds."""
 
     def __init__(self, latency: float) -> None:
         self.now = 1000.0
@@ -51,7 +51,7 @@ def looked(far: Far, poller: Poller[float]) -> float:
 
 
 def due_soon() -> tuple[Far, Poller[float]]:
-    """A first read has finished; the next one sends a request ahead."""
+    """A first read has finished, so that the next call sends a request ahead."""
     far = Far(0.2)
     poller: Poller[float] = Poller(far.clock)
     looked(far, poller)
@@ -74,7 +74,7 @@ def test_ten_seconds_of_polling_take_few_requests_and_little_waiting(latency: fl
 
 
 class Busy(Far):
-    """The same on a machine where any amount of time passes before each reading of the clock."""
+    """As `Far`, on a machine where any amount of time passes before each reading of the clock."""
 
     def __init__(self, latency: float, pauses: list[float]) -> None:
         super().__init__(latency)

@@ -1,4 +1,4 @@
-"""The choice of the Spark, and its start."""
+"""The choice and the start of a Spark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Conf(dict[str, str]):
 
 
 class Context:
-    """A SparkContext as far as it is looked at; its JVM knows no class."""
+    """The part of a SparkContext that is read; its JVM has no class."""
 
     def __init__(self, master: str = "yarn", parallelism: int = 2, **conf: str) -> None:
         self.master = master

@@ -1,4 +1,4 @@
-"""The versions that were checked together are in several files, and must be the same; and what is private to Beam."""
+"""Versions that are named in several files are the same, and private names of Beam are used in one module."""
 
 from __future__ import annotations
 

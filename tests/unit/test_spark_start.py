@@ -27,7 +27,7 @@ DIED = RuntimeError("Process died with exit code 3")
 
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Python that does not get far, in a folder with all that a shell dislikes."""
+    """A Python that fails at its start, in a folder whose name has the characters that a shell treats specially."""
     folder = tmp_path / 'a "b" $c'
     folder.mkdir()
     program = folder / "python"
@@ -65,7 +65,7 @@ def test_an_error_of_a_task_is_reported_unchanged() -> None:
 
 
 def test_whole_numbers_reach_a_harness_as_whole_numbers() -> None:
-    """An option of Beam's that is a number: a protobuf Struct makes 200.0 of it, which argparse refuses."""
+    """A number among Beam's options: a protobuf Struct turns it into 200.0, which argparse refuses."""
     options = json_format.Parse('{"beam:option:a:v1": 200, "b": 0.5, "c": true, "d": ["x"]}', struct_pb2.Struct())
     told = json.loads(harness.options(options))
     assert {name: repr(value) for name, value in told.items()} == {

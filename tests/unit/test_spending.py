@@ -92,7 +92,7 @@ def test_an_export_needs_a_price_and_costs_less_than_the_limit() -> None:
 
 
 class Phases:
-    """A run of one job, which costs more than it may; `complete`: its last pages have ended it."""
+    """A run of one job, which costs more than its limit; `complete`: its last pages have completed it."""
 
     def __init__(self, complete: bool) -> None:
         self.totals, self._complete = TOTALS, complete

@@ -1,4 +1,4 @@
-"""The cost of following a run's progress, for any number of units."""
+"""The cost of following a run's progress, for any number of splits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNITS = 10_000
 
 
 class Table:
-    """A state table in memory, and the units of a run in it."""
+    """A state table in memory, and the splits of a run in it."""
 
     def __init__(self) -> None:
         self.rows = FakeRows()

@@ -1,4 +1,4 @@
-"""A stack in progress, or broken: awaited, reported, or refused with a hint."""
+"""A stack that is changing or broken: waited for, reported, or refused with a hint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OURS = {"Stage": "prod", "Bucket": "files", "Prefix": "below/", "StateTable": "d
 
 @dataclass
 class FakeStack:
-    """A stack that is as its states say, one at each look, and has had the events of each by then."""
+    """A stack with these states, one for each poll, and with the events of each state by then."""
 
     states: list[StackState | None]
     happened: list[list[StackEvent]] = field(default_factory=list)
@@ -77,7 +77,7 @@ FAILED = at("ROLLBACK_COMPLETE")
 
 
 def watch(states: Sequence[str], happened: list[list[StackEvent]]) -> tuple[str, list[str], int]:
-    """The last status, what was noted, and how often it slept."""
+    """The last status, the notified messages, and the number of sleeps."""
     notes: list[str] = []
     sleep = Sleeper()
     state, _ = wait_for_end(FakeStack([*map(at, states)], happened), "id", set(), notes.append, sleep)  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ def test_the_end_of_each_resource_is_reported() -> None:
 
 
 def test_an_outdated_status_is_not_mistaken_for_the_end() -> None:
-    """Right after a change set is carried out, the stack may still look as it did before."""
+    """Right after a change set is executed, the stack may still have the status from before it."""
     states = ["UPDATE_COMPLETE", "UPDATE_IN_PROGRESS", "UPDATE_COMPLETE"]
     happened = [[], [of_stack("UPDATE_IN_PROGRESS")], [of_stack("UPDATE_COMPLETE")]]
     assert watch(states, happened)[2] == 2

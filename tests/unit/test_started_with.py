@@ -96,7 +96,7 @@ def test_settings_by_which_a_run_recognizes_its_writes_are_kept(
 
 
 def test_another_guard_applies_to_the_remaining_items() -> None:
-    """A dead letter asks for it; what was written is told from the items, whatever guarded it."""
+    """The hint of a dead letter suggests it; written items are recognized from the items, whatever their guard."""
     began = facts_at_start(TABLE, SCRIPT, "s3://b")
     script = replace(SCRIPT, guard="changed")
     now = facts_at_start(TABLE, script, "s3://b")

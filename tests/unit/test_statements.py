@@ -1,4 +1,4 @@
-"""Statements and expressions, judged by executing them on a table in memory that takes nothing else."""
+"""Statements and expressions, tested by executing them on a table in memory that accepts nothing else."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def update(spec: TableSpec, before: Item, after: Item) -> Update:
 
 @st.composite
 def updates(draw: st.DrawFn) -> tuple[TableSpec, Update]:
-    """A table and what changes one of its items into another shape of itself."""
+    """A table, and an update from one of its items to another shape of the item."""
     spec, before, after = draw(pairs())
     assume(not same_image(encode(before), encode(after)))
     return spec, update(spec, before, after)
@@ -147,7 +147,7 @@ def test_an_update_changes_no_other_item(drawn: Drawn, others: Item) -> None:
 
 
 def as_call(spec: TableSpec, guard: Guard, found: Change) -> Call:
-    """The request of a change that is too wide for a statement, forced upon a narrow one."""
+    """The request of a change that is too wide for a statement, made for a narrow one."""
     statements = Statements(spec, guard)
     statements._too_wide = lambda text, change: True  # type: ignore[method-assign]
     request = statements.write(found)
@@ -264,7 +264,7 @@ def test_cached_texts_are_those_of_a_new_writer(drawn: Drawn) -> None:
 
 
 def test_a_text_is_cached_for_all_of_its_shape() -> None:
-    """Changes that have two of three in common: what is set, what is removed, what was read."""
+    """Changes that agree in two of three: what is set, what is removed, what was read."""
     item = {"id": "a", "n": 1, "old": 2}
     changes = [
         update(THINGS, item, {"id": "a", "n": 5}),
@@ -356,7 +356,7 @@ def test_an_item_too_wide_for_a_transaction_has_a_hint() -> None:
 
 
 def test_the_hint_for_a_too_wide_item_does_not_suggest_a_guard_that_would_not_help() -> None:
-    """A deletion rests on all attributes, whatever the guard; one of an export's run is a transaction."""
+    """A deletion compares all attributes with every guard; in a run on an export it is a transaction."""
     key, read = doubled(THINGS, wide(200, 4))[:2]
     deletion, move = Remove(key, read), Atomic(key, read, (insert(THINGS, {"id": "b"}), Remove(key, read)))
     for guard in GUARDS:

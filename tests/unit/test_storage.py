@@ -55,7 +55,7 @@ def test_a_written_export_is_read_unchanged(data: bytes, tmp_path_factory: pytes
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(storage: FolderStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And its name is, before the write is over: also those of folders that were made for it."""
+    """The name, and the folders that were made for it, are on the disk before the write returns."""
     acts: list[str] = []
     sync, replace = os.fsync, os.replace
 
@@ -76,7 +76,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(storage: FolderStorage, mo
     assert acts == ["file", "name", "folder"]
 
 
-def test_a_missing_file_of_a_folder_is_an_error(storage: FolderStorage, tmp_path: Path) -> None:
+def test_a_missing_file_of_a_folder_is_read_as_none(storage: FolderStorage, tmp_path: Path) -> None:
     filled(storage)
     for name in ("nothing", "prepared", "prepared/users/v1"):  # a folder is no object
         assert storage.read(name) is None

@@ -1,4 +1,4 @@
-"""The accepted dead letters, and those left for a retry."""
+"""The accepted dead letters, and those that a retry replays."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def key(name: str) -> dict[str, Any]:
 
 
 def dead_letters(*parts: str, accepted: str = "") -> list[StoredDeadLetter]:
-    """Letters by part: `"abc"` is a part of three, which is named by its letters."""
+    """Dead letters by part: `"abc"` is a part of three dead letters, and its name is the letters of their keys."""
     return [StoredDeadLetter(Part(part), {"key": key(name)}, name in accepted) for part in parts for name in part]
 
 

@@ -1,4 +1,4 @@
-"""The checksum of what a script does, whatever its layout and whichever Python computes it."""
+"""The checksum of a script's syntax, which is independent of its layout and of the Python that computes it."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_module_beside_a_script_is_compared_by_its_syntax_and_a_data_file_by_i
 
 
 def test_the_present_text_is_executed(tmp_path: Path) -> None:
-    """Its docstrings and lines are those of the file, although its checksum is an earlier text's."""
+    """Its docstrings and lines are those of the file, although its checksum equals an earlier text's."""
     load(script(tmp_path, {"users/v1_a.py": UP, "users/names.py": '"""One."""\nN = 1\n'}))
     again = script(tmp_path, {"users/names.py": '\n"""Another."""\nN = 1\n'})
     assert load(again).names.__doc__ == "Another."

@@ -1,4 +1,4 @@
-"""A table's logical and real names: how dynamodt.toml maps them, what is looked up, and how results show both."""
+"""A table's logical and real names: their mapping in dynamodt.toml, the look-ups, and both names in results."""
 
 from __future__ import annotations
 
@@ -544,7 +544,7 @@ def test_keys_of_created_tables_are_read_in_order(project: Project) -> None:
 
 
 def test_a_job_is_given_the_names_that_a_script_and_its_modules_write(tmp_path: Path) -> None:
-    """It looks none up: `context.items("orders")` needs the real name."""
+    """The job looks up no name: `context.items("orders")` needs the real one."""
     texts = {
         "users/v1_a.py": "import others\nsequence = 1\ndef prepare(context): yield from context.items('orders')\n"
         "def transform_up(item): ...\n",

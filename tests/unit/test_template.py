@@ -1,4 +1,4 @@
-"""infra/template.yaml and the code that fills it in: what one says of the other holds."""
+"""infra/template.yaml agrees with the code that fills it in."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_template_fits_into_a_request() -> None:
 
 
 def test_resources_with_data_outlive_the_stack(resources: dict[str, dict[str, Any]]) -> None:
-    """RetainExceptOnCreate: a first attempt that fails leaves nothing that would stand in the way of the second."""
+    """RetainExceptOnCreate: a first attempt that fails leaves nothing that would make the second one fail."""
     for name in LASTING:
         assert resources[name]["DeletionPolicy"] == "RetainExceptOnCreate"
         assert resources[name]["UpdateReplacePolicy"] == "Retain"
@@ -64,7 +64,7 @@ def test_resources_with_data_outlive_the_stack(resources: dict[str, dict[str, An
 
 
 def test_retained_resources_have_a_tag_with_the_stage(resources: dict[str, dict[str, Any]]) -> None:
-    """And the key its bucket, too: once the bucket is gone, nothing else leads to the key."""
+    """The key also has one with its bucket: once the bucket is deleted, nothing else refers to the key."""
     for name in ("Key", "Storage", "State"):
         assert resources[name]["Properties"]["Tags"][0] == {"Key": STAGE_TAG, "Value": {"!Ref": "Stage"}}
     assert resources["Key"]["Properties"]["Tags"][1] == {"Key": BUCKET_TAG, "Value": {"!Ref": "Bucket"}}
@@ -96,7 +96,7 @@ def test_the_role_names_each_table(resources: dict[str, dict[str, Any]]) -> None
 
 
 def test_the_key_can_be_used_by_services_of_this_account_only(resources: dict[str, dict[str, Any]]) -> None:
-    """Else another account's rules and alarms could use it through them."""
+    """Otherwise another account's rules and alarms could use it through these services."""
     statements = resources["Key"]["Properties"]["KeyPolicy"]["Statement"]
     of_services = [one for one in statements if "Service" in one["Principal"]]
     assert len(of_services) == 2

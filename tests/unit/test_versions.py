@@ -72,8 +72,8 @@ def test_the_tables_of_a_project(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["_users", "__users", ".users", "_.-", "x y", "ab"])
 @pytest.mark.parametrize("file", ["v1_a.py", "V1_a.py", "1_a.py", "v01-a.py"])
 def test_a_folder_with_a_version_is_never_ignored(tmp_path: Path, name: str, file: str) -> None:
-    """DynamoDB allows `_users`: a deploy that skipped it would be green, and its items not transformed. What is wrong
-    with the name of the folder, or of the file, is told when it is read."""
+    """DynamoDB allows the name `_users`: a deploy that ignored the folder would succeed without transforming its items.
+    A fault in the name of a folder or file is reported when it is read."""
     assert tables(write(tmp_path, name, file)) == (name,)
 
 
@@ -139,7 +139,7 @@ def history(scripts: list[Script], at: int) -> dict[int, AppliedVersion]:
 
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[list[Script], int, int]:
-    """Some versions, the one that the table is at, and one to go to."""
+    """Some versions, the version that the table is at, and the version to go to."""
     scripts = [make(number) for number in range(1, draw(st.integers(0, 8)) + 1)]
     places = st.integers(0, len(scripts))
     return scripts, draw(places), draw(places)

@@ -1,4 +1,4 @@
-"""`--wait-lock`: durations, and the turn of a command at a table that another run holds, by a clock of the tests."""
+"""`--wait-lock`: durations, and how a command waits for a table that another run holds, by a clock of the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The package as a wheel: whole, the same every time, and as an installer wants it."""
+"""The package as a wheel: complete, reproducible, and valid for an installer."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_wheel_s_metadata_names_its_requirements(tmp_path: Path) -> None:
 
 
 def test_the_build_is_the_same_where_the_wheel_was_installed(tmp_path: Path) -> None:
-    """And another one where a line of it is another, though the version is the same."""
+    """A changed line gives another build, although the version is the same."""
     with ZipFile(io.BytesIO(wheel())) as archive:
         archive.extractall(tmp_path)
     program = "from dynamodt.deploy.packages import build; print(build())"
@@ -94,7 +94,7 @@ def test_the_build_is_the_same_where_the_wheel_was_installed(tmp_path: Path) -> 
 
 
 def test_a_job_installs_the_versions_that_are_tested_together() -> None:
-    """Every package that another one of them needs is among them: pip has nothing left to choose."""
+    """Every package that another one requires is among them: pip chooses no version."""
     pins = dict(pin.split("==") for pin in job_pins(job_locks()))
     base = (ROOT / "requirements" / "base.lock").read_text(encoding="utf-8")
     assert all(f"\n{name}=={version} " in base for name, version in pins.items())

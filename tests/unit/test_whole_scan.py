@@ -1,4 +1,4 @@
-"""A scan of a whole table by one thread with several requests in flight, within a budget, and its early end."""
+"""A scan of a whole table by one thread, with several requests in flight, a budget, and an early end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGES = 3
 
 
 class Table:
-    """Each segment has three pages of two items. Counts what is requested, and what is in flight."""
+    """Each segment has three pages of two items. Counts the requests, and those in flight."""
 
     def __init__(self, fail: Callable[[int], None] = lambda number: None) -> None:
         self.requests: list[dict[str, Any]] = []

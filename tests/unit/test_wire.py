@@ -23,7 +23,7 @@ def connection(port: int) -> Connection:
 
 @contextmanager
 def server(answer: bytes) -> Iterator[tuple[Wire, list[bytes]]]:
-    """Reads one request, says `answer` and hangs up."""
+    """Reads one request, sends `answer` and closes the connection."""
     awaited: list[bytes] = []
 
     def serve() -> None:

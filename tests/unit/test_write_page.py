@@ -1,6 +1,6 @@
-"""Settling under random faults: every change ends in one count, and every item in one effect.
+"""Writing pages under random faults: every change has one outcome, and every item one effect.
 
-The single outcomes, one by one, are in tests/pipeline; here they meet in any order.
+The single outcomes are tested in tests/pipeline; here they occur in any order.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ guards: st.SearchStrategy[Guard] = st.sampled_from(["item", "changed"])
 
 
 def settle(fake: FakeDynamoDB, apply: Apply, guard: Guard = "item") -> tuple[WriteResult, int]:
-    """All items of the table transformed as read, then written; the second is how many changes that were."""
+    """Transforms all items of the table as read, and writes them; the second result is the number of changes."""
     changes = [found for image in list(fake.items.values()) if (found := apply(image)) is not None]
     write_result = page_writer(fake, apply, guard).write(changes)
     assert sum(write_result.counts) == len(changes), "a change was counted twice, or not at all"
@@ -78,7 +78,7 @@ def test_faults_do_not_change_the_result(count: int, queued: list[str], guard: G
 @many
 @given(st.integers(1, 60), faults, guards)
 def test_a_statement_that_the_service_refuses_is_sent_as_a_call(count: int, queued: list[str], guard: Guard) -> None:
-    """Its limits may be narrower than ours, and one statement has the whole batch refused."""
+    """The service's limits may be narrower than dynamodt's, and one such statement makes it refuse the whole batch."""
     fake = FakeDynamoDB(THINGS, faults=deque(queued), longest=100)
     fake.put(*(one | {"long" * 20: 1} if one["id"] % 3 == 0 else one for one in numbered(count)))
     write_result, _ = settle(fake, double, guard)
@@ -87,7 +87,7 @@ def test_a_statement_that_the_service_refuses_is_sent_as_a_call(count: int, queu
 
 
 class Application:
-    """Other writers: before each request, they act on some items, and keep what they did."""
+    """Other writers: before each request they write to some items, and record their writes."""
 
     def __init__(self, acts: Sequence[tuple[int, str]]) -> None:
         self.acts = deque(acts)
@@ -130,7 +130,8 @@ def test_live_writes_stay_and_each_remaining_item_is_doubled_once(
 @many
 @given(faults, st.lists(st.integers(1, 9), max_size=10), st.booleans())
 def test_a_value_set_by_the_application_is_transformed(queued: list[str], values: list[int], hands_back: bool) -> None:
-    """It writes odd numbers, which no patch writes: so none of its writes can be taken for one of ours."""
+    """The application writes odd numbers, which no patch writes, so that none of its writes can be mistaken for the
+    run's."""
     written = iter([2 * value + 1001 for value in values])
     last: list[int] = []
 
@@ -156,7 +157,7 @@ harmless = st.lists(st.sampled_from(["", "throttled", "partial"]), max_size=8)  
 @many
 @given(harmless, st.booleans())
 def test_a_write_that_is_not_in_doubt_is_never_mistaken_for_the_run_s(queued: list[str], hands_back: bool) -> None:
-    """The application writes the very value that the patch would have written, and it is doubled all the same."""
+    """The application writes exactly the patch's value, and it is doubled all the same."""
 
     def application(fake: FakeDynamoDB) -> None:
         fake.put({"id": 0, "n": 2})
@@ -214,7 +215,7 @@ def test_items_written_by_separate_calls_are_written_too(count: int, queued: lis
 @many
 @given(st.integers(1, 30), st.sets(st.integers(0, 29), max_size=3), st.integers(0, 30))
 def test_a_statement_at_fault_is_found_and_the_others_are_written_once(count: int, bad: set[int], some: int) -> None:
-    """The service refuses a whole batch for one statement, after it has carried out some of the others."""
+    """The service refuses a whole batch because of one statement, after it has carried out some of the others."""
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(count))
     original = fake._batchexecutestatement
@@ -250,7 +251,7 @@ def test_a_statement_at_fault_is_found_and_the_others_are_written_once(count: in
 def test_deletions_delete_only_unchanged_items(
     queued: list[str], done: list[tuple[int, str]], hands_back: bool
 ) -> None:
-    """What the application has noted on meanwhile is looked at again, and stays."""
+    """An item with a new note of the application is read again, and stays."""
 
     def remove_unnoted(image: Image) -> Change | None:
         return Remove(key_of(THINGS, image), image) if image["note"] == {"N": "0"} else None
@@ -286,7 +287,7 @@ def test_insertions_succeed_only_at_free_keys(queued: list[str], there: list[str
 @many
 @given(st.integers(1, 10), faults, st.booleans())
 def test_items_are_moved_once_and_completely(count: int, queued: list[str], forgets: bool) -> None:
-    """Also where the service has forgotten the transaction's token: then the items tell what has happened."""
+    """Also if the service has forgotten the transaction's token: then the items show whether it was written."""
     fake = FakeDynamoDB(THINGS, faults=deque(queued))
     fake.before_write = (lambda table: table.tokens.clear()) if forgets else None
     fake.put(*numbered(count))
@@ -320,7 +321,7 @@ def test_items_changed_by_the_application_are_moved_with_the_change(
 def test_void_keys_are_those_whose_items_do_not_show_the_change(
     queued: list[str], done: list[tuple[int, str]], hands_back: bool
 ) -> None:
-    """A deleted item is void, an item that was written is not, whatever happened to it on the way."""
+    """A deleted item is void, and a written item is not, after any faults."""
     application = Application(done)
     fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued), before_write=application)
     fake.put(*numbered(20))
@@ -335,7 +336,7 @@ def void_of(fake: FakeDynamoDB, changes: Sequence[Change], apply: Apply = lambda
 
 
 def test_there_is_a_row_for_each_insertion_and_no_other() -> None:
-    """One that goes by itself and finds its key taken is void, so that an undo that puts an item back reports it."""
+    """A single insertion whose key is taken is void, so that an undo that restores an item reports it."""
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 1, "n": 1}, {"id": 2, "n": 0})
     assert void_of(fake, [insert(THINGS, {"id": number, "n": 1}) for number in (1, 2, 3)]) == [1, 2]
@@ -424,7 +425,7 @@ def test_no_insertion_is_made_from_an_outdated_item(act: str) -> None:
 
 @pytest.mark.parametrize("kind", ["update", "delete", "move"])
 def test_an_item_moved_to_a_freed_key_is_not_mistaken_for_the_one_that_was_read(kind: str) -> None:
-    """Also where the two are equal: the row of the insertion tells, and is a part of the deletion's transaction."""
+    """Also if both are equal: the inserted row decides, and the deletion's transaction checks it."""
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 0, "n": 1}, {"id": 1, "n": 1})
     one, other = (fake.items[key_text(encode({"id": number}))] for number in (0, 1))
@@ -475,7 +476,7 @@ class Wire:
 
 
 def over_a_wire(count: int, *faults: str, **options: Any) -> tuple[Wire, PageWriter, list[Change]]:
-    """A settlement of so many items, with three writers."""
+    """A page of this number of items, with three writers."""
     fake = FakeDynamoDB(THINGS, faults=deque(faults))
     fake.put(*numbered(count))
     wire = Wire(fake)
@@ -519,8 +520,8 @@ def test_throttled_writes_are_retried_before_the_rest_of_the_page() -> None:
 
 
 def test_the_tries_of_a_page_on_a_full_partition_are_bounded() -> None:
-    """Changes that wait for the partition are given up with the refused ones: not batch after batch, twelve tries
-    each."""
+    """Changes that wait for the partition fail together with the throttled ones, and not after twelve tries for each
+    batch."""
     slept: list[float] = []
     fake = FakeDynamoDB(THINGS, faults=deque(["full"] * 1000))
     fake.put(*numbered(500))
@@ -553,7 +554,8 @@ def test_one_throttled_item_does_not_defer_the_others() -> None:
 
 @pytest.mark.parametrize(("fault", "number"), [("full", 199), ("throttled", 3), ("lost", 3), ("reset", 3)])
 def test_a_deferred_deletion_is_read_again(fault: str, number: int) -> None:
-    """No guard can name an attribute that was added meanwhile. Where it had been written, and made again, it stays."""
+    """No guard contains an attribute that was added since the read. An item that was deleted and created again
+    stays."""
     fake = FakeDynamoDB(THINGS, faults=deque([fault]))
     fake.put(*numbered(200))
 
@@ -583,7 +585,8 @@ def test_a_deletion_in_doubt_is_read_again() -> None:
 
 
 class Budget:
-    """It lets a batch pass after so many seconds; the application adds to the last item before the second one goes."""
+    """A budget that lets a batch pass after this number of seconds; the application writes to the last item before the
+    second batch."""
 
     limited = True
     rate = float("inf")
@@ -627,7 +630,7 @@ def test_deletions_that_wait_for_the_budget_are_read_again_batch_by_batch() -> N
 
 @pytest.mark.parametrize("fault", ["", "partial", "full", "throttled"])
 def test_the_estimate_of_a_batch_follows_complete_batches_only(fault: str) -> None:
-    """Of what was refused in part, or held back by the second look, it would learn that all is cheap."""
+    """From batches that were partly refused or deferred, it would learn an estimate that is too low."""
     fake = FakeDynamoDB(THINGS, faults=deque([fault]))
     fake.put(*numbered(50))
     budget = Budget(fake, 20.0)
@@ -663,7 +666,7 @@ def test_deletions_sent_at_once_are_read_once() -> None:
 
 
 def sizes_sent(fake: FakeDynamoDB) -> list[int]:
-    """To be filled with how many statements each request has."""
+    """A list that receives the number of statements of each request."""
     sizes: list[int] = []
     original = fake._batchexecutestatement
     fake._batchexecutestatement = lambda request: (  # type: ignore[method-assign]
@@ -674,7 +677,8 @@ def sizes_sent(fake: FakeDynamoDB) -> list[int]:
 
 @pytest.mark.parametrize(("rate", "most"), [(0.5, 2), (1.0, 4), (0.01, 1), (0.0, 1), (2.6, 10), (100.0, 25)])
 def test_at_a_low_rate_a_request_takes_no_more_than_a_few_seconds_of_it(rate: float, most: int) -> None:
-    """A batch of 25 at half a unit a second would wait for 50 seconds, and the ramp take the budget for unused."""
+    """A batch of 25 at half a unit a second would wait for 50 seconds, and the ramp would treat the budget as
+    unused."""
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(50))
     sizes, budget = sizes_sent(fake), Budget(fake, 0.0)
@@ -757,7 +761,8 @@ def test_a_lost_connection_ends_the_run_without_dead_letters() -> None:
 
 
 def test_a_deferred_change_is_no_dead_letter_when_the_connection_is_lost() -> None:
-    """The second batch has one try left, since its partition was full; the third, sent first, has no connection."""
+    """The second batch has one try left, since its partition was full; the third, which is sent first, has no
+    connection."""
     fake = FakeDynamoDB(THINGS, faults=deque(["", "full", "unsent"]))
     fake.put(*numbered(75))
     changes = [found for image in fake.items.values() if (found := double(image))]

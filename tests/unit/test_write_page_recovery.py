@@ -38,12 +38,12 @@ def recovered(fake: FakeDynamoDB, found: Sequence[Sequence[Change]], apply: Appl
 
 
 def as_journaled(changes: Sequence[Change]) -> list[Change]:
-    """The journal keeps no more of a transaction's source than its key."""
+    """A change as it is read from the journal, which has only the key of a transaction's source."""
     return [one._replace(read=one.key) if isinstance(one, Atomic) else one for one in changes]
 
 
 def beside(image: Image) -> Change | None:
-    """The item changed, and another one put beside it."""
+    """A transaction that changes the item and inserts another one."""
     item = decode(image)
     if item["n"] < 0:
         return None
@@ -53,7 +53,7 @@ def beside(image: Image) -> Change | None:
 
 
 def not_restored_at(apply: Apply, sent: int) -> tuple[FakeDynamoDB, list[Change]]:
-    """A table of twenty items, the changes that were recorded for them, and so many of those written."""
+    """A table of twenty items, the recorded changes of them, and this number of those changes written."""
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(20))
     changes = [found for image in list(fake.items.values()) if (found := apply(image))]
@@ -62,7 +62,7 @@ def not_restored_at(apply: Apply, sent: int) -> tuple[FakeDynamoDB, list[Change]
 
 
 def act(fake: FakeDynamoDB, done: Sequence[tuple[int, str]]) -> tuple[set[int], dict[int, int]]:
-    """What the application deletes, and what it notes on, of the items that stand under their old keys."""
+    """The application deletes, and adds notes to, some of the items that are still under their old keys."""
     deleted: set[int] = set()
     notes: dict[int, int] = {}
     for number, what in done:
@@ -108,7 +108,7 @@ def test_items_are_inserted_beside_others_once_at_whatever_point_the_owner_died(
 
 
 def test_an_item_deleted_before_the_first_request_is_counted_by_the_next_owner() -> None:
-    """A deletion is first read after the intent: otherwise only the dead process would know of it."""
+    """A deletion is first read after the intent: otherwise only the dead process would have counted it."""
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(3))
     changes = [found for image in list(fake.items.values()) if (found := moved(image))]
@@ -127,7 +127,7 @@ def test_an_item_deleted_before_the_first_request_is_counted_by_the_next_owner()
 
 @pytest.mark.parametrize("sent", [0, 2, 3])
 def test_rows_of_items_are_deleted_at_whatever_point_the_owner_died(sent: int) -> None:
-    """The script cannot be asked again about them. A row with a later write by others stays."""
+    """The script cannot transform such rows again. A row with a later write of others stays."""
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(4))
     removes = removals(fake)
@@ -165,8 +165,8 @@ def test_a_row_inserted_by_a_previous_owner_is_the_run_s_although_it_was_changed
 
 
 def test_the_rest_of_a_transaction_keeps_its_source() -> None:
-    """Two were to be put beside an item, of which one was there: the other is recorded by itself, and is no item's
-    second count for who finds both intents."""
+    """Two items are inserted beside an item, and one of them already exists: the other is recorded alone, and a next
+    owner that finds both intents does not count the source twice."""
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 1, "n": 1}, {"id": 2, "n": "another"})
     source = next(iter(fake.items.values()))

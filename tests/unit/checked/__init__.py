@@ -1,1 +1,2 @@
-"""Version files that are right, and ones that are wrong: what `check` must pass, and what it must catch."""
+"""Right and wrong version files: `check` must report no fault of the former, and the stated fault of each of the
+latter."""
