@@ -25,7 +25,7 @@ from dynamodt.doctor import doctor as examining
 from dynamodt.doctor.deployment import DEPLOYED
 from dynamodt.doctor.doctor import Examination
 from dynamodt.dynamodb import table as tables_of_stage
-from dynamodt.errors import ScriptError, ServiceError, UsageError, suggest
+from dynamodt.errors import DynamodtError, ScriptError, ServiceError, UsageError, suggest
 from dynamodt.local import stage as local
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport
@@ -59,6 +59,7 @@ from dynamodt.runs.options import GLUE, SAMPLE, Command, Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.preflight import with_untried_notices
 from dynamodt.runs.provenance import with_caller
+from dynamodt.runs.restored_tables import older_state_notice
 from dynamodt.runs.resume import cannot_continue
 from dynamodt.runs.retry_rehearsal import rehearse_retry
 from dynamodt.runs.show import RunDetails
@@ -183,7 +184,17 @@ def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus
     project = Project(stage, folder)
     found = [_status(project, name) for name in project.tables(names)]
     found += [] if names else running.without_files(project, [one.table for one in found])
-    return [with_younger(one, younger(stage, one.table, project.state.runs(one.table))) for one in found]
+    found = [with_younger(one, younger(stage, one.table, project.state.runs(one.table))) for one in found]
+    return [replace(one, older_state=_older_state(project, one.table)) for one in found]
+
+
+def _older_state(project: Project, name: str) -> str:
+    """A sentence that the state table lacks the table's last run; empty if not, or if table or storage cannot be
+    read."""
+    try:
+        return older_state_notice(project, tables_of_stage.describe(project.stage.connection, name))
+    except DynamodtError:
+        return ""
 
 
 def forecast(

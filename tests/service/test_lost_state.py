@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from dynamodt import api as operations
+from dynamodt.cli.result import not_applied
 from dynamodt.dynamodb.batch import Writes
 from dynamodt.errors import Refused, RunFailed, ServiceError
+from dynamodt.model.reports import TableStatus
 from dynamodt.model.runs import RunRecord
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
@@ -27,6 +29,7 @@ def transform_up(item):
 def transform_down(item):
     return {name: value for name, value in item.items() if name != "n"}
 """
+OLDER = "the state table is older than the storage"
 _LOST = ServiceError("TransactWriteItems failed: connection refused", where="state table", hint="check the network")
 
 
@@ -130,7 +133,7 @@ def check_refused_until_stamped(bench: Bench, table: str) -> None:
     """Nothing is written until an operator has stamped the table, however often the command is repeated."""
     for _ in range(2):
         (report,) = bench.up(table)
-        assert isinstance(report.error, Refused) and "the state table is older than the storage" in report.error.what
+        assert isinstance(report.error, Refused) and OLDER in report.error.what
         assert marks(bench, table) == {1}
     operations.stamp(bench.stage, bench.folder, table, 1, bench.recorder)
     (report,) = bench.up(table)
@@ -143,7 +146,48 @@ def test_a_state_table_from_before_a_run_is_refused(bench: Bench, table: str) ->
     before = Backup(bench)
     assert bench.up(table)[0].error is None
     before.restore()
+    check_foretold(bench, table)
     check_refused_until_stamped(bench, table)
+
+
+def check_foretold(bench: Bench, table: str) -> None:
+    """Dry run, plan and status report the refusal."""
+    (dry,) = bench.up(table, dry_run=True)
+    assert dry.refusal is not None and OLDER in dry.refusal.what
+    (forecast,) = operations.forecast(bench.stage, bench.folder, [table], None, RunOptions())
+    assert [OLDER in one.text for one in forecast.obstacles if one.stops] == [True]
+    assert OLDER in status_of(bench, table).older_state
+
+
+def status_of(bench: Bench, table: str) -> TableStatus:
+    (status,) = operations.status(bench.stage, bench.folder, [table])
+    return status
+
+
+def test_an_older_state_table_is_refused_also_with_nothing_to_do(bench: Bench, table: str) -> None:
+    """The version has been taken back since the backup."""
+    bench.up(table)
+    before = Backup(bench)
+    assert status_of(bench, table).older_state == "" and bench.down(table)[0].error is None
+    before.restore()
+    (report,) = bench.up(table)
+    assert isinstance(report.error, Refused) and OLDER in report.error.what
+    status = status_of(bench, table)
+    error = not_applied(status)
+    assert status.versions[0].state == "applied" and error is not None and OLDER in error.what
+    operations.stamp(bench.stage, bench.folder, table, 0, bench.recorder)
+    assert status_of(bench, table).older_state == "" and bench.up(table)[0].error is None
+
+
+def test_no_table_of_the_command_is_started_on_an_older_state_table(
+    bench: Bench, table: str, make_table: MakeTable
+) -> None:
+    other = make_table(id="N")
+    bench.script(other, MARK, 1, "mark")
+    before = Backup(bench)
+    assert bench.up(table)[0].error is None
+    before.restore()
+    assert [report.versions for report in bench.up(other, table)] == [(), ()]
 
 
 def test_a_state_table_from_between_two_versions_of_a_command_is_refused(
@@ -157,7 +201,7 @@ def test_a_state_table_from_between_two_versions_of_a_command_is_refused(
     backups[0].restore()
     for _ in range(2):
         (report,) = bench.up(table)
-        assert isinstance(report.error, Refused) and "the state table is older than the storage" in report.error.what
+        assert isinstance(report.error, Refused) and OLDER in report.error.what
         assert {item["m"] for item in bench.tables.items(table)} == {1}
 
 
@@ -206,6 +250,7 @@ def test_a_state_table_from_within_a_run_is_refused(
         assert report.error is None
     backups[0].restore()
     run = report.versions[0].run
-    with pytest.raises(Refused, match="the state table is older"):
+    with pytest.raises(Refused, match=OLDER):
         operations.undo(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)
+    assert (dry := bench.up(table, dry_run=True)[0].refusal) is not None and OLDER in dry.what
     check_refused_until_stamped(bench, table)

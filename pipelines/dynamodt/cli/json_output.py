@@ -279,6 +279,7 @@ def rounded(**amounts: float) -> Document:
 def _status(status: TableStatus) -> Document:
     versions = [_version_status(v) for v in status.versions]
     document = _with_younger({"table": status.table, "at": status.at, "versions": versions}, status.younger)
+    document |= {"older_state": status.older_state} if status.older_state else {}
     return document if status.error is None else {**document, "error": error_document(status.error)}
 
 

@@ -263,7 +263,7 @@ def after_preparation(request: Request, status: TableStatus, unprepared: int = 0
     `unprepared`, which lacks its data; or the status, if the version is applied or cannot be reached now."""
     number = request.number or 0
     refused = {"edited", "unfinished", "running"} & {version.state for version in status.versions}
-    if number <= status.at or refused or status.error or status.younger:
+    if number <= status.at or refused or status.error or status.younger or status.older_state:
         why = f"version {status.at} is applied" if status.at else "shows the obstacle"
         return [(Command("status", request.stage, request.tables), why)]
     if 0 < unprepared < number:

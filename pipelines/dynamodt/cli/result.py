@@ -157,13 +157,14 @@ def not_applied(status: TableStatus) -> DynamodtError | None:
         by_state.setdefault(version.state, []).append(f"v{version.version} {version.name}")
     parts = [f"{state}: {', '.join(names)}" for state, names in by_state.items()]
     parts += ["the table is younger than its last run"] if status.younger else []
+    parts += [status.older_state] if status.older_state else []
     if not parts:
         return None
     return DynamodtError("; ".join(parts), where=f"table {status.table}", hint=_next_command(status, set(by_state)))
 
 
 def _next_command(status: TableStatus, states: set[str]) -> Hint:
-    if status.younger:
+    if status.younger or status.older_state:
         return "record which versions are applied: " + suggest("stamp", table=status.table, to="N")
     if states == {"missing"}:
         return Hint("use the release that has the files: what is applied stays as it is")

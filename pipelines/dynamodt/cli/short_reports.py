@@ -217,6 +217,8 @@ def print_status(
         )
         if status.younger:
             show(console, younger_text(names.logical(status.table), status.younger, stage))
+        if status.older_state:
+            show(console, younger_text(names.logical(status.table), status.older_state, stage))
         show(console, *_version_lines(status, stage, names, console.width < NARROW))
 
 

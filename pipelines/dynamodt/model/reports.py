@@ -167,6 +167,7 @@ class TableStatus:
     versions: tuple[VersionStatus, ...]
     error: BaseException | None = None  # of its folder; `versions` is then empty
     younger: str = ""  # a sentence, when the table was created again since its last run
+    older_state: str = ""  # a sentence, when the state table lacks the table's last run
 
 
 def picked(value: object, names: str) -> dict[str, Any]:

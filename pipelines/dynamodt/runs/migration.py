@@ -24,7 +24,7 @@ from dynamodt.runs.options import Command, RunOptions
 from dynamodt.runs.pace import counted
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
 from dynamodt.runs.preflight import note_changed_files, note_other_key, note_other_prepared, refuse_unsafe, with_writers
-from dynamodt.runs.restored_tables import refuse_other_rows, refuse_restored
+from dynamodt.runs.restored_tables import check_state, refuse_other_rows, refuse_restored
 from dynamodt.runs.resume import (
     check_not_undoing,
     check_nothing_half_done,
@@ -100,6 +100,8 @@ class TableMigration:
         if self.begins:
             _refuse_renamed(project, table)
         check_not_undoing(run for run in runs if run.run not in planned.gone)
+        if not options.dry_run:  # it reports what its command would be refused for beside its result
+            check_state(project, planned.table, [run for run in runs if run.run not in planned.gone])
         refuse_restored(project, planned, runs, applied)
         refuse_other_rows(project, planned, runs)
         if not quiet:

@@ -36,7 +36,7 @@ from dynamodt.state.object_keys import (
     object_key,
     part_of,
 )
-from dynamodt.state.runs import ITEMS, declared_key, phases, transformed
+from dynamodt.state.runs import ITEMS, declared_key, phases, transformed, unfinished
 from dynamodt.state.split_rows import totals_of
 
 if TYPE_CHECKING:
@@ -155,13 +155,28 @@ def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
 # ---------------------------------------------------------------- a state table that was restored
 
 
+_OLDER = "the state table is older than the storage (restored from a backup?)"
+
+
 def check_begun(project: Project, table: TableSpec) -> None:
     """Raises Refused if the storage shows that a run has begun on this table, and the state table does not: it was
     restored from an earlier moment, or is another state table, and lacks that run's rows. The embedded stage is not
     checked: after a kill, its emulator has both tables from one moment."""
-    run = unknown_run(project.state, project.storage, table)
-    if run and not project.stage.embedded:
-        raise _older(table.name, f"run {run} has begun on this table since, which the state table does not show")
+    if why := older_state_notice(project, table):
+        raise _older(table.name, why)
+
+
+def check_state(project: Project, table: TableSpec, runs: Iterable[RunRecord]) -> None:
+    """Raises Refused if the state table is older than the storage, by the last run or by one that is unfinished."""
+    check_begun(project, table)
+    for run in (run for run in runs if unfinished(run.status)):
+        check_rows(project, run)
+
+
+def older_state_notice(project: Project, table: TableSpec) -> str:
+    """The sentence that the state table is older than the last run of a table; empty if it is not."""
+    run = "" if project.stage.embedded else unknown_run(project.state, project.storage, table)
+    return f"{_OLDER}: run {run} has begun on this table since, which the state table does not show" if run else ""
 
 
 def note_begun(storage: Storage, table: TableSpec, record: RunRecord) -> None:
@@ -186,7 +201,7 @@ def unknown_run(state: State, storage: Storage, table: TableSpec) -> str:
 def check_rows(project: Project, record: RunRecord) -> None:
     """Raises Refused if the journal of a run has pages that are later than its rows."""
     if lacks_rows(project, record):
-        why = f"the journal of run {record.run} has pages after those that the state table shows"
+        why = f"{_OLDER}: the journal of run {record.run} has pages after those that the state table shows"
         raise _older(record.table, why, record.run)
 
 
@@ -206,7 +221,7 @@ def _journals(state: State, run: RunRecord) -> Iterator[tuple[str, Claims]]:
 
 def _older(table: str, why: str, run: str = "") -> Refused:
     return Refused(
-        f"the state table is older than the storage (restored from a backup?): {why}; items would be transformed twice",
+        f"{why}; items would be transformed twice",
         where=f"table {table}",
         hint="use the state table that has recorded it; or look at the items, " + _record_what_is_seen(table),
         run=run,
