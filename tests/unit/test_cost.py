@@ -15,7 +15,7 @@ from dynamodt.model.pages import Claim, Counts, Totals, Units
 from dynamodt.model.reports import Cost, RunReport
 from dynamodt.model.runs import ExportSource, Job, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
-from dynamodt.runs.cost import GB, PRICES, Work, cost_of, get_requests, journal_puts, with_expected_cost
+from dynamodt.runs.cost import GB, PRICES, Work, cost_of, with_expected_cost
 
 amounts = st.integers(0, 10**12)
 works = st.builds(Work, amounts, amounts, st.integers(0, 25), *[amounts] * 4)
@@ -70,11 +70,6 @@ def test_more_work_never_costs_less(work: Work, more: Work) -> None:
 def test_without_indexes_there_is_one_price(work: Work, region: str) -> None:
     cost = cost_of(work._replace(indexes=0, full_bytes=0, incremental_bytes=0), PRICES[region])
     assert cost.usd is not None and cost.usd[0] == cost.usd[1] and cost.wcu == cost.wcu_most
-
-
-def test_the_number_of_s3_requests() -> None:
-    assert get_requests([0, 1, PIECE, PIECE + 1], PIECE) == 0 + 1 + 1 + 2
-    assert (journal_puts(7, 100), journal_puts(7, 3), journal_puts(7, 0)) == (7, 3, 0)
 
 
 # ---------------------------------------------------------------- of a dry run

@@ -137,7 +137,7 @@ class _Checking:
         self, chosen: Sequence[Script], sample: Sample, at: int, elsewhere: Elsewhere
     ) -> tuple[tuple[VersionCheck, ...], list[str]]:
         """The checks of the chosen versions, and the notices about limits of the check."""
-        notices = [] if sample.images else [_no_items(self.project.stage.names.shown(self.table.name))]
+        notices = [] if sample.images else [_NO_ITEMS.format(self.project.stage.names.shown(self.table.name))]
         first = chosen[0].sequence if chosen else 0
         there = self._version_of(sample, at, first)
         images, derived, why = self._before(first, there, sample.images)
@@ -234,11 +234,10 @@ _UNPREPARED = (
 )
 
 
-def _no_items(table: str) -> str:
-    return (
-        f"table {table} has no item: the versions were tried on variants only, made of the attributes that they name; "
-        "name a file of items (--items FILE.jsonl), or a stage with items (--stage NAME)"
-    )
+_NO_ITEMS = (
+    "table {} has no item: the versions were tried on variants only, made of the attributes that they name; "
+    "name a file of items (--items FILE.jsonl), or a stage with items (--stage NAME)"
+)
 
 
 # ---------------------------------------------------------------- the sample

@@ -88,7 +88,7 @@ class VersionTrial:
             rows = self._rows() if script.has_items else []
             trial = self._opened() if script.has_up else None
         except (ScriptError, HangError) as error:
-            return self._unloaded(error, images), list(images)
+            return replace(self._empty(len(images)), findings=(self._of_life(error, "loading it"),)), list(images)
         if trial is None:
             return self._of_rows(rows, images), [*images, *rows]
         self._on_items(trial, images)
@@ -125,9 +125,6 @@ class VersionTrial:
         if isinstance(error, ScriptError):
             return Finding("fault", "loads", error.what, str(error.hint), error.where)
         return Finding("fault", "hangs", f"{when} {error}", "", self._asked.script.path)
-
-    def _unloaded(self, error: BaseException, images: Sequence[Image]) -> VersionCheck:
-        return replace(self._empty(len(images)), findings=(self._of_life(error, "loading it"),))
 
     def _empty(self, items: int) -> VersionCheck:
         script = self._asked.script

@@ -39,16 +39,12 @@ def main(arguments: Sequence[str] | None = None, on_result: OnResult | None = No
     argv, beam_args = _split(list(sys.argv[1:] if arguments is None else arguments))
     before = Path.cwd()
     try:
-        request = _parsed(_without_help(argv), beam_args, on_result)
+        argv = [*argv[1:], "--help"] if argv[:1] == ["help"] else argv
+        request = _parsed(argv, beam_args, on_result)
         return _run(request, on_result) if isinstance(request, Request) else request
     finally:
         in_folder("")
         os.chdir(before)  # `-C`, for a program that calls this
-
-
-def _without_help(argv: list[str]) -> list[str]:
-    """Writes `help up` as `up --help`."""
-    return [*argv[1:], "--help"] if argv[:1] == ["help"] else argv
 
 
 def _parsed(argv: list[str], beam_args: tuple[str, ...], on_result: OnResult | None) -> Request | int:

@@ -17,7 +17,7 @@ from dynamodt.cli.request import CommandStep, NextStep, Request, Step, after_und
 from dynamodt.config.stage import LOCAL, embedded_file
 from dynamodt.errors import DynamodtError
 from dynamodt.model.pages import Counts
-from dynamodt.model.reports import Cost, RunReport, TableReport, UndoReport
+from dynamodt.model.reports import Cost, RunReport, TableReport, UndoReport, counted
 from dynamodt.model.tables import WORK_FOLDER, Item, Stage
 from dynamodt.runs.cost import GB
 from dynamodt.runs.display import clip, item_diff, key_line, printable
@@ -30,28 +30,14 @@ NARROW = 72  # columns that the balance takes in one line
 
 def cost_lines(cost: Cost) -> list[str]:
     """The units and requests, and the price if it is known."""
-    return [_units(cost), *_money(cost)]
-
-
-def _units(cost: Cost) -> str:
+    requests = (("PUT request", cost.puts), ("GET request", cost.gets))
+    size = f"{cost.export_bytes / GB:,.2f} GB" if cost.export_bytes >= GB / 100 else "less than 0.01 GB"
     besides = [f"{cost.rcu:,.1f} read units"]
-    requests = (("PUT", cost.puts), ("GET", cost.gets))
-    besides += [
-        f"{number:,} {method} request{'' if number == 1 else 's'} to S3" for method, number in requests if number
-    ]
-    besides += [f"an export of {_gigabytes(cost.export_bytes)}"] if cost.export_bytes else []
+    besides += [f"{counted(number, noun)} to S3" for noun, number in requests if number]
+    besides += [f"an export of {size}"] if cost.export_bytes else []
     writes = f"with the indexes at most {cost.wcu_most:,.1f} write units; " if cost.wcu_most > cost.wcu else ""
-    return f"{writes}also {', '.join(besides)}"
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / GB:,.2f} GB" if size >= GB / 100 else "less than 0.01 GB"
-
-
-def _money(cost: Cost) -> list[str]:
-    if cost.usd is None:
-        return []
-    return [f"{_span(*cost.usd)}, on demand at AWS's prices of {cost.as_of}"]
+    price = [f"{_span(*cost.usd)}, on demand at AWS's prices of {cost.as_of}"] if cost.usd else []
+    return [f"{writes}also {', '.join(besides)}", *price]
 
 
 def _span(low: float, high: float) -> str:
@@ -350,14 +336,11 @@ def _steps_text(steps: Sequence[NextStep], room: int) -> Text:
     """The commands with their reasons; on a narrow terminal, below them, unless one line of `room` columns has both."""
     width = max(len(step.command) for step in steps)
     if room < NARROW and 8 + width + max(len(step.why) for step in steps) > room:
-        below = (Text.assemble((step.command, "bold"), (_below(step.why, room), "dim")) for step in steps)
+        reasons = ["".join(f"\n        {line}" for line in wrap(step.why, max(8, room - 8))) for step in steps]
+        below = (Text.assemble((one.command, "bold"), (why, "dim")) for one, why in zip(steps, reasons, strict=True))
         return Text.assemble(("next  ", "dim"), Text("\n      ").join(below))
     lines = (Text.assemble((f"{step.command:<{width}}", "bold"), (f"  {step.why}", "dim")) for step in steps)
     return Text.assemble(("next  ", "dim"), Text("\n      ").join(lines))
-
-
-def _below(why: str, room: int) -> str:
-    return "".join(f"\n        {line}" for line in wrap(why, max(8, room - 8)))
 
 
 def facts_lines(facts: Mapping[str, str], margin: str = "") -> list[Text]:

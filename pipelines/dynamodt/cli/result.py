@@ -87,7 +87,7 @@ def printed_error(request: Request, error: BaseException, names: TableNames) -> 
     if isinstance(error, KeyboardInterrupt):
         error = _stop_error(request, error)
     if isinstance(error, OSError):
-        error = _disk_error(error)
+        error = file_error("used", os.fsdecode(error.filename or ""), error) if is_of_the_disk(error) else error
     if not isinstance(error, DynamodtError):
         return error
     hint = error.hint
@@ -99,11 +99,6 @@ def printed_error(request: Request, error: BaseException, names: TableNames) -> 
         hint = Hint(f"each line names the key and the error; fix the script or the data, then: {_typed(request)}")
     hint = with_plugin(with_tables(with_stage(hint, request.stage), names), request.stage)
     return error.hinted(hint, names.in_text(error.where), names.in_text(error.what))
-
-
-def _disk_error(error: OSError) -> BaseException:
-    """A full disk or a read-only folder as an expected error, for any file."""
-    return file_error("used", os.fsdecode(error.filename or ""), error) if is_of_the_disk(error) else error
 
 
 def _stop_error(request: Request, error: KeyboardInterrupt) -> StoppedError:

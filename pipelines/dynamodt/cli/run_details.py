@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dynamodt.cli.json_output import Document, accepted_documents, error_document
+from dynamodt.cli.json_output import Document, accepted_documents, error_document, rounded
 from dynamodt.cli.report import STYLES, print_steps, show
 from dynamodt.cli.request import Request, Step
 from dynamodt.config.stage import embedded_file
@@ -29,9 +28,6 @@ from dynamodt.runs.options import Command, RunOptions
 from dynamodt.runs.show import ErrorGroup, Example, PhaseShown, RunDetails
 from dynamodt.state.runs import texts_reported
 
-if TYPE_CHECKING:
-    from dynamodt.runs.show import Frame
-
 _FEW, _MANY = 3, 100  # keys of a group
 
 
@@ -39,14 +35,15 @@ def print_details(console: Console, request: Request, found: RunDetails, stage: 
     """The run, its phases and its dead letters, wrapped to the console's width."""
     record = found.record
     title = Text.assemble((f"{stage.names.shown(record.table)} v{record.version} {record.name}", "bold"))
-    title.append(f"  {record.direction}  ").append(_status(found), f"bold {STYLES.get(found.status, '')}")
+    status = outcome(found.status, found.counts.dead, record.accepted_items)
+    title.append(f"  {record.direction}  ").append(status, f"bold {STYLES.get(found.status, '')}")
     console.print(title)
     console.print(_facts(dict(_facts_of(found))))
     if found.phases:
         console.print(Text("phases", "dim"))
-        console.print(Padding(_phases(found.phases, console.width), (0, 0, 0, 2), expand=False))
+        console.print(Padding(_phases(found.phases), (0, 0, 0, 2), expand=False))
     if record.error:
-        console.print(Text(f"error: {record.error.removeprefix(f'{record.dead_letters}: ')}", "red"))
+        console.print(Text(f"error: {_error(record).what}", "red"))
     _print_dead_letters(console, found, stage, request.verbose)
     steps = _next_steps(request, found, stage)
     if steps:
@@ -58,10 +55,6 @@ def print_keys(console: Console, keys: Iterable[str]) -> None:
     """Prints the keys as they are read, one a line."""
     for key in keys:
         console.file.write(f"{key}\n")
-
-
-def _status(found: RunDetails) -> str:
-    return outcome(found.status, found.counts.dead, found.record.accepted_items)
 
 
 def _facts(facts: dict[str, str]) -> Table:
@@ -120,19 +113,16 @@ def _budget(budget: Units) -> str:
     return ", ".join(limits) or "none"
 
 
-def _phases(phases: Iterable[PhaseShown], width: int) -> Table:
+def _phases(phases: Iterable[PhaseShown]) -> Table:
     table = Table.grid(padding=(0, 2), pad_edge=False)
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
     for phase in phases:
         splits = f"{phase.totals.done:,} of {counted(phase.splits, 'split')}"
-        table.add_row(phase.name, ", ".join([splits, *_phase_amounts(phase.totals.counts)]))
+        # a replay counts its items as read and dead in the phase before: its dead letters are then below 0
+        counts = (f"{name} {number:,}" for name, number in phase.totals.counts._asdict().items() if number)
+        table.add_row(phase.name, ", ".join([splits, *counts]))
     return table
-
-
-def _phase_amounts(counts: Counts) -> list[str]:
-    """A replay counts its items as read and dead in the phase before: its dead letters are then below 0."""
-    return [f"{name} {number:,}" for name, number in counts._asdict().items() if number]
 
 
 def why_lines(run: RunRecord) -> list[str]:
@@ -183,11 +173,8 @@ def _example(first: Example, verbose: bool) -> list[Text]:
     lines = [Text.assemble(("first: ", "dim"), (printable(first.key), "cyan"), f"  {printable(first.error)}")]
     if verbose:
         return [*lines, Text(printable(first.traceback.rstrip()), "dim")]
-    return lines + [Text(f"  {_frame(frame)}", "dim") for frame in first.frames]
-
-
-def _frame(frame: Frame) -> str:
-    return printable(f"{frame.path}:{frame.line}" + (f", in {frame.function}" if frame.function else ""))
+    places = (f"  {one.path}:{one.line}" + (f", in {one.function}" if one.function else "") for one in first.frames)
+    return lines + [Text(printable(place), "dim") for place in places]
 
 
 def _keys(group: ErrorGroup, verbose: bool) -> Text:
@@ -210,13 +197,13 @@ def details_document(found: RunDetails) -> Document:
         "status": found.status,
         **picked(record, "checksum started ended seconds by reason commit undone undone_reason text text_before"),
         "counts": found.counts._asdict(),
-        "consumed": {"rcu": round(totals.units.rcu, 3), "wcu": round(totals.units.wcu, 3)},
+        "consumed": rounded(rcu=totals.units.rcu, wcu=totals.units.wcu),
         "contention": totals.contention._asdict(),
         "budget": found.budget._asdict(),
         "holder": picked(found.holder, "user host pid since") if found.holder else None,
         "scripts": [text._asdict() for text in texts_reported(record)],
         "phases": [_phase(phase) for phase in found.phases],
-        "error": _error(record),
+        "error": error_document(_error(record)) if record.error else None,
         "dead_letters": record.dead_letters,
         "accepted": accepted_documents(record),
         "stored": found.stored,
@@ -224,11 +211,9 @@ def details_document(found: RunDetails) -> Document:
     }
 
 
-def _error(record: RunRecord) -> Document | None:
+def _error(record: RunRecord) -> DynamodtError:
     what = record.error.removeprefix(f"{record.dead_letters}: ")
-    return (
-        error_document(DynamodtError(what, where=record.dead_letters if what != record.error else "")) if what else None
-    )
+    return DynamodtError(what, where=record.dead_letters if what != record.error else "")
 
 
 def _phase(phase: PhaseShown) -> Document:
@@ -241,7 +226,7 @@ def _group(group: ErrorGroup) -> Document:
     first = group.first
     frames = [frame._asdict() for frame in first.frames]
     return {
-        **{name: getattr(group, name) for name in ("step", "error", "items", "accepted")},
+        **picked(group, "step error items accepted"),
         "first": {"key": first.key, "error": inert(first.error), "frames": frames},
         "keys": group.keys,
         "keys_left_out": group.items - group.accepted - len(group.keys),

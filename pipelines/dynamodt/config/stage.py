@@ -158,7 +158,10 @@ def _stage(
     settings = known.get(name, StageSettings())
     endpoint = endpoint or settings.endpoint_url
     embedded = name == LOCAL and not (endpoint or "DYNAMODB" in dict(others))
-    connection = _embedded_connection(settings) if embedded else _connection(name, settings, endpoint, others)
+    if embedded:  # not the shell's region: the emulator separates tables by region, and another one would hide them
+        connection = Connection(region=settings.region or LOCAL_REGION, **_LOCAL_KEYS, embedded=True)
+    else:
+        connection = _connection(name, settings, endpoint, others)
     given = {"state_table": settings.state_table, "glue_job": settings.glue_job}
     named: dict[str, Any] = {key: value for key, value in given.items() if value}
     names = _names(name, settings, service, embedded)
@@ -195,11 +198,6 @@ def _names(stage: str, settings: StageSettings, service: StageSettings, embedded
 # ---------------------------------------------------------------- the connection
 
 
-def _embedded_connection(settings: StageSettings) -> Connection:
-    """Ignores the shell's region: the emulator separates tables by region, and another one would hide them."""
-    return Connection(region=settings.region or LOCAL_REGION, **_LOCAL_KEYS, embedded=True)
-
-
 def _connection(
     name: str, settings: StageSettings, endpoint: str | None, others: tuple[tuple[str, str], ...]
 ) -> Connection:
@@ -232,11 +230,7 @@ def _checked_endpoint(endpoint: str, name: str) -> str:
 
 def _has_credentials() -> bool:
     file = os.path.expanduser(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials")
-    return _first_variable(_CREDENTIAL_VARIABLES) is not None or os.path.isfile(file)
-
-
-def _first_variable(names: tuple[str, ...]) -> str | None:
-    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+    return any(map(os.environ.get, _CREDENTIAL_VARIABLES)) or os.path.isfile(file)
 
 
 # ---------------------------------------------------------------- the storage

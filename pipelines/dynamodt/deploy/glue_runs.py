@@ -164,15 +164,11 @@ def tail(connection: Connection, group: str, job_run: str, lines: int) -> list[s
     with explained("GetLogEvents", f"log group {group}"), Tolerated(NO_RESOURCE):
         streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=job_run)["logStreams"]
         if names := [stream["logStreamName"] for stream in streams]:
-            answer = logs.get_log_events(logGroupName=group, logStreamName=_driver(names), limit=lines)
+            driver = next((name for name in names if name.endswith("driver")), min(names, key=len))  # or an executor's
+            answer = logs.get_log_events(logGroupName=group, logStreamName=driver, limit=lines)
             text = "\n".join(event["message"].rstrip("\n") for event in answer["events"])
             return text.splitlines()[-lines:]
     return []
-
-
-def _driver(names: list[str]) -> str:
-    """The driver's stream; an executor's has a longer name."""
-    return next((name for name in names if name.endswith("driver")), min(names, key=len))
 
 
 GLUE_SECONDS = 5.0  # a job takes a minute to start: Glue is asked less often than the state table

@@ -264,10 +264,6 @@ def _export(found: Scratch, **moments: Any) -> str:
         return refusal(error).code
 
 
-def _needs_recovery(found: Scratch) -> str:
-    return differs("PointInTimeRecoveryUnavailableException", _export(found))
-
-
 def _token_of_an_export(found: Scratch) -> str:
     """Recovery is on at once, the same token gives the same export, and the export completes, so that its files can be
     deleted."""
@@ -296,7 +292,8 @@ OF_STORAGE: tuple[Check, ...] = (
     Check("names-are-in-utf-8-order", "state/storage.py", f"{_S3}/API_ListObjectsV2.html", _listing, needs="s3"),
     Check("bucket-of-another-account", "dynamodb/clients.py", f"{_S3}/API_HeadBucket.html", _owner, needs="s3",
           harmless="an emulator compares no owner, and no bucket of it is a stranger's"),
-    Check("export-needs-recovery", "export/request.py", _EXPORTS, _needs_recovery, needs="aws"),
+    Check("export-needs-recovery", "export/request.py", _EXPORTS, needs="aws",
+          probe=lambda found: differs("PointInTimeRecoveryUnavailableException", _export(found))),
     Check("export-token-repeated", "export/request.py", _EXPORTS, _token_of_an_export, needs="aws"),
     Check("export-window-of-15-minutes", "export/request.py", _EXPORTS, _short_window, needs="aws"),
 )  # fmt: skip

@@ -69,8 +69,8 @@ def save(data: Path, services: Iterable[str], write: Callable[[Path], None]) -> 
     fresh = Path(tempfile.mkdtemp(prefix=_SAVING, dir=state))
     try:
         write(fresh)
-        files = [fresh / f"{service}.json" for service in services]
-        changed = [file for file in files if not _is_as(file, state / file.name)]
+        files = {fresh / f"{service}.json": state / f"{service}.json" for service in services}
+        changed = [new for new, old in files.items() if not (old.exists() and filecmp.cmp(new, old, shallow=False))]
         for file in changed:
             _to_disk(file)
         for file in changed:
@@ -78,10 +78,6 @@ def save(data: Path, services: Iterable[str], write: Callable[[Path], None]) -> 
         _to_disk(state)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _is_as(file: Path, older: Path) -> bool:
-    return older.exists() and filecmp.cmp(file, older, shallow=False)
 
 
 def _to_disk(path: Path) -> None:

@@ -40,6 +40,13 @@ _FORMATS = (
 )
 
 
+_WITHOUT_AN_INDEX = (
+    "it needs a package index, once, as pip is configured for it. Without one: `pip download --no-deps -d WHEELS -r {}`"
+    " on a machine that has one, and here PIP_NO_INDEX=1 PIP_FIND_LINKS=WHEELS with the same command; or set "
+    "AWS_ENDPOINT_URL to an endpoint of your own"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """An environment that is complete. `formats` has the version of the layout of each service's state that its
@@ -131,7 +138,7 @@ def _build(place: Path, release: str, lock: Path) -> None:
         python = str(folder / "bin" / "python")
         _run([sys.executable, "-m", "venv", str(folder)], place, "the package python3-venv of the system has the rest")
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        _run([*pip, "--require-hashes", "--requirement", str(lock)], place, _without_an_index(lock))
+        _run([*pip, "--require-hashes", "--requirement", str(lock)], place, _WITHOUT_AN_INDEX.format(lock))
         formats = _run([python, "-c", _FORMATS], place, "")
         (folder / _MARKER).write_text(formats, encoding="utf-8")
         shutil.rmtree(place / release, ignore_errors=True)  # one without its marker
@@ -147,14 +154,6 @@ def _run(command: list[str], place: Path, hint: str) -> str:
         what = "\n  ".join(["the embedded emulator could not be installed:", *tail])
         raise ServiceError(what, where=str(place), hint=hint or "delete the folder, then run the same command again")
     return done.stdout
-
-
-def _without_an_index(lock: Path) -> str:
-    return (
-        "it needs a package index, once, as pip is configured for it. Without one: `pip download --no-deps -d WHEELS "
-        f"-r {lock}` on a machine that has one, and here PIP_NO_INDEX=1 PIP_FIND_LINKS=WHEELS with the same command; "
-        "or set AWS_ENDPOINT_URL to an endpoint of your own"
-    )
 
 
 def main() -> int:

@@ -300,11 +300,7 @@ def _without_copying() -> None:
     """Disables the copy that each service makes of its state: the process is a copy already."""
     import copy
 
-    copy.deepcopy = _itself  # type: ignore[assignment]
-
-
-def _itself(value: Any, memo: Any = None) -> Any:
-    return value
+    copy.deepcopy = lambda value, memo=None: value  # type: ignore
 
 
 def _save(services: Mapping[str, Callable[[], Any]]) -> None:

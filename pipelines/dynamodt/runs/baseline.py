@@ -365,19 +365,10 @@ def _check_ended(project: Project, spec: TableSpec) -> None:
     check_not_undoing(here)
     for run in here:
         if unfinished(run.status):
-            raise _is_unfinished(run)
-
-
-def _is_unfinished(run: RunRecord) -> Refused:
-    return Refused(
-        f"run {run.run} ({run.direction} of version {run.version}, {run.name}) is unfinished: {run.status}",
-        where=f"table {run.table}",
-        hint="undo it: "
-        + suggest("undo", run.run)
-        + "; or revert the edits, and finish it: "
-        + suggest(run.direction, table=run.table, to=goal(run)),
-        run=run.run,
-    )
+            what = f"run {run.run} ({run.direction} of version {run.version}, {run.name}) is unfinished: {run.status}"
+            finish = "; or revert the edits, and finish it: " + suggest(run.direction, table=run.table, to=goal(run))
+            hint = "undo it: " + suggest("undo", run.run) + finish
+            raise Refused(what, where=f"table {run.table}", hint=hint, run=run.run)
 
 
 def _repair_entry(edit: _Edit, of: Provenance) -> Entry:

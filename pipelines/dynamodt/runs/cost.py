@@ -16,7 +16,7 @@ conflict, incremental exports, the state table (a few rows per page, one per ins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -27,11 +27,9 @@ from dynamodt.export.objects import PIECE
 from dynamodt.model.pages import Totals
 from dynamodt.model.reports import Cost, RunReport, counted
 from dynamodt.model.runs import ExportSource, Job, RunRecord
-from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.jobs import EXPORT, moves_items
 
 if TYPE_CHECKING:
-    from dynamodt.model.runs import Job, RunRecord
     from dynamodt.model.tables import Stage, TableSpec
     from dynamodt.runs.context import Project
     from dynamodt.runs.options import RunOptions
@@ -115,16 +113,6 @@ def usd(amount: float) -> str:
     return f"${amount:,.2f}" if amount >= _CENT or not amount else f"${amount:.2g}"
 
 
-def get_requests(sizes: Iterable[int], piece: int) -> int:
-    """The GETs that read objects of these sizes (bytes) once, in pieces of `piece` bytes."""
-    return sum(-(-size // piece) for size in sizes)
-
-
-def journal_puts(pages: int, changed: int) -> int:
-    """The PUTs of the journal: one per page with a change, so at most one per change."""
-    return min(pages, changed)
-
-
 def _without_writes(work: Work, prices: Prices) -> float | None:
     exports = ((work.full_bytes, prices.full_export), (work.incremental_bytes, prices.incremental_export))
     if any(size and price is None for size, price in exports):
@@ -152,7 +140,7 @@ def with_expected_cost(
     work = Work(
         wcu=totals.units.wcu,
         rcu=totals.units.rcu,
-        indexes=_written(phases[0]).indexes,
+        indexes=phases[0].written_table.indexes,
         puts=_journal_puts(state, phases, totals.counts.changed),
     )
     for job in phases:
@@ -162,12 +150,12 @@ def with_expected_cost(
 
 
 def _gets(job: Job) -> int:
-    """The maximum number of GETs of an export's files: each file holds a part of the table, compressed."""
-    return get_requests([max(1, job.table.size_bytes // (job.splits or 1))] * job.splits, PIECE)
+    """The maximum number of GETs of an export's files, in pieces: each file holds a part of the table, compressed."""
+    return job.splits * -(-max(1, job.table.size_bytes // (job.splits or 1)) // PIECE)
 
 
 def _priced(work: Work, job: Job) -> Cost:
-    prices = prices_of(job.stage, (job.table, _written(job)))
+    prices = prices_of(job.stage, (job.table, job.written_table))
     return cost_of(work, prices if isinstance(prices, Prices) else None)
 
 
@@ -186,15 +174,12 @@ def prices_of(stage: Stage, tables: Sequence[TableSpec]) -> Prices | str:
     return PRICES[regions[0]]._replace(write=PRICES[regions[-1]].write)
 
 
-def _written(job: Job) -> TableSpec:
-    return job.written_table
-
-
 def _journal_puts(state: State, phases: Sequence[Job], changed: int) -> int:
+    """The PUTs of the journal: one per page with a change, so at most one per change."""
     if not phases[0].stage.storage.url.startswith("s3://"):
         return 0
     journaled = [job for job in phases if replace(job, dry_run=False).journals]
-    return journal_puts(sum(c.page for job in journaled for c in state.splits(job.run).all(job.splits)), changed)
+    return min(changed, sum(c.page for job in journaled for c in state.splits(job.run).all(job.splits)))
 
 
 def _is_aws(stage: Stage) -> bool:

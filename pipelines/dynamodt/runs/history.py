@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.errors import DeadLetters, DynamodtError, Hint, RunFailed, ServiceError, suggest
 from dynamodt.model.pages import Claim, Counts, Totals, Units
-from dynamodt.model.reports import RunReport, picked
+from dynamodt.model.reports import RunReport, counted, picked
 from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
 from dynamodt.model.tables import Direction, TableSpec
 from dynamodt.runs.provenance import Provenance, author
@@ -238,17 +238,12 @@ def unreadable_hint(unreadable: int, run: str) -> Hint:
     )
 
 
-def accepting_hint(run: str) -> Hint:
-    """The hint to accept dead letters instead of replaying them."""
-    return "to accept them as they are: " + suggest("retry", run, accept_all=True, reason="TEXT")
-
-
 def _hint(dead: int, doubtful: int, unreadable: int, run: str) -> str:
     hints = (
         _MEND if dead > doubtful + unreadable else "",
         doubts_hint(doubtful, run) if doubtful else "",
         unreadable_hint(unreadable, run) if unreadable else "",
-        accepting_hint(run),
+        "to accept them as they are: " + suggest("retry", run, accept_all=True, reason="TEXT"),
     )
     hint, *others = filter(None, hints)
     for other in others:
@@ -274,7 +269,7 @@ def completion_error(
     must look at its item (ADR 003), and may then accept it."""
     dead = totals.counts.dead - dead_letters.accepted
     if dead > dead_letters.tolerated or dead_letters.doubtful:
-        items = "1 item" if dead == 1 else f"{dead:,} items"
+        items = counted(dead, "item")
         hint = _hint(dead, dead_letters.doubtful, dead_letters.unreadable, run)
         return DeadLetters(f"{items} could not be transformed or written", where=dead_letters.where, hint=hint)
     if totals.done < splits:

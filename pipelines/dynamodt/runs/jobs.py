@@ -157,7 +157,9 @@ def with_split_groups(job: Job, workers: int) -> Job:
     """
     if workers > 1:
         job = replace(job, in_turn=max(job.in_turn, _SEGMENTS_IN_TURN // workers))
-    split_groups = min(_GROUPS_PER_WORKER * workers, max(workers, job.splits // _segments_per_group(workers)))
+    # each of a few workers writes a large part of the table's throughput, and spreads it over more partitions
+    segments = _SEGMENTS_PER_GROUP if workers == 1 else max(_SEGMENTS_PER_GROUP, _SEGMENTS_IN_TURN // workers)
+    split_groups = min(_GROUPS_PER_WORKER * workers, max(workers, job.splits // segments))
     if workers <= _FEW_WORKERS:
         split_groups -= split_groups % workers
         if not (job.inserts_rows or job.replays):  # their page numbers are also positions
@@ -165,12 +167,6 @@ def with_split_groups(job: Job, workers: int) -> Job:
     if workers == 1 and split_groups > 1:
         job = replace(job, read_ahead=_AHEAD)
     return replace(job, split_groups=split_groups, shards=lease_replicas(workers))
-
-
-def _segments_per_group(workers: int) -> int:
-    """The minimum number of splits in a group. With few workers, each writes a large part of the table's throughput and
-    spreads it over more partitions; a single worker runs several groups at once."""
-    return _SEGMENTS_PER_GROUP if workers == 1 else max(_SEGMENTS_PER_GROUP, _SEGMENTS_IN_TURN // workers)
 
 
 def lease_replicas(workers: int) -> int:

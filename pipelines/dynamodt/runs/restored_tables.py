@@ -15,6 +15,7 @@ from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import InsertedRows
 from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.errors import Hint, Refused, suggest
+from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord
 from dynamodt.model.tables import Change, Check, Image, Journaled, Stage, TableSpec
 from dynamodt.pipeline.inserted import InsertedItems
@@ -115,7 +116,7 @@ def _without_journal(planned: TablePlan, run: RunRecord) -> Refused:
 
 
 def _journal_missing(planned: TablePlan, run: RunRecord, missing: int, place: str) -> Refused:
-    parts = "1 part" if missing == 1 else f"{missing:,} parts"
+    parts = counted(missing, "part")
     return Refused(
         f"{parts} of the journal of run {run.run} of version {run.version} cannot be found, and the table was deleted "
         "and created again since; if it was restored from a moment within the run, some of its items would be "
@@ -257,8 +258,8 @@ def _rows_given(stage: Stage, table: TableSpec, step: Step, up: RunRecord) -> in
 
 
 def _other_rows(planned: TablePlan, step: Step, up: RunRecord, left: int) -> Refused:
-    rows = "1 row" if left == 1 else f"{left:,} rows"
     undo = "; or undo that run by its journal: " + suggest("undo", up.run) if up.journal else ""
+    rows = counted(left, "row")
     return Refused(
         f"items() does not give {rows} that run {up.run} (up of version {up.version}) has inserted: `down` would leave "
         f"{'it' if left == 1 else 'them'} in the table",

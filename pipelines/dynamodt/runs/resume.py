@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from dynamodt.dynamodb.reads import segments
 from dynamodt.errors import Refused, suggest
 from dynamodt.model.pages import Acceptance
+from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
 from dynamodt.runs.history import Reopened, first_record, goal, has_written, last_change, reverted_by, written_order
@@ -215,7 +216,7 @@ def partly_restored(records: Iterable[RunRecord], options: RunOptions) -> tuple[
 
 def _partly_restored(undone: RunRecord) -> Refused:
     number, listed = undone.partly_restored, object_key(undone.table, undone.run, NOT_RESTORED_FILE)
-    items = "1 item" if number == 1 else f"{number:,} items"
+    items = counted(number, "item")
     return Refused(
         f"the undo of run {undone.run} has restored {items} of version {undone.version} in part: some attributes are "
         "as before the run, others as they were written since; transformed again they may hold the version twice",
@@ -272,7 +273,7 @@ def edited(left: RunRecord, script: Script, done: int) -> str:
     """The sentence that the script of a continued run, or a file that it uses, was edited, with the affected items."""
     files = [f"transforms/{name}" for name in changed_files(left.files, script.file_checksums)]
     which = ", ".join([script.path] * (script.checksum != left.checksum) + files)
-    items = "1 item was" if done == 1 else f"{done:,} items were"
+    items = counted(done, "item") + (" was" if done == 1 else " were")
     again = "" if left.journal or not script.idempotent else _APPLIED_AGAIN
     return (
         f"{which} {'were' if ',' in which else 'was'} edited since: {items} transformed by an earlier text and will "

@@ -11,7 +11,7 @@ from functools import partial
 from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.errors import DeadLetters, DynamodtError, Fenced, Hint, Refused, RunFailed, ServiceError, suggest
 from dynamodt.model.pages import Counts, Totals, Units
-from dynamodt.model.reports import RunReport, UndoReport
+from dynamodt.model.reports import RunReport, UndoReport, counted
 from dynamodt.model.runs import Job, JournalSource, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import limit_budget
@@ -216,7 +216,7 @@ def undo_jobs(
         jobs = [
             replace(
                 like,
-                run=_phase_under(base, record, undo_run(one.run, number, one.number)),
+                run=base + undo_run(one.run, number, one.number).removeprefix(record.run),  # a dry run's is its own
                 splits=one.splits,
                 source=JournalSource(one.run, (one.since, one.until), partly),
             )
@@ -229,11 +229,6 @@ def undo_jobs(
         if not is_over:
             return number, jobs
         number += 1
-
-
-def _phase_under(base: str, record: RunRecord, run: str) -> str:
-    """A phase's id below another run's, for a dry run."""
-    return f"{base}{run.removeprefix(record.run)}"
 
 
 def _script(record: RunRecord) -> Script:
@@ -316,7 +311,7 @@ class _Undo:
         """The error of an incomplete undo, or None."""
         run, dead = self.record.run, totals.counts.dead
         if dead > self.context.options.max_errors:
-            items = "1 item" if dead == 1 else f"{dead:,} items"
+            items = counted(dead, "item")
             again = "its lines say why; to try again: " + suggest("undo", run)
             hint = again + f"; with --max-errors {dead} it leaves them"
             where = self.context.storage.place(self._not_restored_name())

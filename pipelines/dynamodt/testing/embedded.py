@@ -17,9 +17,9 @@ from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.errors import UsageError
 from dynamodt.local import stage as local
 from dynamodt.model.reports import RunReport
-from dynamodt.model.runs import RunProgress
 from dynamodt.model.tables import Direction, Item, KeyAttribute, Stage, StorageSpec, TableNames
 from dynamodt.runs.options import RunOptions
+from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.codec import decode, encode
 from dynamodt.state.state import State
 from dynamodt.testing.rehearsal import given_key
@@ -106,7 +106,7 @@ class EmbeddedTable:
 
     def prepare(self, version: int) -> None:
         """Run the `prepare` of a version. Raises DynamodtError."""
-        api.prepare(self._stage, self._project, self._logical, version, _Silent())
+        api.prepare(self._stage, self._project, self._logical, version, ProgressRecorder())
 
     def up(self, to: int | None = None) -> list[RunReport]:
         """Apply the pending versions, as `dynamodt up` does; returns the runs. Raises the error that ends them."""
@@ -118,19 +118,7 @@ class EmbeddedTable:
 
     def _migrated(self, direction: Direction, to: int | None) -> list[RunReport]:
         run = api.up if direction == "up" else api.down
-        (report,) = run(self._stage, self._project, [self._logical], to, RunOptions(), _Silent())
+        (report,) = run(self._stage, self._project, [self._logical], to, RunOptions(), ProgressRecorder())
         if report.error is not None:
             raise report.error
         return list(report.versions)
-
-
-class _Silent:
-    """An observer of a run that shows nothing: a test has its result."""
-
-    def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None: ...
-
-    def progressed(self, table: str, run_progress: RunProgress) -> None: ...
-
-    def run_ended(self, report: RunReport) -> None: ...
-
-    def notify(self, text: str) -> None: ...
