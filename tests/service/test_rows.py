@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,17 +98,18 @@ def test_a_transaction_in_conflict_with_a_heartbeat_is_repeated(
     """No emulator cancels a transaction for that reason: the refusals are captured messages of DynamoDB, the rest is
     real."""
     made = Rows(bench.stage.connection, table)
-    call, tokens, waits = made._calls.call, [], []
-    refusals = ["[TransactionConflict, None]"] * 2
+    wire, tokens, waits = made._calls._wire, list[str](), list[float]()
+    begin, refusals = wire.begin, ["[TransactionConflict, None]"] * 2
+
+    def refused() -> Any:
+        raise Refusal("TransactionCanceledException", f"reasons {refusals.pop()}", {})
 
     def refusing(operation: str, request: dict[str, Any]) -> Any:
-        tokens.append(request["ClientRequestToken"])
-        if refusals:
-            raise Refusal("TransactionCanceledException", f"reasons {refusals.pop()}", {})
-        return call(operation, request)
+        tokens.extend([request["ClientRequestToken"]] if operation == "TransactWriteItems" else [])
+        return refused if refusals else begin(operation, request)
 
-    monkeypatch.setattr(made._calls, "call", refusing)
-    monkeypatch.setattr(rows, "time", SimpleNamespace(sleep=waits.append))
+    monkeypatch.setattr(wire, "begin", refusing)
+    monkeypatch.setattr(made._calls, "_sleep", waits.append)
     item = {"pk": {"S": "one"}, "sk": {"S": "row"}}
     made.transact([{"Put": {"TableName": table, "Item": item}}])
     assert made.get(("one", "row")) == {"pk": "one", "sk": "row"}

@@ -35,9 +35,9 @@ def dead_letters(*parts: str, accepted: str = "") -> list[StoredDeadLetter]:
 
 
 def taken(found: list[StoredDeadLetter], *keys: str) -> Any:
-    content, items = chosen_dead_letters(found, keys, RECORD)
-    listed = json.loads(content)["parts"]
-    return {part: keys and [one["id"]["S"] for one in keys] for part, keys in listed.items()}, items
+    chosen = chosen_dead_letters(found, keys, RECORD)
+    listed = json.loads(chosen.content)["parts"]
+    return {part: keys and [one["id"]["S"] for one in keys] for part, keys in listed.items()}, chosen.items
 
 
 @pytest.mark.parametrize(

@@ -64,15 +64,12 @@ def _history(stage_name: str, named: str | Sequence[str]) -> list[str]:
     from dynamodt.config.names import with_names
     from dynamodt.config.stage import load_stage
     from dynamodt.local import stage as local
-    from dynamodt.script.read import tables
-    from dynamodt.state.state import State
+    from dynamodt.runs.context import Project
 
     folder = Path.cwd()
     stage = load_stage(stage_name, folder)
     if stage.embedded and not local.status(folder).running:
         return []
-    stage = with_names(local.open_stage(stage, folder), folder)
+    project = Project(with_names(local.open_stage(stage, folder), folder), folder)
     names = (named,) if isinstance(named, str) else named
-    chosen = tuple(map(stage.names.real, names)) or tables(folder / "transforms", stage.names)
-    state = State(stage.connection, stage.state_table)
-    return sorted((run.run for table in chosen for run in state.runs(table)), reverse=True)
+    return sorted((run.run for table in project.tables(names) for run in project.state.runs(table)), reverse=True)

@@ -206,7 +206,8 @@ _FAILING = "the service fails: run again later"
 class Retried:
     """Calls of one table, retried with back-off after throttles, lost connections, resets and 5xx until `backoff` is
     exhausted or the host has been lost for a minute (ServiceError at `where`, with the reason); three times before the
-    first connection. Other refusals are raised unchanged. `throttled` is called for each throttle."""
+    first connection. A refusal that `passes` is retried, too; others are raised unchanged. `throttled` is called for
+    each throttle."""
 
     def __init__(
         self,
@@ -216,9 +217,11 @@ class Retried:
         backoff: Backoff = Backoff(),
         sleep: Callable[[float], None] = time.sleep,
         throttled: Callable[[], None] = lambda: None,
+        passes: Callable[[Refusal], bool] = lambda refusal: False,
     ) -> None:
         self._wire = wire
         self._where = where
+        self._passes = passes
         self._backoff = backoff
         self._sleep = sleep
         self._throttled = throttled
@@ -243,6 +246,10 @@ class Retried:
             except Unsent as error:
                 last = error.lasted >= LASTING_SECONDS or (error.first and attempt >= FIRST_TRIES)
                 attempt = self.wait(attempt, str(error), error.hint, last)
+            except Refusal as refusal:
+                if not self._passes(refusal):
+                    raise
+                attempt = self.wait(attempt, str(refusal), "run again later")
             except InDoubt as error:
                 last = error.lasted >= LASTING_SECONDS
                 attempt = self.wait(attempt, str(error), error.hint or _FAILING, last)

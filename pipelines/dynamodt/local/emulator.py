@@ -9,7 +9,6 @@ import io
 import json
 import os
 import subprocess
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +16,7 @@ from typing import IO, Any
 from dynamodt.errors import ServiceError, suggest
 from dynamodt.local.data import STATE
 from dynamodt.local.install import Environment
-from dynamodt.runs.liveness import Process
+from dynamodt.runs.liveness import Process, polls
 
 HOST = "127.0.0.1"
 LOG_NAME = "emulator.log"
@@ -26,7 +25,6 @@ IDENTITY_PATH = "/_dynamodt"
 
 _RECORD_NAME = "emulator.json"
 _READY_SECONDS = 120.0  # on a busy machine the start takes half a minute
-_POLL_SECONDS = 0.05
 _LOG_TAIL_LINES = 15
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _ROOT = Path(__file__).resolve().parents[2]  # of this package: the emulator runs in another current folder
@@ -132,16 +130,13 @@ def spawn(found: Environment, folder: Path, port: int, token: str, lock: IO[byte
 
 def wait_until_ready(process: Process, token: str, folder: Path, seconds: float = _READY_SECONDS) -> Record:
     """Waits until it answers. Raises ServiceError, with the end of its log, if it ends or does not answer in time."""
-    deadline = time.monotonic() + seconds
-    while True:
+    for _ in polls(seconds):
         record = read_record(folder)
         if record is not None and record.token == token and identity(record) is not None:
             return record
         if not process.alive:
             raise _did_not_start("it ended while starting", folder)
-        if time.monotonic() > deadline:
-            raise _did_not_start(f"it does not answer after {seconds:.0f} s", folder)
-        time.sleep(_POLL_SECONDS)
+    raise _did_not_start(f"it does not answer after {seconds:.0f} s", folder)
 
 
 def identity(record: Record) -> dict[str, Any] | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from dynamodt.local import emulator, install
 from dynamodt.local.emulator import Record
 from dynamodt.local.install import Environment
 from dynamodt.model.tables import WORK_FOLDER, Connection, KeyAttribute, Stage, TableExtras
+from dynamodt.runs.liveness import polls
 from dynamodt.state.storage import FolderStorage, for_the_owner_alone, make_work_folder
 
 Notify = Callable[[str], None]
@@ -36,7 +36,6 @@ Notify = Callable[[str], None]
 _STOP_SECONDS = 120.0
 _SILENT_SECONDS = 150.0  # longer than a command waits for the emulator that it starts
 _RECORD_SECONDS = 5.0  # longer than an emulator takes to write a lost record again
-_POLL_SECONDS = 0.05
 _EXISTS = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")  # of two commands, the second finds the first's
 
 
@@ -189,8 +188,7 @@ def _end_other_release(folder: Path, data: Path, release: str, notify: Notify) -
 
 def _found_or_started(data: Path, found: Environment, notify: Notify) -> Record:
     """The emulator, which another command may have started, or may be ending."""
-    deadline = time.monotonic() + _SILENT_SECONDS
-    while True:
+    for _ in polls(_SILENT_SECONDS):
         lock = emulator.take(data)
         if lock is not None:
             with lock:
@@ -198,9 +196,7 @@ def _found_or_started(data: Path, found: Environment, notify: Notify) -> Record:
         record = _answering(data, notify)
         if record is not None:
             return record
-        if time.monotonic() > deadline:
-            raise _out_of_reach(data, "does not answer")
-        time.sleep(_POLL_SECONDS)
+    raise _out_of_reach(data, "does not answer")
 
 
 def _start(data: Path, found: Environment, lock: IO[bytes], notify: Notify) -> Record:
@@ -217,12 +213,7 @@ def _start(data: Path, found: Environment, lock: IO[bytes], notify: Notify) -> R
 
 def _recorded(data: Path) -> Record | None:
     """The record of the running emulator, which writes it again if it is lost."""
-    deadline = time.monotonic() + _RECORD_SECONDS
-    while True:
-        record = emulator.read_record(data)
-        if record is not None or time.monotonic() > deadline:
-            return record
-        time.sleep(_POLL_SECONDS)
+    return next(filter(None, (emulator.read_record(data) for _ in polls(_RECORD_SECONDS))), None)
 
 
 def _out_of_reach(data: Path, reason: str) -> ServiceError:
@@ -286,13 +277,10 @@ def _refuse_to_lose(data: Path, record: Record) -> None:
 
 def _wait_for_end(data: Path, record: Record) -> None:
     """Waits until the lock is free: a copy of the emulator that is still saving holds it, too."""
-    deadline = time.monotonic() + _STOP_SECONDS
-    while emulator.is_held(data):
-        if time.monotonic() > deadline:
-            hint = f"see the log; `kill -9 {record.pid}` ends it, but may lose the last changes"
-            what = f"the embedded emulator (pid {record.pid}) has not ended after {_STOP_SECONDS:.0f} s"
-            raise ServiceError(what, where=str(data / emulator.LOG_NAME), hint=hint)
-        time.sleep(_POLL_SECONDS)
+    if all(emulator.is_held(data) for _ in polls(_STOP_SECONDS)):
+        hint = f"see the log; `kill -9 {record.pid}` ends it, but may lose the last changes"
+        what = f"the embedded emulator (pid {record.pid}) has not ended after {_STOP_SECONDS:.0f} s"
+        raise ServiceError(what, where=str(data / emulator.LOG_NAME), hint=hint)
 
 
 def _check_saved(data: Path) -> None:

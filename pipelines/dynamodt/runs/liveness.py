@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 
 _PROC = Path("/proc")
 _POLL_SECONDS = 0.05
+
+
+def polls(seconds: float) -> Iterator[None]:
+    """Yields at once, twenty times a second, and a last time when `seconds` have passed."""
+    deadline = time.monotonic() + seconds
+    yield
+    while time.monotonic() <= deadline:
+        time.sleep(_POLL_SECONDS)
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +69,7 @@ class Process:
 
     def wait(self, seconds: float) -> bool:
         """Wait for its end, for `seconds` at most; returns whether it has ended."""
-        deadline = time.monotonic() + seconds
-        while self.alive:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_POLL_SECONDS)
-        return True
+        return any(not self.alive for _ in polls(seconds))
 
     def _send(self, number: signal.Signals) -> None:
         """Send a signal to this process, but not to a later one with the same pid."""

@@ -120,7 +120,8 @@ def acquire(
         if known.is_over:
             mine = new_lease(table, seen.token + 1, run, time.time(), lease_replicas)._replace(owner=owner, goal=goal)
             if leases.take(mine, over=seen):
-                _note_take_over(seen, notify)
+                if seen.run:
+                    notify(f"took the lease on {seen.table} over from {holder(seen)}, which is gone")
                 return mine
         else:
             left = watch.seconds_left(leases, seen)
@@ -183,11 +184,6 @@ def busy_refusal(seen: Lease, after: str = "") -> Busy:
         table=seen.table,
         goal="" if seen.owner else seen.goal,
     )
-
-
-def _note_take_over(seen: Lease, notify: Callable[[str], None]) -> None:
-    if seen.run:
-        notify(f"took the lease on {seen.table} over from {holder(seen)}, which is gone")
 
 
 class _Keeper(threading.Thread):

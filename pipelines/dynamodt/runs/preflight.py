@@ -157,14 +157,8 @@ def _check_stamp(planned: TablePlan, step: Step) -> None:
     """Raises Refused for a stamp in a key attribute, which would move the item, or in a key attribute of an index."""
     stamp = step.script.stamp
     for table in filter(None, (planned.table, step.target)):
-        kind = (
-            "key"
-            if stamp in table.key_names
-            else "key of an index"
-            if stamp in {k.name for k in table.index_keys}
-            else ""
-        )
-        if kind:
+        names = {"key": table.key_names, "key of an index": [key.name for key in table.index_keys]}
+        if kind := next((kind for kind, found in names.items() if stamp in found), ""):
             raise Refused(
                 f"STAMP names {json.dumps(stamp, ensure_ascii=False)}, which is a {kind} of table {table.name}",
                 where=step.script.path,

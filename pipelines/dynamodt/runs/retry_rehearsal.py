@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -62,10 +61,10 @@ def _outstanding(
 ) -> tuple[list[StoredDeadLetter], int]:
     """The dead letters that are neither accepted nor being accepted, and the number of the others."""
     everything = list(stored)
-    parts: dict[str, list[Item] | None] = {}
+    keys: dict[str, set[str] | None] = {}
     if options.accept or options.accept_all:
-        parts = json.loads(chosen_dead_letters(everything, options.accept, record, stored.replaying).content)["parts"]
-    keys = {part: None if listed is None else set(map(key_text, listed)) for part, listed in parts.items()}
+        parts = chosen_dead_letters(everything, options.accept, record, stored.replaying).parts
+        keys = {part: None if listed is None else set(map(key_text, listed)) for part, listed in parts.items()}
 
     def stays(one: StoredDeadLetter) -> bool:
         listed = keys.get(one.part.name, set())

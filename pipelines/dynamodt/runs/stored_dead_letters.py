@@ -166,10 +166,15 @@ def dead_letters_of(storage: Storage, part: Part, accepted: Accepted) -> Iterato
 
 
 class Chosen(NamedTuple):
-    """The dead letters that a command accepts: the content of their list, and their number."""
+    """The dead letters that a command accepts, by part (None: all of a part), and their number."""
 
-    content: bytes
+    parts: dict[str, list[Image] | None]
     items: int
+
+    @property
+    def content(self) -> bytes:
+        """Their list, as it is stored."""
+        return json.dumps({"parts": self.parts}).encode()
 
 
 def chosen_dead_letters(
@@ -202,7 +207,7 @@ def chosen_dead_letters(
         hint = suggest("history", table=record.table) + " shows by whom, and why" if record.accepted else ""
         raise Refused(what, where=f"run {record.run}", hint=hint, run=record.run)
     listed = {part: found if part in divided else None for part, found in parts.items()}
-    return Chosen(json.dumps({"parts": listed}).encode(), sum(map(len, parts.values())))
+    return Chosen(listed, sum(map(len, parts.values())))
 
 
 class _Wanted:

@@ -5,11 +5,8 @@ Calls use `dynamodb.wire` instead of boto3, since a worker makes them for every 
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
-from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -39,7 +36,7 @@ class Rows:
 
     @cached_property
     def _calls(self) -> Retried:
-        return Retried(shared_wire(self._connection), self.where, backoff=_PATIENT)
+        return Retried(shared_wire(self._connection), self.where, backoff=_PATIENT, passes=_passes)
 
     @property
     def dynamodb(self) -> Any:
@@ -114,16 +111,7 @@ class Rows:
         A transaction that collides with another write of one of its rows, such as a heartbeat, is cancelled by DynamoDB
         and sent again.
         """
-        request = {"TransactItems": actions, "ClientRequestToken": uuid4().hex}  # one, for all tries
-        for tries in count(1):
-            try:
-                self._calls.call("TransactWriteItems", request)
-                return
-            except Refusal as refusal:
-                passes = any(reason in refusal.message for reason in _PASSING)
-                if "ConditionalCheckFailed" in refusal.message or not passes or _PATIENT.exhausted(tries):
-                    raise self._error("TransactWriteItems", refusal) from refusal
-            time.sleep(_PATIENT.delay(tries, random.random))
+        self._call("TransactWriteItems", {"TransactItems": actions, "ClientRequestToken": uuid4().hex})  # for all tries
 
     def _call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._begin(operation, body)()
@@ -143,6 +131,12 @@ class Rows:
         if "ConditionalCheckFailed" in f"{refusal.code} {refusal.message}":
             return ConditionFailed(str(refusal))
         return service_error(operation, self.where, refusal.code, refusal.message)
+
+
+def _passes(refusal: Refusal) -> bool:
+    """Whether a transaction was cancelled only for other requests at the same time."""
+    passing = any(reason in refusal.message for reason in _PASSING)
+    return passing and "ConditionalCheckFailed" not in refusal.message
 
 
 def _key(key: RowKey) -> Image:
