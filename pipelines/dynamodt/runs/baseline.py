@@ -19,7 +19,7 @@ from dynamodt.model.reports import LEFT_EARLY, TakeOver, VersionOutcome
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.runs.dead_letters import has_lost_dead_letters
-from dynamodt.runs.history import applied_by, goal, now
+from dynamodt.runs.history import applied_by, goal, now, refusal_for
 from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import check_not_leased, hold_lease
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger, younger_reported
@@ -365,10 +365,9 @@ def _check_ended(project: Project, spec: TableSpec) -> None:
     check_not_undoing(here)
     for run in here:
         if unfinished(run.status):
-            what = f"run {run.run} ({run.direction} of version {run.version}, {run.name}) is unfinished: {run.status}"
             finish = "; or revert the edits, and finish it: " + suggest(run.direction, table=run.table, to=goal(run))
             hint = "undo it: " + suggest("undo", run.run) + finish
-            raise Refused(what, where=f"table {run.table}", hint=hint, run=run.run)
+            raise refusal_for(run, f"{run.title} is unfinished: {run.status}", hint)
 
 
 def _repair_entry(edit: _Edit, of: Provenance) -> Entry:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dynamodt.errors import DeadLetters, DynamodtError, Hint, RunFailed, ServiceError, suggest
+from dynamodt.errors import DeadLetters, DynamodtError, Hint, Refused, RunFailed, ServiceError, suggest
 from dynamodt.model.pages import Claim, Counts, Totals, Units
 from dynamodt.model.reports import RunReport, counted, picked
 from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
@@ -277,6 +277,11 @@ def completion_error(
     if not totals.counts.balanced:
         return RunFailed(f"the balance does not hold: {totals.counts}", where=where, hint="please report this as a bug")
     return None
+
+
+def refusal_for(record: RunRecord, what: str, hint: str | Hint) -> Refused:
+    """The refusal of a command on a run's table because of that run."""
+    return Refused(what, where=f"table {record.table}", hint=hint, run=record.run)
 
 
 def goal(record: RunRecord) -> int:

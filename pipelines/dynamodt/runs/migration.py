@@ -16,7 +16,7 @@ from dynamodt.model.runs import AppliedVersion, Lease, RunRecord
 from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs.control import find_run
 from dynamodt.runs.cost import consumers_reported
-from dynamodt.runs.history import Reopened, goal, report_of
+from dynamodt.runs.history import Reopened, goal, refusal_for, report_of
 from dynamodt.runs.jobs import was_held_recently
 from dynamodt.runs.liveness import holder
 from dynamodt.runs.lock import is_held
@@ -319,7 +319,7 @@ def check_retriable(project: Project, record: RunRecord) -> None:
             onward = suggest(record.direction, table=record.table, to=goal(record))
             what, hint = f"run {run} has no dead letters{_accepted_before(record)}", "to continue it: " + onward
     if what:
-        raise Refused(what, where=f"table {record.table}", hint=hint, run=run)
+        raise refusal_for(record, what, hint)
     if accepts:
         stored = StoredDeadLetters(project, record)
         chosen_dead_letters(stored, options.accept, record, stored.replaying)

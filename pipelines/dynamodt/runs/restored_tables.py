@@ -20,7 +20,7 @@ from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord
 from dynamodt.model.tables import Change, Check, Image, Journaled, Stage, TableSpec
 from dynamodt.pipeline.inserted import InsertedItems
 from dynamodt.pipeline.restoration import restoration
-from dynamodt.runs.history import claims_of_run, has_written
+from dynamodt.runs.history import claims_of_run, has_written, refusal_for
 from dynamodt.runs.plan import younger, younger_reported
 from dynamodt.script.apply import item_rows, row_image, table_of_rows
 from dynamodt.script.codec import key_text
@@ -66,7 +66,7 @@ def refuse_restored(
         if run.journal:
             _check_not_within(project, planned, run)
         elif has_written(project.state, run):
-            raise _without_journal(planned, run)
+            raise _without_journal(run)
 
 
 def _unknown(planned: TablePlan, last: RunRecord, at: int) -> Refused:
@@ -85,9 +85,9 @@ def _check_not_within(project: Project, planned: TablePlan, run: RunRecord) -> N
     for prefix, claims in _journals(project.state, run):
         first, missing = _first_parts(storage.names(prefix), claims)
         if missing:
-            raise _journal_missing(planned, run, missing, storage.place(prefix))
+            raise _journal_missing(run, missing, storage.place(prefix))
         for change in as_written(project, planned.table, first):
-            raise _within(planned, run, change.key)
+            raise _within(run, change.key)
 
 
 def _first_parts(names: Iterable[str], claims: Claims) -> tuple[list[str], int]:
@@ -104,32 +104,30 @@ def _first_parts(names: Iterable[str], claims: Claims) -> tuple[list[str], int]:
     return first, missing
 
 
-def _without_journal(planned: TablePlan, run: RunRecord) -> Refused:
-    return Refused(
+def _without_journal(run: RunRecord) -> Refused:
+    what = (
         f"IDEMPOTENT was True when run {run.run} of version {run.version} began, and is False now: it has written "
         "and keeps no journal, and the table was deleted and created again since; if it was restored from a moment "
-        "within the run, some of its items would be transformed twice",
-        where=f"table {planned.table.name}",
-        hint="set IDEMPOTENT = True again, and type the same command; " + _or_from_before(planned, run),
-        run=run.run,
+        "within the run, some of its items would be transformed twice"
     )
+    return refusal_for(run, what, "set IDEMPOTENT = True again, and type the same command; " + _or_from_before(run))
 
 
-def _journal_missing(planned: TablePlan, run: RunRecord, missing: int, place: str) -> Refused:
+def _journal_missing(run: RunRecord, missing: int, place: str) -> Refused:
     parts = counted(missing, "part")
     return Refused(
         f"{parts} of the journal of run {run.run} of version {run.version} cannot be found, and the table was deleted "
         "and created again since; if it was restored from a moment within the run, some of its items would be "
         "transformed twice",
         where=place,
-        hint="put the journal back, and type the same command; " + _or_from_before(planned, run),
+        hint="put the journal back, and type the same command; " + _or_from_before(run),
         run=run.run,
     )
 
 
-def _or_from_before(planned: TablePlan, run: RunRecord) -> Hint:
+def _or_from_before(run: RunRecord) -> Hint:
     before = f"or, if the table is as it was before {run.started} (restore it from then, if not): "
-    return before + _record_and_repeat(planned, run)
+    return before + _record_and_repeat(run)
 
 
 def _record_what_is_seen(table: str) -> Hint:
@@ -137,20 +135,18 @@ def _record_what_is_seen(table: str) -> Hint:
     return "record which versions are applied, " + stamped + " (0: none), and type the same command again"
 
 
-def _record_and_repeat(planned: TablePlan, run: RunRecord) -> Hint:
-    return suggest("stamp", table=planned.table.name, to=run.version - 1) + ", and the same command again"
+def _record_and_repeat(run: RunRecord) -> Hint:
+    return suggest("stamp", table=run.table, to=run.version - 1) + ", and the same command again"
 
 
-def _within(planned: TablePlan, run: RunRecord, key: Image) -> Refused:
+def _within(run: RunRecord, key: Image) -> Refused:
     shown = ", ".join(f"{attribute} = {next(iter(value.values()))}" for attribute, value in key.items())
-    return Refused(
+    what = (
         f"the table was restored from a moment within run {run.run} of version {run.version}: the item {shown} is as "
-        "that run has left it, and would be transformed twice",
-        where=f"table {planned.table.name}",
-        hint=f"restore it from before {run.started}; or, if the item was written so by the application: "
-        + _record_and_repeat(planned, run),
-        run=run.run,
+        "that run has left it, and would be transformed twice"
     )
+    hint = f"restore it from before {run.started}; or, if the item was written so by the application: "
+    return refusal_for(run, what, hint + _record_and_repeat(run))
 
 
 # ---------------------------------------------------------------- a state table that was restored

@@ -23,7 +23,16 @@ from dynamodt.model.pages import Acceptance
 from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
-from dynamodt.runs.history import Reopened, first_record, goal, has_written, last_change, reverted_by, written_order
+from dynamodt.runs.history import (
+    Reopened,
+    first_record,
+    goal,
+    has_written,
+    last_change,
+    refusal_for,
+    reverted_by,
+    written_order,
+)
 from dynamodt.runs.jobs import SCAN, new_run
 from dynamodt.runs.journal_check import restore_or_repair
 from dynamodt.runs.liveness import observed_life
@@ -84,8 +93,8 @@ def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) 
     undo = "undo it (" + suggest("undo", left.run) + ")"
     way_out = undo if left.journal else "restore the table from before the run (it keeps no journal)"
     return Refused(
-        f"run {left.run} ({left.direction} of version {left.version}, {left.name}), {left.status}, has written, and "
-        "began with something else: " + "; ".join(one.sentence for one in found if not one.effect),
+        f"{left.title}, {left.status}, has written, and began with something else: "
+        + "; ".join(one.sentence for one in found if not one.effect),
         where=f"table {left.table}, {path}",
         hint=f"{back}; or " + way_out + " and type the command again: a new run begins",
         run=left.run,
@@ -95,13 +104,8 @@ def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) 
 def check_continued(left: RunRecord, options: RunOptions) -> None:
     """Raises Refused if the options for journal or source differ from those at the run's start."""
     if options.journal not in (None, left.journal):
-        began = "with" if left.journal else "without"
-        raise Refused(
-            f"run {left.run} began {began} a journal, and continues as it began",
-            where=f"table {left.table}",
-            hint=f"leave out --{'no-' if left.journal else ''}journal",
-            run=left.run,
-        )
+        what = f"run {left.run} began {'with' if left.journal else 'without'} a journal, and continues as it began"
+        raise refusal_for(left, what, f"leave out --{'no-' if left.journal else ''}journal")
     check_source(left, options.source, options.export)
 
 
@@ -199,8 +203,7 @@ def check_not_undoing(records: Iterable[RunRecord]) -> None:
             PARTLY_UNDONE: ("is undone in part: parts of its journal are missing", restore_or_repair(record)),
         }.get(record.status)
         if why is not None:
-            what = f"run {record.run} ({record.direction} of version {record.version}, {record.name}) {why[0]}"
-            raise Refused(what, where=f"table {record.table}", hint=why[1], run=record.run)
+            raise refusal_for(record, f"{record.title} {why[0]}", why[1])
 
 
 def partly_restored(records: Iterable[RunRecord], options: RunOptions) -> tuple[str, ...]:
@@ -244,15 +247,9 @@ def _half_done(state: State, left: RunRecord) -> Refused:
         lease, life = observed_life(state.leases, left.table)
         if lease.run == left.run and not life.is_over:
             return busy_refusal(lease)
-    return Refused(
-        f"{left.direction} of version {left.version} ({left.name}) was left half done: run {left.run}, {left.status}",
-        where=f"table {left.table}",
-        hint="finish it first: "
-        + suggest(left.direction, table=left.table, to=goal(left))
-        + "; or undo it: "
-        + suggest("undo", left.run),
-        run=left.run,
-    )
+    what = f"{left.direction} of version {left.version} ({left.name}) was left half done: run {left.run}, {left.status}"
+    finish = "finish it first: " + suggest(left.direction, table=left.table, to=goal(left))
+    return refusal_for(left, what, finish + "; or undo it: " + suggest("undo", left.run))
 
 
 def check_source(record: RunRecord, options_source: str, options_export: str) -> None:
@@ -261,12 +258,8 @@ def check_source(record: RunRecord, options_source: str, options_export: str) ->
     other = options_source not in ("", record.source) or (options_export not in ("", "new", began) and began)
     if other:
         said = f"the export {began}" if began else f"a {record.source}"
-        raise Refused(
-            f"run {record.run} began with {said}, and continues with it",
-            where=f"table {record.table}",
-            hint="leave out --source and --export; or undo it: " + suggest("undo", record.run),
-            run=record.run,
-        )
+        hint = "leave out --source and --export; or undo it: " + suggest("undo", record.run)
+        raise refusal_for(record, f"run {record.run} began with {said}, and continues with it", hint)
 
 
 def edited(left: RunRecord, script: Script, done: int) -> str:
@@ -304,7 +297,7 @@ def reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVe
     recorded = version is not None and version.run == run if record.direction == "up" else version is None
     why = ""
     if last.run != run:
-        why = f"run {last.run} ({last.direction} of version {last.version}, {last.name}) has changed the table later"
+        why = f"{last.title} has changed the table later"
     elif at != goal(record) or not recorded:
         why = f"since then version {at} was recorded, without a run"
     if why:

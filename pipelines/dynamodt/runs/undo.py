@@ -23,6 +23,7 @@ from dynamodt.runs.history import (
     last_change,
     last_change_of_target,
     now,
+    refusal_for,
     report_of,
     reverted_by,
     unrecorded_notice,
@@ -116,12 +117,9 @@ def check_same_storage(stage: Stage, record: RunRecord) -> None:
     """Raises Refused if the run's journal is in another storage than the stage's."""
     was, now_at = record.began.get("storage"), stage.storage.url.rstrip("/")
     if was not in (None, now_at):
-        raise Refused(
-            f"the journal of run {record.run} is in {was}, and the storage of stage {stage.name} is now {now_at}",
-            where=f"table {record.table}",
-            hint=f"give the stage that storage for the undo: DYNAMODT_STORAGE={was} " + suggest("undo", record.run),
-            run=record.run,
-        )
+        what = f"the journal of run {record.run} is in {was}, and the storage of stage {stage.name} is now {now_at}"
+        hint = f"give the stage that storage for the undo: DYNAMODT_STORAGE={was} " + suggest("undo", record.run)
+        raise refusal_for(record, what, hint)
 
 
 def check_undoable(state: State, record: RunRecord) -> None:
@@ -142,30 +140,21 @@ def check_undoable(state: State, record: RunRecord) -> None:
         what = f"run {record.run} has no journal: version {record.version} ({record.name}) is IDEMPOTENT"
         hint = _other_way(record)
     if what:
-        raise Refused(what, where=f"table {record.table}", hint=hint, run=record.run)
+        raise refusal_for(record, what, hint)
     _check_last(state, record)
 
 
 def _check_last(state: State, record: RunRecord) -> None:
-    where, last = f"table {record.table}", last_change(state, record)
+    last = last_change(state, record)
     if last.run == record.run and record.target and record.status != UNDOING:
         last = last_change_of_target(state, record)
     if last.run != record.run:
-        raise Refused(
-            f"run {last.run} ({last.direction} of version {last.version}, {last.name}) changed this table later: "
-            f"{last.status}",
-            where=f"table {last.table}",
-            hint="undo that one first: " + suggest("undo", last.run),
-            run=last.run,
-        )
+        what = f"{last.title} changed this table later: {last.status}"
+        raise refusal_for(last, what, "undo that one first: " + suggest("undo", last.run))
     above = max(state.applied(record.table), default=0)
     if above > record.version:
-        raise Refused(
-            f"version {above} was recorded above it, without a run",
-            where=where,
-            hint="if it is not applied: " + suggest("stamp", table=record.table, to=record.version),
-            run=record.run,
-        )
+        hint = "if it is not applied: " + suggest("stamp", table=record.table, to=record.version)
+        raise refusal_for(record, f"version {above} was recorded above it, without a run", hint)
 
 
 def _other_way(record: RunRecord) -> Hint:
