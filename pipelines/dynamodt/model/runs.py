@@ -173,11 +173,6 @@ class RunRecord:
         return content_of(self.checksum, self.files)
 
     @property
-    def title(self) -> str:
-        """The run with its version, in messages."""
-        return f"run {self.run} ({self.direction} of version {self.version}, {self.name})"
-
-    @property
     def accepted_items(self) -> int:
         """The dead letters that are accepted; they are among `counts.dead`."""
         return sum(one.items for one in self.accepted)

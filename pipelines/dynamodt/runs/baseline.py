@@ -19,7 +19,7 @@ from dynamodt.model.reports import LEFT_EARLY, TakeOver, VersionOutcome
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.runs.dead_letters import has_lost_dead_letters
-from dynamodt.runs.history import applied_by, goal, now, refusal_for
+from dynamodt.runs.history import applied_by, goal, now, refusal_for, title_of
 from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import check_not_leased, hold_lease
 from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger, younger_reported
@@ -367,7 +367,7 @@ def _check_ended(project: Project, spec: TableSpec) -> None:
         if unfinished(run.status):
             finish = "; or revert the edits, and finish it: " + suggest(run.direction, table=run.table, to=goal(run))
             hint = "undo it: " + suggest("undo", run.run) + finish
-            raise refusal_for(run, f"{run.title} is unfinished: {run.status}", hint)
+            raise refusal_for(run, f"{title_of(run)} is unfinished: {run.status}", hint)
 
 
 def _repair_entry(edit: _Edit, of: Provenance) -> Entry:

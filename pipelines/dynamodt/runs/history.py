@@ -279,6 +279,11 @@ def completion_error(
     return None
 
 
+def title_of(record: RunRecord) -> str:
+    """A run with its version, in messages."""
+    return f"run {record.run} ({record.direction} of version {record.version}, {record.name})"
+
+
 def refusal_for(record: RunRecord, what: str, hint: str | Hint) -> Refused:
     """The refusal of a command on a run's table because of that run."""
     return Refused(what, where=f"table {record.table}", hint=hint, run=record.run)

@@ -31,6 +31,7 @@ from dynamodt.runs.history import (
     last_change,
     refusal_for,
     reverted_by,
+    title_of,
     written_order,
 )
 from dynamodt.runs.jobs import SCAN, new_run
@@ -93,7 +94,7 @@ def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) 
     undo = "undo it (" + suggest("undo", left.run) + ")"
     way_out = undo if left.journal else "restore the table from before the run (it keeps no journal)"
     return Refused(
-        f"{left.title}, {left.status}, has written, and began with something else: "
+        f"{title_of(left)}, {left.status}, has written, and began with something else: "
         + "; ".join(one.sentence for one in found if not one.effect),
         where=f"table {left.table}, {path}",
         hint=f"{back}; or " + way_out + " and type the command again: a new run begins",
@@ -203,7 +204,7 @@ def check_not_undoing(records: Iterable[RunRecord]) -> None:
             PARTLY_UNDONE: ("is undone in part: parts of its journal are missing", restore_or_repair(record)),
         }.get(record.status)
         if why is not None:
-            raise refusal_for(record, f"{record.title} {why[0]}", why[1])
+            raise refusal_for(record, f"{title_of(record)} {why[0]}", why[1])
 
 
 def partly_restored(records: Iterable[RunRecord], options: RunOptions) -> tuple[str, ...]:
@@ -297,7 +298,7 @@ def reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVe
     recorded = version is not None and version.run == run if record.direction == "up" else version is None
     why = ""
     if last.run != run:
-        why = f"{last.title} has changed the table later"
+        why = f"{title_of(last)} has changed the table later"
     elif at != goal(record) or not recorded:
         why = f"since then version {at} was recorded, without a run"
     if why:

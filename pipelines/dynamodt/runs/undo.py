@@ -26,6 +26,7 @@ from dynamodt.runs.history import (
     refusal_for,
     report_of,
     reverted_by,
+    title_of,
     unrecorded_notice,
 )
 from dynamodt.runs.jobs import lease_replicas, new_run
@@ -149,7 +150,7 @@ def _check_last(state: State, record: RunRecord) -> None:
     if last.run == record.run and record.target and record.status != UNDOING:
         last = last_change_of_target(state, record)
     if last.run != record.run:
-        what = f"{last.title} changed this table later: {last.status}"
+        what = f"{title_of(last)} changed this table later: {last.status}"
         raise refusal_for(last, what, "undo that one first: " + suggest("undo", last.run))
     above = max(state.applied(record.table), default=0)
     if above > record.version:
