@@ -154,7 +154,8 @@ class Writes:
         units = _units(answer.get("ConsumedCapacity"))
         if operation == "BatchWriteItem":
             return BatchAnswer(_processed(writes, answer), units)
-        return BatchAnswer([self._statement(r) for r in answer["Responses"]], units)
+        failures = [response.get("Error") for response in answer["Responses"]]
+        return BatchAnswer([DONE if one is None else self._failure(one) for one in failures], units)
 
     def single(self, call: Call) -> Coming:
         """Sends one UpdateItem, PutItem, DeleteItem or TransactWriteItems, the last with a token that makes it safe to
@@ -172,10 +173,7 @@ class Writes:
             return BatchAnswer([_unanswered(error)], 0.0)
         return BatchAnswer([DONE], _units(answer.get("ConsumedCapacity"), self._uncounted))
 
-    def _statement(self, response: dict[str, Any]) -> Verdict:
-        error = response.get("Error")
-        if error is None:
-            return DONE
+    def _failure(self, error: dict[str, Any]) -> Verdict:
         return self._verdict("BatchExecuteStatement", error["Code"], error.get("Message", ""), error.get("Item"))
 
     def _refused(self, operation: str, refusal: Refusal) -> Verdict:

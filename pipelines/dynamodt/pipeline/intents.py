@@ -19,8 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dynamodt.model.pages import Counts, Intent, JournalCount, Page, Totals, WrittenPage
-from dynamodt.model.tables import Change, Image
-from dynamodt.script.diff import count_records
+from dynamodt.model.tables import Atomic, Change, Check, Image
 from dynamodt.state.journal import Note
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class IntentLog:
             page.claim.split, page.number, page.claim.fencing_token, len(self._parts), changes, micros
         )
         self._parts = (*self._parts, part)
-        self._records += count_records(changes)
+        self._records += _count_records(changes)
         self._intents.intend(page.claim, self._intent())
         self.intended = True
 
@@ -94,6 +93,13 @@ class IntentLog:
         page = self._page
         without_write, before, records = self._without_write, self._before, self._records
         return Intent(self._parts, page.cursor, page.last, without_write, page.rcu, page.number, before, records)
+
+
+def _count_records(changes: Sequence[Change]) -> int:
+    """The number of journal records of the changes: one for each part that writes."""
+    several = [change for change in changes if isinstance(change, Atomic)]
+    written = sum(not isinstance(part, Check) for change in several for part in change.parts)
+    return len(changes) - len(several) + written
 
 
 class Running:

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from dynamodt.dynamodb.wire import MAX_STATEMENTS, Call, Request
@@ -27,8 +28,8 @@ class Pending:
 
     change: Change
     request: Request
-    doubts: list[Change] = field(default_factory=list)  # versions sent with unknown outcome
-    transactions: list[Atomic] = field(default_factory=list)  # versions sent with insertions, with any answer
+    doubts: Sequence[Change] = ()  # versions sent with unknown outcome
+    transactions: Sequence[Atomic] = ()  # versions sent with insertions, with any answer
     tries: int = 0  # throttles and doubts in a row
     failed: int = 0  # the number of its requests that failed as a whole
     conflicts: int = 0
@@ -37,7 +38,7 @@ class Pending:
     def remember(self) -> None:
         """Keep a transaction that was sent without success: the network may repeat it."""
         if isinstance(self.change, Atomic) and self.change not in self.transactions:
-            self.transactions.append(self.change)
+            self.transactions = (*self.transactions, self.change)
 
 
 class _Sent(NamedTuple):
@@ -115,22 +116,24 @@ class RequestPipeline:
         """Calls alone and statements in batches, each batch with its estimated units. A batch is smaller the more often
         its requests failed as a whole, and no larger than the budget covers in a few seconds. Throttles of single
         statements do not make batches smaller."""
-        size = smaller(MAX_STATEMENTS, max(pending.failed for pending in waiting))
+        size = smaller(MAX_STATEMENTS, max([pending.failed for pending in waiting]))
         batch: list[Pending] = []
-        units = 0.0
+        units, most = 0.0, self._most_units()
         for pending in waiting:
-            estimate = self._estimated([pending])
             if isinstance(pending.request, Call):
-                yield [pending], estimate
+                yield [pending], self._estimated([pending])
                 continue
-            most = self._rate_queue.within(REQUEST_SECONDS, 1.0)
+            estimate = 0.0 if most == inf else _units(pending)
             if batch and (len(batch) == size or units + estimate > most):
                 yield batch, units
-                batch, units = [], 0.0
+                batch, units, most = [], 0.0, self._most_units()  # the budget may have changed
             batch.append(pending)
             units += estimate
         if batch:
             yield batch, units
+
+    def _most_units(self) -> float:
+        return self._rate_queue.within(REQUEST_SECONDS, 1.0)
 
     def _send(self, batch: list[Pending], estimate: float, read_again: ReadAgain) -> _Sent | None:
         """Send a batch once the budget covers it, if run and split are still owned after the wait. None if no part of
@@ -155,7 +158,7 @@ class RequestPipeline:
         change may be due to one busy item."""
         answer = sent.answer()
         answer = answer._replace(wcu=_metered(sent.batch, answer))
-        throttled = sum(verdict.outcome == "throttled" for verdict in answer.verdicts)
+        throttled = [verdict.outcome for verdict in answer.verdicts].count("throttled")
         unsent = answer.verdicts[0].outcome == "unsent"
         full = unsent or (len(sent.batch) > 1 and 2 * throttled > len(sent.batch))
         self._room = 1 if full else min(self._writers, 2 * self._room)

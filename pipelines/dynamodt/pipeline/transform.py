@@ -16,7 +16,7 @@ from dynamodt.pipeline.inserted import inserted_items
 from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store
 from dynamodt.pipeline.signals import report_errors
 from dynamodt.pipeline.version import Version
-from dynamodt.script.attempt import ChangeOf, attempted
+from dynamodt.script.attempt import ChangeOf, check_continues
 from dynamodt.script.diff import key_of
 
 if TYPE_CHECKING:
@@ -79,11 +79,14 @@ def apply_page(job: Job, page: Page, change_of: ChangeOf) -> tuple[AppliedPage, 
     dead: list[DeadLetter] = []
     unchanged = 0
     for image in page.images:
-        _, change, error, _ = attempted(image, change_of)
-        if error is not None:
+        try:
+            change = change_of(image)
+        except BaseException as error:
+            check_continues(error)
             step = "doubt" if isinstance(error, WrittenOrNot) else "transform"
             dead.append(dead_letter(key_of(job.table, image), image, step, error))
-        elif change is None:
+            continue
+        if change is None:
             unchanged += 1
         else:
             changes.append(change)

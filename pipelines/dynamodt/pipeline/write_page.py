@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 MAX_CONFLICTS = 12
 READ_LASTS = 1.0  # seconds; a page that is not delayed is written by then
 NOT_SENT = Statement("", [])
+_DEPENDS_ON_ALL = (Remove, Atomic)  # valid only for the whole item as it was read
 _THROTTLED = "raise the table's capacity, or run again later"
 _UNCLEAR = "a write of this item was never answered, and its attributes were changed since"
 _UNCLEAR_HINT = (
@@ -175,7 +176,7 @@ class WriteTask:
     def _start(self, change: Change, doubts: Sequence[Change] = ()) -> Pending | None:
         """The change with its request; None if no request can hold it, and it is a dead letter."""
         try:
-            return Pending(change, self._writer.statements.write(change), list(doubts))
+            return Pending(change, self._writer.statements.write(change), doubts)
         except ItemError as error:
             self._bury(change, error)
             return None
@@ -200,13 +201,13 @@ class WriteTask:
     def _fit_to_current(self, waiting: list[Pending]) -> list[Pending]:
         """The pending changes, fitted to the current items, without those that the current items resolve."""
         reads_again = self._writer.statements.conditional
-        whole = [pending for pending in waiting if reads_again and _depends_on_all(pending.change)]
-        if not whole:
+        whole = [pending for pending in waiting if isinstance(pending.change, _DEPENDS_ON_ALL)]
+        if not (whole and reads_again):
             return waiting
         current = self._read([pending.change.key for pending in whole], ())
         as_read = [self._is_as_read(pending, current) for pending in whole]
         others = [(pending, None) for pending, same in zip(whole, as_read, strict=True) if not same]
-        rest = [pending for pending in waiting if not _depends_on_all(pending.change)]
+        rest = [pending for pending in waiting if not isinstance(pending.change, _DEPENDS_ON_ALL)]
         return rest + list(compress(whole, as_read)) + self._resolve(others)
 
     def _is_as_read(self, pending: Pending, current: CurrentItems) -> bool:
@@ -270,7 +271,7 @@ class WriteTask:
         if verdict.outcome == "throttled":
             self._result.contention = self._result.contention.plus(Contention(throttles=1))
         if verdict.outcome == "doubt":
-            pending.doubts.append(change)
+            pending.doubts = (*pending.doubts, change)
         pending.tries += 1
         if verdict.outcome == "unsent":
             self._lost = verdict
@@ -380,9 +381,3 @@ def _too_many_conflicts(pending: Pending) -> str:
     if isinstance(pending.change, Insert):
         return f"the key was taken and gone again {pending.conflicts} times"
     return f"the item was changed by others {pending.conflicts} times while it was written"
-
-
-def _depends_on_all(change: Change) -> bool:
-    """Whether a change is valid only for the whole item as it was read: a deletion, or a transaction with an
-    insertion."""
-    return isinstance(change, Remove | Atomic)

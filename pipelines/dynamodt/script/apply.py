@@ -65,9 +65,8 @@ class Apply:
     def change_of(self, image: Image) -> Change | None:
         """The change that the version makes to an item; None if the item stays as it is, or has this run's stamp and
         was therefore changed before."""
-        if self._is_done(image):
+        if self._stamp is not None and self._is_done(image):
             return None
-        self._check_mark(image)
         item = decode(image)
         with localcontext(_DIGITS):
             results = self._apply(dict(item), self._prepared)
@@ -80,11 +79,15 @@ class Apply:
         if found is not None and type(found) is not Update:
             self._check_halloween(found, image)
             self._check_transaction(found)
-        return self._stamped(found)
+        return found if self._stamp is None else self._stamped(found)
 
     def _is_done(self, image: Image) -> bool:
+        """Whether an item has this run's stamp. Raises as `_check_mark`."""
         attribute = self._script.stamp
-        return self._stamp is not None and attribute is not None and image.get(attribute) == self._stamp
+        if attribute is not None and image.get(attribute) == self._stamp:
+            return True
+        self._check_mark(image)
+        return False
 
     def _check_mark(self, image: Image) -> None:
         """Raises ItemError unless the stamp's attribute is absent or holds an earlier run's stamp."""

@@ -1,8 +1,9 @@
 """The attempt of a version to change one item, with every check that a real write makes before it is sent.
 
-Runs, dry runs, `check` and authors' tests all apply a version by `attempted`, so that they accept and refuse the same
-items. `pipeline.conflicts` resolves conflicts with other items, such as a taken key. Refusals by the service (a
-throttle, a concurrent write) occur in a run only.
+Dry runs, `check` and authors' tests apply a version by `attempted`. It accepts and refuses the same items as a run, in
+which `pipeline.transform` calls the author's function and `pipeline.write_page` makes the requests. Conflicts with
+other items, such as a taken key, are resolved by `pipeline.conflicts`. Refusals by the service (a throttle, a
+concurrent write) occur in a run only.
 """
 
 from __future__ import annotations
@@ -43,10 +44,15 @@ def attempted(image: Image, change_of: ChangeOf, request: Request = any_request)
             step = "write"
             request(change)
     except BaseException as error:
-        if isinstance(error, ScriptError) or is_interrupt(error):
-            raise
+        check_continues(error)
         return Attempt(image, None, error, step)
     return Attempt(image, change)
+
+
+def check_continues(error: BaseException) -> None:
+    """Raises an error of `change_of` that stops the whole run; any other makes its item a dead letter."""
+    if isinstance(error, ScriptError) or is_interrupt(error):
+        raise error
 
 
 class Effect(NamedTuple):

@@ -243,11 +243,6 @@ def parts_of(change: Change) -> tuple[Part, ...]:
     return change.parts if isinstance(change, Atomic) else (change,)
 
 
-def count_records(changes: Sequence[Change]) -> int:
-    """The number of journal records of the changes: one for each part that writes."""
-    return sum(not isinstance(part, Check) for change in changes for part in parts_of(change))
-
-
 def key_of(spec: TableSpec, image: Image) -> Image:
     """The key attributes of an image."""
     return {attribute.name: image[attribute.name] for attribute in spec.key}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from itertools import chain, groupby
+from itertools import groupby
 from operator import itemgetter
 from struct import Struct, error
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +24,7 @@ import zstandard
 from dynamodt.errors import RunFailed
 from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
 from dynamodt.script.codec import same
-from dynamodt.script.diff import count_records, key_of, patched
+from dynamodt.script.diff import key_of, patched
 from dynamodt.state.object_keys import note_name, part_name
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class Journal:
         """Stores one part; returns its name. `micros` is the time of the write, in microseconds since 1970."""
         name = part_name(self._prefix, split, page, fencing_token, part)
         time = {"WriteTimestampMicros": {"N": str(micros)}}
-        lines = b"\n".join(map(orjson.dumps, chain.from_iterable(_lines(change, time) for change in changes)))
-        self._storage.write(name, sealed(name, lines, count_records(changes)))
+        lines = list(map(orjson.dumps, _records_of(changes, time)))
+        self._storage.write(name, sealed(name, b"\n".join(lines), len(lines)))
         return name
 
     def intended(self, name: str) -> list[Change]:
@@ -189,17 +189,21 @@ def update_between(table: TableSpec, old: Image, new: Image) -> Update:
     return Update(key_of(table, old), old, sets, tuple(name for name in old if name not in new))
 
 
-def _lines(change: Change, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    if isinstance(change, Atomic):
-        for part in change.parts:
-            if not isinstance(part, Check):  # writes nothing
-                yield from _lines(part, {**metadata, _SOURCE: change.key})
-    elif isinstance(change, Insert):
-        yield {"Metadata": metadata, "Keys": change.key, "NewImage": change.item}
-    elif isinstance(change, Remove):
-        yield {"Metadata": metadata, "Keys": change.key, "OldImage": change.read}
-    else:
-        yield {"Metadata": metadata, "Keys": change.key, "OldImage": change.read, "NewImage": patched(change)}
+def _records_of(changes: Sequence[Change], metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for change in changes:
+        if isinstance(change, Atomic):
+            of_source = {**metadata, _SOURCE: change.key}
+            yield from (_record_of(part, of_source) for part in change.parts if not isinstance(part, Check))
+        else:
+            yield _record_of(change, metadata)
+
+
+def _record_of(change: Journaled, metadata: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(change, Update):
+        return {"Metadata": metadata, "Keys": change.key, "OldImage": change.read, "NewImage": patched(change)}
+    if isinstance(change, Insert):
+        return {"Metadata": metadata, "Keys": change.key, "NewImage": change.item}
+    return {"Metadata": metadata, "Keys": change.key, "OldImage": change.read}
 
 
 class ChangedItem(NamedTuple):
