@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from dynamodt.pipeline.spark import context
-from tests import beam_once, emulators
+from tests import beam_once, boto_once, emulators
 from tests.emulators import Endpoint
 
 _KINDS = ("unit", "pipeline", "service", "e2e")
@@ -76,12 +77,14 @@ def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("AWS_CONFIG_FILE", str(nowhere / "config"))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("JAVA_TOOL_OPTIONS", _SHORT_LIVED_JAVA)
+        patch.setattr(os, "fsync", lambda _: None)  # no test takes the machine's power away
         yield
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_pipelines() -> None:
+def quick_libraries() -> None:
     beam_once.remember()
+    boto_once.remember()
 
 
 @pytest.fixture(scope="session")
@@ -107,11 +110,11 @@ def spark_master() -> Iterator[str]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if (kind := _kind(item)) in _KINDS:
+        if (kind := _kind(item.path)) in _KINDS:
             item.add_marker(kind)
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("scaled")
-    items.sort(key=_turn)
+    items.sort(key=lambda item: _turn(item.path))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -132,14 +135,16 @@ def pytest_runtest_setup() -> None:
         pytest.skip(f"the {_MINUTES:g} minutes are over: `make test-chaos` without MINUTES does all of it")
 
 
-def _kind(item: pytest.Item) -> str:
+@cache
+def _kind(path: Path) -> str:
     here = Path(__file__).parent
-    return item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else "unit"
+    return path.relative_to(here).parts[0] if path.is_relative_to(here) else "unit"
 
 
-def _turn(item: pytest.Item) -> tuple[int, bool]:
-    ranks = (rank for rank, name in enumerate(_SLOW_FILES) if item.path.name.startswith(name))
-    return next(ranks, len(_SLOW_FILES)), _kind(item) in ("unit", "pipeline")
+@cache
+def _turn(path: Path) -> tuple[int, bool]:
+    ranks = (rank for rank, name in enumerate(_SLOW_FILES) if path.name.startswith(name))
+    return next(ranks, len(_SLOW_FILES)), _kind(path) in ("unit", "pipeline")
 
 
 def pytest_report_header() -> str:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -83,6 +84,12 @@ def _served(folder: Path, arguments: list[str]) -> Iterator[Endpoint]:
     finally:
         child.kill()
         child.wait(HANG_SECONDS)
+
+
+def empty(endpoint: Endpoint) -> None:
+    """Deletes all that this ministack has."""
+    with urlopen(Request(f"{endpoint.url}/_ministack/reset", method="POST"), timeout=HANG_SECONDS) as answer:
+        assert answer.status == 200
 
 
 def free_port() -> int:

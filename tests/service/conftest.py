@@ -113,7 +113,8 @@ def deployable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 
 
 @pytest.fixture
-def account(tmp_path: Path, deployable: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Account:
+def account(tmp_path: Path, deployable: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    """An account that is emptied after the test: a purge looks at every table and every bucket of its account."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
     monkeypatch.setattr("dynamodt.deploy.stacks.POLL_SECONDS", 0.05)
@@ -125,7 +126,8 @@ def account(tmp_path: Path, deployable: Endpoint, monkeypatch: pytest.MonkeyPatc
     found.make_table(found.table)
     found.script()
     found.configure()
-    return found
+    yield found
+    emulators.empty(deployable)
 
 
 _SERVER = "apache_beam.runners.portability.local_job_service_main"
