@@ -98,7 +98,7 @@ class Worker:
     def __init__(
         self,
         loop: Loop,
-        rate_queue: ComposedJob,
+        composed: ComposedJob,
         name: str,
         split_group: SplitGroup,
         next_group: Callable[[], SplitGroup | None],
@@ -108,7 +108,7 @@ class Worker:
         self.ended = False
         self.begun_at = self.paged_at = self.ended_at = -1.0  # when it began, recorded its first page, ended
         self._loop = loop
-        self._rate_queue = rate_queue
+        self._composed = composed
         self._next_group = next_group
 
     @property
@@ -121,7 +121,7 @@ class Worker:
     def work(self) -> None:
         """Runs the transforms as a runner does, from their set-up to the end of the last bundle."""
         self.begun_at = self._loop.now
-        stages = self._rate_queue.stages()
+        stages = self._composed.stages()
         for stage in stages:
             stage.setup()
         while self.split_group is not None:
