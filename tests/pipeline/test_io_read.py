@@ -318,7 +318,7 @@ def test_a_budget_is_divided_among_processes_and_shared_by_threads() -> None:
 
 def test_a_budget_on_another_runner_needs_the_number_of_its_processes() -> None:
     elsewhere = beam.Pipeline(runner=PortableRunner())
-    with pytest.raises(UsageError, match="a budget is given, and not among how many processes of the PortableRunner"):
+    with pytest.raises(UsageError, match="a budget on PortableRunner needs the number of worker processes"):
         elsewhere | ReadFromDynamoDB("things", max_rcu=5)
     assert elsewhere | "Given" >> ReadFromDynamoDB("things", max_rcu=5, processes=3)
     for wrong in ({"max_rcu": 0}, {"max_rcu": 5, "processes": 0}):

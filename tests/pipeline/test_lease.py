@@ -510,7 +510,7 @@ def test_a_pipeline_whose_lease_is_gone_writes_nothing(bench: Bench) -> None:
     bench.state.lease(replace(mine, attempt=2))
     from dynamodt.pipeline.migrate import execute
 
-    with pytest.raises(Exception, match="taken the run over"):
+    with pytest.raises(Exception, match="taken over the run"):
         execute(mine, bench.resources, "direct", ())
     assert all(item["n"] == 1 for item in bench.items())
 

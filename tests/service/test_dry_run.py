@@ -153,7 +153,9 @@ def test_a_table_that_has_failed_leaves_a_notice_on_the_one_that_it_inserts_into
     failed, tried = bench.up(first, second, dry_run=True)
     assert failed.error and not failed.notices and tried.error is None
     (notice,) = tried.notices
-    assert notice.startswith(f"version 1 of table {second} met nothing of what version 1 of table {first} inserts")
+    assert notice.startswith(
+        f"version 1 of table {second} met none of the items that version 1 of table {first} inserts"
+    )
 
 
 def test_a_dry_run_ends_at_the_version_without_prepared_data(bench: Bench, table: str) -> None:

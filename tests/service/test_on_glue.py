@@ -179,7 +179,7 @@ def test_a_job_that_dies_is_reported_with_the_end_of_its_log_and_its_run_continu
     job.kill()
     out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
-    assert "the job ended without an answer: FAILED: SystemExit: -9" in err
+    assert "the job ended without a result: FAILED: SystemExit: -9" in err
     assert "the end of the job's log (/aws-glue/jobs/output, jr_" in err and f"{typed.table} v1 change: started" in err
     assert "gone" in out  # the run, by the state table
     go_on.touch()

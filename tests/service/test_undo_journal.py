@@ -45,7 +45,7 @@ def doubled(bench: Bench, table: str) -> int:
 def test_without_its_journal_nothing_is_undone(bench: Bench, table: str, dry_run: bool) -> None:
     shutil.rmtree(bench.folder / "storage")
     report = undo(bench, last(bench, table).run, dry_run=dry_run)
-    assert isinstance(report.error, Refused) and "is not whole" in report.error.what
+    assert isinstance(report.error, Refused) and "is incomplete" in report.error.what
     assert "--partial" in report.error.hint and "older versions" in report.error.hint
     assert (report.run.status, report.run.counts, report.at) == ("refused", Counts(), 1)
     assert doubled(bench, table) == 40 and bench.applied(table) == [1] and last(bench, table).status == "succeeded"

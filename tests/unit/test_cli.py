@@ -541,9 +541,9 @@ def test_a_full_disk_is_not_reported_as_a_defect(
     """For any file; an error that is not of the disk is shown unchanged."""
     for error, said in (
         (OSError(errno.EROFS, "Read-only file system", "local.lock"), "the file cannot be used: Read-only file system"),
-        (FileNotFoundError(errno.ENOENT, "No such file", "x"), "this was not expected"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), "this error was not expected"),
         (OSError(errno.ENOSPC, "No space left"), "the file cannot be used: No space left"),
-        (OSError(errno.EIO, "Input/output error"), "this was not expected"),
+        (OSError(errno.EIO, "Input/output error"), "this error was not expected"),
     ):
         monkeypatch.setattr(operations, "open_stage", Mock(side_effect=error))
         code, _, err = run(capfd, "status")

@@ -33,7 +33,7 @@ class Rows:
         self, record: RunRecord, token: int, *, applied: AppliedVersion | None = None, reverted: bool = False
     ) -> RunRecord:
         if token != self.holder:
-            raise Fenced("another process has taken the run over")
+            raise Fenced("another process has taken over the run")
         self.runs.append(record)
         self.applied, self.reverted = applied, reverted
         return record

@@ -223,7 +223,7 @@ def test_a_start_delivered_twice_is_executed_by_the_first_run_only(
     arguments = {"stage": "dev", "project": "s3://b/p.zip", "command": "up", "automatic": automatic}
     assert carry_out(arguments) == code
     err = capfd.readouterr().err
-    assert ("is left to it" in err) == (bool(errors) and code == 0)
+    assert ("has nothing to do" in err) == (bool(errors) and code == 0)
     assert ("dynamodt up --stage dev --runner glue" in err) == (errors == (COVERED, BUSY))
 
 

@@ -358,7 +358,7 @@ def _rate(option: Option, given: float) -> float:
     if given > 0:
         return given
     rate = option.names[0] not in ("--max-usd", "--max-hours")
-    hint = "leave it out for the usual limit; " + suggest("pause", table="T") + " holds a run that is at work"
+    hint = "leave it out for the usual limit; " + suggest("pause", table="T") + " pauses an active run"
     raise UsageError(f"{option.names[0]} must be above 0", hint=hint if rate else "leave it out for no limit")
 
 

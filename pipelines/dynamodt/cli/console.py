@@ -123,7 +123,7 @@ def print_error(console: Console, error: BaseException) -> None:
 
     expected = isinstance(error, DynamodtError)
     what = error.what if isinstance(error, DynamodtError) else f"{type(error).__name__}: {error}"
-    unexpected = f"this was not expected; {DEBUG}=1 shows the traceback"
+    unexpected = f"this error was not expected; {DEBUG}=1 shows the traceback"
     hint = error.hint.written(program()) if isinstance(error, DynamodtError) else unexpected
     console.print(Text.assemble(("error: ", "bold red"), printable(what)), soft_wrap=True)
     if isinstance(error, DynamodtError) and error.where:

@@ -33,12 +33,12 @@ from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 
 _LEFT_TO_ANOTHER = (
-    "dynamodt: another run is at work on every table that has pending versions, and applies all of them: this start is "
-    "left to it"
+    "dynamodt: another run is at work on every table that has pending versions, and applies all of them: this start "
+    "has nothing to do"
 )
 _NOT_APPLIED = (
-    "dynamodt: another run is at work, and does not apply all that is pending here: nothing was applied by this start, "
-    "which fails; when that run has ended, start the job again: {again}"
+    "dynamodt: another run is at work, and does not apply all versions that are pending here: this start fails, and "
+    "has applied nothing; when that run has ended, start the job again: {again}"
 )
 _NEEDED = ("stage", "project", "command", "region")
 DEAD_LETTERS = "dynamodt: dead letters:"  # a number follows; a metric filter may count these lines
@@ -95,7 +95,9 @@ def _unpacked(project: StorageSpec, region: str) -> Iterator[None]:
     content = open_storage(ambient_connection(region), replace(project, url=f"s3://{bucket}")).read(key)
     if content is None:
         raise UsageError(
-            "there is no project", where=project.url, hint="start the job with dynamodt, or deploy it again"
+            "the project's file does not exist",
+            where=project.url,
+            hint="start the job with dynamodt, or deploy it again",
         )
     before = Path.cwd()
     with TemporaryDirectory(prefix="dynamodt-") as folder:

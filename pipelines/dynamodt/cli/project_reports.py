@@ -56,7 +56,7 @@ def print_removal(console: Console, request: Request, removal: Removal) -> None:
     show(console, *(Text.assemble((f"{word}  ", "bold"), one) for one in removal.removed))
     show(console, *(Text.assemble(("stays  ", "dim"), one) for one in removal.kept))
     if removal.kept and not request.purge:
-        show(console, Text("`deploy` uses what stays again", "dim"))
+        show(console, Text("the next `deploy` uses the kept resources again", "dim"))
 
 
 def _change(change: ResourceChange) -> Text:

@@ -138,7 +138,7 @@ def _outcome(run: RunReport) -> str:
     """The status; for a dry run, also that nothing was written. A refusal shows the status and the counts of the
     existing run, since the command has started none."""
     if run.status == "refused":
-        return f"is unfinished (run {run.run}), and has come to:"
+        return f"is unfinished (run {run.run}); its counts so far:"
     how = "" if run.status == "dry-run" else f", {run.status}"
     return f"dry run{how}: nothing was written" if run.rehearsal else run.outcome
 

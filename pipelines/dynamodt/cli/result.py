@@ -151,7 +151,7 @@ def not_applied(status: TableStatus) -> DynamodtError | None:
     for version in left(status):
         by_state.setdefault(version.state, []).append(f"v{version.version} {version.name}")
     parts = [f"{state}: {', '.join(names)}" for state, names in by_state.items()]
-    parts += ["the table is younger than its last run"] if status.younger else []
+    parts += ["the table was created again after its last run"] if status.younger else []
     parts += [status.older_state] if status.older_state else []
     if not parts:
         return None

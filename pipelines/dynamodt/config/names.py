@@ -115,7 +115,10 @@ def check_patterned(stage: Stage, folder: Path, named: Sequence[str]) -> None:
         known = made == name or name in stage.names.sources or (folder / "transforms" / name).is_dir()
         if known or _exists(stage, made) or not _exists(stage, name):
             continue
-        what = f"{name} is a logical name here, and means the table {made}, which does not exist; a table {name} does"
+        what = (
+            f"{name} is a logical name here, and means the table {made}, which does not exist; a table whose real name "
+            f"is {name} exists"
+        )
         hint = f'give it a logical name: NAME = "{name}" under [stages.{stage.name}.tables], and --table NAME'
         raise UsageError(what, where=name_place(stage, name), hint=hint)
 

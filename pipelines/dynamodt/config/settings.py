@@ -144,7 +144,9 @@ def deploy_settings(values: dict[str, Any], path: str) -> DeploySettings:
     settings = DeploySettings(**{key: _ruled(rules("deploy")[key], values[key], f"{path}.{key}") for key in values})
     if settings.flex and settings.worker_type not in _FLEXIBLE:
         hint = f"with flex = true, choose one of: {', '.join(_FLEXIBLE)}"
-        raise UsageError(f"{settings.worker_type} is not for FLEX", where=place(path, "worker_type"), hint=hint)
+        raise UsageError(
+            f"{settings.worker_type} cannot be used with flex = true", where=place(path, "worker_type"), hint=hint
+        )
     return settings
 
 
@@ -329,7 +331,9 @@ def table_source(value: object, path: str) -> str:
     pattern = _LOOKUP if text.startswith(LOOKUPS) else _NAME
     if not pattern.fullmatch(text):
         hint = _TABLES_HINT if text in KEY_TYPES else _NAME_HINT
-        raise UsageError(f"{text!r} is neither a table's name nor a place of one", where=place(path), hint=hint)
+        raise UsageError(
+            f"{text!r} is neither a table's name nor a place where one is looked up", where=place(path), hint=hint
+        )
     return text
 
 

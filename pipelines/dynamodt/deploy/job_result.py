@@ -54,7 +54,7 @@ def readable(where: str) -> Iterator[None]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         shown = suggest("status") + " and " + suggest("history") + " show what was done; "
         hint = shown + suggest("deploy") + " updates the job"
-        what = f"the job's answer cannot be read ({type(error).__name__}: {error})"
+        what = f"the job's result cannot be read ({type(error).__name__}: {error})"
         raise RunFailed(what, where=where, hint=hint) from error
 
 

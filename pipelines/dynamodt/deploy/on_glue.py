@@ -179,7 +179,7 @@ class DeployedJob:
         hint = (
             f"its log is {self._log_group}, stream {self._run.id}; the same command continues from the last checkpoint"
         )
-        return RunFailed(f"the job ended without an answer: {self._run.state}{error}", where=self.place, hint=hint)
+        return RunFailed(f"the job ended without a result: {self._run.state}{error}", where=self.place, hint=hint)
 
     def show_log(self) -> None:
         """Shows the last lines of the job's output, as notes."""

@@ -121,7 +121,7 @@ def _run(text: str, entry: Image) -> PastRun:
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise ValueError("a moment without a time zone")
+        raise ValueError("a time without a time zone")
     return moment.astimezone(UTC)
 
 

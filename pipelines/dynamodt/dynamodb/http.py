@@ -185,7 +185,7 @@ class Exchanges:
             status, data, kept = read_response(connection, self._late)
         except BROKEN as error:
             if not isinstance(error, TimeoutError):  # which `late` has mentioned
-                outages.failed(self._place, f"{self._place} gave no whole response: {error}")
+                outages.failed(self._place, f"{self._place} sent an incomplete response: {error}")
             raise
         finally:
             if kept:

@@ -261,7 +261,7 @@ def silence(url: str, seconds: float) -> Reason:
 def interruption(url: str, error: object) -> Reason:
     """The reason if a connection ended before the whole response came."""
     hint = "check the network, and a proxy or firewall in between"
-    return Reason(f"{shown(url)} gave no whole response: {error}", hint)
+    return Reason(f"{shown(url)} sent an incomplete response: {error}", hint)
 
 
 class RefusedCall(NamedTuple):

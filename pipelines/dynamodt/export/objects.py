@@ -176,7 +176,7 @@ class S3Objects:
         code = error.response["Error"]["Code"]
         if code in (*_ABSENT, "PreconditionFailed", "412"):
             what = "was deleted" if code in _ABSENT else "was replaced"
-            hint = "leave an export's files alone while it is read; run again with a whole export"
+            hint = "leave an export's files alone while it is read; run again with a complete export"
             raise RunFailed(f"{what} while it was read", where=self.place(key), hint=hint) from error
 
     def _unless_absent(self, operation: str, call: Any, key: str) -> dict[str, Any] | None:

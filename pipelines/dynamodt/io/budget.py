@@ -55,7 +55,7 @@ class Budget:
         runner = type(pipeline.runner).__name__
         if runner not in _IN_PROCESS:
             hint = "give processes=N, the number of worker processes (of Spark: executors x cores), each of which gets "
-            what = f"a budget is given, and not among how many processes of the {runner} it is divided"
+            what = f"a budget on {runner} needs the number of worker processes that share it"
             raise UsageError(what, where=where, hint=hint + "an N-th of the budget")
         return replace(self, processes=processes_of(pipeline.options.view_as(DirectOptions)))
 

@@ -131,7 +131,7 @@ def check_begin(given: Any, transform: Any) -> None:
     name = type(transform).__name__
     if not isinstance(given, PBegin):
         hint = f"apply it to the pipeline; {name.replace('Read', 'ReadAll', 1)} reads what the elements name"
-        raise UsageError("it begins a pipeline, and is applied to a PCollection", where=name, hint=hint)
+        raise UsageError("it begins a pipeline, and cannot be applied to a PCollection", where=name, hint=hint)
 
 
 def no_such_output(outputs: Any, name: str) -> NoReturn:

@@ -136,7 +136,7 @@ def _converted(convert: Callable[[Any], Any], name: str, value: Any) -> Any:
     try:
         return convert(value)
     except TypeError as error:
-        what = f"is a {type(value).__name__} that the schema's type does not hold"
+        what = f"is a {type(value).__name__} which the schema's type does not allow"
         raise ItemError(what, where=name, hint="correct the type of the field, or leave it out") from error
 
 

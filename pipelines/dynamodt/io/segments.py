@@ -141,7 +141,7 @@ def filter_parameters(
     if not isinstance(given, ConditionBase):
         raise UsageError(f"filter is of type {type(given).__name__}", where=where, hint=f"give {_CONDITION}")
     if names or values:
-        hint = "they belong to an expression that is a text; a condition has its own"
+        hint = "leave them out, since a condition has its own; they are for a filter that is given as a text"
         raise UsageError("filter_names and filter_values are given with a condition", where=where, hint=hint)
     built = ConditionExpressionBuilder().build_expression(given)
     return _text_parameters(
@@ -154,7 +154,9 @@ def _text_parameters(
 ) -> tuple[tuple[str, Any], ...]:
     if not text:
         if text is not None or names or values:
-            raise UsageError("there is no filter, but its names or values", where=where, hint=f"give {_CONDITION}")
+            raise UsageError(
+                "filter_names or filter_values is given without a filter", where=where, hint=f"give {_CONDITION}"
+            )
         return ()
     for placeholder, sign in [*((name, "#") for name in names), *((value, ":") for value in values)]:
         if not (isinstance(placeholder, str) and placeholder.startswith(sign) and placeholder[1:2].strip("0123456789")):

@@ -44,7 +44,7 @@ PAGE = 500  # elements that a bundle gathers before it writes
 _WRITERS = 8  # requests of a page that are unanswered at once
 _FAILED, _WRITTEN = "failed", "written"
 _ENDS: dict[str, tuple[Code, str]] = {
-    "superseded": ("conflict", "the item is not as `old` any more"),
+    "superseded": ("conflict", "the item differs from `old`"),
     "vanished": ("missing", "there is no item of this key"),
 }
 _EXISTS: tuple[Code, str] = ("exists", "another item has this key")
@@ -126,7 +126,7 @@ class WriteToDynamoDB(Connector):
             guard = "item"
         elif self.mode != "patch":
             hint = "leave guard out, or give pairs (old, new) to mode='patch'"
-            what = f"guard is {guard!r}, and mode {self.mode!r} compares nothing: a guard is of a patch"
+            what = f"guard is {guard!r}, and mode {self.mode!r} compares nothing: only a patch has a guard"
             raise UsageError(what, where=where, hint=hint)
         _check_one_of("guard", guard, (*get_args(Guard), None), where)
         self._target = Target(check_table(self.table, where), self.mode, guard, self._endpoint)

@@ -35,10 +35,13 @@ if TYPE_CHECKING:
     from dynamodt.pipeline.inserted import InsertedItems
     from dynamodt.state.storage import Storage
 
-_MAY_BE_WRITTEN = "the run may have written this item before, as a dead letter's, and it was changed since"
-_INSERTED = "the run has written this item before, as a dead letter's, with {}; it was changed since, or is another one"
+_MAY_BE_WRITTEN = "an earlier phase may have written this item, which was a dead letter, and it was changed since"
+_INSERTED = (
+    "an earlier phase has written this item, which was a dead letter, and inserted {}; the item was changed since, or "
+    "is another one"
+)
 _HINT = "look at the item: it may or may not be transformed; `retry --in-doubt again` transforms it"
-_HINT_INSERTED = f"{_HINT}, and leaves what was inserted: only an undo takes that back"
+_HINT_INSERTED = f"{_HINT}, and keeps the inserted item, which only an undo deletes"
 Rows = dict[str, "InsertedRow"]
 
 
@@ -128,7 +131,7 @@ def _in_doubt(unclear: Sequence[Change]) -> WrittenOrNot:
     """The error for an item in doubt. A transaction in doubt was written (`_of_transaction`): the script may have been
     corrected since, and insert another item under another key."""
     if inserted := inserts_of(unclear):
-        keys = " and ".join(f"an item of the key {key_shown(part.key)}" for part in inserted)
+        keys = " and ".join(f"an item with the key {key_shown(part.key)}" for part in inserted)
         return WrittenOrNot(_INSERTED.format(keys), hint=_HINT_INSERTED)
     return WrittenOrNot(_MAY_BE_WRITTEN, hint=_HINT)
 

@@ -45,7 +45,7 @@ def check_beam_options(words: Sequence[str], all_known: bool) -> None:
             PipelineOptions(list(words)).get_all_options(add_extra_args_fn=parsers.append)
     except SystemExit as error:  # argparse has written the reason
         reason = written.getvalue().strip().rpartition("\n")[2].partition("error: ")[2]
-        raise UsageError(f"Beam does not take this: {reason}", where=_WHERE, hint=_hint()) from error
+        raise UsageError(f"Beam refuses an option: {reason}", where=_WHERE, hint=_hint()) from error
     unknown = parsers[0].parse_known_args(list(words))[1]
     if unknown and all_known:
         raise UsageError(f"Beam has no option {unknown[0]!r}", where=_WHERE, hint=_hint())

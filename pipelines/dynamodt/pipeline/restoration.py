@@ -17,7 +17,7 @@ from dynamodt.script.diff import as_before, patched
 CHANGED = "changed since the run"
 DELETED = "the item was deleted since the run"
 TAKEN = "another item has the key of the one that the run deleted"
-UNCONFIRMED = "the item is gone: it cannot be told whether the run or the application has deleted it"
+UNCONFIRMED = "the item is gone: it is not known whether the run or the application has deleted it"
 STAYS = "it cannot go back to the key that the run moved it from"
 
 

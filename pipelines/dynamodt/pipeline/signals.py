@@ -308,11 +308,11 @@ def lost_lease_error(leases: LeaseRows, job: Job) -> Fenced | None:
 def _fenced(job: Job, lease: str = "") -> Fenced:
     table = job.table.name if lease in ("", job.lease) else lease
     return Fenced(
-        f"another process has taken the lease on table {table} over, or it was broken"
+        f"another process has taken over the lease on table {table}, or `unlock` has broken it"
         if table != job.table.name
-        else "another process has taken the run over, or its lease was broken",
+        else "another process has taken over the run, or `unlock` has broken its lease",
         where=f"run {job.base_run}",
-        hint="this process has ended its part; the present owner: " + suggest("runs", table=table),
+        hint="this process has stopped; to see which one holds the run now: " + suggest("runs", table=table),
     )
 
 

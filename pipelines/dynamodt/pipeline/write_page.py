@@ -58,8 +58,8 @@ _DEPENDS_ON_ALL = (Remove, Atomic)  # valid only for the whole item as it was re
 _THROTTLED = "raise the table's capacity, or run again later"
 _UNCLEAR = "a write of this item was never answered, and its attributes were changed since"
 _UNCLEAR_HINT = (
-    "look at the item: it may or may not be transformed, and no command takes it up again. "
-    "A script that sets STAMP leaves no such doubt"
+    "look at the item: it may or may not be transformed, and no command retries it. "
+    "With STAMP in the script, a run recognizes its own writes"
 )
 
 
@@ -294,7 +294,7 @@ class WriteTask:
         that a page ends."""
         for pending in held:
             pending.tries = 0 if passed else pending.tries + 1
-        return [pending for pending in held if not self._is_exhausted(pending, "its partition takes no more")]
+        return [pending for pending in held if not self._is_exhausted(pending, "its partition is throttled")]
 
     # ------------------------------------------------------------ conflicts
 
@@ -379,5 +379,5 @@ class WriteTask:
 
 def _too_many_conflicts(pending: Pending) -> str:
     if isinstance(pending.change, Insert):
-        return f"the key was taken and gone again {pending.conflicts} times"
+        return f"the key was taken and freed again {pending.conflicts} times"
     return f"the item was changed by others {pending.conflicts} times while it was written"

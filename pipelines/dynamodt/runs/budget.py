@@ -157,7 +157,7 @@ def limit_budget(context: RunContext, run: str, table: TableSpec, target: TableS
     limits = budget(context.stage, table, target or table, context.options)
     written = target or table
     if written.limiting_index and limits.wcu and not context.options.max_wcu:
-        what = f"a share of what the index {written.limiting_index} of table {written.name} takes (else: --max-wcu)"
+        what = f"a share of the capacity of index {written.limiting_index} of table {written.name} (else: --max-wcu)"
         context.observer.notify(f"at most {limits.wcu:,.0f} WCU/s, {what}: a full index throttles its table")
     if any(limits):
         lease = f"dry-run/{run}" if context.options.dry_run else table.name

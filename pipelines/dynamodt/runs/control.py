@@ -76,10 +76,10 @@ def _former_table_hint(project: Project, tables: Sequence[str], run: str) -> str
             if table in tables or not any(record.run.startswith(run) for record in state.runs(table)):
                 continue
             if stage.names.known.get(logical, logical) == table:
-                return f"it is a run of the table {stage.names.shown(table)}: name that one, --table {logical}"
-            now = f", and is {stage.names.known[logical]}" if logical in stage.names.known else ""
+                return f"it is a run of the table {stage.names.shown(table)}: pass --table {logical}"
+            now = f", and now means {stage.names.known[logical]}" if logical in stage.names.known else ""
             again = f'{logical} = "{table}" under [stages.{stage.name}.tables] in dynamodt.toml'
-            was = f"it is a run of the table {table}, which {logical} was before{now}"
+            was = f"it is a run of the table {table}, which the name {logical} meant before{now}"
             return f"{was}. For commands about that table, let {logical} mean it again: {again}"
     return ""
 

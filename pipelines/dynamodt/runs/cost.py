@@ -225,7 +225,7 @@ def known_prices(stage: Stage, tables: Sequence[TableSpec]) -> Prices:
 
 def _unpriced(why: str, table: str) -> Refused:
     return Refused(
-        f"--max-usd cannot be kept to: {why}",
+        f"--max-usd cannot be applied: {why}",
         where=f"table {table}",
         hint="leave --max-usd out; --max-wcu and --max-rcu limit the rate",
     )

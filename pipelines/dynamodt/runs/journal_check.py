@@ -92,13 +92,13 @@ def journal_refusal(found: JournalCheck, storage: Storage, record: RunRecord) ->
     parts = found.expected.parts + found.expected.notes
     more = "; ..." if found.broken > len(found.faults) else ""
     return Refused(
-        f"the journal of run {record.run} is not whole: {found.broken:,} of its {parts:,} parts cannot be used "
+        f"the journal of run {record.run} is incomplete: {found.broken:,} of its {parts:,} parts cannot be used "
         f"({'; '.join(found.faults)}{more})",
         where=storage.place(_root(record)),
         hint="nothing was written; restore the objects (older versions of them, where the bucket keeps those, or a "
         "copy) and type the same command again; or "
         + suggest("undo", record.run, partial=True)
-        + " restores what the journal still has, and the run does not become undone",
+        + " restores what the journal still has, and the run is then partly undone",
         run=record.run,
     )
 

@@ -201,8 +201,8 @@ def _refuse_renamed(project: Project, table: str) -> None:
 def _renamed(table: str, logical: str, before: str, at: int, left: Sequence[RunRecord]) -> Refused:
     half_done = f", with the unfinished run {left[-1].run}" if left else ""
     return Refused(
-        f"{logical} was the table {before} of this stage until now, at version {at}{half_done}, and is {table}, which "
-        "has no history: which versions are applied in it is not known",
+        f"the name {logical} meant the table {before} until now, at version {at}{half_done}, and now means {table}, "
+        "which has no history: which versions are applied to it is not known",
         where=f"table {table}",
         hint=f"to go on with {before}, restore its name in dynamodt.toml; else look at the items, record which "
         "versions are applied, "

@@ -253,7 +253,7 @@ def younger_reported(spec: TableSpec, last: RunRecord) -> str:
     """The sentence about a table that is younger than its `last` run."""
     created = f", created {spec.created}" if spec.created else ""
     return (
-        f"the table is younger than its last run: it was deleted and created again (restored?){created}, after run "
+        f"the table was created after its last run: it was deleted and created again (restored?){created}, after run "
         f"{last.run} ({last.direction} of version {last.version}, {last.status})"
     )
 

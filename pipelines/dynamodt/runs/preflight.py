@@ -288,6 +288,6 @@ def _untried(report: TableReport, source: str, version: int) -> str:
     numbers = [run.version for run in report.versions]
     tried = f"version{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} of table {report.table}"
     return (
-        f"{tried} met nothing of what version {version} of table {source} inserts into it: that version's dry run has "
-        f"not succeeded; mend it, then try both tables again"
+        f"{tried} met none of the items that version {version} of table {source} inserts into it: that version's dry "
+        f"run has not succeeded; correct it, then try both tables again"
     )

@@ -94,7 +94,7 @@ def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) 
     undo = "undo it (" + suggest("undo", left.run) + ")"
     way_out = undo if left.journal else "restore the table from before the run (it keeps no journal)"
     return Refused(
-        f"{title_of(left)}, {left.status}, has written, and began with something else: "
+        f"{title_of(left)}, {left.status}, has written items, and began with other inputs: "
         + "; ".join(one.sentence for one in found if not one.effect),
         where=f"table {left.table}, {path}",
         hint=f"{back}; or " + way_out + " and type the command again: a new run begins",
@@ -223,10 +223,10 @@ def _partly_restored(undone: RunRecord) -> Refused:
     items = counted(number, "item")
     return Refused(
         f"the undo of run {undone.run} has restored {items} of version {undone.version} in part: some attributes are "
-        "as before the run, others as they were written since; transformed again they may hold the version twice",
+        "as before the run, others as written since; another run may transform these twice",
         where="/".join(filter(None, [undone.began.get("storage"), listed])),
         hint='the file names them (lines with "restored"): repair them, then type the same command with '
-        "--accept-partly-restored; or type it with that at once, if the script leaves what it has transformed alone",
+        "--accept-partly-restored; or type it so at once, if the script leaves transformed items unchanged",
         run=undone.run,
     )
 
@@ -271,13 +271,14 @@ def edited(left: RunRecord, script: Script, done: int) -> str:
     again = "" if left.journal or not script.idempotent else _APPLIED_AGAIN
     return (
         f"{which} {'were' if ',' in which else 'was'} edited since: {items} transformed by an earlier text and will "
-        f"not be again; the rest will be by this one ({script.content[:12]}, before {left.content[:12]}); dynamodt "
-        f"history keeps all texts{again}"
+        f"not be transformed again; the others will be, by this text ({script.content[:12]}, before "
+        f"{left.content[:12]}); dynamodt history keeps all texts{again}"
     )
 
 
 _APPLIED_AGAIN = (
-    ". The page at which each worker died is applied again: what the earlier text has put there under other keys stays"
+    ". The page at which each worker died is applied again: items that the earlier text inserted there under other "
+    "keys stay"
 )
 
 

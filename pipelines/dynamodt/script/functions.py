@@ -66,7 +66,7 @@ def _check_together(results: list[Result], name: str) -> None:
     shapes = sum(isinstance(one, dict) for one in results)
     deletes = sum(isinstance(one, Delete) for one in results)
     if not results:
-        raise ItemError(f"{name} gave nothing", hint="Say Delete() to delete the item, or return it unchanged.")
+        raise ItemError(f"{name} gave nothing", hint="Return Delete() to delete the item, or return it unchanged.")
     if shapes > 1:
         raise ItemError(f"{name} gave {shapes} dicts", hint="One dict is the item's new shape; others are Put(item).")
     if deletes > 1 or (shapes and deletes):

@@ -73,7 +73,7 @@ def checked(name: str, data: bytes) -> Sealed:
     except (KeyError, TypeError, ValueError) as failure:
         raise Unsealed("damaged: its seal cannot be read") from failure
     if digest != _digest(written, compressed, records):
-        raise Unsealed("damaged: its digest is another one")
+        raise Unsealed("damaged: its digest differs")
     if written != name:
         raise Unsealed(f"foreign: it was written as {written}")
     return Sealed(compressed, records)

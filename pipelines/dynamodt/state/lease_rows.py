@@ -106,7 +106,9 @@ class LeaseRows:
             what = changes(seen)
             if not what or self._write(seen._replace(**what), seen, write_id):
                 return None
-        raise ServiceError(f"gave up after {_TRIES} tries: the lease is written all the time", where=f"table {table}")
+        raise ServiceError(
+            f"gave up after {_TRIES} tries: other processes keep writing the lease", where=f"table {table}"
+        )
 
     def _write(self, lease: Lease, over: Lease, write_id: str) -> bool:
         """Writes the differences from `over`, if the row is still at the revision of `over`."""
