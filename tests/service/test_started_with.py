@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -505,6 +506,32 @@ def test_lost_dead_letters_are_reported_with_the_possible_next_commands(bench: B
     assert isinstance(report.error, Refused) and "gone" in report.error.what
     assert undone(bench, table, run).error is None and numbers(bench, table) == [1] * ITEMS
     assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
+
+
+def cut(path: Path, other: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def swapped(path: Path, other: Path) -> None:
+    path.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize("damage", [cut, swapped])
+@pytest.mark.parametrize("what", ["dead", "retries"])
+def test_dead_letters_that_are_damaged_or_of_another_run_are_gone_too(
+    bench: Bench, make_table: MakeTable, table: str, what: str, damage: Callable[[Path, Path], None]
+) -> None:
+    another = make_table(id="N")
+    bench.tables.put(another, *bench.tables.items(table))
+    stored = []
+    for name in (table, another):
+        run = half_done(bench, name)
+        assert isinstance(bench.left(name, max_errors=5).error, DeadLetters)
+        stored += Path(bench.stage.storage.url).glob(f"runs/{name}/{run}/{what}/*")
+        bench.script(name, double())
+    damage(*stored)
+    refused(bench, table, "gone", "truncated, or of another run")
+    assert operations.show(bench.stage, bench.folder, [table], last(bench, table).run).record.counts.dead == 1
 
 
 def test_lost_dead_letters_of_a_retry_are_reported_too(bench: Bench, table: str) -> None:

@@ -22,7 +22,15 @@ from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Sample,
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_shown, parts_of, patched
 from dynamodt.script.load import error_text
-from dynamodt.state.object_keys import DEAD, NOT_RESTORED, key_of_job, page_prefix, part_of
+from dynamodt.state.object_keys import (
+    DEAD,
+    NOT_RESTORED,
+    key_of_job,
+    line_with_digest,
+    page_prefix,
+    part_of,
+    stored_lines,
+)
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.conflicts import Collision
@@ -185,8 +193,8 @@ def store(objects: Storage, job: Job, page: Page, name: str, dead_letters: Seque
     own, before they are counted."""
     if not dead_letters:
         return
-    path = f"{page.claim.split:06d}-{page.number:08d}-{page.claim.fencing_token:04d}-{name}.jsonl"
-    objects.write(key_of_job(job, DEAD) + path, b"".join(_line(job, dead_letter) for dead_letter in dead_letters))
+    part = f"{page_prefix(key_of_job(job, DEAD), page.claim.split, page.number, page.claim.fencing_token)}{name}.jsonl"
+    objects.write(part, b"".join(_line(job, part, dead_letter) for dead_letter in dead_letters))
 
 
 def dead_letters(
@@ -205,8 +213,7 @@ def dead_letters(
 
 def dead_letters_in(objects: Storage, part: str) -> Iterator[DeadLetter]:
     """All dead letters of a part, in the order in which they were stored."""
-    for line in (objects.read(part) or b"").splitlines():
-        record = orjson.loads(line)
+    for record in stored_lines(objects, part):
         yield DeadLetter(*(record[name] for name in DeadLetter._fields))
 
 
@@ -217,9 +224,9 @@ def doubtful_keys_to_retry(objects: Storage, job: Job) -> frozenset[str]:
     return frozenset(key_text(dead_letter.key) for dead_letter in dead_letters(objects, doubtful))
 
 
-def _line(job: Job, dead_letter: DeadLetter) -> bytes:
-    record = {"table": job.table.name, "version": job.script.sequence, "direction": job.direction, "run": job.base_run}
-    return orjson.dumps({**record, **dead_letter._asdict()}, option=orjson.OPT_APPEND_NEWLINE)
+def _line(job: Job, part: str, dead_letter: DeadLetter) -> bytes:
+    of = {"table": job.table.name, "version": job.script.sequence, "direction": job.direction, "run": job.base_run}
+    return line_with_digest(part, {**of, **dead_letter._asdict()})
 
 
 def store_not_restored(objects: Storage, job: Job, page: Page, left: Sequence[NotRestored]) -> None:

@@ -22,6 +22,7 @@ from dynamodt.runs.history import doubts_hint, now, written_order
 from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.stored_dead_letters import (
+    LOST,
     Part,
     Replayed,
     StoredDeadLetters,
@@ -29,6 +30,7 @@ from dynamodt.runs.stored_dead_letters import (
     chosen_dead_letters,
     committed_parts,
     dead_letters_of,
+    read_list,
 )
 from dynamodt.script.codec import decode, key_text
 from dynamodt.state.object_keys import (
@@ -40,6 +42,7 @@ from dynamodt.state.object_keys import (
     key_of_job,
     object_key,
     retry_file,
+    stored_lines,
 )
 from dynamodt.state.runs import Phase, phases, retry_run
 from dynamodt.state.split_rows import totals_of
@@ -84,7 +87,7 @@ def _lacks(project: Project, record: RunRecord, phase: Phase, replayed: int = 0)
     if died <= 0:
         return False
     parts = committed_parts(project, phase, object_key(record.table, phase.run, DEAD))
-    return sum(len((project.storage.read(part) or b"").splitlines()) for part in parts) < died
+    return sum(1 for part in parts for _ in stored_lines(project.storage, part)) < died
 
 
 def _lacks_of_retry(project: Project, record: RunRecord, main: str, number: int) -> bool:
@@ -92,17 +95,17 @@ def _lacks_of_retry(project: Project, record: RunRecord, main: str, number: int)
     that it has replayed would be replayed again."""
     again = Phase(retry_run(main, number), 1)
     claims, storage = project.state.splits(again.run).by_split(again.splits), project.storage
-    if not claims:
+    name = object_key(record.table, main, retry_file(number))
+    if not claims and storage.read(name) is None:
         return False
-    listed = storage.read(object_key(record.table, main, retry_file(number)))
-    if listed is None:
+    replayed = read_list(storage, name)
+    if replayed is None:
         return True
-    replayed = json.loads(listed)
     left_out = {(part, text) for part, text in replayed.get("left_out", ())}
-    lines = ((part, line) for part in replayed["dead_letters"] for line in (storage.read(part) or b"").splitlines())
-    pairs = {(part, key_text(json.loads(line)["key"])) for part, line in lines}
+    lines = ((part, line) for part in replayed["dead_letters"] for line in stored_lines(storage, part))
+    pairs = {(part, key_text(line["key"])) for part, line in lines}
     keys = {text for _, text in pairs - left_out}
-    return all(claim.done for claim in claims.values()) and _lacks(project, record, again, len(keys))
+    return bool(claims) and all(claim.done for claim in claims.values()) and _lacks(project, record, again, len(keys))
 
 
 def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused:
@@ -110,7 +113,7 @@ def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused
     undo = "undo the run (" + suggest("undo", record.run) + ") and " if record.journal else ""
     again = undo + "run the same command again: a new run begins; or, if those items are repaired: "
     return Refused(
-        f"dead letters of run {record.run} are gone (deleted, or expired): their items are not known",
+        f"dead letters of run {record.run} are gone ({LOST}): their items are not known",
         where=storage.place(object_key(record.table, record.run, DEAD)),
         hint=again + suggest("stamp", table=record.table, to=goal),
         run=record.run,
@@ -160,10 +163,8 @@ def gather_dead_letters(context: RunContext, jobs: list[Job]) -> bytes:
 
 def _lines(context: RunContext, part: Part, of_accepted: bool = False) -> bytes:
     """The accepted lines of a part, or the others."""
-    accepted = context.accepted
-    if part.only is None and not (accepted.all_of(part.name) or accepted.some_of(part.name)):
-        return b"" if of_accepted else context.storage.read(part.name) or b""
-    dead_letters = (one for one in dead_letters_of(context.storage, part, accepted) if one.accepted == of_accepted)
+    found = dead_letters_of(context.storage, part, context.accepted)
+    dead_letters = (one for one in found if one.accepted == of_accepted)
     mark = {"accepted": True} if of_accepted else {}
     return b"".join(json.dumps({**dead_letter.line, **mark}).encode() + b"\n" for dead_letter in dead_letters)
 
@@ -254,7 +255,7 @@ def _left_by_other_direction(context: RunContext, record: RunRecord) -> tuple[Le
     if sum(1 for _ in stored) < last.counts.dead:
         raise Refused(
             f"dead letters that run {last.run} ({last.direction} of version {last.version}) has left are gone "
-            "(deleted, or expired): which items it has not transformed is not known",
+            f"({LOST}): which items it has not transformed is not known",
             where=context.storage.place(object_key(last.table, last.run, DEAD)),
             hint="restore them; or transform the items by hand, and record it: "
             + suggest("stamp", table=last.table, to=record.version - (record.direction == "down")),
@@ -290,7 +291,7 @@ def _outstanding(context: RunContext, phase: Job) -> list[Part]:
 
 
 def _retry(context: RunContext, job: Job, name: str) -> Job:
-    number, listed = int(name.rpartition("/")[2].partition(".")[0]), json.loads(context.storage.read(name) or b"{}")
+    number, listed = int(name.rpartition("/")[2].partition(".")[0]), read_list(context.storage, name) or {}
     left_out = tuple((part, text) for part, text in listed.get("left_out", ()))
     return retry_job(job, number, tuple(listed["dead_letters"]), listed["confirmed"], left_out)
 

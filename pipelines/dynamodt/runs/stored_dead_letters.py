@@ -15,7 +15,7 @@ from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.runs import Job, RunRecord
 from dynamodt.script.codec import key_text
 from dynamodt.script.keys import Shape, key_meant, key_typed, shape_of
-from dynamodt.state.object_keys import DEAD, RETRIES, committed_notes, object_key
+from dynamodt.state.object_keys import DEAD, RETRIES, committed_notes, object_key, stored_lines
 from dynamodt.state.runs import Phase, phases, retry_run, unfinished
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Pairs = tuple[tuple[str, str], ...]  # parts and keys (`key_text`)
 _NAMED = 3
+LOST = "deleted, expired, truncated, or of another run"
 
 
 class Part(NamedTuple):
@@ -66,8 +67,8 @@ class Accepted:
 
     def keys(self, storage: Storage) -> frozenset[str]:
         """The keys of all of them (`key_text`)."""
-        whole = (storage.read(part) or b"" for part, keys in self._parts.items() if keys is None)
-        read = (key_text(json.loads(line)["key"]) for lines in whole for line in lines.splitlines())
+        whole = (part for part, keys in self._parts.items() if keys is None)
+        read = (key_text(line["key"]) for part in whole for line in stored_lines(storage, part))
         return frozenset(read).union(*(keys for keys in self._parts.values() if keys))
 
     def pairs(self, parts: Sequence[str]) -> Pairs:
@@ -75,16 +76,27 @@ class Accepted:
         return tuple((part, text) for part in parts for text in sorted(self.some_of(part)))
 
 
+def read_list(storage: Storage, name: str) -> dict[str, Any] | None:
+    """A list of dead letters that are accepted or replayed; None if it is missing, truncated or of another run."""
+    try:
+        listed: dict[str, Any] = json.loads(storage.read(name) or b"")
+        parts = listed["parts"] if "parts" in listed else listed["dead_letters"]
+    except (ValueError, KeyError):
+        return None
+    of_run = name.split("/")[:3]
+    return listed if all(part.split("/")[:3] == of_run for part in parts) else None
+
+
 def accepted_of(storage: Storage, record: RunRecord) -> Accepted:
     """The dead letters that the record accepts. Raises Refused if a list of them is lost."""
     parts: dict[str, frozenset[str] | None] = {}
     for one in record.accepted:
-        listed = storage.read(one.file)
+        listed = read_list(storage, one.file)
         if listed is None:
-            what = f"the list of dead letters accepted by {one.by} is gone (deleted, or expired)"
+            what = f"the list of dead letters accepted by {one.by} is gone ({LOST})"
             hint = "undo the run (" + suggest("undo", record.run) + "), and type the command again"
             raise Refused(what, where=storage.place(one.file), hint=hint, run=record.run)
-        for part, keys in json.loads(listed)["parts"].items():
+        for part, keys in listed["parts"].items():
             whole = keys is None or (part in parts and parts[part] is None)
             parts[part] = None if whole else frozenset(map(key_text, keys)) | (parts.get(part) or frozenset())
     return Accepted(parts, record.accepted_items)
@@ -97,7 +109,7 @@ class Replayed:
         self.names = list(storage.names(object_key(table, main, RETRIES)))
         self.left_out: dict[str, frozenset[str]] = {}
         for name in self.names:
-            listed = json.loads(storage.read(name) or b"{}")
+            listed = read_list(storage, name) or {}
             left: dict[str, set[str]] = {part: set() for part in listed.get("dead_letters", ())}
             for part, text in listed.get("left_out", ()):
                 left[part].add(text)
@@ -155,11 +167,10 @@ def committed_parts(project: Project, phase: Phase | Job, prefix: str) -> list[s
 
 def dead_letters_of(storage: Storage, part: Part, accepted: Accepted) -> Iterator[StoredDeadLetter]:
     """The dead letters of a part, in their order."""
-    for line in (storage.read(part.name) or b"").splitlines():
-        read = json.loads(line)
-        text = key_text(read["key"])
+    for line in stored_lines(storage, part.name):
+        text = key_text(line["key"])
         if part.only is None or text in part.only:
-            yield StoredDeadLetter(part, read, accepted.has(part.name, text))
+            yield StoredDeadLetter(part, line, accepted.has(part.name, text))
 
 
 # ---------------------------------------------------------------- accepting some

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
 
 from dynamodt.model.pages import Claim, JournalCount
 from dynamodt.model.runs import Job, Script
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 _PART = ".json.zst"
 _SLASH = ":table:"
+_LINE_DIGEST, _DIGEST_BYTES = "digest", 16
 
 
 # What a phase has stored: prefixes of names.
@@ -112,6 +116,28 @@ def table_and_run(name: str) -> tuple[str, str] | None:
         return table_of(found[1]), found[2]
     found = _OF_PREPARE.fullmatch(name) or _OF_A_TEXT.fullmatch(name) or _OF_A_TABLE.fullmatch(name)
     return (table_of(found[1]), "") if found else None
+
+
+# ---------------------------------------------------------------- lines that belong to their object
+
+
+def line_with_digest(name: str, record: dict[str, Any]) -> bytes:
+    """A line of an object that people read, with a digest of the line and of the object's name."""
+    return orjson.dumps({**record, _LINE_DIGEST: _digest_of_line(name, record)}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def stored_lines(storage: Storage, name: str) -> Iterator[dict[str, Any]]:
+    """The parsed lines of an object, in order. A line that is truncated, changed or copied from another object is left
+    out: it is lost, and the rows of the splits have the number of lines."""
+    for line in (storage.read(name) or b"").splitlines():
+        with suppress(orjson.JSONDecodeError, AttributeError):
+            record = orjson.loads(line)
+            if record.pop(_LINE_DIGEST, "") == _digest_of_line(name, record):
+                yield record
+
+
+def _digest_of_line(name: str, record: dict[str, Any]) -> str:
+    return hashlib.blake2b(f"{name}\n".encode() + orjson.dumps(record), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 # ---------------------------------------------------------------- by split, page and fencing token
