@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dynamodt.cli import logs
+from dynamodt.cli import progress
 from dynamodt.cli.progress import BarDisplay, LineDisplay, said_text, timed_lines
 from dynamodt.errors import Refused
 from dynamodt.model.pages import Counts, Totals
@@ -281,7 +281,7 @@ def followed(display: Any) -> None:
 
 def test_a_log_in_json_has_an_object_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    followed(logs.on_stderr(watching=False))
+    followed(progress.on_stderr(watching=False))
     found = [json.loads(line) for line in sys.stderr.getvalue().splitlines()]  # type: ignore[attr-defined]
     assert all(list(one) == "time level logger table version run message".split() for one in found)
     assert found[2] == {
@@ -301,7 +301,7 @@ def test_a_log_in_json_has_an_object_a_line(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_log_file_is_added_to_and_the_display_stays(tmp_path: Path, format: str) -> None:
     console, path = Console(file=io.StringIO(), width=120), tmp_path / "log"
     path.write_text("before\n")
-    both = logs.with_file(LineDisplay(timed_lines(console)), str(path), format)
+    both = progress.with_file(LineDisplay(timed_lines(console)), str(path), format)
     both.names = TableNames(known={"people": "users"})
     followed(both)
     before, *written = path.read_text().splitlines()

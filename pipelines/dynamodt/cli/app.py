@@ -116,8 +116,7 @@ def _run_once(request: Request, on_result: OnResult | None) -> tuple[int, bool]:
 
 def _recorder(request: Request) -> ProgressRecorder:
     """Shows a run's progress on stderr; with `--follow`, whose result is the progress, on stdout."""
-    from dynamodt.cli.logs import JSON, on_stderr, stderr_format, with_file
-    from dynamodt.cli.progress import display
+    from dynamodt.cli.progress import JSON, display, on_stderr, stderr_format, with_file
 
     if not request.follow:
         watching = request.options.runner == GLUE
