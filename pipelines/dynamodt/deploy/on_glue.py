@@ -44,7 +44,8 @@ from dynamodt.model.reports import RunReport, UndoReport
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Stage
 from dynamodt.runs.context import Project
-from dynamodt.runs.exports import NEW, exports_of
+from dynamodt.runs.exports import exports_of
+from dynamodt.runs.jobs import NEW
 from dynamodt.runs.lock import check_not_leased, in_turn, is_held
 from dynamodt.runs.migration import TableMigration, hold_back_if_any_refused, refuse
 from dynamodt.runs.options import Command, command_argv

@@ -27,7 +27,7 @@ from dynamodt.export.objects import PIECE
 from dynamodt.model.pages import Totals
 from dynamodt.model.reports import Cost, RunReport, counted
 from dynamodt.model.runs import ExportSource, Job, RunRecord
-from dynamodt.runs.jobs import EXPORT, moves_items
+from dynamodt.runs.jobs import EXPORT, NEW, moves_items
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Stage, TableSpec
@@ -202,7 +202,7 @@ def check_exports_priced(stage: Stage, planned: TablePlan, options: RunOptions) 
     sources = {
         options.source or step.script.source for step in planned.steps if moves_items(step.script, planned.direction)
     }
-    if not options.max_usd or EXPORT not in sources or options.export not in ("", "new"):
+    if not options.max_usd or EXPORT not in sources or options.export not in ("", NEW):
         return
     table, price = planned.table, known_prices(stage, [planned.table]).full_export
     if price is None:

@@ -1,8 +1,7 @@
 """One table's run, in order: plan, preflight, lock, phases, end.
 
 An error is raised where it occurs, and `migrate` collects it in the table's report, so that other tables are
-independent of it. The end of every run that was begun is recorded; only for a run that another process has taken over
-(Fenced), that process records it.
+independent of it. `ending` records and reports the end of every run that was begun.
 """
 
 from __future__ import annotations
@@ -11,28 +10,24 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from dynamodt.errors import Aborted, Busy, CostReached, DynamodtError, Fenced, ServiceError
-from dynamodt.model.pages import Totals, Units
+from dynamodt.errors import Busy, DynamodtError, Fenced
+from dynamodt.model.pages import Totals
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import ABORT, Fence, Job, RunRecord
 from dynamodt.model.tables import Direction
-from dynamodt.pipeline.process import signal_name
 from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, Project, RunContext, Runner, aborted, is_governed, run_phases
-from dynamodt.runs.cost import Spending, note_export, with_expected_cost
+from dynamodt.runs.cost import Spending, note_export
 from dynamodt.runs.dead_letters import (
     check_replayable,
-    count_dead,
-    first_dead_letter,
-    gather_dead_letters,
     retry_jobs,
     retry_number,
-    samples,
     with_accepted_dead_letters,
     with_skipped_dead_letters,
 )
-from dynamodt.runs.exports import NEW, CatchingUp, SourceExport, begun_catch_up_phases, export_for_replay, source_export
-from dynamodt.runs.history import LeftDeadLetters, RunRecorder, completion_error, next_record, unrecorded_notice
+from dynamodt.runs.ending import record_end, recorded_end
+from dynamodt.runs.exports import CatchingUp, SourceExport, begun_catch_up_phases, export_for_replay, source_export
+from dynamodt.runs.history import RunRecorder, next_record
 from dynamodt.runs.jobs import EXPORT, NONE, chained, jobs, lease_replicas, moves_items, new_run, unchained
 from dynamodt.runs.lock import hold_leases, in_turn, rehearse
 from dynamodt.runs.migration import TableMigration, table_report
@@ -52,7 +47,7 @@ from dynamodt.runs.resume import (
     unfinished_run,
     unfinished_run_of_step,
 )
-from dynamodt.state.object_keys import DEAD_LETTERS_FILE, keep_text, key_of_job
+from dynamodt.state.object_keys import keep_text
 from dynamodt.state.runs import ITEMS, differences, next_status, unfinished, updated_facts, with_initial_settings
 
 
@@ -233,7 +228,7 @@ def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRe
         planned.table.name, step.script.sequence, step.script.name, planned.direction, planned.table.item_count
     )
     follower = Follower(context.state, phases, context.observer, begins=recorder.phase_begins)
-    with _recorded_end(context, recorder, phases, follower, _uncovered(context, found)):
+    with recorded_end(context, recorder, phases, follower, _uncovered(context, found)):
         note_begun(context.storage, planned.table, recorder.record)
         run_phases(context, phases, follower)
         if found is not None and not record.tolerated and all(map(follower.complete, phases)):
@@ -273,7 +268,7 @@ def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRe
     except Fenced:
         raise
     except (DynamodtError, KeyboardInterrupt, SystemExit) as error:
-        _record_end(context, recorder, error, Totals(recorder.record.counts, recorder.record.consumed))
+        record_end(context, recorder, error, Totals(recorder.record.counts, recorder.record.consumed))
         context.keep(recorder.report())
         raise
 
@@ -282,101 +277,3 @@ def _uncovered(context: RunContext, found: SourceExport | None) -> str:
     if found is None or found.until is None or context.options.catch_up != NONE:
         return ""
     return found.until.isoformat(timespec="seconds")
-
-
-# ---------------------------------------------------------------- end
-
-
-@contextmanager
-def _recorded_end(
-    context: RunContext, recorder: RunRecorder, phases: list[Job], follower: Follower, uncovered: str
-) -> Iterator[None]:
-    """Records and reports the end of the phases; then raises the error that ended them, or the reason why they did not
-    succeed."""
-    error: BaseException | None = None
-    try:
-        yield
-    except Fenced:
-        raise
-    except (DynamodtError, KeyboardInterrupt, SystemExit) as raised:
-        error = raised
-    error = _end(context, recorder, phases, follower, uncovered, error)
-    if error is not None:
-        raise error
-
-
-def _end(
-    context: RunContext,
-    recorder: RunRecorder,
-    phases: list[Job],
-    follower: Follower,
-    uncovered: str,
-    error: BaseException | None,
-) -> BaseException | None:
-    totals, whole_pages, run = follower.totals, error is None, phases[0].base_run
-    dead_letters_at = context.storage.place(key_of_job(phases[0], DEAD_LETTERS_FILE))
-    dead_letters = b""
-    try:
-        dead_letters = gather_dead_letters(context, phases) if totals.counts.dead else b""
-    except ServiceError as failed:  # ends the run, too
-        error = error or failed
-    if error is None:
-        doubtful, unreadable = count_dead(dead_letters, "doubt"), count_dead(dead_letters, "read")
-        accepted = totals.counts.dead - dead_letters.count(b"\n") if context.options.dry_run else context.accepted.items
-        left = LeftDeadLetters(dead_letters_at, doubtful, unreadable, accepted, context.options.max_errors)
-        error = completion_error(totals, sum(job.splits for job in phases), f"run {run}", left, run)
-    kept_at = dead_letters_at if dead_letters or (totals.counts.dead and not context.options.dry_run) else ""
-    error = _record_end(context, recorder, error, totals, kept_at, whole_pages, follower.budget)
-    report = replace(
-        recorder.report(samples(context, phases)),
-        first_dead_letter=first_dead_letter(dead_letters, phases[0].script.path),
-        uncovered=uncovered,
-    )
-    report = _with_cost(context, report, phases, follower.totals_of_a_run)
-    context.observer.run_ended(report)
-    context.keep(report)
-    return error
-
-
-def _record_end(
-    context: RunContext,
-    recorder: RunRecorder,
-    error: BaseException | None,
-    totals: Totals,
-    dead_letters: str = "",
-    whole_pages: bool = False,
-    budget: Units = Units(),
-) -> BaseException | None:
-    """Records the end; returns the error that ended the run. If the state table is unreachable, the run stays
-    unfinished and is reported as far as it is known; a ServiceError is then returned only if nothing else ended the
-    run. Raises Fenced."""
-    try:
-        recorder.record = replace(recorder.record, higher_usd=error.higher if isinstance(error, CostReached) else 0.0)
-        recorder.end(_status(error), totals.counts, totals.units, _text(error), dead_letters, whole_pages, budget)
-    except ServiceError as failed:
-        error = error or failed
-        recorder.record = replace(recorder.record, status=_status(error), error=_text(error))
-        context.observer.notify(unrecorded_notice(f"run {recorder.record.run}", failed))
-    return error
-
-
-def _with_cost(context: RunContext, report: RunReport, phases: list[Job], totals: Totals) -> RunReport:
-    try:
-        return with_expected_cost(report, context.state, phases, totals, context.options.export in ("", NEW))
-    except ServiceError as error:
-        context.observer.notify(f"what a run costs cannot be shown: {error}")
-        return report
-
-
-def _status(error: BaseException | None) -> str:
-    if error is None:
-        return next_status("running", "succeed")
-    failed = isinstance(error, DynamodtError) and not isinstance(error, Aborted)
-    stopped = "pause" if isinstance(error, CostReached) else "stop"
-    return next_status("running", "fail" if failed else stopped)
-
-
-def _text(error: BaseException | None) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return f"stopped by {signal_name(error)}"
-    return "" if error is None else str(error) or type(error).__name__

@@ -39,7 +39,7 @@ from dynamodt.export.stand_in import stand_in_exports
 from dynamodt.model.runs import ABORT, ExportSource, Job, RunRecord
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.history import RunRecorder, changed_since
-from dynamodt.runs.jobs import NONE, SCAN, WINDOWS, final_scan_job, incremental_job
+from dynamodt.runs.jobs import NEW, NONE, SCAN, WINDOWS, final_scan_job, incremental_job
 from dynamodt.runs.pace import elapsed
 from dynamodt.state.runs import incremental_run
 from dynamodt.state.storage import is_owned_by, with_owner
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from dynamodt.runs.context import Follower, RunContext
     from dynamodt.state.state import State
 
-NEW = "new"
 _MOST_EXPORTS = 100
 _ASK_SECONDS = 20.0
 _SECOND = timedelta(seconds=1)

@@ -21,7 +21,7 @@ from dynamodt.runs.budget import ON_DEMAND, budget
 from dynamodt.runs.context import Project
 from dynamodt.runs.cost import GB, Prices, Work, amount_of, prices_of, usd
 from dynamodt.runs.estimate import Chain, Sample, Span, Stratum, VersionEstimate, read_sample, sum_if_known
-from dynamodt.runs.jobs import EXPORT
+from dynamodt.runs.jobs import EXPORT, NEW
 from dynamodt.runs.migration import plan_migration
 from dynamodt.runs.obstacles import Obstacle, obstacles_of
 from dynamodt.runs.options import GLUE
@@ -185,7 +185,7 @@ class _Forecasting:
         rcu = 0.0 if exports or not script.has_up else read_units
         in_s3 = self.project.stage.storage.url.startswith("s3://") and self._journals(script)
         puts = Span(*(min(pages, changed) for changed in estimate.changed)) if in_s3 else Span()
-        requested = exports and self.project.options.export in ("", "new")
+        requested = exports and self.project.options.export in ("", NEW)
         version = VersionForecast(
             script.sequence,
             script.name,

@@ -1,8 +1,4 @@
-"""The record of a version's run, from its begin to its end.
-
-A version is applied only by a run that has read every split, has counts that balance, and has left no dead letter
-except those that a person has accepted (`retry --accept`) or tolerates (`--max-errors`).
-"""
+"""The record of a version's run, from its begin to its end, and what follows from a table's records."""
 
 from __future__ import annotations
 
@@ -12,9 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dynamodt.errors import DeadLetters, DynamodtError, Hint, Refused, RunFailed, ServiceError, suggest
-from dynamodt.model.pages import Claim, Counts, Totals, Units
-from dynamodt.model.reports import RunReport, counted, picked
+from dynamodt.errors import Hint, Refused, ServiceError, suggest
+from dynamodt.model.pages import Claim, Counts, Units
+from dynamodt.model.reports import RunReport, picked
 from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
 from dynamodt.model.tables import Direction, TableSpec
 from dynamodt.runs.provenance import Provenance, author
@@ -213,12 +209,6 @@ def unrecorded_notice(what: str, failed: ServiceError) -> str:
     return f"the end of {what} could not be recorded; it counts as unfinished until it is continued: {failed}"
 
 
-_MEND = (
-    "each line names the key and the error; fix the script or the data, then run the same command again: "
-    "it continues from there, and replays them first"
-)
-
-
 def doubts_hint(doubtful: int, run: str) -> Hint:
     """The hint to resolve dead letters of writes in doubt."""
     writes = "1 is of a write that was" if doubtful == 1 else f"{doubtful:,} are of writes that were"
@@ -226,57 +216,6 @@ def doubts_hint(doubtful: int, run: str) -> Hint:
         f'{writes} never answered (step "doubt"), and whether it took effect cannot be detected: look at the item, '
         "then " + suggest("retry", run, in_doubt="again") + " (transform it again) or --in-doubt done (it is written)"
     )
-
-
-def unreadable_hint(unreadable: int, run: str) -> Hint:
-    """The hint to resolve unreadable lines of an export."""
-    lines = "1 is a line" if unreadable == 1 else f"{unreadable:,} are lines"
-    return (
-        f'{lines} of the export\'s files (step "read") that no run with this export can read: '
-        + suggest("undo", run)
-        + ", and run the version with another export, or with --source scan"
-    )
-
-
-def _hint(dead: int, doubtful: int, unreadable: int, run: str) -> str:
-    hints = (
-        _MEND if dead > doubtful + unreadable else "",
-        doubts_hint(doubtful, run) if doubtful else "",
-        unreadable_hint(unreadable, run) if unreadable else "",
-        "to accept them as they are: " + suggest("retry", run, accept_all=True, reason="TEXT"),
-    )
-    hint, *others = filter(None, hints)
-    for other in others:
-        hint += "; " + other
-    return hint
-
-
-class LeftDeadLetters(NamedTuple):
-    """The outstanding dead letters of a run: the location of their file, and the numbers of those in doubt, of
-    unreadable lines, of accepted ones, and of those that are tolerated."""
-
-    where: str
-    doubtful: int = 0
-    unreadable: int = 0
-    accepted: int = 0
-    tolerated: int = 0
-
-
-def completion_error(
-    totals: Totals, splits: int, where: str, dead_letters: LeftDeadLetters, run: str = "RUN"
-) -> DynamodtError | None:
-    """The error of a run that has ended without success, or None. A dead letter in doubt is never tolerated: a person
-    must look at its item (ADR 003), and may then accept it."""
-    dead = totals.counts.dead - dead_letters.accepted
-    if dead > dead_letters.tolerated or dead_letters.doubtful:
-        items = counted(dead, "item")
-        hint = _hint(dead, dead_letters.doubtful, dead_letters.unreadable, run)
-        return DeadLetters(f"{items} could not be transformed or written", where=dead_letters.where, hint=hint)
-    if totals.done < splits:
-        return RunFailed(f"only {totals.done} of {splits} splits were read", where=where, hint="run it again")
-    if not totals.counts.balanced:
-        return RunFailed(f"the balance does not hold: {totals.counts}", where=where, hint="please report this as a bug")
-    return None
 
 
 def title_of(record: RunRecord) -> str:

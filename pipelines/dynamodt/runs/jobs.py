@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dynamodt.runs.plan import Step, TablePlan
 
 SCAN, EXPORT = "scan", "export"  # sources of a version's items
+NEW = "new"  # instead of an export's place: one is requested
 WINDOWS, NONE = "windows", "none"  # ways to catch up after an export, besides a scan
 _SEGMENTS_PER_GROUP = 4
 _SEGMENTS_IN_TURN = 64  # over all workers: they share 40,000 WCU/s, an account's default for a table

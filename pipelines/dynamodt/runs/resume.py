@@ -34,7 +34,7 @@ from dynamodt.runs.history import (
     title_of,
     written_order,
 )
-from dynamodt.runs.jobs import SCAN, new_run
+from dynamodt.runs.jobs import NEW, SCAN, new_run
 from dynamodt.runs.journal_check import restore_or_repair
 from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import busy_refusal, check_not_leased
@@ -256,7 +256,7 @@ def _half_done(state: State, left: RunRecord) -> Refused:
 def check_source(record: RunRecord, options_source: str, options_export: str) -> None:
     """Raises Refused if the source differs from that at the run's start."""
     began = record.exports[0] if record.exports else ""
-    other = options_source not in ("", record.source) or (options_export not in ("", "new", began) and began)
+    other = options_source not in ("", record.source) or (options_export not in ("", NEW, began) and began)
     if other:
         said = f"the export {began}" if began else f"a {record.source}"
         hint = "leave out --source and --export; or undo it: " + suggest("undo", record.run)
