@@ -73,27 +73,25 @@ def undo_document(report: UndoReport) -> Document:
     """The document of `undo`. `first` has the keys of a few items that were not restored."""
     run = report.run
     first = [item._asdict() for item in report.first_not_restored]
-    document = {
+    return {
         **picked(run, "table run version name direction status"),
         **_amounts(run),
         "restored": {"fully": report.fully, "partly": report.partly},
         "left": {"items": report.not_restored, "file": report.not_restored_at, "first": first},
         "missing_parts": report.missing,
         "at": report.at,
+        **_given(refusal=report.refusal, error=report.error),
     }
-    ends = {"refusal": report.refusal, "error": report.error}
-    return document | {name: error_document(error) for name, error in ends.items() if error is not None}
 
 
 def history_document(history: Mapping[str, Sequence[RunRecord]], younger: Mapping[str, str] = {}) -> Document:
     """The document of `history`: a table's runs in the order of the mapping's lists. `younger` has a sentence for each
     table that was created after its last run."""
-    runs_of = {table: {"table": table, "runs": [_record(run) for run in runs]} for table, runs in history.items()}
-    return {"tables": [_with_younger(document, younger.get(table, "")) for table, document in runs_of.items()]}
-
-
-def _with_younger(document: Document, reason: str) -> Document:
-    return {**document, "younger_than_last_run": reason} if reason else document
+    tables = [
+        {"table": table, "runs": list(map(_record, runs)), **_given(younger_than_last_run=younger.get(table))}
+        for table, runs in history.items()
+    ]
+    return {"tables": tables}
 
 
 def status_document(statuses: Iterable[TableStatus]) -> Document:
@@ -172,36 +170,29 @@ def examination_document(found: Examination) -> Document:
 
 
 def _table(report: TableReport) -> Document:
-    document: Document = {
+    return {
         "table": report.table,
         "direction": report.direction,
         "versions": [_run(run) for run in report.versions],
+        **_given(notices=list(report.notices), refusal=report.refusal),
+        **_given(not_started=report.held_back, error=report.error),
     }
-    if report.notices:
-        document["notices"] = list(report.notices)
-    if report.refusal:
-        document["refusal"] = error_document(report.refusal)
-    if report.held_back:
-        document["not_started"] = True
-    return document if report.error is None else {**document, "error": error_document(report.error)}
 
 
 def _run(run: RunReport) -> Document:
-    document = {**picked(run, "version name run status"), **_amounts(run)}
-    if run.cost:
-        document["cost"] = _cost(run.cost)
-    if run.dead_letters:
-        document["dead_letters"] = run.dead_letters
-    if run.accepted:
-        document["accepted"] = run.accepted
-    if run.uncovered:
-        document["uncovered_since"] = run.uncovered
-    if run.texts:
-        document["scripts"] = _texts(run.texts)
-    if run.error:
-        where = f"{run.table} v{run.version} {run.name}"
-        document["error"] = error_document(DynamodtError(run.error, where=where))
-    return document
+    error = DynamodtError(run.error, where=f"{run.table} v{run.version} {run.name}") if run.error else None
+    return {
+        **picked(run, "version name run status"),
+        **_amounts(run),
+        **_given(cost=run.cost and _cost(run.cost), dead_letters=run.dead_letters, accepted=run.accepted),
+        **_given(uncovered_since=run.uncovered, scripts=_texts(run.texts), error=error),
+    }
+
+
+def _given(**values: Any) -> Document:
+    """Optional keys of a document: the values that are not empty, each error as its document."""
+    given = {name: value for name, value in values.items() if value}
+    return {name: error_document(one) if isinstance(one, BaseException) else one for name, one in given.items()}
 
 
 def _cost(cost: Cost) -> Document:
@@ -230,7 +221,6 @@ def _texts(texts: Sequence[ScriptText]) -> list[Document]:
 
 
 def _record(run: RunRecord) -> Document:
-    texts = texts_reported(run)
     return {
         **picked(run, "run version name direction checksum status started ended by reason commit"),
         **_amounts(run),
@@ -239,9 +229,8 @@ def _record(run: RunRecord) -> Document:
         "undone": run.undone,
         "text": run.text,
         **({"text_before": run.text_before} if run.status == "repaired" else {}),
-        **({"undone_reason": run.undone_reason} if run.undone_reason else {}),
-        **({"accepted": accepted_documents(run)} if run.accepted else {}),
-        **({"scripts": _texts(texts)} if texts else {}),
+        **_given(undone_reason=run.undone_reason, accepted=accepted_documents(run)),
+        **_given(scripts=_texts(texts_reported(run))),
     }
 
 
@@ -263,7 +252,7 @@ def _run_state(state: RunState) -> Document:
         "counts": state.counts._asdict(),
         "dead_letters": record.dead_letters,
         "error": record.error,
-        **({"accepted": record.accepted_items} if record.accepted else {}),
+        **_given(accepted=record.accepted_items),
         "holder": _holder(holder) if holder else None,
     }
 
@@ -277,20 +266,16 @@ def rounded(**amounts: float) -> Document:
 
 
 def _status(status: TableStatus) -> Document:
-    versions = [_version_status(v) for v in status.versions]
-    document = _with_younger({"table": status.table, "at": status.at, "versions": versions}, status.younger)
-    document |= {"older_state": status.older_state} if status.older_state else {}
-    return document if status.error is None else {**document, "error": error_document(status.error)}
+    optional = _given(younger_than_last_run=status.younger, older_state=status.older_state, error=status.error)
+    versions = list(map(_version_status, status.versions))
+    return {"table": status.table, "at": status.at, "versions": versions, **optional}
 
 
 def _version_status(version: VersionStatus) -> Document:
     run = version.run
-    document = picked(version, "version name state path when")
-    if run is not None:
-        document["run"] = {"id": run.run, **picked(run, "direction status started dead_letters error")}
-    document |= {"dead": version.dead} if version.dead else {}
-    document |= {"held": version.held} if version.held else {}
-    return {**document, "changed": list(version.changed)} if version.changed else document
+    shown = run and {"id": run.run, **picked(run, "direction status started dead_letters error")}
+    optional = _given(run=shown, dead=version.dead, held=version.held, changed=list(version.changed))
+    return {**picked(version, "version name state path when"), **optional}
 
 
 def deployment_document(made: Deployment) -> Document:
