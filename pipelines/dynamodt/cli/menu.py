@@ -14,6 +14,7 @@ from dynamodt.cli.help_text import HELP
 from dynamodt.cli.request import Request, as_typed
 from dynamodt.config.settings import FILE_NAME, read_settings
 from dynamodt.runs.options import (
+    BASELINE,
     CHECK,
     MIGRATIONS,
     OF_A_RUN,
@@ -30,22 +31,8 @@ from dynamodt.script.names import parse_version_file, version_files
 _FOLLOW = "follow"  # `status --follow`
 _LEAVE = "leave"
 _COMMANDS = (
-    *(
-        "up",
-        "down",
-        "status",
-        _FOLLOW,
-        "runs",
-        "history",
-        "prepare",
-        "create",
-        "stamp",
-        "import-history",
-        "repair",
-        "init",
-    ),
-    *(SHOW, CHECK, PLAN, "undo", "retry", "pause", "resume", "throttle", "abort", "unlock"),
-    _LEAVE,
+    *("up", "down", "status", _FOLLOW, "runs", "history", "prepare", "create", *BASELINE, "init"),
+    *(SHOW, CHECK, PLAN, "undo", "retry", "pause", "resume", "throttle", "abort", "unlock", _LEAVE),
 )
 
 

@@ -11,7 +11,7 @@ from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import DeadLetters
 from dynamodt.model.pages import Counts, Units
-from dynamodt.model.reports import RunReport, TableReport, counted
+from dynamodt.model.reports import RunReport, TableReport, counted, picked
 from dynamodt.model.runs import INSERTED_ROWS, RunRecord
 from dynamodt.model.tables import STATE_TABLE, Item
 from dynamodt.pipeline.author_output import labelled
@@ -93,14 +93,11 @@ def _replayable(
     counts = Counts(len(tried) + accepted, kinds["changed"], kinds["unchanged"], 0, gone, kinds["dead"] + accepted)
     changes = [one.change for one in attempts if one.change is not None]
     return RunReport(
-        table.name,
-        planned.direction,
-        script.sequence,
-        script.name,
-        record.run,
-        "failed" if kinds["dead"] else "dry-run",
-        counts,
-        Units(there.rcu, float(sum(map(write_units, changes)))),
+        **picked(record, "table direction version run"),
+        name=script.name,
+        status="failed" if kinds["dead"] else "dry-run",
+        counts=counts,
+        consumed=Units(there.rcu, float(sum(map(write_units, changes)))),
         samples=tuple(_sample(one) for one in attempts if one.change is not None)[:_SAMPLES],
         key_names=table.key_names,
         rehearsal=True,

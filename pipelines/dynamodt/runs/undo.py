@@ -11,7 +11,7 @@ from functools import partial
 from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.errors import DeadLetters, DynamodtError, Fenced, Hint, Refused, RunFailed, ServiceError, suggest
 from dynamodt.model.pages import Counts, Totals, Units
-from dynamodt.model.reports import RunReport, UndoReport, counted
+from dynamodt.model.reports import RunReport, UndoReport, counted, picked
 from dynamodt.model.runs import Job, JournalSource, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import limit_budget
@@ -324,14 +324,10 @@ class _Undo:
                 context.observer.notify(unrecorded_notice(f"the undo of run {record.run}", failed))
         status = self.record.status if not context.options.dry_run else "stopped" if error else "dry-run"
         run = RunReport(
-            record.table,
-            record.direction,
-            record.version,
-            record.name,
-            record.run,
-            status,
-            totals.counts,
-            totals.units,
+            **picked(record, "table direction version name run"),
+            status=status,
+            counts=totals.counts,
+            consumed=totals.units,
             error=str(error) if error else "",
             samples=samples(context, self.jobs),
             key_names=self.table.key_names,
