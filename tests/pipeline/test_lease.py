@@ -283,6 +283,19 @@ def test_a_control_command_for_a_run_goes_to_its_own_table(state: FakeState, mon
         assert state.leases.read("others").run == ""
 
 
+def test_a_run_that_is_ending_is_neither_resumed_nor_paused(state: FakeState, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "State", lambda *_: state)
+    stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
+    with hold_leases(state.leases, "things", [], "mine", print):
+        for _ in range(2):
+            control.control_run(stage, "things", "abort")
+            before = state.leases.read("things")
+            for command in ("pause", "resume", "throttle"):
+                with pytest.raises(Refused, match=r"run mine is ending \(it was aborted\)"):
+                    control.control_run(stage, "things", command, Units(wcu=5.0))
+            assert state.leases.read("things") == before
+
+
 def test_a_worker_is_fenced_by_the_loss_of_any_lease(state: FakeState, clock: Clock) -> None:
     hold(state, foreign(1))
     hold(state, foreign(7)._replace(table="others"))

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dynamodt import api as operations
-from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError
+from dynamodt.dynamodb.batch import Writes
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ScriptError
 from dynamodt.model.reports import UndoReport
 from dynamodt.model.tables import StorageSpec
 from dynamodt.runs.options import RunOptions
@@ -394,6 +395,30 @@ def test_applied_versions_of_a_deleted_table_need_a_stamp(bench: Bench, table: s
     assert status.younger == "" and status.at == at
     (report,) = bench.up(table)
     assert report.error is None and numbers(bench, table) == [2 if at == 0 else 1] * ITEMS
+
+
+@pytest.mark.parametrize("which", ["source", "target"])
+def test_a_run_whose_table_is_recreated_meanwhile_has_not_succeeded(
+    bench: Bench, table: str, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    target = make_table(id="N") if which == "target" else ""
+    bench.script(table, double(f'TARGET_TABLE = "{target}"' if target else ""))
+    kind, names = "single" if target else "batch", [target or table]
+    sent = getattr(Writes, kind)
+
+    def send(writes: Writes, *arguments: Any) -> Any:
+        for name in names:
+            recreate(bench, name)
+            fill(bench, table)
+        names.clear()
+        return sent(writes, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Writes, kind, send)
+        (report,) = bench.up(table)
+    assert isinstance(report.error, RunFailed) and "deleted during the run" in report.error.what
+    assert (target or table) in report.error.where and f"dynamodt stamp --table {table} --to N" in report.error.hint
+    assert bench.applied(table) == [] and last(bench, table).status == "failed"
 
 
 def test_an_unfinished_run_on_a_deleted_table_prevents_no_run(bench: Bench, table: str) -> None:

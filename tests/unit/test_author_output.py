@@ -82,6 +82,15 @@ def test_the_last_state_of_an_overwritten_line_is_shown(lines: list[Line]) -> No
     assert texts(lines) == ["users v2: 100 %"]
 
 
+def test_a_script_closes_no_stream_of_the_command(lines: list[Line], capsys: pytest.CaptureFixture[str]) -> None:
+    with running(lines):
+        sys.stdout.close()
+        sys.stderr.close()
+        print("still captured")
+    print("a result")
+    assert texts(lines) == ["users v2: still captured"] and capsys.readouterr().out == "a result\n"
+
+
 def test_output_outside_of_scripts_is_unchanged(lines: list[Line], capsys: pytest.CaptureFixture[str]) -> None:
     with captured(lines.append):
         print("a result")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from dynamodt.cli.confirm import confirm_change, confirm_reset
 from dynamodt.cli.request import Request, as_typed
 from dynamodt.errors import Refused
 from dynamodt.model.tables import Connection, Stage, StorageSpec
-from dynamodt.runs import migration
+from dynamodt.runs import lock, migration
+from dynamodt.runs.context import Project
 from dynamodt.runs.options import CONFIRMED, RunOptions
 
 STAGE = Stage("prod", Connection("eu-west-1"), StorageSpec("s3://bucket"), protected=True)
@@ -80,6 +82,23 @@ def test_no_question_with_yes_or_without_an_effect(request_: Request) -> None:
 def test_no_question_for_a_command_that_is_refused_or_has_nothing_to_do(effects: list[migration.Effect]) -> None:
     effects.clear()
     confirm_change(DOWN, STAGE, HERE)
+
+
+def test_a_down_that_waits_for_a_run_shows_its_effects_after_that_run(
+    keys: PipeInput, monkeypatch: pytest.MonkeyPatch, effects: list[migration.Effect]
+) -> None:
+    """Nothing could be taken back when the command was typed. The confirmed command does not wait again."""
+    after, waited = list(effects), list[str]()
+    effects.clear()
+
+    def wait(project: Project, table: str, attempt: Callable[[], None]) -> None:
+        waited.append(f"{table} {project.options.wait_lock}")
+        effects.extend(after)
+
+    monkeypatch.setattr(lock, "in_turn", wait)
+    keys.send_text("y")
+    done = confirm_change(replace(DOWN, options=RunOptions(wait_lock="10m")), STAGE, HERE)
+    assert (done, waited) == (replace(DOWN, to=1), ["users 10m"])
 
 
 @pytest.mark.usefixtures("unasked")

@@ -17,6 +17,7 @@ from dynamodt.runs.options import CONFIRMED
 
 if TYPE_CHECKING:
     from dynamodt.deploy.destroy import Removal
+    from dynamodt.runs.context import Project
 
 
 def is_asked(request: Request) -> bool:
@@ -44,6 +45,7 @@ def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
         from dynamodt.runs.migration import effects
 
         project, where = Project(stage, folder, request.options), f"stage {stage.name}"
+        request = _waited(project, request)
         shown = effects(project, request)
         _ask(request, [one.sentence for one in shown], where)
         if [one.of for one in effects(project, request)] != [one.of for one in shown]:
@@ -52,6 +54,18 @@ def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
         return replace(request, to=shown[0].to) if len(shown) == 1 and request.to is None else request
     _refuse_protected(request, stage)
     return request
+
+
+def _waited(project: Project, request: Request) -> Request:
+    """A `down` with `--wait-lock`, after its wait: the run that it waits for may apply another version. The effects are
+    shown afterwards, and the confirmed command does not wait again."""
+    from dynamodt.runs.lock import in_turn
+
+    if request.command != "down" or not request.options.wait_lock:
+        return request
+    for table in project.tables(request.tables):
+        in_turn(project, table, lambda: None)
+    return replace(request, options=replace(request.options, wait_lock=""))
 
 
 def confirm_reset(request: Request, stage: Stage, folder: Path) -> None:

@@ -262,6 +262,9 @@ class _Stream:
         for line in lines:
             self.write(line)
 
+    def close(self) -> None:
+        """Without effect: the command reports its result on it."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

@@ -159,7 +159,8 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
     """`pause`, `resume`, `abort`, `unlock` or `throttle` (to `limits` in units per second; 0: unchanged) the run that
     holds a table; returns the lease as it was before.
 
-    Raises Refused when no run holds the table, Fenced when the run ends or is taken over at this moment.
+    Raises Refused when no run holds the table, or when the run is ending, Fenced when the run ends or is taken over at
+    this moment.
     """
     state = State(stage.connection, stage.state_table)
     leases = state.leases
@@ -180,6 +181,8 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
         _unlock(leases, lease)
         return lease
     _check_alive(lease)
+    if command != "abort":
+        _check_not_ending(lease)
     if command == "throttle":
         leases.change(table, lease.token, partial(throttled, limits))
     else:
@@ -210,6 +213,17 @@ def _check_alive(lease: Lease) -> None:
             f"the run's process is gone: {holder(lease)}",
             where=f"table {lease.table}",
             hint="the next `up` or `down` takes the run over and continues it",
+        )
+
+
+def _check_not_ending(lease: Lease) -> None:
+    """Raises Refused for a run that was told to end, by `abort` or by an error: nothing stops its end."""
+    if lease.stop:
+        by = "it was aborted" if lease.stop == ABORT else "of its own accord"
+        raise Refused(
+            f"run {lease.run} is ending ({by})",
+            where=f"table {lease.table}",
+            hint="once it has ended, the same `up` or `down` continues it from its checkpoints",
         )
 
 

@@ -1,7 +1,7 @@
 """The end of a run: whether it has succeeded, its record, and its report.
 
-A run has succeeded if it has read every split, its counts balance, and no dead letter is left except those that a
-person has accepted (`retry --accept`) or tolerates (`--max-errors`). The end of every run that was begun is recorded;
+A run has succeeded if it has read every split, its counts balance, its tables are those that it began with, and no dead
+letter is left except those that a person has accepted (`retry --accept`) or tolerates (`--max-errors`). The end of every run that was begun is recorded;
 only for a run that another process has taken over (Fenced), that process records it.
 """
 
@@ -32,6 +32,7 @@ from dynamodt.runs.cost import with_expected_cost
 from dynamodt.runs.dead_letters import count_dead, first_dead_letter, gather_dead_letters, samples
 from dynamodt.runs.history import RunRecorder, doubts_hint, unrecorded_notice
 from dynamodt.runs.jobs import NEW
+from dynamodt.runs.plan import recreated_during_run
 from dynamodt.state.object_keys import DEAD_LETTERS_FILE, key_of_job
 from dynamodt.state.runs import next_status
 
@@ -75,6 +76,7 @@ def _end(
         accepted = totals.counts.dead - dead_letters.count(b"\n") if context.options.dry_run else context.accepted.items
         left = LeftDeadLetters(dead_letters_at, doubtful, unreadable, accepted, context.options.max_errors)
         error = completion_error(totals, sum(job.splits for job in phases), f"run {run}", left, run)
+        error = error or recreated_during_run(context.stage, recorder.record)
     kept_at = dead_letters_at if dead_letters or (totals.counts.dead and not context.options.dry_run) else ""
     error = record_end(context, recorder, error, totals, kept_at, whole_pages, follower.budget)
     report = replace(

@@ -7,13 +7,14 @@ backup), a run's checkpoints and journal do not apply to the table.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.clients import NO_TABLE
 from dynamodt.dynamodb.dynamo_data_transform import STATE, TOOL, has_applied_versions, record_key
-from dynamodt.errors import DynamodtError, Refused, ServiceError, suggest
+from dynamodt.errors import DynamodtError, Refused, RunFailed, ServiceError, suggest
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.pipeline.author_output import labelled
@@ -280,6 +281,18 @@ def _identity(stage: Stage, name: str) -> str:
         if error.what == NO_TABLE:
             return "no table"
         raise
+
+
+def recreated_during_run(stage: Stage, record: RunRecord) -> RunFailed | None:
+    """The error of a run at whose end one of its tables is not the one that it began with; None if they are, or if
+    they cannot be described."""
+    for name, then in ((record.table, TABLE), (record.target, TARGET)):
+        with suppress(ServiceError):
+            if record.began.get(then) and _identity(stage, name) not in ("", record.began[then]):
+                what = "the table was deleted during the run, and another one has its name, or none"
+                hint = "restore it from before the run; or look at its items, and record which versions are applied: "
+                return RunFailed(what, where=f"table {name}", hint=hint + suggest("stamp", table=record.table, to="N"))
+    return None
 
 
 def check_not_recreated(stage: Stage, record: RunRecord, hint: str = "") -> None:
