@@ -187,7 +187,7 @@ class Statements:
         text, guarded = kept
         if text is None:
             return self.alone(change)
-        return Statement(text, [*sets.values(), *key.values(), *[read[name] for name in guarded]])
+        return Statement(text, [*sets.values(), *key.values(), *map(read.__getitem__, guarded)])
 
     def _update_text(self, change: Update) -> str | None:
         if not _can_name(*change.sets, *change.removes, *change.read):

@@ -52,9 +52,10 @@ class Poller(Generic[Observed]):
 
     def current(self, begin: Begin[Observed]) -> Observed | None:
         """The row's content; None if `observed` has replaced a read. Raises what a read raises."""
-        if self._sent is None and self._age() >= POLL_SECONDS - min(self._took, POLL_SECONDS / 2):
+        now = self._clock()
+        if self._sent is None and now - self._observed_at >= POLL_SECONDS - min(self._took, POLL_SECONDS / 2):
             self._send(begin)
-        now = self._clock()  # read once: between two readings an answer may become too old
+            now = self._clock()  # read once after it: between two readings an answer may become too old
         if self._sent is not None and now - self._observed_at >= POLL_SECONDS:
             self._receive()
         if now - self._observed_at >= POLL_SECONDS:
@@ -72,9 +73,6 @@ class Poller(Generic[Observed]):
         if self._sent is not None:
             self._abandoned, self._sent = self._sent[1], None
         self._observed, self._observed_at = None, float("-inf")
-
-    def _age(self) -> float:
-        return self._clock() - self._observed_at
 
     def _send(self, begin: Begin[Observed]) -> None:
         if self._abandoned is not None:

@@ -62,7 +62,7 @@ def change(spec: TableSpec, image: Image, item: Item, result: Item) -> Change | 
     if not _keeps_key(spec, item, result):
         return _rekey(spec, image, result)
     sets = _sets(image, item, result)
-    removes = _removes(image, result, sets)
+    removes = _removes(image, result)
     if not sets and not removes:
         return None
     if spec.index_keys:
@@ -116,9 +116,9 @@ def _sets(image: Image, item: Item, result: Item) -> Image:
     return sets
 
 
-def _removes(image: Image, result: Item, sets: Image) -> tuple[str, ...]:
-    """The attributes that are missing from the result. The counts are compared first, since most results lack none."""
-    if len(result) - len(sets.keys() - image.keys()) == len(image):
+def _removes(image: Image, result: Item) -> tuple[str, ...]:
+    """The attributes that are missing from the result. Most results lack none, which one comparison shows."""
+    if image.keys() <= result.keys():
         return ()
     return tuple(name for name in image if name not in result)
 
