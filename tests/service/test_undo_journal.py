@@ -93,6 +93,21 @@ def test_a_part_that_is_lost_between_two_tries_hides_no_other(
     assert (report.missing, report.run.status, doubled(bench, table)) == (1, "partly-undone", 0)
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-40])])
+def test_items_that_a_stopped_undo_has_not_restored_are_reported_by_the_next_one(
+    bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], Any]
+) -> None:
+    run = last(bench, table).run
+    bench.tables.put(table, {"id": 3, "n": 8, "twice": False})
+    with monkeypatch.context() as broken:
+        broken.setattr("dynamodt.runs.undo.gather_not_restored", failing(print, after=0))
+        assert isinstance(undo(bench, run).error, ServiceError)
+    (stored,) = (bench.folder / "storage").rglob("not-restored/*")
+    damage(stored)
+    report = undo(bench, run)
+    assert (report.error, report.run.status, report.not_restored, report.partly) == (None, "undone", 1, 1)
+
+
 def failing(original: Callable[..., Any], after: int) -> Callable[..., Any]:
     calls = count(1)
 

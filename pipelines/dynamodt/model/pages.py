@@ -49,7 +49,7 @@ class Contention(NamedTuple):
 
 class JournalCount(NamedTuple):
     """The required contents of a split's journal: the numbers of parts, of their records, and of notes of completed
-    pages."""
+    pages. An undo, which journals nothing, counts as records the items that it has stored as not restored."""
 
     parts: int = 0
     records: int = 0

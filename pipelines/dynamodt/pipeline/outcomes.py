@@ -10,12 +10,10 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-import orjson
+from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import DynamodtError, ItemError
-from dynamodt.model.pages import AppliedPage, Contention, Counts, DeadLetter, Page, Units, WrittenPage
+from dynamodt.model.pages import AppliedPage, Contention, Counts, DeadLetter, JournalCount, Page, Units, WrittenPage
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import DeadLetterSource, Job
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Sample, Update
@@ -229,17 +227,19 @@ def _line(job: Job, part: str, dead_letter: DeadLetter) -> bytes:
     return line_with_digest(part, {**of, **dead_letter._asdict()})
 
 
-def store_not_restored(objects: Storage, job: Job, page: Page, left: Sequence[NotRestored]) -> None:
-    """Store the items of a page that an undo did not restore, as JSON lines, before they are counted."""
+def store_not_restored(objects: Storage, job: Job, page: Page, left: Sequence[NotRestored]) -> JournalCount:
+    """Store the items of a page that an undo did not restore, as JSON lines, before they are counted. Returns their
+    number."""
     if left:
-        lines = (orjson.dumps(item._asdict(), option=orjson.OPT_APPEND_NEWLINE) for item in left)
-        name = page_prefix(key_of_job(job, NOT_RESTORED), page.claim.split, page.number, page.claim.fencing_token)
-        objects.write(f"{name}left.jsonl", b"".join(lines))
+        of_page = page_prefix(key_of_job(job, NOT_RESTORED), page.claim.split, page.number, page.claim.fencing_token)
+        name = f"{of_page}left.jsonl"
+        objects.write(name, b"".join(line_with_digest(name, item._asdict()) for item in left))
+    return JournalCount(records=len(left))
 
 
-def waits(line: bytes) -> bool:
+def waits(line: dict[str, Any]) -> bool:
     """Whether an undo retries, at its end, an item that it has not restored."""
-    return orjson.loads(line)["why"] in (WAITS, FOLLOWS)
+    return line["why"] in (WAITS, FOLLOWS)
 
 
 def waiting_keys(objects: Storage, parts: Iterable[str]) -> dict[tuple[int, int], set[str]]:
@@ -247,7 +247,6 @@ def waiting_keys(objects: Storage, parts: Iterable[str]) -> dict[tuple[int, int]
     the same key."""
     found: dict[tuple[int, int], set[str]] = {}
     for part in parts:
-        for line in (objects.read(part) or b"").splitlines():
-            if waits(line):
-                found.setdefault(part_of(part)[:2], set()).add(key_text(orjson.loads(line)["key"]))
+        for line in filter(waits, stored_lines(objects, part)):
+            found.setdefault(part_of(part)[:2], set()).add(key_text(line["key"]))
     return found

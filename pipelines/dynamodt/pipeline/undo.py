@@ -227,7 +227,6 @@ class RestoreItems(beam.DoFn):
                 records = records.only(self._only.get((page.page.claim.split, page.page.number), set()))
             items = PageItems(self._table, records, self._reads, self._job.script.stamp, self._inserted)
             write_result = items.preview() if self._job.dry_run else items.restore(self._page_writer(items).write)
-            store_not_restored(self._storage, self._job, page.page, items.not_restored(write_result))
             yield WrittenPage(
                 page.page,
                 items.counts.plus(write_result.counts),
@@ -235,6 +234,7 @@ class RestoreItems(beam.DoFn):
                 write_result.dead,
                 samples(write_result.written),
                 contention=write_result.contention,
+                journal=store_not_restored(self._storage, self._job, page.page, items.not_restored(write_result)),
             )
 
     def _records_of(self, page: JournalPage) -> Records:

@@ -1,8 +1,9 @@
 """The end of a run: whether it has succeeded, its record, and its report.
 
 A run has succeeded if it has read every split, its counts balance, its tables are those that it began with, and no dead
-letter is left except those that a person has accepted (`retry --accept`) or tolerates (`--max-errors`). The end of every run that was begun is recorded;
-only for a run that another process has taken over (Fenced), that process records it.
+letter is left except those that a person has accepted (`retry --accept`) or tolerates (`--max-errors`). The end of
+every run that was begun is recorded; only for a run that another process has taken over (Fenced), that process records
+it.
 """
 
 from __future__ import annotations

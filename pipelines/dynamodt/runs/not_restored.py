@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from io import BytesIO
-from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -15,7 +13,7 @@ from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
 from dynamodt.pipeline.outcomes import waiting_keys, waits
 from dynamodt.runs.stored_dead_letters import committed_parts
-from dynamodt.state.object_keys import NOT_RESTORED, key_of_job
+from dynamodt.state.object_keys import NOT_RESTORED, key_of_job, stored_lines
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Follower, RunContext
@@ -69,20 +67,21 @@ class NotRestoredCounts(NamedTuple):
 def gather_not_restored(context: RunContext, jobs: list[Job], name: str) -> NotRestoredCounts:
     """Join the items that the phases have not restored into one JSON-lines file."""
     again = {job.source.waiting for job in jobs if isinstance(job.source, JournalSource)}
-    kept = [
-        line
-        for job in jobs
-        for part in not_restored_parts(context, job)
-        for line in (context.storage.read(part) or b"").splitlines(keepends=True)
-        if job.run not in again or not waits(line)
-    ]
-    lines = b"".join(kept)
-    if lines:
-        context.storage.write(name, lines)
-    first = tuple(map(_not_restored, islice(BytesIO(lines), _SHOWN)))
-    return NotRestoredCounts(
-        lines.count(b"\n"), sum(bool(_not_restored(line).restored) for line in BytesIO(lines)), first
-    )
+    kept = [line for job in jobs for line in _lines(context, job) if job.run not in again or not waits(line)]
+    if kept:
+        context.storage.write(name, b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in kept))
+    first = tuple(map(_not_restored, kept[:_SHOWN]))
+    return NotRestoredCounts(len(kept), sum(bool(line["restored"]) for line in kept), first)
+
+
+def has_lost_items(context: RunContext, job: Job) -> bool:
+    """Whether fewer items that a phase has not restored are stored than its splits' rows count."""
+    counted = context.state.splits(job.run).totals(job.splits).journal.records
+    return counted > 0 and sum(1 for _ in _lines(context, job)) < counted
+
+
+def _lines(context: RunContext, job: Job) -> Iterator[dict[str, Any]]:
+    return (line for part in not_restored_parts(context, job) for line in stored_lines(context.storage, part))
 
 
 def not_restored_parts(context: RunContext, job: Job) -> list[str]:
@@ -90,6 +89,5 @@ def not_restored_parts(context: RunContext, job: Job) -> list[str]:
     return committed_parts(context, job, key_of_job(job, NOT_RESTORED))
 
 
-def _not_restored(line: bytes) -> NotRestored:
-    one = orjson.loads(line)
-    return NotRestored(one["key"], tuple(one["attributes"]), one["why"], tuple(one["restored"]))
+def _not_restored(line: dict[str, Any]) -> NotRestored:
+    return NotRestored(line["key"], tuple(line["attributes"]), line["why"], tuple(line["restored"]))

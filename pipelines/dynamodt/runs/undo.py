@@ -36,6 +36,7 @@ from dynamodt.runs.not_restored import (
     NotRestoredCounts,
     count_waiting,
     gather_not_restored,
+    has_lost_items,
     next_pass,
     totals_without_repeats,
     with_further_passes,
@@ -181,9 +182,10 @@ def undo_jobs(
 ) -> tuple[int, list[Job]]:
     """A job for each phase of the run that has begun, in the reverse order of the writes.
 
-    Their ids contain the number of the try: after a try with dead letters, the next one processes all pages again, and
-    finds restored items unchanged. The same applies before and after each try without some parts of the journal
-    (`partly`), since other parts may be missing then. Returns the number, too.
+    Their ids contain the number of the try: after a try with dead letters, or whose list of items that it has not
+    restored is lost, the next one processes all pages again, and finds restored items unchanged. The same applies
+    before and after each try without some parts of the journal (`partly`), since other parts may be missing then.
+    Returns the number, too.
     """
     options, rows = context.options, context.state.splits
     begun = [one for one in reversed(write_periods(record)) if any(rows(one.run).all(one.splits))]
@@ -213,7 +215,7 @@ def undo_jobs(
             for one in begun
         ]
         tried = with_further_passes(context.state, jobs, number)
-        is_over = any(rows(job.run).totals(job.splits).counts.dead for job in tried)
+        is_over = any(rows(job.run).totals(job.splits).counts.dead or has_lost_items(context, job) for job in tried)
         if partly:  # its pages are numbered by the parts that exist
             is_over |= any(any(rows(job.run).all(job.splits)) for job in tried)
         if not is_over:
