@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from dynamodt.pipeline.spark import context
-from tests import beam_once, boto_once, emulators
+from tests import beam_once, emulators, loaded_once
 from tests.emulators import Endpoint
 
 _KINDS = ("unit", "pipeline", "service", "e2e")
@@ -23,6 +23,7 @@ _SLOW_FILES = (
     "test_spark",
     "test_protocol",
     "test_serverless",
+    "test_removal",
     "test_export_source",
     "test_cli",
     "test_story",
@@ -35,6 +36,11 @@ _SLOW_FILES = (
     "test_odd_items",
     "test_on_glue",
     "test_four_phases",
+    "test_checked_scripts",
+    "test_accepted",
+    "test_deploy",
+    "test_dry_run",
+    "test_drift",
     "test_fleet",
     "test_rate_limit",
     "test_readme_commands",
@@ -84,7 +90,7 @@ def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def quick_libraries() -> None:
     beam_once.remember()
-    boto_once.remember()
+    loaded_once.remember()
 
 
 @pytest.fixture(scope="session")

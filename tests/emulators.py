@@ -71,7 +71,8 @@ def _served(folder: Path, arguments: list[str]) -> Iterator[Endpoint]:
         child = subprocess.Popen(
             [str(install.environment(folder, print).python), *arguments],
             cwd=folder,
-            env=emulator.variables(folder) | {"GATEWAY_PORT": str(port), "PORT": str(port), "PERSIST_STATE": "0"},
+            env=emulator.variables(folder)
+            | {"GATEWAY_PORT": str(port), "PORT": str(port), "PERSIST_STATE": "0", "S3_PERSIST": "0"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -37,10 +37,15 @@ HEAVY = (
 )
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def functions() -> Iterator[tuple[str, int]]:
     """Every function with its length in lines, docstring and signature included."""
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno is not None
                 yield f"{path.relative_to(PACKAGE)}:{node.name}", node.end_lineno - node.lineno + 1
@@ -74,7 +79,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def imported(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     nodes = set(ast.walk(tree)) - for_types(tree)
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
@@ -113,12 +118,12 @@ def test_no_module_has_a_meaningless_name() -> None:
 
 
 def test_every_module_has_a_docstring() -> None:
-    assert [path for path in MODULES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
+    assert [path for path in MODULES if not ast.get_docstring(parsed(path))] == []
 
 
 def as_text(path: Path) -> Iterator[str]:
     """The texts of a module that hold a command with arguments, and the f-strings that flatten a suggested one."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     typed = re.compile(rf"\bdynamodt ({'|'.join(NAMES)})( --| $)")
     for node in ast.walk(tree):

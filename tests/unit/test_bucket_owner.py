@@ -146,7 +146,10 @@ def test_clients_are_made_in_one_place_and_only_an_author_gets_one_without_an_ow
     """A client that is made elsewhere would name no owner."""
     found: dict[str, set[str]] = {"make": set(), "any": set()}
     for path in (ROOT / "pipelines" / "dynamodt").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        if not any(word in text for word in ("create_client", "boto3", "owner")):
+            continue
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
                 if name.endswith(("create_client", "boto3.client", "boto3.resource", "boto3.Session")):

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def piece(value: ast.expr) -> str:
     return "dynamodt" if isinstance(value.value, ast.Name) and value.value.id == "PROGRAM" else UNKNOWN
 
 
+@cache
 def told() -> list[tuple[str, str, str]]:
     """Of each command in a text: its place, its name, and the words after it."""
     modules = sorted((ROOT / "pipelines").rglob("*.py"))

@@ -55,7 +55,8 @@ def test_spark_is_the_same_everywhere() -> None:
 
 def private_to_beam(path: Path) -> Iterator[str]:
     """The names with an underscore that a module takes from Beam, or from what it has imported of it."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text if "apache_beam" in text else "")
     of_beam = {
         (alias.asname or alias.name).partition(".")[0]: f"{getattr(node, 'module', None) or ''}.{alias.name}"
         for node in ast.walk(tree)
