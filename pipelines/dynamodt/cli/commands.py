@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynamodt.cli import check_report, json_output, project_reports, report, result, run_details, short_reports
-from dynamodt.cli.confirm import confirm_change, confirm_reset
+from dynamodt.cli.confirm import confirm_change, confirm_removal, confirm_reset
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
 from dynamodt.cli.result import CommandResult, printed_error, run_error, with_error, with_retry_hint
+from dynamodt.config.stage import embedded_stage, load_stage
+from dynamodt.dynamodb.unresponsive import report_slow_hosts
 from dynamodt.errors import DynamodtError, UsageError, suggest
 from dynamodt.model.reports import TableReport, TableStatus
 from dynamodt.model.tables import Stage, TableNames
@@ -45,9 +47,9 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     if request.command not in ("init", DOCTOR):
         _require_transforms(folder)
     if request.command in (PLAN, *MIGRATIONS, *OF_A_RUN):
-        _check_runner(request.options, runs=request.command != PLAN)
-    from dynamodt.dynamodb.unresponsive import report_slow_hosts
+        from dynamodt.runs.runner import check_runner
 
+        check_runner(request.options, runs=request.command != PLAN)
     with report_slow_hosts(recorder.notify):
         if request.command in _UNOPENED:
             done = _UNOPENED[request.command](request, folder, recorder)
@@ -57,12 +59,6 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
             request = confirm_change(request, stage, folder)
             done = _ON_A_STAGE[request.command](api, stage, request, folder, recorder)
     return replace(done, document=json_output.with_names(done.document, recorder.names))
-
-
-def _check_runner(options: RunOptions, runs: bool) -> None:
-    from dynamodt.runs.runner import check_runner
-
-    check_runner(options, runs)
 
 
 def ended_early(request: Request, recorder: ProgressRecorder | None, error: BaseException) -> CommandResult:
@@ -233,8 +229,6 @@ def _check(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pro
 
 def _init(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     """Declares the tables before the stage is opened, which creates them."""
-    from dynamodt.config.stage import load_stage
-
     api, dry_run = load_operations(), request.options.dry_run
     for table in request.tables:
         check_table_name(table)
@@ -250,8 +244,6 @@ def _init(request: Request, folder: Path, recorder: ProgressRecorder) -> Command
 
 
 def _create(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    from dynamodt.config.stage import load_stage
-
     operations, dry_run = load_operations(), request.options.dry_run
     check_no_state_table(load_stage(request.stage, folder), request.tables[0])
     return _files(request, operations.create(folder, request.tables[0], request.name, dry_run=dry_run))
@@ -267,8 +259,6 @@ def _local(request: Request, folder: Path, recorder: ProgressRecorder) -> Comman
     if request.command == "local stop":
         local.stop(folder, recorder.notify)
     elif request.command == "local reset":
-        from dynamodt.config.stage import embedded_stage
-
         confirm_reset(request, embedded_stage(folder), folder)
         local.reset(folder)
     status = local.status(folder)
@@ -277,7 +267,6 @@ def _local(request: Request, folder: Path, recorder: ProgressRecorder) -> Comman
 
 def _deploy(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     from dynamodt.config.names import with_names
-    from dynamodt.config.stage import load_stage
     from dynamodt.deploy import deploy
     from dynamodt.runs.context import Project
 
@@ -289,9 +278,7 @@ def _deploy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
 
 
 def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    from dynamodt.cli.confirm import confirm_removal
     from dynamodt.config.names import with_names
-    from dynamodt.config.stage import load_stage
     from dynamodt.deploy import destroy
     from dynamodt.runs.context import Project
 

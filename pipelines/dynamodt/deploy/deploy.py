@@ -100,7 +100,7 @@ def deploy(project: Project, state_only: bool = False) -> Deployment:
     live = _live_stack(stage, stack, state)
     found = find(stage, stack, live, tables)
     if state_only:
-        _check_no_jobs(stage, stack, found)
+        _check_no_jobs(stack, found)
         if found.lasting_exists:  # CloudFormation takes no stack without a resource
             return Deployment(stack.name, "dry-run" if dry_run else "unchanged", (), {})
     given = parameters(stage, folder, found, state_only)
@@ -121,7 +121,7 @@ def deploy(project: Project, state_only: bool = False) -> Deployment:
     return Deployment(stack.name, status, changes, changer.outputs)
 
 
-def _check_no_jobs(stage: Stage, stack: Stack, found: DeployedResources) -> None:
+def _check_no_jobs(stack: Stack, found: DeployedResources) -> None:
     """Raises Refused for a stack with jobs, which a deployment of the state alone would remove."""
     if "JobRole" in found.own:
         what = "the stack has the jobs of the stage, which --state-only would remove"

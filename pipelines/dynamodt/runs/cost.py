@@ -327,8 +327,8 @@ class Meter:
 
 def metered(totals: Totals, prices: Prices, in_s3: bool = True) -> float:
     """The cost of a run's totals, in US dollars."""
-    units = totals.units.wcu * prices.write / MILLION + totals.units.rcu * prices.read / MILLION
-    return units + (totals.journal.parts * prices.put / THOUSAND if in_s3 else 0.0)
+    work = Work(totals.units.wcu, totals.units.rcu, puts=totals.journal.parts if in_s3 else 0)
+    return amount_of(work, prices) or 0.0
 
 
 def note_export(spending: Spending, options: RunOptions, stage: Stage, table: TableSpec, record: RunRecord) -> None:

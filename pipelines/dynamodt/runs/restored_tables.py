@@ -237,7 +237,7 @@ def refuse_other_rows(project: Project, planned: TablePlan, runs: Sequence[RunRe
         if up is not None and up.began.get(ITEMS, "") != step.began.get(ITEMS, up.began.get(ITEMS, "")):
             left = _rows_inserted(project.state, up) - _rows_given(project.stage, planned.table, step, up)
             if left > 0:
-                raise _other_rows(planned, step, up, left)
+                raise _other_rows(step, up, left)
 
 
 def _rows_inserted(state: State, up: RunRecord) -> int:
@@ -253,7 +253,7 @@ def _rows_given(stage: Stage, table: TableSpec, step: Step, up: RunRecord) -> in
     return sum(len(inserted.rows_at(some)) for some in iter(lambda: list(islice(keys, 1000)), []))
 
 
-def _other_rows(planned: TablePlan, step: Step, up: RunRecord, left: int) -> Refused:
+def _other_rows(step: Step, up: RunRecord, left: int) -> Refused:
     undo = "; or undo that run by its journal: " + suggest("undo", up.run) if up.journal else ""
     rows = counted(left, "row")
     return Refused(
