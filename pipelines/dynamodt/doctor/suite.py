@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from dynamodt.dynamodb.network import refusal
 from dynamodt.dynamodb.table import ACTIVE_SOON, create_table
 from dynamodt.errors import DynamodtError
 from dynamodt.model.tables import KeyAttribute
+from dynamodt.runs.liveness import polls
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Image, Stage
@@ -215,7 +215,7 @@ def _has_run(found: Scratch) -> bool:
 
 _S3 = "docs.aws.amazon.com/AmazonS3/latest/API"
 _EXPORTS = "docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExportTableToPointInTime.html"
-_EXPORT_POLLS, _POLL_SECONDS = 180, 10.0  # half an hour
+_EXPORT_SECONDS, _POLL_SECONDS = 1800.0, 10.0
 
 
 # ---------------------------------------------------------------- S3
@@ -272,11 +272,10 @@ def _token_of_an_export(found: Scratch) -> str:
     first, again = (_export(found, ClientToken=found.table) for _ in range(2))
     if not first.startswith("arn:"):
         return first
-    for _ in range(_EXPORT_POLLS):
+    for _ in polls(_EXPORT_SECONDS, _POLL_SECONDS):
         export = found.dynamodb.describe_export(ExportArn=first)["ExportDescription"]
         if export["ExportStatus"] != "IN_PROGRESS":
             break
-        time.sleep(_POLL_SECONDS)
     return differs((first, "COMPLETED"), (again, export["ExportStatus"]))
 
 

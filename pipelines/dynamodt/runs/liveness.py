@@ -29,12 +29,12 @@ _PROC = Path("/proc")
 _POLL_SECONDS = 0.05
 
 
-def polls(seconds: float) -> Iterator[None]:
-    """Yields at once, twenty times a second, and a last time when `seconds` have passed."""
+def polls(seconds: float, every: float = _POLL_SECONDS) -> Iterator[None]:
+    """Yields at once, then every twentieth of a second (or `every` seconds), and a last time after `seconds`."""
     deadline = time.monotonic() + seconds
     yield
     while time.monotonic() <= deadline:
-        time.sleep(_POLL_SECONDS)
+        time.sleep(every)
         yield
 
 

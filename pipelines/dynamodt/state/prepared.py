@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 
 _ROW_GROUP = 10_000
-_CHUNK = 1 << 20
 
 
 def save(
@@ -192,11 +191,8 @@ def _read_parquet(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
