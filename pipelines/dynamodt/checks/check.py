@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dynamodt.checks.examples import Replacer
 from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
@@ -24,7 +24,7 @@ from dynamodt.model.tables import Image, TableSpec
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.context import Project
-from dynamodt.runs.estimate import read_sample
+from dynamodt.runs.estimate import Sample, read_sample
 from dynamodt.runs.exports import open_export
 from dynamodt.runs.jobs import was_held_recently
 from dynamodt.runs.plan import usable_table
@@ -109,7 +109,7 @@ def _sample(project: Project, table: TableSpec, options: CheckOptions, consisten
         return sample_of_export(files, objects, table, options.export, options.sample)
     found = read_sample(project, table, options.sample, consistent)
     where = "a scan of the whole table" if found.whole else "random segments of a scan"
-    return Sample(list(found.images), where, found.whole, read_units=found.read_units)
+    return replace(found, source=where)
 
 
 def _saved(project: Project, table: TableSpec, sample: Sample, at: int) -> str:
@@ -140,7 +140,7 @@ class _Checking:
         notices = [] if sample.images else [_NO_ITEMS.format(self.project.stage.names.shown(self.table.name))]
         first = chosen[0].sequence if chosen else 0
         there = self._version_of(sample, at, first)
-        images, derived, why = self._before(first, there, sample.images)
+        images, derived, why = self._before(first, there, list(sample.images))
         notices += [why] if why else []
         found: list[VersionCheck] = []
         for script in self._between(there + 1, first):
@@ -247,17 +247,6 @@ _PLACES = 50  # files from which a large export is sampled
 _LISTED = "an item of --items must have the table's key"
 
 
-class Sample(NamedTuple):
-    """Items and their source. `whole`: they are all items of the table. `version`: the version that they have; None:
-    the table's present one."""
-
-    images: list[Image]
-    source: str
-    whole: bool = False
-    version: int | None = None
-    read_units: float = 0.0
-
-
 def sample_of_file(path: Path, table: TableSpec) -> Sample:
     """The items of a file. Raises UsageError for an item without the table's key, and for two with the same key."""
     images = list(read_images(path))
@@ -271,7 +260,7 @@ def sample_of_file(path: Path, table: TableSpec) -> Sample:
         earlier = seen.setdefault(key_text(key_of(table, image)), number)
         if earlier != number:
             raise UsageError(f"items {earlier} and {number} have one key", where=where, hint="keep one of them")
-    return Sample(images, str(path), version=version_of(path))
+    return Sample(tuple(images), whole=False, source=str(path), version=version_of(path))
 
 
 def sample_of_export(
@@ -296,4 +285,4 @@ def sample_of_export(
             break
     if not images:
         raise UsageError("the export has no item", where=place, hint="name another export, or use --items")
-    return Sample(images[:number], f"the export {place}")
+    return Sample(tuple(images[:number]), whole=False, source=f"the export {place}")

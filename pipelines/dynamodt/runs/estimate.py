@@ -271,11 +271,14 @@ _LEAST_SEGMENTS, _MOST_SEGMENTS = 16, 4096
 
 @dataclass(frozen=True)
 class Sample:
-    """Some items of a table. `whole`: all of them."""
+    """Some items and their `source`. `whole`: all items of the table. `version`: the version that they have; None: the
+    table's present one."""
 
     images: tuple[Image, ...]
     whole: bool
     read_units: float = 0.0
+    source: str = ""
+    version: int | None = None
 
 
 def read_sample(
