@@ -69,9 +69,8 @@ def check_table(project: Project, name: str, options: CheckOptions) -> TableChec
         versions, notices = checking.versions(chosen, sample, at, elsewhere)
     if half_done and not options.items:
         run = half_done[-1]
-        notices.append(
-            f"a run of version {run.version} is unfinished ({run.status}): it has changed some items already"
-        )
+        what = f"a run of version {run.version} is unfinished ({run.status})"
+        notices.append(f"{what}: it has changed some items already")
     return TableCheck(
         name, at, sample.source, len(sample.images), sample.whole, versions, tuple(notices), saved,
         sample.read_units,

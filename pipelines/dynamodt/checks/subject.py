@@ -235,9 +235,8 @@ class Subject:
         """The missing key of a KeyError, if the script names it: two missing keys in one line are two errors. A key
         that the script does not name is an item's value."""
         key = error.args[0] if isinstance(error, KeyError) and error.args else None
-        return (
-            f" {key}" if isinstance(key, str) and key and any(f"{q}{key}{q}" in self.script.text for q in "'\"") else ""
-        )
+        named = isinstance(key, str) and key and any(f"{q}{key}{q}" in self.script.text for q in "'\"")
+        return f" {key}" if named else ""
 
     def _property(self, error: ItemError) -> str:
         """The property that the refusal of an item shows."""
@@ -286,9 +285,8 @@ class _Calls:
     def alters(self, image: Image) -> str:
         """The attributes whose lists, maps or sets the script has altered in its argument, while the result is another
         dict. A script may alter its argument if it returns it."""
-        altered = [
-            name for name, value in self._before.items() if type(value) in _FROZEN and not holds(image[name], value)
-        ]
+        given = {name: value for name, value in self._before.items() if type(value) in _FROZEN}
+        altered = [name for name, value in given.items() if not holds(image[name], value)]
         dicts = [result.item if isinstance(result, Put) else result for result in self._results]
         only_itself = len(dicts) == 1 and dicts[0] is self._handed
         return "" if only_itself or not altered else ", ".join(sorted(altered))

@@ -284,9 +284,8 @@ class VersionTrial:
             raised = trial.up.observe(large).raised
         if raised is not None and raised.name == "size":
             fault = Fault("size", "of a large item", raised.text, raised.hint, raised.line)
-            self._met[fault.kind] = Met(
-                fault, widest, base=widest, why=f"an item has {image_bytes(large):,} bytes before"
-            )
+            why = f"an item has {image_bytes(large):,} bytes before"
+            self._met[fault.kind] = Met(fault, widest, base=widest, why=why)
 
     def _new_kinds(self, trial: Trial, drawn: Sequence[Variant]) -> dict[str, Met]:
         """The kinds of faults that variants show and no item of the sample shows."""

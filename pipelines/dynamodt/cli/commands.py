@@ -177,9 +177,8 @@ def _follow(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pr
         drop_output()
         found = recorder.ended
     recorder.close()
-    errors = tuple(
-        printed_error(request, run_error(run, stage.names), stage.names) for run in found if run.status not in ENDED
-    )
+    failed = [run for run in found if run.status not in ENDED]
+    errors = tuple(printed_error(request, run_error(run, stage.names), stage.names) for run in failed)
     document = with_error(json_output.followed_document(found), errors)
     return CommandResult(document, lambda console: report.print_followed(console, stage, found), errors)
 
@@ -293,16 +292,13 @@ def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
 
 
 def _doctor(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    found = load_operations().doctor(
-        request.stage, folder, request.tables, recorder, full=request.full, glue=request.in_job
-    )
+    how = {"full": request.full, "glue": request.in_job}
+    found = load_operations().doctor(request.stage, folder, request.tables, recorder, **how)
     wrong = ", ".join(finding.name for finding in found.wrong)
     number = "1 check is wrong" if len(found.wrong) == 1 else f"{len(found.wrong)} checks are wrong"
-    errors = (DynamodtError(f"{number}: {wrong}", where=f"stage {found.stage}"),)
+    errors = (DynamodtError(f"{number}: {wrong}", where=f"stage {found.stage}"),) if wrong else ()
     document = json_output.examination_document(found)
-    return CommandResult(
-        document, lambda console: short_reports.print_examination(console, found), errors if wrong else ()
-    )
+    return CommandResult(document, lambda console: short_reports.print_examination(console, found), errors)
 
 
 def _validate(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:

@@ -74,9 +74,8 @@ def confirm_reset(request: Request, stage: Stage, folder: Path) -> None:
     if not (is_asked(request) and data.exists()):
         return
     if on_terminal(request):
-        _ask(
-            request, [f"the emulator's tables, with all items, its buckets and its log are deleted: {data}"], str(data)
-        )
+        what = f"the emulator's tables, with all items, its buckets and its log are deleted: {data}"
+        _ask(request, [what], str(data))
     else:
         _refuse_protected(request, stage)
 
@@ -111,9 +110,8 @@ def confirm_removal(request: Request, planned: Removal) -> None:
     if request.yes:
         return
     if not on_terminal(request):
-        raise UsageError(
-            "`destroy` asks for confirmation, and there is no terminal", hint="pass --yes, or --dry-run first"
-        )
+        what = "`destroy` asks for confirmation, and there is no terminal"
+        raise UsageError(what, hint="pass --yes, or --dry-run first")
     import questionary
 
     for one in planned.removed:

@@ -88,9 +88,8 @@ def _carried_out(arguments: Mapping[str, str | None], more: Sequence[str]) -> in
 def _unpacked(project: StorageSpec, region: str) -> Iterator[None]:
     """Unpacks the project and makes it the current folder. Raises UsageError without a region: there is no default."""
     if not region:
-        raise UsageError(
-            "the job is given no region", where="--region", hint="deploy the job again, or give it --region"
-        )
+        hint = "deploy the job again, or give it --region"
+        raise UsageError("the job is given no region", where="--region", hint=hint)
     bucket, _, key = project.url.removeprefix("s3://").partition("/")
     content = open_storage(ambient_connection(region), replace(project, url=f"s3://{bucket}")).read(key)
     if content is None:

@@ -187,9 +187,8 @@ def _remarks(run: RunReport) -> list[Text]:
     remarks += [Text(text, "dim") for name, text in _MEANINGS.items() if getattr(counts, name)]
     if not counts.balanced and run.status not in ("stopped", "paused"):
         gone = counts.read - sum(counts[1:])
-        remarks.append(
-            Text(f"the balance does not hold: {gone:,} of {counts.read:,} items are not counted", "bold red")
-        )
+        text = f"the balance does not hold: {gone:,} of {counts.read:,} items are not counted"
+        remarks.append(Text(text, "bold red"))
     return remarks
 
 
@@ -276,9 +275,8 @@ def _not_restored(undo: UndoReport, stage: Stage) -> list[Text]:
 
 def _nothing_to_do(report: TableReport, stage: Stage | None) -> Text:
     behind = f" of {report.latest}" if report.latest > report.at else ""
-    return Text.assemble(
-        ("Nothing to do: ", "bold"), f"{_shown(report.table, stage)} is at version {report.at}{behind}"
-    )
+    table = _shown(report.table, stage)
+    return Text.assemble(("Nothing to do: ", "bold"), f"{table} is at version {report.at}{behind}")
 
 
 def _not_started(report: TableReport, stage: Stage | None) -> Text:

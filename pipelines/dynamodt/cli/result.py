@@ -92,9 +92,8 @@ def printed_error(request: Request, error: BaseException, names: TableNames) -> 
         return error
     hint = error.hint
     if isinstance(error, CostReached):
-        hint = Hint(
-            f"what is done stays; to continue from the last checkpoint: {_typed(with_higher_limit(request, error))}"
-        )
+        again = _typed(with_higher_limit(request, error))
+        hint = Hint(f"what is done stays; to continue from the last checkpoint: {again}")
     if isinstance(error, DeadLetters) and request.options.dry_run:
         hint = Hint(f"each line names the key and the error; fix the script or the data, then: {_typed(request)}")
     hint = with_plugin(with_tables(with_stage(hint, request.stage), names), request.stage)
@@ -168,9 +167,8 @@ def _next_command(status: TableStatus, states: set[str]) -> Hint:
         return "finish the undo: " + suggest("undo", undone.run)
     half_done = next((v.run for v in left(status) if v.run), None)
     if "edited" in states and half_done is not None:
-        return f"revert the edit, and finish the run {half_done.run}; or take it back: " + suggest(
-            "undo", half_done.run
-        )
+        way = f"revert the edit, and finish the run {half_done.run}; or take it back: "
+        return way + suggest("undo", half_done.run)
     if states & {"edited", "missing"}:
         way = "restore the applied file, and make the change in a new version; or accept the edit: "
         return way + suggest("repair", table=status.table, reason="WHY")

@@ -72,10 +72,8 @@ def younger_text(table: str, reason: str, stage: str) -> Text:
 
 def print_reported(console: Console, request: Request, lease: Lease, names: TableNames = TableNames()) -> None:
     """The command that was sent to a run, and its holder."""
-    show(
-        console,
-        Text.assemble((names.shown(lease.table), "bold"), f": run {lease.run} {_expected_effect(request, lease)}"),
-    )
+    effect = f": run {lease.run} {_expected_effect(request, lease)}"
+    show(console, Text.assemble((names.shown(lease.table), "bold"), effect))
     facts = {"holder": f"{lease.user}@{lease.host}, process {lease.pid}", "since": lease.since}
     show(console, *facts_lines(facts))
 
@@ -121,10 +119,8 @@ def print_files(
     if missing and creates:
         print_steps(console, request, after_init(missing))
     elif missing:
-        lacks = (
-            f"the stage {request.stage} has no table {', '.join(missing)} yet: create it there as your application does"
-        )
-        show(console, Text.assemble(("next  ", "dim"), lacks))
+        lacks = f"the stage {request.stage} has no table {', '.join(missing)} yet"
+        show(console, Text.assemble(("next  ", "dim"), f"{lacks}: create it there as your application does"))
     elif files and not request.options.dry_run:
         scripts = [path for path in files if path.suffix == ".py" and path.parent.name != "tests"]
         written = ", ".join(path.name if len(scripts) == 1 else f"{path.parent.name}/{path.name}" for path in scripts)
@@ -212,9 +208,8 @@ def print_status(
         numbers = {state: states.count(state) for state in (*_TO_BE_DONE, "edited", "missing")}
         parts = [f"{number} {state}" for state, number in numbers.items() if number]
         parts = parts or ["nothing pending" if status.error is None else "its folder has an error"]
-        console.print(
-            Text.assemble((names.shown(status.table), "bold"), f" at version {status.at}, {', '.join(parts)}")
-        )
+        at = f" at version {status.at}, {', '.join(parts)}"
+        console.print(Text.assemble((names.shown(status.table), "bold"), at))
         if status.younger:
             show(console, younger_text(names.logical(status.table), status.younger, stage))
         if status.older_state:
@@ -306,11 +301,8 @@ def print_runs(
 
 def _holder(lease: Lease) -> str:
     held = f"{lease.user}@{lease.host}, process {lease.pid}, since {lease.since}"
-    return (
-        f"{held}, last heartbeat by its clock {time.strftime('%H:%M:%SZ', time.gmtime(lease.beat))}"
-        if lease.beat
-        else held
-    )
+    beat = time.strftime("%H:%M:%SZ", time.gmtime(lease.beat))
+    return f"{held}, last heartbeat by its clock {beat}" if lease.beat else held
 
 
 def style_of(status: str) -> str:
@@ -322,9 +314,8 @@ def style_of(status: str) -> str:
 
 def _row(run: RunState, now: float, wide: bool, names: TableNames) -> tuple[str, ...]:
     record, counts = run.record, run.counts
-    started = (
-        record.started[:19].replace("T", " ") if wide else ago(now - datetime.fromisoformat(record.started).timestamp())
-    )
+    elapsed = now - datetime.fromisoformat(record.started).timestamp()
+    started = record.started[:19].replace("T", " ") if wide else ago(elapsed)
     read = f"{counts.read:,}" if wide else short(counts.read)
     dead = f"{counts.dead:,}" if wide else short(counts.dead)
     version = f"v{record.version} {record.direction}"

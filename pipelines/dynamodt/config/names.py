@@ -46,9 +46,8 @@ def with_names(stage: Stage, folder: Path, named: Sequence[str] = ()) -> Stage:
     targets -= {*known.values()}
     known |= _found(lookups, targets - known.keys(), targets)
     _check_distinct(stage, known)
-    roles = tuple(
-        (known[name], role) for name, role in sorted(names.roles.items()) if is_elsewhere(known.get(name, ""))
-    )
+    elsewhere = [name for name in sorted(names.roles) if is_elsewhere(known.get(name, ""))]
+    roles = tuple((known[name], names.roles[name]) for name in elsewhere)
     connection = replace(stage.connection, table_roles=roles)
     return replace(stage, connection=connection, names=replace(names, known=known))
 

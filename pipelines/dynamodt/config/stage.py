@@ -257,9 +257,8 @@ def _storage_spec(given: str, name: str, settings: StageSettings, folder: Path, 
     for key in ("kms_key", "storage_owner"):
         if getattr(settings, key):
             hint = f"remove `{key}`, or use s3://BUCKET/PREFIX as the storage"
-            raise UsageError(
-                "is for a bucket, and the storage is a folder", where=place("stages", name, key), hint=hint
-            )
+            where = place("stages", name, key)
+            raise UsageError("is for a bucket, and the storage is a folder", where=where, hint=hint)
     return StorageSpec(str((folder / os.path.expanduser(given)).resolve()))
 
 

@@ -166,9 +166,8 @@ class DeployedJob:
     def unanswered(self, table: str) -> RunFailed:
         """The error of a table with pending versions that the job has left out."""
         hint = "is it in the project that was uploaded? `" + self._deploy + "`, then the same command"
-        return RunFailed(
-            f"the job has not migrated table {table}, which has pending versions", where=self.place, hint=hint
-        )
+        what = f"the job has not migrated table {table}, which has pending versions"
+        return RunFailed(what, where=self.place, hint=hint)
 
     def _no_answer(self) -> RunFailed:
         if self._run.state == SUCCEEDED:
@@ -177,9 +176,8 @@ class DeployedJob:
             emulated = "` updates it. An emulator of Glue does not run jobs"
             return RunFailed(what, where=self.place, hint=other + self._deploy + emulated)
         error = f": {self._run.error}" if self._run.error else ""
-        hint = (
-            f"its log is {self._log_group}, stream {self._run.id}; the same command continues from the last checkpoint"
-        )
+        log = f"its log is {self._log_group}, stream {self._run.id}"
+        hint = f"{log}; the same command continues from the last checkpoint"
         return RunFailed(f"the job ended without a result: {self._run.state}{error}", where=self.place, hint=hint)
 
     def show_log(self) -> None:

@@ -213,13 +213,8 @@ def _bucket_lines(found: Evidence, verdict: Verdict | None) -> list[tuple[bool, 
         return [_line(f"bucket {name}, with all its objects", verdict)]
     own = f"objects below s3://{name}/{prefix} that this stage has written"
     own_line = _line(f"{own}, with all their versions and unfinished uploads", verdict)
-    return [
-        *([own_line] if found.bucket.own is not None else []),
-        (
-            False,
-            f"bucket {name}: kept, with objects that this stage has not written: {_some(strangers)}",
-        ),
-    ]
+    kept = f"bucket {name}: kept, with objects that this stage has not written: {_some(strangers)}"
+    return [*([own_line] if found.bucket.own is not None else []), (False, kept)]
 
 
 def _key(found: Evidence, key: FoundKey, table: Verdict | None, bucket: Verdict | None) -> Verdict:

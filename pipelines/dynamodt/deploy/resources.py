@@ -85,9 +85,8 @@ def stack_of(stage: Stage, sleep: Callable[[float], None] = time.sleep) -> Stack
     check_storage(stage)
     if not _NAME.fullmatch(stage.name):
         hint = "a stack's name consists of letters, digits and hyphens: rename the stage"
-        raise UsageError(
-            f"{stage.name!r} cannot be part of a stack's name", where=place("stages", stage.name), hint=hint
-        )
+        what = f"{stage.name!r} cannot be part of a stack's name"
+        raise UsageError(what, where=place("stages", stage.name), hint=hint)
     name = f"dynamodt-{stage.name}"
     if stage.job_name != name:
         hint = f"remove the key: the deployed job is {name}"

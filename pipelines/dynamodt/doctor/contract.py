@@ -249,10 +249,9 @@ def _call_returns_item(found: Scratch) -> str:
 
 
 def _delete_of_no_item(found: Scratch) -> str:
-    names = {"ConditionExpression": "attribute_exists(id)"}
-    return differs(
-        "ConditionalCheckFailedException", found.call("delete_item", Key={"id": {"S": "absent"}}, **names).outcome
-    )
+    exists = {"ConditionExpression": "attribute_exists(id)"}
+    answer = found.call("delete_item", Key={"id": {"S": "absent"}}, **exists)
+    return differs("ConditionalCheckFailedException", answer.outcome)
 
 
 def _transaction(found: Scratch, id: str, value: Any = _A) -> str:

@@ -327,9 +327,8 @@ class TableWatch:
         if record.status in AT_WORK:  # its end is not recorded
             totals = self._totals if self._shown is not None else RunTotals(self.state)
             reached = totals.poll(record)
-            report = replace(
-                report_of(record), status="gone", counts=reached.counts, consumed=reached.units, error=_GONE
-            )
+            report = replace(report_of(record), status="gone", error=_GONE)
+            report = replace(report, counts=reached.counts, consumed=reached.units)
         else:
             report = report_of(record)
         self._shown = None

@@ -209,9 +209,8 @@ def _abortable_sleep(context: RunContext, record: RunRecord) -> Callable[[float]
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(1.0, left))
             if not context.options.dry_run and context.state.leases.read(record.table).stop == ABORT:
-                raise Aborted(
-                    "the run was aborted", where=f"run {record.run}", hint="the same command continues to wait"
-                )
+                hint = "the same command continues to wait"
+                raise Aborted("the run was aborted", where=f"run {record.run}", hint=hint)
 
     return sleep
 
@@ -358,9 +357,8 @@ class CatchingUp:
         with forget_unusable(recorder, number, unread):
             found = await_export(self.context, self.main.table, record, record.exports[number])
         if unread:
-            recorder.keep(
-                incremental_exports=(*record.incremental_exports, found.files), planned=record.planned + found.files
-            )
+            known = (*record.incremental_exports, found.files)
+            recorder.keep(incremental_exports=known, planned=record.planned + found.files)
         return found
 
     def _request(self, number: int, since: datetime) -> str:

@@ -86,9 +86,8 @@ def _from_proc(pid: int) -> str:
     """The start time in clock ticks since boot, with the system's id. Fields count from the last bracket, since a name
     may contain brackets."""
     try:
-        fields = (
-            _PROC.joinpath(str(pid), "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
+        stat = _PROC.joinpath(str(pid), "stat").read_text(encoding="utf-8", errors="replace")
+        fields = stat.rpartition(")")[2].split()
         system = _system()
     except OSError:
         return ""
@@ -220,9 +219,8 @@ def is_alive(lease: Lease) -> bool:
     """Whether a run may be active under the lease, by one poll. A dead holder on another host counts as alive; only
     `Watch` detects it."""
     here = _seconds_here(lease)
-    return (
-        bool(lease.run) and not has_ended_on_this_host(lease) and (here is None or is_ours(lease) or here < lease.ttl)
-    )
+    lasts = here is None or is_ours(lease) or here < lease.ttl
+    return bool(lease.run) and not has_ended_on_this_host(lease) and lasts
 
 
 def observed_life(

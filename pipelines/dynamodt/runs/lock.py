@@ -262,9 +262,7 @@ class _Turn:
     clock: Clock
     began: float = field(init=False)
     watch: Watch = field(init=False)
-    tables: list[str] = field(
-        init=False
-    )  # to wait for; another table to which the run writes is added when it refuses the run
+    tables: list[str] = field(init=False)  # to wait for; a table to which the run writes is added when it refuses it
     notified: tuple[str, float] = ("", 0.0)  # the run that was reported last, and when
 
     def __post_init__(self) -> None:

@@ -225,10 +225,8 @@ def undo_jobs(
 
 def _script(record: RunRecord) -> Script:
     """The version as its run has recorded it, since its file may be edited or missing."""
-    path = f"v{record.version}_{record.name}.py"
-    return Script(
-        record.table, record.version, record.name, path, "", record.checksum, stamp=record.began.get("STAMP") or None
-    )
+    path, stamp = f"v{record.version}_{record.name}.py", record.began.get("STAMP") or None
+    return Script(record.table, record.version, record.name, path, "", record.checksum, stamp=stamp)
 
 
 # ---------------------------------------------------------------- the undo
@@ -354,9 +352,8 @@ class _Undo:
             self.record = context.state.record(lacking, context.token, fences=context.fences)
             return
         of = provenance(context.options)
-        undone = replace(
-            record, status=next_status(record.status, "undone"), undone=f"{now()} by {of.by}", undone_reason=of.reason
-        )
+        status, undone_by = next_status(record.status, "undone"), f"{now()} by {of.by}"
+        undone = replace(record, status=status, undone=undone_by, undone_reason=of.reason)
         applied_now = context.state.applied(record.table)
         version = applied_now.get(record.version)
         reverted = record.direction == "up" and version is not None and version.run == record.run
@@ -365,7 +362,5 @@ class _Undo:
         self.record = context.state.record(
             undone, context.token, applied=applied, reverted=reverted, fences=context.fences
         )
-        numbers = (
-            {*applied_now, record.version} if again else {*applied_now} - ({record.version} if reverted else set())
-        )
-        self.at = max(numbers, default=0)
+        others = {*applied_now} - ({record.version} if reverted else set())
+        self.at = max([*others, *([record.version] if again else [])], default=0)

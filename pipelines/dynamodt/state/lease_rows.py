@@ -106,9 +106,8 @@ class LeaseRows:
             what = changes(seen)
             if not what or self._write(seen._replace(**what), seen, write_id):
                 return None
-        raise ServiceError(
-            f"gave up after {_TRIES} tries: other processes keep writing the lease", where=f"table {table}"
-        )
+        why = f"gave up after {_TRIES} tries: other processes keep writing the lease"
+        raise ServiceError(why, where=f"table {table}")
 
     def _write(self, lease: Lease, over: Lease, write_id: str) -> bool:
         """Writes the differences from `over`, if the row is still at the revision of `over`."""
@@ -210,9 +209,8 @@ class WorkerRows:
 
     def report(self, name: str, report: Report) -> Grant | None:
         """Records a worker's report; returns its latest grant."""
-        return self._grant(
-            write_once(self._rows, self._worker_key(name), to_row(report), _LATER_REPORT, beat=report.beat)
-        )
+        row = write_once(self._rows, self._worker_key(name), to_row(report), _LATER_REPORT, beat=report.beat)
+        return self._grant(row)
 
     def grant(self, name: str, grant: Grant) -> None:
         """Records a worker's grant, unless a later grant is recorded."""

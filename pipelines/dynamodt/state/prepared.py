@@ -156,9 +156,8 @@ def _row(key: Any, value: Any, script: Script, seen: set[Any]) -> tuple[str, str
     try:
         row = _json(key, "key"), _json(value, f"value of {key!r}")
     except ItemError as error:
-        raise ScriptError(
-            f"prepare yields a row that cannot be stored: {error}", where=script.path, hint=error.hint
-        ) from error
+        what = f"prepare yields a row that cannot be stored: {error}"
+        raise ScriptError(what, where=script.path, hint=error.hint) from error
     _check_key(key, script, seen)
     seen.add(key)
     return row

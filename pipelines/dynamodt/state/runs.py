@@ -89,9 +89,8 @@ def write_periods(record: RunRecord) -> tuple[WritePeriod, ...]:
 def undo_phases(record: RunRecord, number: int) -> tuple[Phase, ...]:
     """The phases that take a run back, the last written phase first. `number` is the try of the undo, from 1; another
     try follows one that leaves dead letters."""
-    return tuple(
-        Phase(undo_run(each.run, number, each.number), each.splits) for each in reversed(write_periods(record))
-    )
+    periods = reversed(write_periods(record))
+    return tuple(Phase(undo_run(each.run, number, each.number), each.splits) for each in periods)
 
 
 def incremental_run(run: str, number: int) -> str:
