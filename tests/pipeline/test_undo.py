@@ -357,7 +357,7 @@ class Parts:
     def read_note(self, name: str) -> Note:
         return Note(1, [{"id": {"N": "1.0"}}])
 
-    def of(self, keys: object) -> dict[str, InsertedRow]:
+    def rows_at(self, keys: object) -> dict[str, InsertedRow]:
         return {}
 
 
