@@ -347,6 +347,15 @@ def test_an_insertion_with_its_source_s_key_is_refused() -> None:
         several(Put({**BEFORE, "n": 2}))
 
 
+@pytest.mark.parametrize("others", [(), (Put({"id": "u2"}),)], ids=["alone", "beside another"])
+def test_an_item_is_not_both_put_and_deleted(others: tuple[Put, ...]) -> None:
+    """As by a script that gives items another key, which this one has already."""
+    for results in ((Put(dict(BEFORE)), *others, Delete()), (Delete(), *others, Put(dict(BEFORE)))):
+        with pytest.raises(ItemError, match="the key of the item itself") as caught:
+            several(*results)
+        assert "without Delete()" in caught.value.hint
+
+
 def test_a_put_without_its_key_is_refused() -> None:
     with pytest.raises(ItemError, match="type S for table users") as caught:
         several(Put({"name": "x"}))

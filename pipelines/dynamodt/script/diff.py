@@ -171,8 +171,11 @@ def _check_index_keys(spec: TableSpec, values: Image) -> None:
 
 
 def combined(spec: TableSpec, image: Image, item: Item, results: Sequence[Item | Put | Delete]) -> Change | None:
-    """The one change of several results: a transaction of all of them."""
+    """The one change of several results: a transaction of all of them. Raises ItemError if one keeps the item and
+    another deletes it."""
     parts = [part for result in results if (part := _part(spec, image, item, result)) is not None]
+    if len(parts) < len(results) and any(isinstance(part, Remove) for part in parts):
+        raise _put_of_itself(key_of(spec, image))
     if not any(isinstance(part, Insert) for part in parts):
         return parts[0] if parts else None  # one dict, or one Delete(): `functions` rejects more
     return together(key_of(spec, image), image, [inner for part in parts for inner in parts_of(part)])
@@ -231,10 +234,14 @@ def _insertion(spec: TableSpec, image: Image, item: Item) -> Insert | None:
     part = insert(spec, item)
     if key_text(part.key) != key_text(own):
         return part
-    raise ItemError(
+    raise _put_of_itself(part.key)
+
+
+def _put_of_itself(key: Image) -> ItemError:
+    return ItemError(
         "Put() has the key of the item itself",
-        where=key_shown(part.key),
-        hint="return the dict instead: it is its new shape",
+        where=key_shown(key),
+        hint="return the dict instead, without Delete(): it is its new shape",
     )
 
 
