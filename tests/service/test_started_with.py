@@ -163,6 +163,17 @@ def test_a_run_that_has_written_nothing_begins_again(bench: Bench, table: str, m
     assert [version.state for version in status.versions] == ["applied"]
 
 
+@pytest.mark.parametrize("by", ["script", "option"])
+def test_a_run_that_has_written_nothing_may_read_another_source(bench: Bench, table: str, by: str) -> None:
+    """An export is impossible here, since the storage is a folder."""
+    bench.script(table, double('SOURCE = "export"'))
+    assert bench.up(table)[0].error is not None
+    bench.script(table, double() if by == "script" else double('SOURCE = "export"'))
+    (report,) = bench.up(table, source="scan" if by == "option" else "")
+    assert report.error is None and numbers(bench, table) == [2] * ITEMS
+    assert [(run.status, run.source) for run in bench.history(table)] == [("replaced", "export"), ("succeeded", "scan")]
+
+
 def test_another_storage_is_refused(bench: Bench, table: str, tmp_path: Path) -> None:
     run = half_done(bench, table)
     bench.script(table, double())

@@ -112,14 +112,14 @@ def check_continued(left: RunRecord, options: RunOptions) -> None:
 
 def _continuable(project: Project, left: RunRecord, step: Step) -> RunRecord | None:
     """The unfinished run, or None if a new one begins: the unfinished run has written nothing, and its facts have
-    changed, another export is requested, or its dead letters are lost; or an idempotent script is applied again to all
+    changed, another source or export is requested, or its dead letters are lost; or an idempotent script is applied again to all
     items.
 
     Raises Refused if the run has written, and its facts have changed or its dead letters are lost.
     """
     found = changed_facts(project.state, left, step)
     if not has_written(project.state, left):
-        new = found or _requests_another_export(left, project.options) or has_lost_dead_letters(project, left)
+        new = found or _reads_another_source(left, project.options, step) or has_lost_dead_letters(project, left)
         return None if new else left
     if not all(one.effect for one in found):
         if left.journal or not step.script.idempotent or not may_be_repeated(found):
@@ -132,7 +132,9 @@ def _continuable(project: Project, left: RunRecord, step: Step) -> RunRecord | N
     return left
 
 
-def _requests_another_export(left: RunRecord, options: RunOptions) -> bool:
+def _reads_another_source(left: RunRecord, options: RunOptions, step: Step) -> bool:
+    if left.source != _source_of(step, options):
+        return True
     begun = left.status == "failed" and left.splits and left.exports
     return bool(begun) and options.export not in ("", left.exports[0])
 
@@ -145,9 +147,13 @@ def changed_facts(state: State, left: RunRecord, step: Step) -> tuple[Difference
     return tuple(one for one in found if one.name != ITEMS)
 
 
+def _source_of(step: Step, options: RunOptions) -> str:
+    return options.source or step.script.source
+
+
 def fresh_record(planned: TablePlan, step: Step, options: RunOptions, run: str = "") -> RunRecord:
     """The record of a new run; an empty `run` makes an id."""
-    source = options.source or step.script.source
+    source = _source_of(step, options)
     splits = segments(planned.table, options.workers) if source == SCAN else 0  # an export sets them later
     run, journal = run or new_run(), bool(options.journal)
     return first_record(step.script, planned.direction, run, splits, journal, source, step.began, provenance(options))

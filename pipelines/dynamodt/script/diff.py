@@ -232,17 +232,14 @@ def _insertion(spec: TableSpec, image: Image, item: Item) -> Insert | None:
     ):
         return None
     part = insert(spec, item)
-    if key_text(part.key) != key_text(own):
-        return part
-    raise _put_of_itself(part.key)
+    if key_text(part.key) == key_text(own):
+        raise _put_of_itself(own)
+    return part
 
 
 def _put_of_itself(key: Image) -> ItemError:
-    return ItemError(
-        "Put() has the key of the item itself",
-        where=key_shown(key),
-        hint="return the dict instead, without Delete(): it is its new shape",
-    )
+    hint = "return the dict instead, without Delete(): it is its new shape"
+    return ItemError("Put() has the key of the item itself", where=key_shown(key), hint=hint)
 
 
 def parts_of(change: Change) -> tuple[Part, ...]:
