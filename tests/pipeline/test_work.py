@@ -1,20 +1,27 @@
-"""The work of a run, counted on a fixed table and never in seconds: requests, statements, bytes, decoded values. A
-change that increases one of these figures must change it here.
+"""The work of a run, counted on a fixed table and never in seconds: requests, statements, bytes, decoded values, calls
+of functions. A change that increases one of these figures must change it here.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
+from types import FrameType
 from typing import Any
 
 import orjson
 import pytest
 
 from benchmarks.table import ITEM_BYTES, item, script
-from dynamodt.model.pages import Counts
+from dynamodt import pipeline
+from dynamodt.model.pages import Counts, Page
 from dynamodt.model.tables import KeyAttribute, TableSpec
+from dynamodt.pipeline.transform import ApplyVersion
+from dynamodt.pipeline.write import WritePatches
 from dynamodt.script import codec
 from dynamodt.script.codec import decode, image_bytes
 from tests.pipeline.conftest import Bench
@@ -104,6 +111,48 @@ def test_the_requests_to_the_state_table(
     _, work = work_of(make_bench, monkeypatch, 100, constants)
     assert work.state["get"] == UNITS
     assert work.state["update"] - UNITS <= asked
+
+
+@contextmanager
+def counted_calls() -> Iterator[Counter[str]]:
+    """Counts the calls of the package's functions in this thread."""
+    package, calls = str(Path(pipeline.__file__).parents[1]), Counter[str]()
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(package):
+            calls[frame.f_code.co_name] += 1
+
+    sys.setprofile(count)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
+
+
+@pytest.mark.parametrize(("share", "most"), [(0, 25), (100, 42)])
+def test_the_calls_for_each_item(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, share: int, most: int
+) -> None:
+    """On one page with a journal, from the images that were read to the outcome. The table does every write."""
+    bench = make_bench(TABLE)
+
+    def done(_: str, body: bytes) -> dict[str, Any]:
+        statements = orjson.loads(body)["Statements"]
+        return {"Responses": [{} for _ in statements], "ConsumedCapacity": [{"CapacityUnits": len(statements)}]}
+
+    monkeypatch.setattr(bench.dynamodb, "call", done)
+    job = bench.job(script(share, "").replace("sequence = 1\n", ""), splits=1)
+    bench.state.lease(job)
+    claim = bench.state.splits(job.run).claim(0, job.attempt)
+    applies, writes = ApplyVersion(job, bench.resources), WritePatches(job, bench.resources)
+    for stage in (applies, writes):
+        stage.setup()
+        stage.start_bundle()
+    page = Page(claim, 1, [item(number) for number in range(ITEMS)], last=True)
+    with counted_calls() as calls:
+        written = [outcome for applied in applies.process(page) for outcome in writes.process(applied)]
+    assert sum(one.counts.changed for one in written) == ITEMS * share // 100
+    assert calls.total() / ITEMS <= most, calls.most_common(30)
 
 
 def test_the_fixed_table_has_the_documented_items() -> None:
