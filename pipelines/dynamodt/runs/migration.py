@@ -278,11 +278,11 @@ def tolerated_reported(reports: Sequence[RunReport]) -> tuple[str, ...]:
 
 
 def _refused(state: State, migration: TableMigration) -> tuple[RunReport, ...]:
-    """The run whose continuation the error refuses, with its counts so far."""
+    """The unfinished run whose continuation the error refuses, with its counts so far."""
     if not isinstance(migration.error, Refused) or not migration.error.run:
         return ()
     record = state.run(migration.table, migration.error.run)
-    if record is None:
+    if record is None or not unfinished(record.status):
         return ()
     totals = totals_of(state, phases(record))
     report = report_of(replace(record, counts=totals.counts, consumed=totals.units))

@@ -112,8 +112,8 @@ def check_continued(left: RunRecord, options: RunOptions) -> None:
 
 def _continuable(project: Project, left: RunRecord, step: Step) -> RunRecord | None:
     """The unfinished run, or None if a new one begins: the unfinished run has written nothing, and its facts have
-    changed, another source or export is requested, or its dead letters are lost; or an idempotent script is applied again to all
-    items.
+    changed, another source or export is requested, or its dead letters are lost; or an idempotent script is applied
+    again to all items.
 
     Raises Refused if the run has written, and its facts have changed or its dead letters are lost.
     """
