@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from urllib.request import Request, urlopen
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from dynamodt.local import emulator, install
 from dynamodt.model.tables import Connection
@@ -27,6 +28,13 @@ from tests.waiting import HANG_SECONDS, until
 
 # For what depends on the control plane more than on the service: the second emulator belongs to make test-chaos.
 dynamodb_local_in_chaos = pytest.mark.endpoints("ministack", chaos=("dynamodb-local",))
+
+
+def in_chaos(*arguments: Any) -> list[ParameterSet]:
+    """Arguments of a parametrized test that only `make test-chaos` uses: the others show the same in every build."""
+    return [pytest.param(*(one if isinstance(one, tuple) else (one,)), marks=pytest.mark.chaos) for one in arguments]
+
+
 DYNAMODB_LOCAL_JARS = Path(__file__).parent / "service" / "dynamodb-local" / "libs"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.project import Project
-from tests.emulators import Endpoint
+from tests.emulators import Endpoint, in_chaos
 from tests.service.bench import Tables
 from tests.service.glue_bench import Client, glue_client, make_deployed
 
@@ -48,7 +48,9 @@ def test_the_base_installation_starts_follows_and_controls_a_job(base: Project, 
         assert done.returncode in (0, 3) and "installed" not in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("words", ["up", "up --dry-run", "up --runner spark", "undo 01RUN", "prepare --version 2"])
+@pytest.mark.parametrize(
+    "words", ["up", "prepare --version 2", *in_chaos("up --dry-run", "up --runner spark", "undo 01RUN")]
+)
 def test_a_command_that_needs_beam_is_refused_with_the_command_that_installs_it(
     base: Project, deployed: Client, built: Path, words: str
 ) -> None:

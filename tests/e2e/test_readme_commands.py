@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.e2e.project import ROOT, Project
+from tests.emulators import in_chaos
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RUN = "make run TABLE=users VERSION=2 RUNNER=direct"
@@ -57,13 +58,15 @@ def test_the_first_command_works_and_repeated_has_nothing_to_do(project: Project
     [
         ("make run TABLE=users VERSION=1", 3, "To roll back: .venv/bin/dynamodt down --table users --to 1"),
         ("make run TABLE=users", 3, "hint: .venv/bin/dynamodt prepare --table users --version 3"),
-        ("make run TABLE=users VERSION=9", 2, "there is no version 9; the last one is 4"),
-        ("make run TABLE=nobody", 2, "transforms/nobody"),
-        ("make run TABLE=users STAGE=prod", 2, "there is no stage 'prod'"),
         ("make run TABLE=users RUNNER=abacus", 2, "there is no runner 'abacus'"),
         ("make run DIRECTION=sideways", 2, "DIRECTION is up or down"),
-        ("make run DIRECTION=down", 2, "`down` needs --table"),
         ("make prepare TABLE=users", 2, "usage: make prepare TABLE=users VERSION=3"),
+        *in_chaos(
+            ("make run TABLE=users VERSION=9", 2, "there is no version 9; the last one is 4"),
+            ("make run TABLE=nobody", 2, "transforms/nobody"),
+            ("make run TABLE=users STAGE=prod", 2, "there is no stage 'prod'"),
+            ("make run DIRECTION=down", 2, "`down` needs --table"),
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_a_hint(project: Project, line: str, code: int, said: str) -> None:

@@ -91,6 +91,7 @@ def test_a_broken_transformation_fails_the_deploy_and_a_mended_one_goes_on(shop:
     assert attributes(shop) == {"id", "name", "first", "last"}
 
 
+@pytest.mark.chaos
 def test_the_plugin_has_the_commands_and_exit_codes_of_dynamodt(shop: Service) -> None:
     shop.script(FOLDER, 2, "initial_letter", BROKEN.replace("frist", "first"))
     assert "dry run: nothing was written" in shop.ok("dynamodt", "up", "--dry")

@@ -143,6 +143,7 @@ def test_a_dry_run_reads_items_that_earlier_tables_would_insert(bench: Bench, ma
     assert last.cost is not None and last.cost.rcu < last.consumed.rcu  # a run does not read the other tables
 
 
+@dynamodb_local_in_chaos
 def test_a_table_that_has_failed_leaves_a_notice_on_the_one_that_it_inserts_into(
     bench: Bench, make_table: MakeTable
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_table_that_has_failed_leaves_a_notice_on_the_one_that_it_inserts_into
     )
 
 
+@dynamodb_local_in_chaos
 def test_a_dry_run_ends_at_the_version_without_prepared_data(bench: Bench, table: str) -> None:
     (foreseen,) = bench.up(table, dry_run=True)
     assert [version.version for version in foreseen.versions] == [1, 2, 3]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests import ROOT
-from tests.emulators import Endpoint
+from tests.emulators import Endpoint, in_chaos
 from tests.waiting import HANG_SECONDS
 
 _WAYS = (["unshare", "--map-root-user", "--mount"], ["unshare", "--mount"])  # the second one for root
@@ -38,7 +38,7 @@ def seen(namespace: list[str], case: str, folder: Path, url: str = "") -> dict[s
     return found
 
 
-@pytest.mark.parametrize("case", ["journal", "dead"])
+@pytest.mark.parametrize("case", ["journal", *in_chaos("dead")])
 def test_a_run_on_a_full_disk_is_recorded_and_continues_once_there_is_space(
     namespace: list[str], ministack: Endpoint, tmp_path: Path, case: str
 ) -> None:

@@ -31,7 +31,7 @@ from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.state import State
 from tests import programs
-from tests.emulators import Endpoint
+from tests.emulators import Endpoint, in_chaos
 from tests.waiting import HANG_SECONDS, until
 
 STARTER = """
@@ -141,7 +141,7 @@ def test_another_port_is_taken_when_the_last_one_is_in_use(folder: Path) -> None
         assert local.ensure_started(folder) != url
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("end", [signal.SIGKILL, *in_chaos(signal.SIGINT)])
 def test_the_emulator_outlives_the_command_that_started_it(folder: Path, end: signal.Signals) -> None:
     command = start_elsewhere(folder)
     go(command)
@@ -339,7 +339,7 @@ def test_an_emulator_of_another_container_is_found(folder: Path, seen_from_anoth
     assert local.status(folder).running
 
 
-@pytest.mark.parametrize("end", [local.stop, local.reset])
+@pytest.mark.parametrize("end", [local.stop, *in_chaos(local.reset)])
 def test_an_emulator_of_another_container_is_ended_there(
     folder: Path, seen_from_another_container: str, end: Callable[[Path], Any]
 ) -> None:
@@ -501,7 +501,7 @@ def test_data_that_could_not_be_saved_at_the_stop_is_reported_as_lost(
     (data / "state").unlink()
 
 
-@pytest.mark.parametrize("lose", [Path.unlink, lambda file: file.write_text("{")])
+@pytest.mark.parametrize("lose", [Path.unlink, *in_chaos(lambda file: file.write_text("{"))])
 def test_an_emulator_whose_record_was_lost_is_found_and_ended(folder: Path, lose: Callable[[Path], Any]) -> None:
     url = local.ensure_started(folder)
     lose(folder / ".dynamodt" / "local" / "emulator.json")
@@ -519,7 +519,7 @@ def test_a_full_disk_is_refused_before_an_emulator_is_started(folder: Path, monk
     assert not local.status(folder).running
 
 
-@pytest.mark.parametrize("end", [local.stop, local.reset])
+@pytest.mark.parametrize("end", [local.reset, *in_chaos(local.stop)])
 def test_an_emulator_is_not_ended_while_a_run_uses_it(folder: Path, end: Callable[[Path], Any]) -> None:
     stage = operations.open_stage("local", folder, ProgressRecorder())
     leases = State(stage.connection, stage.state_table).leases

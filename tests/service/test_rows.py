@@ -15,6 +15,7 @@ from dynamodt.state import rows
 from dynamodt.state.row_codec import ConditionFailed
 from dynamodt.state.rows import Rows
 from dynamodt.state.state import State
+from tests.emulators import dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.proxy import Proxy
 
@@ -54,6 +55,7 @@ def test_a_missing_table_is_refused(bench: Bench, table: str) -> None:
     assert caught.value.where == "state table nowhere"
 
 
+@dynamodb_local_in_chaos
 @pytest.mark.parametrize("fault", ["throttled", "exceeded", "500", "503", "reset", "lost", "truncated", "cut"])
 def test_a_call_without_an_answer_is_repeated(
     bench: Bench, table: str, proxy: Proxy, fault: str, monkeypatch: pytest.MonkeyPatch

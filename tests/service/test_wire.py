@@ -67,6 +67,7 @@ def doubled(items: list[Item]) -> list[Item]:
 # ---------------------------------------------------------------- one call
 
 
+@dynamodb_local_in_chaos
 @pytest.mark.parametrize("fault", HARMLESS)
 def test_a_throttle_means_that_nothing_was_written(
     wire: Wire, proxy: Proxy, bench: Bench, make_table: MakeTable, fault: str
@@ -78,6 +79,7 @@ def test_a_throttle_means_that_nothing_was_written(
     assert bench.tables.items(table) == []
 
 
+@dynamodb_local_in_chaos
 @pytest.mark.parametrize("fault", DOUBTFUL)
 def test_an_incomplete_answer_is_in_doubt_and_the_next_call_works(
     wire: Wire, proxy: Proxy, bench: Bench, make_table: MakeTable, fault: str
@@ -225,6 +227,7 @@ def test_a_conflict_returns_the_current_item(
     assert answer.verdicts[0].image == encode({"id": 0, "n": 5, "live": True})
 
 
+@dynamodb_local_in_chaos
 @pytest.mark.parametrize("fault", [*HARMLESS, *DOUBTFUL])
 def test_a_failed_batch_has_the_same_verdict_for_all_its_statements(
     endpoint: Endpoint, wire: Wire, proxy: Proxy, bench: Bench, make_table: MakeTable, fault: str
@@ -353,6 +356,7 @@ def test_all_items_are_read_by_key(
     assert not proxy.faults["BatchGetItem"]
 
 
+@dynamodb_local_in_chaos
 @pytest.mark.parametrize("fault", ["throttled", "503", "reset", "stuck"])
 def test_a_read_that_fails_at_every_try_is_reported(
     endpoint: Endpoint, wire: Wire, proxy: Proxy, make_table: MakeTable, fault: str
@@ -391,6 +395,7 @@ LINES = {  # the faults of the requests, one after the other
 }
 
 
+@dynamodb_local_in_chaos
 @pytest.mark.parametrize("line", LINES)
 def test_a_run_doubles_every_item_exactly_once(bad_line: Bench, proxy: Proxy, make_table: MakeTable, line: str) -> None:
     table = make_table(id="N")
