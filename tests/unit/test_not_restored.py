@@ -53,9 +53,9 @@ def test_a_repeated_item_counts_with_its_last_outcome() -> None:
 # ---------------------------------------------------------------- a pass with dead letters
 
 
-def next_undo(*counted: tuple[str, Counts]) -> tuple[int, list[str]]:
+def next_undo(*counted: tuple[str, Counts], partly: bool = False, partial_tries: int = 0) -> tuple[int, list[str]]:
     """The try of the run's next undo, and its phases, given the counts of the phases before. The run has one split."""
-    stage, of = Stages(), replace(RECORD, status="undoing", splits=1)
+    stage, of = Stages(), replace(RECORD, status="undoing", splits=1, partial_tries=partial_tries)
     stage.split("01RUN", 0, 100)
     for run, counts in counted:
         rows = stage.state.splits(run)
@@ -63,7 +63,7 @@ def next_undo(*counted: tuple[str, Counts]) -> tuple[int, list[str]]:
     context: Any = SimpleNamespace(
         stage=STAGE, state=stage.state, options=SimpleNamespace(dry_run=False, max_errors=0), token=3, fences=()
     )
-    number, jobs = undo_jobs(context, of, TABLE, None, of.run)
+    number, jobs = undo_jobs(context, of, TABLE, None, of.run, partly)
     return number, [job.run for job in jobs]
 
 
@@ -79,3 +79,14 @@ def test_after_a_pass_with_dead_letters_an_undo_makes_a_new_try(dead: tuple[str,
 
 def test_after_a_pass_without_dead_letters_an_undo_continues_the_same_try() -> None:
     assert next_undo(WAITING, ("01RUN/undo1001", Counts(2, 1, 0, 1))) == (1, ["01RUN/undo1"])
+
+
+@pytest.mark.parametrize(("partly", "partial_tries"), [(True, 0), (True, 1), (False, 1)])
+def test_before_and_after_a_partial_try_an_undo_makes_a_new_one(partly: bool, partial_tries: int) -> None:
+    assert next_undo(WAITING, partly=partly, partial_tries=partial_tries) == (2, ["01RUN/undo2"])
+
+
+@pytest.mark.parametrize("partly", [True, False])
+def test_a_partial_try_that_has_not_begun_leaves_its_number_to_the_next_one(partly: bool) -> None:
+    """`show` and `status` find the tries of an undo by their numbers, without a gap."""
+    assert next_undo(partly=partly, partial_tries=1) == (1, ["01RUN/undo1"])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 
 from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.errors import DeadLetters, DynamodtError, Fenced, Hint, Refused, RunFailed, ServiceError, suggest
@@ -203,8 +204,7 @@ def undo_jobs(
         fences=context.fences,
     )
     like = replace(like, governed=is_governed(context, like))
-    number = record.partial_tries + 1
-    while True:
+    for number in count(1):
         jobs = [
             replace(
                 like,
@@ -216,11 +216,11 @@ def undo_jobs(
         ]
         tried = with_further_passes(context.state, jobs, number)
         is_over = any(rows(job.run).totals(job.splits).counts.dead or has_lost_items(context, job) for job in tried)
-        if partly:  # its pages are numbered by the parts that exist
+        if partly or number <= record.partial_tries:  # its pages are numbered by the parts that exist
             is_over |= any(any(rows(job.run).all(job.splits)) for job in tried)
         if not is_over:
             return number, jobs
-        number += 1
+    raise AssertionError("a try that has not begun is not over")
 
 
 def _script(record: RunRecord) -> Script:
