@@ -88,10 +88,7 @@ _REVERSIBLE = {
     "none": "no: there is no transform_down to run",
     "": "not known",
 }
-_PREPARED = {
-    "used": "used",
-    "missing": "missing: tried without it, so errors are only warnings",
-}
+_PREPARED = {"used": "used", "missing": "missing: tried without it, so errors are only warnings"}
 
 
 def _inputs_text(version: VersionCheck) -> str:

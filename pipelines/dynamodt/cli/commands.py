@@ -208,8 +208,7 @@ def _prepare(api: Any, stage: Stage, request: Request, folder: Path, recorder: P
     (status,) = api.status(stage, folder, [table]) if not dry_run else (TableStatus(table, 0, ()),)
     earlier = 0 if dry_run else api.unprepared(stage, folder, table, status.at)
     return CommandResult(
-        document,
-        lambda console: short_reports.print_prepared(console, request, prepared, stage.names, status, earlier),
+        document, lambda console: short_reports.print_prepared(console, request, prepared, stage.names, status, earlier)
     )
 
 

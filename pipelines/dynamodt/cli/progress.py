@@ -101,11 +101,7 @@ class BarDisplay(ProgressRecorder):
         if self._live is None:
             # what scripts print arrives by `said`
             self._live = Live(
-                console=self._console,
-                auto_refresh=False,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
+                console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
             )
             self._live.start()
         self._draw()
@@ -175,11 +171,7 @@ class LineDisplay(ProgressRecorder):
     """For logs: one line when a run starts and ends, and every `LINE_EVERY` seconds in between."""
 
     def __init__(
-        self,
-        write: Writer,
-        clock: Clock = time.monotonic,
-        watching: bool = False,
-        now: Clock = time.time,
+        self, write: Writer, clock: Clock = time.monotonic, watching: bool = False, now: Clock = time.time
     ) -> None:
         super().__init__(clock, watching)
         self._write = write

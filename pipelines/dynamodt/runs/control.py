@@ -45,11 +45,7 @@ def runs_at_work(stage: Stage, known: bool = True) -> list[Lease]:
 
 
 _SHOWN = 3
-_CHANGES: dict[str, dict[str, Any]] = {
-    "pause": {"paused": True},
-    "resume": {"paused": False},
-    "abort": {"stop": ABORT},
-}
+_CHANGES: dict[str, dict[str, Any]] = {"pause": {"paused": True}, "resume": {"paused": False}, "abort": {"stop": ABORT}}
 
 
 def find_run(project: Project, tables: Sequence[str], run: str) -> RunRecord:
