@@ -96,6 +96,12 @@ def test_an_inserted_item_gets_the_stamp(function: Callable[[Item], Any]) -> Non
     assert [part.item["_mark"] for part in inserts] == [{"S": RUN}]
 
 
+def test_an_item_of_a_target_gets_no_stamp() -> None:
+    """As `docs/scripts.md` says: it is recognised by its row."""
+    found = change_of(lambda item: {"number": 1}, replace(SCRIPT, stamp="_mark"), target=PEOPLE)
+    assert [part.item for part in found.parts if isinstance(part, Insert)] == [{"number": {"N": "1"}}]
+
+
 def test_the_source_of_a_fan_out_gets_the_stamp_too() -> None:
     marked = replace(SCRIPT, stamp="_mark")
     found = change_of(lambda item: [{**item, "n": 2}, Put({"id": "u2"})], marked, snapshot=True)
