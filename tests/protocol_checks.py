@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.model.pages import Counts
 from dynamodt.model.tables import Item
-from dynamodt.pipeline.outcomes import waits
+from dynamodt.pipeline.outcomes import is_waiting
 from dynamodt.script.codec import decode
 from dynamodt.state.split_rows import SplitRows
 
@@ -76,7 +76,7 @@ class _State:
 
     def _again(self, name: str, line: bytes) -> bool:
         """Whether a pass has continued with the items that an undo has left waiting."""
-        return self.scene.splits > 1 and "/undo1/" in name and waits(line)
+        return self.scene.splits > 1 and "/undo1/" in name and is_waiting(line)
 
 
 def who(note: object) -> object:

@@ -41,12 +41,12 @@ def intents_of_new_changes(patch: pytest.MonkeyPatch) -> None:
 
 
 def recognition(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(conflicts, "carries", lambda update, now: False)
-    patch.setattr(conflicts, "as_before", lambda update, now: True)
+    patch.setattr(conflicts, "image_shows", lambda update, now: False)
+    patch.setattr(conflicts, "is_as_read", lambda update, now: True)
 
 
 def refusal_to_guess(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(conflicts, "as_before", lambda update, now: True)
+    patch.setattr(conflicts, "is_as_read", lambda update, now: True)
 
 
 def guard_of_updates(patch: pytest.MonkeyPatch) -> None:

@@ -45,15 +45,15 @@ from dynamodt.runs.cost import Spending
 from dynamodt.runs.execute import migrate
 from dynamodt.runs.forecast import TableForecast
 from dynamodt.runs.history import goal
-from dynamodt.runs.lock import in_turn
+from dynamodt.runs.lock import attempt_in_turn
 from dynamodt.runs.migration import (
     TableMigration,
     check_retriable,
     plan_migration,
-    refused_together,
+    plans_if_any_refused,
     table_report,
+    warn_of_tolerated,
     with_refusals,
-    with_warnings,
 )
 from dynamodt.runs.options import GLUE, SAMPLE, Command, Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
@@ -97,12 +97,12 @@ def up(
     chosen = project.tables(names)
     if options.runner == GLUE:
         return _on_glue(project, Command("up", tables=tuple(names), to=to, options=options), chosen)
-    if len(chosen) > 1 and not options.dry_run and (plans := refused_together(project, chosen, to)):
+    if len(chosen) > 1 and not options.dry_run and (plans := plans_if_any_refused(project, chosen, to)):
         return [table_report(project, plan) for plan in plans]
     spending, rehearsed = Spending(), list[Job]()
     found = [migrate(project, name, "up", to, engine, spending, rehearsed) for name in chosen]
     if not options.dry_run:
-        return with_warnings(found, observer)
+        return warn_of_tolerated(found, observer)
     return with_refusals(project, with_untried_notices(project, found), to)
 
 
@@ -115,7 +115,7 @@ def down(
     if options.runner == GLUE:
         return _on_glue(project, Command("down", tables=tuple(names), to=to, options=options), chosen)
     found = [migrate(project, name, "down", to, engine, Spending()) for name in chosen]
-    return with_refusals(project, found, to) if options.dry_run else with_warnings(found, observer)
+    return with_refusals(project, found, to) if options.dry_run else warn_of_tolerated(found, observer)
 
 
 def undo(
@@ -138,7 +138,9 @@ def retry(
         raise UsageError("what is accepted needs a reason", where="--accept", hint="add it: --reason TEXT")
     project = Project(stage, folder, with_caller(options, folder), observer)
     record = find_run(project, project.tables(names), run)
-    in_turn(project, record.table, lambda: check_retriable(project, find_run(project, [record.table], record.run)))
+    attempt_in_turn(
+        project, record.table, lambda: check_retriable(project, find_run(project, [record.table], record.run))
+    )
     project = replace(project, options=replace(project.options, only=record.run))
     if options.dry_run:
         return with_refusals(project, [rehearse_retry(project, record)], goal(record))
@@ -148,7 +150,7 @@ def retry(
     report = migrate(project, record.table, record.direction, goal(record), engine, Spending())
     if report.error is None and not report.versions:
         raise cannot_continue(record.run)
-    return with_warnings([report], observer)
+    return warn_of_tolerated([report], observer)
 
 
 def history(stage: Stage, folder: Path, names: Sequence[str]) -> dict[str, list[RunRecord]]:
@@ -175,8 +177,8 @@ def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
         spec = tables_of_stage.describe(stage.connection, name) if any(run.began for run in runs) else None
     except ServiceError:
         return ""
-    last = planning.younger(spec, runs) if spec else None
-    return planning.younger_reported(spec, last) if spec and last else ""
+    last = planning.last_run_before_recreation(spec, runs) if spec else None
+    return planning.recreated_sentence(spec, last) if spec and last else ""
 
 
 def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus]:
@@ -339,7 +341,7 @@ def doctor(
 ) -> Examination:
     """Examine the stage of this name; see `doctor.doctor.doctor`. `glue`: in its deployed job, too, and with `full` the
     assumptions of its deployment."""
-    in_job, more = (on_glue.examined, DEPLOYED) if glue else (None, ())
+    in_job, more = (on_glue.examine_in_job, DEPLOYED) if glue else (None, ())
     return examining.doctor(name, folder, names, observer, full=full, in_job=in_job, more=more)
 
 
@@ -369,4 +371,6 @@ def _on_glue(project: Project, request: Command, tables: Sequence[str]) -> list[
 
 def _in_job(project: Project, request: Command, plans: Sequence[TableMigration]) -> list[TableReport]:
     reports = on_glue.migrate(project, plans, request)
-    return with_warnings([table_report(project, plan, reports.get(plan.table, ())) for plan in plans], project.observer)
+    return warn_of_tolerated(
+        [table_report(project, plan, reports.get(plan.table, ())) for plan in plans], project.observer
+    )

@@ -34,7 +34,7 @@ class Backoff:
 REQUEST_SECONDS = 4.0  # the most of its budget for one request, so that a low rate is used evenly, and reported so
 
 
-def smaller(size: int, throttled: int) -> int:
+def smaller_batch(size: int, throttled: int) -> int:
     """The next batch's size after `throttled` throttles in a row: halved each time, never below one."""
     return max(1, size >> throttled)
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from dynamodt.model.pages import Counts
 from dynamodt.model.runs import JournalSource
 from dynamodt.model.tables import Item
-from dynamodt.pipeline.outcomes import waits
+from dynamodt.pipeline.outcomes import is_waiting
 from dynamodt.script.codec import decode
 from tests.fuzz.case import HUNDREDS, Case
 
@@ -90,6 +90,6 @@ def reasons(case: Case) -> dict[int, str]:
         for name, content in case.storage.objects.items()
         if name.startswith("runs/") and "/not-restored/" in name
         for line in content.splitlines()
-        if not (waits(line) and any(run and f"/{run}/not-restored/" in name for run in again))
+        if not (is_waiting(line) and any(run and f"/{run}/not-restored/" in name for run in again))
     )
     return {id_of(line["key"]): line["why"] for line in map(json.loads, found)}

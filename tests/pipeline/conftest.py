@@ -61,7 +61,7 @@ class Bench:
         assert totals.counts.balanced, totals
         return totals.counts
 
-    def leave(self, job: Job, writes: int) -> None:
+    def die_after(self, job: Job, writes: int) -> None:
         """The run's process dies after this number of writing requests."""
         left = iter([True] * writes)
 

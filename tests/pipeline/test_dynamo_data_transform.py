@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dynamodt.dynamodb.reads import Found as FoundItems
+from dynamodt.dynamodb.reads import FoundItems as FoundItems
 from dynamodt.model.pages import Claim, Counts, DeadLetter
 from dynamodt.model.tables import Item, KeyAttribute, TableSpec
 from dynamodt.pipeline.read import replayed_pages

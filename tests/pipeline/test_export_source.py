@@ -101,7 +101,7 @@ def test_the_next_attempt_writes_each_transaction_once_from_the_present_items(
     """An item that the application has deleted is not moved; one that it has changed is moved with its changes."""
     bench.dynamodb.put(*numbers(12))
     job = replace(exporter.job(exporter.export(), script), writers=1)
-    bench.leave(job, writes)
+    bench.die_after(job, writes)
     made = {number - 1000 for number in by_id(bench) if number >= 1000}
     for item in bench.items():
         if act == "delete" and item["id"] < 1000:

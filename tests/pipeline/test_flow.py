@@ -324,7 +324,7 @@ def test_the_next_owner_completes_the_deletion_of_rows_of_items(bench: Bench) ->
     up = bench.job(script, source=RowsSource(), splits=1)
     bench.execute(up)
     down = bench.job(script, source=RowsSource(inserted_by=up.run), splits=1, direction="down")
-    bench.leave(down, 0)
+    bench.die_after(down, 0)
     assert bench.execute(replace(down, attempt=2)) == Counts(read=3, changed=3)
     assert bench.items() == []
 

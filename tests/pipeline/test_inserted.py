@@ -22,7 +22,7 @@ from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
 from tests.pipeline.exporter import Exporter, by_id
-from tests.pipeline.undoing import left, undone
+from tests.pipeline.undoing import not_restored_items, undo_job
 
 DOWN_ONE = """
 from dynamodt import Delete
@@ -59,7 +59,7 @@ def exporter(bench: Bench) -> Exporter:
     return Exporter(bench)
 
 
-def retried(bench: Bench, job: Job, number: int = 1) -> Counts:
+def retry_dead_letters(bench: Bench, job: Job, number: int = 1) -> Counts:
     """Replays the dead letters of a phase."""
     again = retry_job(replace(job, attempt=job.attempt + 1), number, tuple(bench.storage.names(key_of_job(job, DEAD))))
     bench.state.lease(again)
@@ -68,7 +68,7 @@ def retried(bench: Bench, job: Job, number: int = 1) -> Counts:
     return bench.state.splits(again.run).totals(1).counts
 
 
-def once(act: Callable[[FakeDynamoDB], None], call: int = 1) -> Callable[[FakeDynamoDB], None]:
+def act_at_request(act: Callable[[FakeDynamoDB], None], call: int = 1) -> Callable[[FakeDynamoDB], None]:
     """The application acts before the write request of this number."""
     left = iter(range(1, call + 1))
 
@@ -98,7 +98,7 @@ def test_a_dead_letter_of_a_freed_key_is_replayed_as_vanished(bench: Bench, expo
     bench.dynamodb.delete({"id": 10})
     assert bench.execute(replace(job, max_errors=1)) == Counts(read=2, changed=1, dead=1)
     assert by_id(bench) == {10: 2}
-    assert retried(bench, job) == Counts(vanished=1, dead=-1)
+    assert retry_dead_letters(bench, job) == Counts(vanished=1, dead=-1)
     assert by_id(bench) == {10: 2}
 
 
@@ -111,15 +111,15 @@ def test_a_deletion_does_not_delete_an_item_that_the_run_has_moved_to_its_key(
     """The process dies at any point before the page's checkpoint."""
     bench.dynamodb.put({"id": 1, "n": 1, "obsolete": True}, {"id": 2, "n": 1})
     job = replace(exporter.job(exporter.export(), DOWN_ONE), splits=4, writers=1, max_errors=9)
-    bench.leave(job, writes) if writes < 2 else checkpoint_lost(bench, job)
+    bench.die_after(job, writes) if writes < 2 else checkpoint_lost(bench, job)
     bench.execute(replace(job, attempt=2, max_errors=9))
-    assert retried_until_done(bench, job) == {1: 2}
+    assert items_after_retry(bench, job) == {1: 2}
     if any("/retry1/journal" in name for name in bench.storage.names("runs/")):
-        undone(bench, replace(job, run=f"{job.run}/retry1", splits=1, attempt=8))
-    undone(bench, replace(job, attempt=9))
+        undo_job(bench, replace(job, run=f"{job.run}/retry1", splits=1, attempt=8))
+    undo_job(bench, replace(job, attempt=9))
     there = by_id(bench)
     assert there[2] == 1 and there.get(1) in (None, 1)
-    assert 1 in there or 1 in left(bench, job), "not restored, and not reported"
+    assert 1 in there or 1 in not_restored_items(bench, job), "not restored, and not reported"
 
 
 def checkpoint_lost(bench: Bench, job: Job) -> None:
@@ -137,10 +137,10 @@ def checkpoint_lost(bench: Bench, job: Job) -> None:
             bench.execute(job)
 
 
-def retried_until_done(bench: Bench, job: Job) -> dict[int, int]:
+def items_after_retry(bench: Bench, job: Job) -> dict[int, int]:
     """The items by id, after a retry if there are dead letters: items whose new key was not free."""
     if any(bench.storage.names(key_of_job(job, DEAD))):
-        retried(bench, replace(job, attempt=2))
+        retry_dead_letters(bench, replace(job, attempt=2))
     return by_id(bench)
 
 
@@ -164,16 +164,16 @@ def test_an_insertion_in_doubt_counts_as_the_run_s_although_the_application_chan
         if act == "change":
             table.put({"id": 101, "n": 1, "note": "live"})
 
-    bench.dynamodb.before_write = once(application, call=2)
+    bench.dynamodb.before_write = act_at_request(application, call=2)
     bench.dynamodb.tokens = Forgetful()  # type: ignore[assignment]
     assert bench.execute(job) == Counts(read=1, changed=1)
     bench.dynamodb.before_write = None
     there = bench.items()
     assert bench.execute(exporter.window(job, 1, exporter.export(export))) == Counts()
     assert bench.items() == there
-    counts = undone(bench, job)
+    counts = undo_job(bench, job)
     assert bench.items() == there and counts.changed == 0
-    assert (101 in left(bench, job)) is (act == "change")
+    assert (101 in not_restored_items(bench, job)) is (act == "change")
 
 
 class Forgetful(set[str]):
@@ -199,7 +199,7 @@ def test_a_later_incremental_export_skips_items_that_a_retry_has_written(
     first = exporter.export(full)
     assert bench.execute(exporter.window(job, 1, first)) == Counts()
     bench.dynamodb.put({"id": 2, "n": 5})
-    assert retried(bench, job) == Counts(changed=1, dead=-1)
+    assert retry_dead_letters(bench, job) == Counts(changed=1, dead=-1)
     assert by_id(bench) == {1: 2, 2: 10}
     bench.dynamodb.put({"id": 2, "n": 10, "note": "live"}, {"id": 3, "n": 7})
     window = replace(exporter.window(job, 2, exporter.export(first)), earlier=(f"{job.run}/retry1",))
@@ -219,7 +219,7 @@ def test_an_item_that_a_retry_may_have_written_is_a_dead_letter_in_a_later_incre
     first = exporter.export(full)
     bench.execute(exporter.window(job, 1, first))
     bench.dynamodb.put({"id": 2, "n": 5})
-    retried(bench, job)
+    retry_dead_letters(bench, job)
     bench.dynamodb.put({"id": 2, "n": 11})  # counted up, or set anew
     window = replace(exporter.window(job, 2, exporter.export(first)), earlier=(f"{job.run}/retry1",), max_errors=1)
     assert bench.execute(window) == Counts(read=1, dead=1)
@@ -261,7 +261,7 @@ def test_a_target_gets_the_result_of_the_present_source(bench: Bench, act: str) 
         if act == "change":
             table.put({"id": 1, "name": "ann", "n": 5})
 
-    bench.dynamodb.before_write = once(application)
+    bench.dynamodb.before_write = act_at_request(application)
     counts = bench.execute(into_others(bench))
     assert counts == (Counts(read=1, vanished=1) if act == "delete" else Counts(read=1, changed=1))
     assert others(bench) == ({} if act == "delete" else {"ann": 5})
@@ -271,7 +271,7 @@ def test_a_target_gets_the_result_of_the_present_source(bench: Bench, act: str) 
 def test_items_of_a_target_are_inserted_once_at_whatever_point_the_run_died(bench: Bench, writes: int) -> None:
     bench.dynamodb.put(*({"id": n, "name": f"u{n}", "n": n} for n in range(3)))
     job = into_others(bench)
-    bench.leave(job, writes)
+    bench.die_after(job, writes)
     written = dict(others(bench))
     for name in written:  # the application goes on with what is there
         del bench.dynamodb.others["others"][bench.dynamodb._text({"name": {"S": name}}, "others")]
@@ -309,7 +309,7 @@ def test_results_of_items_with_only_key_attributes_are_sent_after_a_death(
     key."""
     bench.dynamodb.put({"id": 1}, {"id": 2})
     job = exporter.job(exporter.export(), text)
-    bench.leave(job, 0)
+    bench.die_after(job, 0)
     assert bench.execute(replace(job, attempt=2)) == Counts(read=2, changed=2)
     assert {101, 102} <= {int(item["id"]) for item in bench.items()}
 

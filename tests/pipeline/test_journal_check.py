@@ -141,7 +141,7 @@ def test_the_journal_of_a_run_that_died_has_the_objects_that_the_rows_count(benc
     """Between two owners, and after the second one has completed the run."""
     bench.dynamodb.put(*numbers(20))
     job = bench.job(DOUBLE, splits=1, writers=1)
-    bench.leave(job, writes)
+    bench.die_after(job, writes)
     left = found_in(bench, job)
     assert left.is_whole and left.expected.records > 0
     bench.execute(replace(job, attempt=2))

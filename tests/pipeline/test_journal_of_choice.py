@@ -15,7 +15,7 @@ from dynamodt.state.object_keys import is_note, journal_prefix
 from dynamodt.state.split_rows import SplitRows
 from tests.fakes import numbers
 from tests.pipeline.conftest import Bench
-from tests.pipeline.undoing import undone
+from tests.pipeline.undoing import undo_job
 
 # Each item moves to another key, as one transaction: two changes in the journal, one item in the balance.
 MOVE = """
@@ -52,7 +52,7 @@ def test_a_script_that_is_not_idempotent_is_always_journaled(bench: Bench) -> No
 def test_a_run_that_died_between_intent_and_checkpoint_keeps_its_balance(bench: Bench, writes: int) -> None:
     bench.dynamodb.put(*numbers(12))
     first = bench.job(MOVE, journal=True, writers=1)
-    bench.leave(first, writes)
+    bench.die_after(first, writes)
     assert any(claim.intent for claim in bench.state.splits(first.run).all(first.splits))
     counts = bench.execute(replace(first, attempt=2))  # asserts the balance
     assert counts.dead == 0 and {item["id"] for item in bench.items()} == set(range(100, 112))
@@ -74,7 +74,7 @@ def test_an_undo_takes_back_a_page_whose_checkpoint_was_overtaken(
     job = bench.job(MARK, journal=True, splits=1, page_items=2)
     with monkeypatch.context() as patched:
         patched.setattr(SplitRows, "checkpoint", lambda *arguments, **options: None)
-        bench.leave(job, writes)
+        bench.die_after(job, writes)
     bench.execute(replace(job, attempt=2))
-    assert undone(bench, replace(job, attempt=3)).changed == 24
+    assert undo_job(bench, replace(job, attempt=3)).changed == 24
     assert bench.items() == before

@@ -187,7 +187,7 @@ def test_a_whole_run_with_late_messages(bench: Bench, network: Network, dies_aft
     bench.dynamodb.put(*({"id": number, "n": 1} for number in range(40)))
     job = bench.job(DOUBLE, page_items=2)
     if dies_after is not None:
-        bench.leave(job, dies_after)
+        bench.die_after(job, dies_after)
         job = replace(job, attempt=2)
     counts = bench.execute(job)
     assert (counts.read, counts.dead) == (40, 0)

@@ -18,7 +18,7 @@ from dynamodt.script.codec import decode
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
 from tests.pipeline.exporter import Exporter, by_id
-from tests.pipeline.undoing import left, retried, undone, undone_again
+from tests.pipeline.undoing import not_restored_items, repeat_undo, retry_dead_letters, undo_job
 
 MakeBench = Callable[..., Bench]
 PAGES = TableSpec("things", (KeyAttribute("pk", "S"), KeyAttribute("sk", "N")))
@@ -49,7 +49,7 @@ def test_an_undo_restores_renumbered_items_to_their_numbers(make_bench: MakeBenc
     restored first."""
     bench, job = prepared(make_bench, page_items)
     assert bench.execute(job) == Counts(read=3, changed=3) and texts(bench) == AFTER
-    counts = undone(bench, job)
+    counts = undo_job(bench, job)
     assert texts(bench) == BEFORE and counts.superseded == counts.vanished == counts.dead == 0
 
 
@@ -66,12 +66,12 @@ def test_an_undo_that_died_is_repeated(make_bench: MakeBench, page_items: int) -
 
         bench.dynamodb.before_write = dies
         try:
-            undone(bench, job)
+            undo_job(bench, job)
         except Exception as error:
             assert "the machine is lost" in str(error)
         assert set(BEFORE.values()) <= set(texts(bench).values()), "an item is in the journal only"
     bench.dynamodb.before_write = None
-    undone(bench, job)
+    undo_job(bench, job)
     assert texts(bench) == BEFORE
 
 
@@ -79,7 +79,7 @@ def test_an_undo_that_died_is_repeated(make_bench: MakeBench, page_items: int) -
 def test_a_completed_move_is_not_repeated_on_the_next_item_at_its_key(make_bench: MakeBench, writes: int) -> None:
     """The next item has been moved to the old key of the moved item."""
     bench, job = prepared(make_bench)
-    bench.leave(job, writes)
+    bench.die_after(job, writes)
     assert bench.execute(replace(job, attempt=2)) == Counts(read=3, changed=3)
     assert texts(bench) == AFTER
 
@@ -103,16 +103,16 @@ def test_a_number_key_is_the_same_key_in_every_notation(bench: Bench, text: str,
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 1})
     job = replace(exporter.job(exporter.export(), EXACT + text), max_errors=9, writers=1)
     bench.dynamodb.put({"id": 200, "n": 0})
-    bench.leave(job, 1)
+    bench.die_after(job, 1)
     job = replace(job, attempt=2)
     moved = "1.00E+2" in text
     assert bench.execute(job) == Counts(read=2, changed=2 - moved, dead=moved)
     bench.dynamodb.delete({"id": 200})
-    again, counts = retried(bench, job)
+    again, counts = retry_dead_letters(bench, job)
     assert counts == Counts(changed=moved, dead=-moved) and by_id(bench) == (after or {1: 2, 2: 2, 100: 7, 200: 7})
     assert {image["id"]["N"] for image in bench.dynamodb.items.values()} <= {"1", "2", "100", "200"}
     for number, one in enumerate((again, job), 8):
-        undone(bench, replace(one, attempt=number))
+        undo_job(bench, replace(one, attempt=number))
     assert by_id(bench) == {1: 1, 2: 1}
 
 
@@ -130,11 +130,11 @@ def test_an_undo_distinguishes_a_moved_item_from_the_updated_one_whose_key_it_to
     job = replace(exporter.job(exporter.export(), SHIFT), max_errors=9)
     assert bench.execute(job) == Counts(read=2, changed=1, dead=1)
     bench.dynamodb.delete({"id": 1})
-    again, _ = retried(bench, job)
+    again, _ = retry_dead_letters(bench, job)
     assert bench.items() == [{"id": 1, "n": 10, "note": "two"}]
-    assert undone(bench, replace(job, attempt=8)) == Counts(read=1, vanished=1)
-    assert bench.items() == [{"id": 1, "n": 10, "note": "two"}] and left(bench, job)[1].why == DELETED
-    undone(bench, replace(again, attempt=9))
+    assert undo_job(bench, replace(job, attempt=8)) == Counts(read=1, vanished=1)
+    assert bench.items() == [{"id": 1, "n": 10, "note": "two"}] and not_restored_items(bench, job)[1].why == DELETED
+    undo_job(bench, replace(again, attempt=9))
     assert bench.items() == [{"id": 2, "n": 1, "note": "two"}]
 
 
@@ -157,11 +157,11 @@ def test_an_undo_reports_a_deleted_item_whose_key_the_run_has_filled(bench: Benc
     item of the run at the key, which the script leaves unchanged."""
     bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 2}, {"id": 3, "n": 3})
     job = bench.job(FILLED, splits=1, journal=True, writers=1)
-    bench.leave(job, 2)
+    bench.die_after(job, 2)
     job = replace(job, attempt=2)
     assert bench.execute(job) == Counts(read=3, changed=3) and by_id(bench) == {1: 2, 3: 3}
-    undone(bench, job)
-    assert by_id(bench) == {2: 2, 3: 3} and left(bench, job)[1].why == UNCONFIRMED
+    undo_job(bench, job)
+    assert by_id(bench) == {2: 2, 3: 3} and not_restored_items(bench, job)[1].why == UNCONFIRMED
 
 
 def test_an_undo_keeps_a_moved_item_whose_old_key_is_taken(make_bench: MakeBench) -> None:
@@ -169,7 +169,7 @@ def test_an_undo_keeps_a_moved_item_whose_old_key_is_taken(make_bench: MakeBench
     bench, job = prepared(make_bench)
     bench.execute(job)
     bench.dynamodb.put({"pk": "a", "sk": 3, "text": "another"})
-    undone(bench, job)
+    undo_job(bench, job)
     assert texts(bench) == AFTER | {3: "another"}
 
 
@@ -194,7 +194,7 @@ def test_a_refused_move_that_the_network_repeats_after_the_run_is_undone_complet
         with suppress(Refusal):
             original(bench.dynamodb, request)
     assert texts(bench)[0] == "x1"
-    undone(bench, job)
+    undo_job(bench, job)
     assert texts(bench) == BEFORE
 
 
@@ -221,8 +221,8 @@ def test_an_item_is_restored_to_a_key_that_another_split_frees(bench: Bench, tex
     exporter = Exporter(bench)
     job = replace(exporter.job(exporter.export(), text), max_errors=99, run="20260101T000000.000000Z-000000")
     bench.execute(job)
-    first = undone(bench, job)
-    waiting = left(bench, job)
+    first = undo_job(bench, job)
+    waiting = not_restored_items(bench, job)
     assert waiting and first.superseded == len(waiting) and first.dead == 0
-    assert undone_again(bench, job) == Counts(read=len(waiting), changed=len(waiting))
+    assert repeat_undo(bench, job) == Counts(read=len(waiting), changed=len(waiting))
     assert by_id(bench) == before

@@ -14,7 +14,7 @@ from dynamodt.model.runs import INSERTED_ROWS, Job, RowsSource
 from dynamodt.model.tables import Direction, IndexKey, KeyAttribute, TableSpec
 from dynamodt.pipeline import taken_keys
 from dynamodt.pipeline.author_output import Line, captured, origin
-from dynamodt.runs.jobs import chained
+from dynamodt.runs.jobs import with_earlier_phases
 from tests.fakes import FakeResources, numbers
 from tests.pipeline.conftest import Bench
 from tests.pipeline.exporter import Exporter
@@ -91,7 +91,7 @@ def total(counts: list[Counts]) -> Counts:
     return found
 
 
-def up(bench: Bench, exporter: Exporter, texts: list[str]) -> Iterator[list[Job]]:
+def up_job(bench: Bench, exporter: Exporter, texts: list[str]) -> Iterator[list[Job]]:
     for number, text in enumerate(texts, 1):
         yield phases(bench, exporter, number, text)
 
@@ -101,7 +101,7 @@ def dry_run(bench: Bench, versions: Iterable[list[Job]]) -> list[Counts]:
     found = []
     for version in versions:
         own = [replace(job, dry_run=True) for job in version]
-        found.append(total([bench.execute(job) for job in chained(own, before)]))
+        found.append(total([bench.execute(job) for job in with_earlier_phases(own, before)]))
         before += own
     return found
 
@@ -144,10 +144,10 @@ def test_a_dry_run_has_the_counts_of_the_runs(bench: Bench, exporter: Exporter, 
     bench.dynamodb.spec = replace(bench.dynamodb.spec, index_keys=(IndexKey("mail", "S", 2048, "by_mail"),))
     bench.dynamodb.put(*numbers(23))
     before = bench.items()
-    expected = dry_run(bench, up(bench, exporter, texts))
+    expected = dry_run(bench, up_job(bench, exporter, texts))
     assert bench.items() == before and not bench.dynamodb.others.get("others")
     reported = errors(bench)
-    assert real_run(bench, up(bench, exporter, texts)) == expected
+    assert real_run(bench, up_job(bench, exporter, texts)) == expected
     assert sorted([*reported, *reported]) == errors(bench)
 
 
@@ -162,7 +162,7 @@ def test_down_skips_rows_that_a_later_version_has_deleted(bench: Bench, exporter
     checks = "\ndef transform_down(item): assert item.get('added') != True, 'a row'; return {**item, 'down': item['n']}"
     texts = [ADD, NEEDS, ROWS + checks, ROWS.replace("20", "30") + "\ndef transform_down(item): return item"]
     bench.dynamodb.put(*numbers(7), {"id": 21, "n": 1, "added": True, "v": 2, "w": 4})
-    versions = list(up(bench, exporter, texts))
+    versions = list(up_job(bench, exporter, texts))
     real_run(bench, versions)
     bench.dynamodb.put({"id": 22, "n": 2, "added": 1, "v": 3, "w": 6})
     runs, before = [version[0].base_run for version in versions], bench.items()
@@ -177,23 +177,23 @@ def test_two_items_for_one_key_are_found_within_the_bounded_memory(
     bench: Bench, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.dynamodb.put(*numbers(20))
-    (found,) = dry_run(bench, up(bench, exporter, [COLLIDES]))
+    (found,) = dry_run(bench, up_job(bench, exporter, [COLLIDES]))
     assert (found.changed, found.dead) == (10, 10)
     monkeypatch.setattr(taken_keys.RecentKeys.__init__, "__defaults__", (1,))
-    (found,) = dry_run(bench, up(bench, exporter, [COLLIDES]))
+    (found,) = dry_run(bench, up_job(bench, exporter, [COLLIDES]))
     assert found.read == 20 and found.dead < 10
 
 
 def test_items_inserted_into_another_table_are_not_read(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put(*numbers(4))
     wide = INTO_OTHER.replace("// 2", "")
-    assert [one.read for one in dry_run(bench, up(bench, exporter, [wide, ADD]))] == [4, 4]
+    assert [one.read for one in dry_run(bench, up_job(bench, exporter, [wide, ADD]))] == [4, 4]
 
 
 def test_a_fault_of_the_script_ends_the_dry_run_as_it_ends_the_run(bench: Bench, exporter: Exporter) -> None:
     bench.dynamodb.put(*numbers(4))
     with pytest.raises(Exception, match="its own output"):
-        dry_run(bench, up(bench, exporter, [ADD, MOVE.replace("'export'", "'scan'")]))
+        dry_run(bench, up_job(bench, exporter, [ADD, MOVE.replace("'export'", "'scan'")]))
 
 
 def test_the_output_of_a_version_is_shown_only_for_its_own_dry_run(
@@ -204,6 +204,6 @@ def test_the_output_of_a_version_is_shown_only_for_its_own_dry_run(
     bench.dynamodb.put(*numbers(3))
     texts = [f"def transform_up(item): print('version {number}'); return item" for number in (1, 2, 3)]
     with captured(lines.append):
-        dry_run(bench, up(bench, exporter, texts))
+        dry_run(bench, up_job(bench, exporter, texts))
     found = [(line.version, line.message) for line in lines if line.logger == "stdout"]
     assert found == [(number, f"version {number}") for number in (1, 2, 3) for _ in range(3)]

@@ -24,7 +24,7 @@ from dynamodt.state.object_keys import DEAD, key_of_job
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
 from tests.pipeline.exporter import Exporter, by_id
-from tests.pipeline.undoing import left, retried, undone
+from tests.pipeline.undoing import not_restored_items, retry_dead_letters, undo_job
 
 FAN = """
 from dynamodt import Put
@@ -94,10 +94,10 @@ def test_a_retry_skips_an_item_whose_refused_fan_out_was_repeated_by_the_network
     bench.dynamodb.delete({"id": 101})
     network.repeat()
     assert by_id(bench) == {1: 2, **beside}
-    again, counts = retried(bench, job)
+    again, counts = retry_dead_letters(bench, job)
     assert (by_id(bench), counts) == ({1: 2, **beside}, Counts(unchanged=1, dead=-1))
-    undone(bench, replace(again, attempt=8))
-    undone(bench, replace(job, attempt=9))
+    undo_job(bench, replace(again, attempt=8))
+    undo_job(bench, replace(job, attempt=9))
     assert by_id(bench) == {1: 1}
 
 
@@ -107,7 +107,7 @@ def test_a_retry_transforms_an_item_whose_refused_fan_out_was_not_repeated(bench
     job, _, _ = dead_job(bench, FAN)
     bench.dynamodb.delete({"id": 101})
     bench.dynamodb.put({"id": 1, "n": 2})
-    _, counts = retried(bench, job)
+    _, counts = retry_dead_letters(bench, job)
     assert (by_id(bench), counts) == ({1: 4, 101: 7}, Counts(changed=1, dead=-1))
 
 
@@ -120,7 +120,7 @@ def test_a_fan_out_repeated_during_a_retry_is_not_transformed_again(bench: Bench
         network.repeat()
 
     network.keeps, bench.dynamodb.before_write = False, meanwhile
-    _, counts = retried(bench, job)
+    _, counts = retry_dead_letters(bench, job)
     assert by_id(bench) == {1: 2, 101: 7} and counts.dead == -1
 
 
@@ -137,18 +137,18 @@ def test_an_item_that_was_changed_after_a_repeated_fan_out_is_in_doubt(
     bench.dynamodb.delete({"id": 101})
     network.repeat()
     bench.dynamodb.put({"id": 1, "n": 5})
-    again, counts = retried(bench, job)
+    again, counts = retry_dead_letters(bench, job)
     assert (by_id(bench), counts) == ({1: 5, 101: 7}, Counts())
     (name,) = bench.storage.names(key_of_job(again, DEAD))
     said = json.loads(bench.storage.read(name) or b"")
     assert name.endswith("-doubt.jsonl") and said["step"] == "doubt"
     assert "an item of the key id = '101'" in said["error"]
     corrected = replace(job, script=bench.script(text or FAN))
-    last, counts = retried(bench, corrected, 2, (again.run,))  # --in-doubt again
+    last, counts = retry_dead_letters(bench, corrected, 2, (again.run,))  # --in-doubt again
     assert by_id(bench) == {1: 10, 101: 7, **beside}
     for number, one in enumerate((last, again, job), 7):
-        undone(bench, replace(one, attempt=number))
-    assert by_id(bench) == {1: 5} and left(bench, job)[1].attributes == ("n",)
+        undo_job(bench, replace(one, attempt=number))
+    assert by_id(bench) == {1: 5} and not_restored_items(bench, job)[1].attributes == ("n",)
 
 
 @pytest.mark.parametrize("text", [FAN, FAN_ELSEWHERE], ids=["same", "elsewhere"])
@@ -163,7 +163,7 @@ def test_a_later_incremental_export_skips_an_item_whose_retried_fan_out_was_repe
     first = exporter.export(full)
     assert bench.execute(exporter.window(job, 1, first)).changed == 0
     bench.dynamodb.put({"id": 1, "n": 1})
-    again, _ = retried(bench, job)
+    again, _ = retry_dead_letters(bench, job)
     bench.dynamodb.delete({"id": 101})
     network.repeat()
     assert by_id(bench) == {1: 2, 101: 7}
@@ -171,7 +171,7 @@ def test_a_later_incremental_export_skips_an_item_whose_retried_fan_out_was_repe
     assert bench.execute(window).changed == 0
     assert by_id(bench) == {1: 2, 101: 7}
     for number, one in enumerate((window, again, job), 7):
-        undone(bench, replace(one, attempt=number))
+        undo_job(bench, replace(one, attempt=number))
     assert by_id(bench) == {1: 1}
 
 
@@ -200,11 +200,11 @@ def test_an_undo_follows_no_row_of_another_transaction(bench: Bench, kept: int) 
     job, _, _ = dead_job(bench, FAN)
     bench.dynamodb.delete({"id": 101})
     bench.dynamodb.put({"id": 1, "n": kept})
-    again, _ = retried(bench, job)
+    again, _ = retry_dead_letters(bench, job)
     assert by_id(bench) == {1: 2 * kept, 101: 7}
-    undone(bench, replace(again, attempt=8))
-    undone(bench, replace(job, attempt=9))
-    assert by_id(bench) == {1: kept} and not left(bench, again) and not left(bench, job)
+    undo_job(bench, replace(again, attempt=8))
+    undo_job(bench, replace(job, attempt=9))
+    assert by_id(bench) == {1: kept} and not not_restored_items(bench, again) and not not_restored_items(bench, job)
 
 
 def test_a_retry_after_a_repeated_move_transforms_the_new_item_at_the_old_key(bench: Bench, network: Network) -> None:
@@ -213,7 +213,7 @@ def test_a_retry_after_a_repeated_move_transforms_the_new_item_at_the_old_key(be
     bench.dynamodb.delete({"id": 101})
     network.repeat()
     assert by_id(bench) == {101: 2}
-    _, counts = retried(bench, job)
+    _, counts = retry_dead_letters(bench, job)
     assert (by_id(bench), counts) == ({101: 2}, Counts(vanished=1, dead=-1))
 
 
@@ -227,7 +227,7 @@ def test_a_repeated_insertion_is_not_inserted_under_another_key_too(bench: Bench
     bench.dynamodb.delete({"id": 101})
     network.repeat()
     bench.dynamodb.put({"id": 1, "n": 3, "old": 1})
-    _, counts = retried(bench, job)
+    _, counts = retry_dead_letters(bench, job)
     assert by_id(bench) == {1: 3, 101: 7} and counts == Counts()
 
 
@@ -242,10 +242,10 @@ def test_a_target_gets_one_item_of_each_source_after_a_repeated_insertion(bench:
     bench.dynamodb.faults.clear()
     network.repeat()
     bench.dynamodb.put({"id": 1, "n": 3})
-    _, counts = retried(bench, job)
+    _, counts = retry_dead_letters(bench, job)
     there: list[Item] = [decode(image) for image in bench.dynamodb.others["others"].values()]
     assert [item["name"] for item in there] == ["1"] and counts == Counts()
-    assert undone(bench, replace(job, attempt=9)).changed == 1 and not bench.dynamodb.others["others"]
+    assert undo_job(bench, replace(job, attempt=9)).changed == 1 and not bench.dynamodb.others["others"]
 
 
 def test_a_fan_out_that_is_repeated_before_its_page_has_ended_counts_as_changed(bench: Bench, network: Network) -> None:
@@ -267,8 +267,8 @@ def test_a_fan_out_that_is_repeated_before_its_page_has_ended_counts_as_changed(
     bench.dynamodb.before_write = first
     assert bench.execute(job) == Counts(read=1, changed=1)
     assert by_id(bench) == {1: 2, 101: 7}
-    undone(bench, replace(job, attempt=9))
-    assert by_id(bench) == {1: 1} and not left(bench, job)
+    undo_job(bench, replace(job, attempt=9))
+    assert by_id(bench) == {1: 1} and not not_restored_items(bench, job)
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
@@ -286,7 +286,7 @@ def test_an_item_created_again_unchanged_is_transformed_by_its_incremental_expor
     bench.dynamodb.put({"id": 1, "n": 1})
     window = exporter.window(job, 2, exporter.export(first))
     if dies:
-        bench.leave(window, 0)
+        bench.die_after(window, 0)
     assert bench.execute(replace(window, attempt=2)).changed == 1
     assert by_id(bench) == {1: 2, 101: 7}
 
@@ -298,7 +298,7 @@ def test_a_retry_that_died_and_a_partial_undo_follow_the_inserted_rows(bench: Be
     again = retry_job(job, 1, tuple(bench.storage.names(key_of_job(job, DEAD))))
     again = replace(again, attempt=2, earlier=(job.run,))
     network.keeps = False
-    bench.leave(again, 0)
+    bench.die_after(again, 0)
     network.repeat()
     assert by_id(bench) == {1: 2, 101: 7}
     again = replace(again, attempt=3)
@@ -306,8 +306,8 @@ def test_a_retry_that_died_and_a_partial_undo_follow_the_inserted_rows(bench: Be
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         migrate(pipeline, again, bench.resources)
     assert by_id(bench) == {1: 2, 101: 7}
-    undone(bench, replace(again, attempt=7), partial=True)
-    undone(bench, replace(job, attempt=8), partial=True)
+    undo_job(bench, replace(again, attempt=7), partial=True)
+    undo_job(bench, replace(job, attempt=8), partial=True)
     assert by_id(bench) == {1: 1}
 
 
@@ -334,5 +334,5 @@ def test_a_stamp_shows_an_undo_what_a_refused_update_has_written(bench: Bench, m
     for request in sent:
         original(bench.dynamodb, request)
     assert by_id(bench) == {1: 2}
-    undone(bench, job)
+    undo_job(bench, job)
     assert bench.items() == [{"id": 1, "n": 1, "good": 1}]

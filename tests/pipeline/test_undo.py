@@ -21,7 +21,7 @@ from dynamodt.state.journal import Journal, Note
 from dynamodt.state.object_keys import is_note, journal_prefix, note_name, part_name
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
-from tests.pipeline.undoing import DOUBLE, left, once, undone
+from tests.pipeline.undoing import DOUBLE, act_once, not_restored_items, undo_job
 
 UPPER = 'def transform_up(item):\n    return {**item, "upper": item["name"].upper()}'
 
@@ -42,8 +42,8 @@ def test_an_undo_restores_all_items_of_a_run(bench: Bench) -> None:
     job = bench.job(DOUBLE)
     bench.execute(job)
     assert bench.items() != before
-    assert undone(bench, job) == Counts(read=23, changed=23)
-    assert bench.items() == before and left(bench, job) == {}
+    assert undo_job(bench, job) == Counts(read=23, changed=23)
+    assert bench.items() == before and not_restored_items(bench, job) == {}
 
 
 def test_an_undo_restores_only_attributes_that_are_as_the_run_wrote_them(bench: Bench) -> None:
@@ -57,13 +57,13 @@ def test_an_undo_restores_only_attributes_that_are_as_the_run_wrote_them(bench: 
         {"id": 6, "n": 6, "note": "item 6"},  # taken back by hand
     )
     bench.dynamodb.delete({"id": 7})
-    assert undone(bench, job) == Counts(read=10, changed=7, unchanged=1, superseded=1, vanished=1)
+    assert undo_job(bench, job) == Counts(read=10, changed=7, unchanged=1, superseded=1, vanished=1)
     items = {int(item["id"]): item for item in bench.items()}
     assert items[3] == {"id": 3, "n": 3, "twice": False, "note": "item 3"}
     assert items[4] == {"id": 4, "n": 50, "twice": False, "note": "item 4"}
     assert items[5] == {"id": 5, "n": 5, "note": "live", "more": 1}
     assert items[6] == {"id": 6, "n": 6, "note": "item 6"} and 7 not in items
-    assert {key: (item.attributes, item.why) for key, item in left(bench, job).items()} == {
+    assert {key: (item.attributes, item.why) for key, item in not_restored_items(bench, job).items()} == {
         3: (("twice",), "changed since the run"),
         4: (("n", "twice"), "changed since the run"),
         7: ((), "the item was deleted since the run"),
@@ -74,9 +74,9 @@ def test_a_second_undo_restores_nothing(bench: Bench) -> None:
     bench.dynamodb.put(*numbers(12))
     job = bench.job(DOUBLE)
     bench.execute(job)
-    undone(bench, job)
+    undo_job(bench, job)
     before = bench.items()
-    assert undone(bench, job, run=f"{job.run}/undo2") == Counts(read=12, unchanged=12)
+    assert undo_job(bench, job, run=f"{job.run}/undo2") == Counts(read=12, unchanged=12)
     assert bench.items() == before
 
 
@@ -87,7 +87,7 @@ def test_a_dry_run_counts_the_same_and_writes_nothing(bench: Bench) -> None:
     bench.dynamodb.put({"id": 3, "n": 50, "twice": False})
     after = bench.items()
     bench.dynamodb.calls.clear()
-    assert undone(bench, job, run="rehearsal/undo1", dry_run=True) == Counts(read=12, changed=11, superseded=1)
+    assert undo_job(bench, job, run="rehearsal/undo1", dry_run=True) == Counts(read=12, changed=11, superseded=1)
     assert bench.items() == after and set(bench.dynamodb.calls) == {"BatchGetItem"}
 
 
@@ -98,7 +98,7 @@ def test_faults_lose_nothing(bench: Bench, fault: str) -> None:
     job = bench.job(DOUBLE)
     bench.execute(job)
     bench.dynamodb.faults = deque([fault, "", fault, fault, "", fault])
-    assert undone(bench, job) == Counts(read=40, changed=40)
+    assert undo_job(bench, job) == Counts(read=40, changed=40)
     assert bench.items() == before and not bench.dynamodb.faults
 
 
@@ -111,10 +111,14 @@ def test_a_live_write_during_the_undo_wins(bench: Bench) -> None:
         table.put({"id": 1, "n": 2, "twice": "mine"}, {"id": 2, "n": 77, "twice": "mine"})
         table.delete({"id": 3})
 
-    bench.dynamodb.before_write = once(application)
-    assert undone(bench, job) == Counts(read=5, changed=3, superseded=1, vanished=1)
+    bench.dynamodb.before_write = act_once(application)
+    assert undo_job(bench, job) == Counts(read=5, changed=3, superseded=1, vanished=1)
     assert [item["n"] for item in bench.items()] == [0, 1, 77, 4]
-    assert {key: item.attributes for key, item in left(bench, job).items()} == {1: ("twice",), 2: ("n", "twice"), 3: ()}
+    assert {key: item.attributes for key, item in not_restored_items(bench, job).items()} == {
+        1: ("twice",),
+        2: ("n", "twice"),
+        3: (),
+    }
 
 
 def test_an_undo_removes_the_stamp_with_the_change(bench: Bench) -> None:
@@ -122,7 +126,7 @@ def test_an_undo_removes_the_stamp_with_the_change(bench: Bench) -> None:
     bench.dynamodb.put(*before)
     job = bench.job('STAMP = "_dynamodt"\n' + DOUBLE)
     bench.execute(job)
-    undone(bench, job)
+    undo_job(bench, job)
     assert bench.items() == before
 
 
@@ -137,9 +141,11 @@ def test_an_edited_stamp_is_no_evidence_of_a_write(bench: Bench, edited: Any) ->
     job = bench.job('STAMP = "by"\n' + DOUBLE, splits=1, max_errors=9)
     assert bench.execute(job) == Counts(read=1, dead=1) and '"step":"doubt"' in bench.dead_letters()[0]
     bench.dynamodb.before_write = None
-    undone(bench, job)
+    undo_job(bench, job)
     assert bench.items() == [{"id": 1, "n": 1, "by": edited}]
-    assert left(bench, job)[1].attributes == ("by",) and set(left(bench, job)[1].restored) == {"n", "twice"}
+    assert not_restored_items(bench, job)[1].attributes == ("by",) and set(
+        not_restored_items(bench, job)[1].restored
+    ) == {"n", "twice"}
 
 
 def test_an_undo_deletes_unchanged_rows_of_items(bench: Bench) -> None:
@@ -149,9 +155,9 @@ def test_an_undo_deletes_unchanged_rows_of_items(bench: Bench) -> None:
     job = bench.job(script, source=RowsSource(), splits=1)
     bench.execute(job)
     bench.dynamodb.put({"id": 5, "n": "used"})
-    assert undone(bench, job) == Counts(read=5, changed=4, superseded=1)  # the two that were there are not ours
+    assert undo_job(bench, job) == Counts(read=5, changed=4, superseded=1)  # the two that were there are not ours
     assert bench.items() == [*there, {"id": 5, "n": "used"}]
-    assert left(bench, job)[5].attributes == ("n",)
+    assert not_restored_items(bench, job)[5].attributes == ("n",)
 
 
 def test_an_undo_restores_deleted_items_whose_key_is_free(bench: Bench) -> None:
@@ -161,9 +167,9 @@ def test_an_undo_restores_deleted_items_whose_key_is_free(bench: Bench) -> None:
     job = bench.job(script)
     bench.execute(job)
     bench.dynamodb.put({"id": 3, "n": "another"})
-    assert undone(bench, job) == Counts(read=4, changed=3, superseded=1)
+    assert undo_job(bench, job) == Counts(read=4, changed=3, superseded=1)
     assert bench.items() == [*before[:3], {"id": 3, "n": "another"}, *before[4:]]
-    assert left(bench, job)[3].why == "another item has the key of the one that the run deleted"
+    assert not_restored_items(bench, job)[3].why == "another item has the key of the one that the run deleted"
 
 
 # ---------------------------------------------------------------- what had no effect
@@ -178,10 +184,10 @@ def test_an_intended_write_that_was_refused_is_noted_and_not_undone(bench: Bench
         table.put({"id": 1, "name": "bob", "upper": "BOB"})
         table.delete({"id": 2})
 
-    bench.dynamodb.before_write = once(application)
+    bench.dynamodb.before_write = act_once(application)
     assert bench.execute(job) == Counts(read=3, changed=1, superseded=1, vanished=1)
     assert voids(bench, job) == {1, 2}
-    assert undone(bench, job) == Counts(read=1, changed=1)
+    assert undo_job(bench, job) == Counts(read=1, changed=1)
     assert bench.items() == [{"id": 0, "name": "ada"}, {"id": 1, "name": "bob", "upper": "BOB"}]
 
 
@@ -202,7 +208,7 @@ def test_an_undo_reverts_a_write_in_doubt_if_the_item_shows_it(bench: Bench) -> 
     bench.dynamodb.before_write = lambda table: next(acts, lambda table: None)(table)
     job = bench.job(DOUBLE, splits=1, max_errors=9)
     assert bench.execute(job).dead == 1
-    assert undone(bench, job) == Counts(read=1, changed=1)
+    assert undo_job(bench, job) == Counts(read=1, changed=1)
     assert bench.items() == [{"id": 1, "n": 1, "twice": "mine"}]
 
 
@@ -246,10 +252,10 @@ def test_an_undo_does_not_restore_an_item_whose_deletion_has_no_answer(bench: Be
     job = bench.job("from dynamodt import Delete\ndef transform_up(item):\n    return Delete()\n", splits=1)
     bench.dynamodb.faults.append(fault)
     if fault == "lost":
-        bench.dynamodb.before_write = once(lambda table: table.delete({"id": 1}))
+        bench.dynamodb.before_write = act_once(lambda table: table.delete({"id": 1}))
     assert bench.execute(job) == Counts(read=1, changed=1)
-    assert undone(bench, job) == Counts(read=1, superseded=1)
-    assert left(bench, job)[1].why == UNCONFIRMED and bench.items() == []
+    assert undo_job(bench, job) == Counts(read=1, superseded=1)
+    assert not_restored_items(bench, job)[1].why == UNCONFIRMED and bench.items() == []
 
 
 # ---------------------------------------------------------------- deaths
@@ -263,11 +269,11 @@ def test_an_undone_page_without_a_checkpoint_is_repeated(bench: Bench) -> None:
     bench.execute(job)
     rows = bench.state.rows.rows
     begun = dict(rows)
-    undone(bench, job)
+    undo_job(bench, job)
     rows.clear()
     rows.update(begun)
     bench.dynamodb.put({"id": 2, "n": 2, "note": "live"})
-    assert undone(bench, job, attempt=job.attempt + 5) == Counts(read=15, unchanged=15)
+    assert undo_job(bench, job, attempt=job.attempt + 5) == Counts(read=15, unchanged=15)
     assert [decode(image) for image in bench.dynamodb.items.values()][2]["note"] == "live"
 
 
@@ -277,7 +283,7 @@ def test_an_undo_continues_from_its_checkpoints(bench: Bench) -> None:
     bench.execute(job)
     units = bench.state.splits(f"{job.run}/undo1")
     units.checkpoint(units.claim(0, 1), 2, None, Totals(Counts(read=10, unchanged=10)))
-    assert undone(bench, job) == Counts(read=15, changed=5, unchanged=10)
+    assert undo_job(bench, job) == Counts(read=15, changed=5, unchanged=10)
     assert sum("twice" in item for item in bench.items()) == 10
 
 
@@ -290,7 +296,7 @@ def test_a_journal_part_without_an_intent_is_ignored(bench: Bench) -> None:
     journal = Journal(bench.storage, bench.dynamodb.spec, journal_prefix(job))
     read = {"id": {"N": "1"}, "name": {"S": "ada"}}
     journal.write(0, 1, claim.fencing_token, 0, [Update({"id": {"N": "1"}}, read, {"upper": {"S": "ADA"}})], 0)
-    assert undone(bench, job) == Counts()
+    assert undo_job(bench, job) == Counts()
     assert bench.items() == [{"id": 1, "name": "ada", "upper": "ADA"}]
 
 
@@ -313,7 +319,7 @@ def test_an_undo_reverts_a_move_and_its_fan_out(bench: Bench, monkeypatch: pytes
     assert bench.execute(job).changed == 4
     assert {int(item["id"]) // 100 for item in bench.items()} == {1, 10}
     bench.dynamodb.put({"id": 102, "n": "used"})
-    assert undone(bench, job) == Counts(read=12, changed=11, superseded=1)
+    assert undo_job(bench, job) == Counts(read=12, changed=11, superseded=1)
     assert bench.items() == [*before, {"id": 102, "n": "used"}]
 
 
@@ -327,11 +333,11 @@ def test_a_moved_item_that_the_application_deleted_stays_deleted(bench: Bench, m
     job = bench.job(moved, splits=1)
     assert bench.execute(job).changed == 3
     bench.dynamodb.delete({"id": 101})
-    assert undone(bench, job) == Counts(read=6, changed=4, unchanged=1, vanished=1)
+    assert undo_job(bench, job) == Counts(read=6, changed=4, unchanged=1, vanished=1)
     assert bench.items() == [{"id": 0, "n": 1}, {"id": 2, "n": 3}]
-    assert left(bench, job)[1].why == DELETED
+    assert not_restored_items(bench, job)[1].why == DELETED
     bench.dynamodb.delete({"id": 0})  # after the undo, which takes no item back a second time
-    undone(bench, replace(job, attempt=2), run=f"{job.run}/undo2")
+    undo_job(bench, replace(job, attempt=2), run=f"{job.run}/undo2")
     assert bench.items() == [{"id": 2, "n": 3}]
 
 

@@ -13,7 +13,7 @@ from dynamodt.state.object_keys import is_note, journal_prefix
 from dynamodt.state.runs import order_with_phase, write_periods
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
-from tests.pipeline.undoing import DOUBLE, left, once, undone
+from tests.pipeline.undoing import DOUBLE, act_once, not_restored_items, undo_job
 
 
 def files(bench: Bench, job: Job) -> list[Path]:
@@ -28,7 +28,7 @@ def test_a_partial_undo_reverts_complete_pages(bench: Bench) -> None:
     first, second, *_ = files(bench, job)
     first.unlink()
     second.write_bytes(second.read_bytes()[:-1])
-    assert undone(bench, job, partial=True) == Counts(read=10, changed=10)
+    assert undo_job(bench, job, partial=True) == Counts(read=10, changed=10)
     assert sum("twice" in item for item in bench.items()) == 10
 
 
@@ -36,13 +36,13 @@ def test_a_partial_undo_skips_a_page_that_lacks_a_part(bench: Bench) -> None:
     """The item was changed again after the application's write, which the first part alone would revert."""
     bench.dynamodb.put(*numbers(5))
     job = bench.job(DOUBLE, splits=1)
-    bench.dynamodb.before_write = once(lambda table: table.put({"id": 1, "n": 10, "twice": False}))
+    bench.dynamodb.before_write = act_once(lambda table: table.put({"id": 1, "n": 10, "twice": False}))
     assert bench.execute(job) == Counts(read=5, changed=5)
     after = bench.items()
     parts = [path for path in files(bench, job) if not is_note(path.name)]
     assert len(parts) == 2
     parts[1].unlink()
-    assert undone(bench, job, partial=True) == Counts()
+    assert undo_job(bench, job, partial=True) == Counts()
     assert bench.items() == after
 
 
@@ -53,11 +53,11 @@ def test_a_partial_undo_skips_a_page_whose_note_is_missing(bench: Bench) -> None
     def application(table: FakeDynamoDB) -> None:
         table.put({"id": 1, "n": 2, "note": "item 1", "twice": True})
 
-    bench.dynamodb.before_write = once(application)
+    bench.dynamodb.before_write = act_once(application)
     bench.execute(job)
     (note,) = (path for path in files(bench, job) if is_note(path.name))
     note.unlink()
-    assert undone(bench, job, partial=True) == Counts()
+    assert undo_job(bench, job, partial=True) == Counts()
     assert next(item for item in bench.items() if item["id"] == 1)["twice"] is True, "the application's write is lost"
 
 
@@ -65,12 +65,12 @@ def test_an_undo_of_some_attempts_reverts_only_their_pages(bench: Bench) -> None
     before = list(numbers(20))
     bench.dynamodb.put(*before)
     job = bench.job(DOUBLE, splits=1, writers=1, attempt=3)
-    bench.leave(job, 2)
+    bench.die_after(job, 2)
     bench.execute(replace(job, attempt=7))
-    later = undone(bench, job, run=f"{job.run}/undo1.2", attempts=(7, 0), attempt=9)
+    later = undo_job(bench, job, run=f"{job.run}/undo1.2", attempts=(7, 0), attempt=9)
     assert 0 < later.changed < 20
     assert sum("twice" in item for item in bench.items()) == 20 - later.changed
-    assert undone(bench, job, attempts=(0, 7), attempt=9).changed == 20 - later.changed
+    assert undo_job(bench, job, attempts=(0, 7), attempt=9).changed == 20 - later.changed
     assert bench.items() == before
 
 
@@ -100,7 +100,7 @@ def test_an_undo_keeps_a_write_of_the_application_between_two_phases(bench: Benc
             bench.dynamodb.put({"id": 1, "x": "live"})
     written = [one for one in reversed(write_periods(record)) if any(bench.state.splits(one.run).all(1))]
     for one in written:
-        undone(bench, replace(job, run=one.run), attempts=(one.since, one.until), attempt=9)
+        undo_job(bench, replace(job, run=one.run), attempts=(one.since, one.until), attempt=9)
     assert bench.items() == [{"id": 1, "x": "live"}]
 
 
@@ -110,8 +110,8 @@ def test_a_partly_restored_item_counts_as_such_in_each_repetition(bench: Bench) 
     job = bench.job(DOUBLE, splits=1)
     bench.execute(job)
     bench.dynamodb.put({"id": 1, "n": 2, "twice": False}, {"id": 2, "n": 7, "twice": False})
-    undone(bench, job)
-    assert {key: item.restored for key, item in left(bench, job).items()} == {1: ("n",), 2: ()}
-    undone(bench, job, run=f"{job.run}/undo2")
-    again = left(bench, job, 2)
+    undo_job(bench, job)
+    assert {key: item.restored for key, item in not_restored_items(bench, job).items()} == {1: ("n",), 2: ()}
+    undo_job(bench, job, run=f"{job.run}/undo2")
+    again = not_restored_items(bench, job, 2)
     assert {key: item.restored for key, item in again.items()} == {1: ("n",), 2: ()}

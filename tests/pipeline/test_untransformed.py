@@ -26,7 +26,7 @@ def {}(item):
 """
 
 
-def left(bench: Bench, direction: Direction) -> tuple[Job, Counts]:
+def job_after_dead_letter(bench: Bench, direction: Direction) -> tuple[Job, Counts]:
     """The job of the other direction, after a run with the dead letter of item 2, and the counts of that run."""
     names = ("transform_up", "transform_down")
     text = FRAIL.format(*(names if direction == "up" else reversed(names)))
@@ -40,7 +40,7 @@ def left(bench: Bench, direction: Direction) -> tuple[Job, Counts]:
 
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_the_other_direction_skips_items_that_were_not_transformed(bench: Bench, direction: Direction) -> None:
-    job, counts = left(bench, direction)
+    job, counts = job_after_dead_letter(bench, direction)
     assert counts == Counts(read=3, changed=2, dead=1)
     assert bench.execute(job) == Counts(read=3, changed=2, unchanged=1)
     assert by_id(bench) == {1: 4, 2: 4, 3: 4}
@@ -50,7 +50,7 @@ def test_the_other_direction_skips_items_that_were_not_transformed(bench: Bench,
 def test_a_skipped_item_that_has_changed_is_in_doubt_unless_it_needs_no_change(
     bench: Bench, n: int, counts: Counts
 ) -> None:
-    job, _ = left(bench, "up")
+    job, _ = job_after_dead_letter(bench, "up")
     bench.dynamodb.put({"id": 2, "n": n, "bad": True})
     assert bench.execute(job) == counts
     assert by_id(bench) == {1: 4, 2: n, 3: 4}
@@ -58,7 +58,7 @@ def test_a_skipped_item_that_has_changed_is_in_doubt_unless_it_needs_no_change(
 
 @pytest.mark.parametrize("in_doubt", ["again", "done"])
 def test_an_operator_decides_about_a_skipped_item_that_has_changed(bench: Bench, in_doubt: str) -> None:
-    job, _ = left(bench, "up")
+    job, _ = job_after_dead_letter(bench, "up")
     bench.dynamodb.put({"id": 2, "n": 10, "bad": True})
     bench.execute(job)
     (part,) = bench.storage.names(key_of_job(job, DEAD))
@@ -69,6 +69,6 @@ def test_an_operator_decides_about_a_skipped_item_that_has_changed(bench: Bench,
 
 
 def test_replaying_some_keys_of_a_part_skips_the_others(bench: Bench) -> None:
-    job, _ = left(bench, "up")
+    job, _ = job_after_dead_letter(bench, "up")
     parts: Any = tuple((part, ("another key",)) for part, _ in job.untransformed)
     assert bench.execute(replace(job, untransformed=parts)) == Counts(read=3, changed=3)

@@ -22,7 +22,7 @@ from tests.pipeline.conftest import Bench
 DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2, "twice": True}\n'
 
 
-def undone(
+def undo_job(
     bench: Bench,
     job: Job,
     *,
@@ -43,7 +43,7 @@ def undone(
     return totals.counts
 
 
-def undone_again(bench: Bench, job: Job) -> Counts:
+def repeat_undo(bench: Bench, job: Job) -> Counts:
     """The counts of a pass over the items that `undone` has left waiting."""
     first = replace(job, run=f"{job.run}/undo1", source=JournalSource(job.run), attempt=job.attempt + 2)
     back = next_pass(first, 1)
@@ -53,7 +53,7 @@ def undone_again(bench: Bench, job: Job) -> Counts:
     return bench.state.splits(back.run).totals(back.splits).counts
 
 
-def retried(bench: Bench, job: Job, number: int = 1, since: tuple[str, ...] = ()) -> tuple[Job, Counts]:
+def retry_dead_letters(bench: Bench, job: Job, number: int = 1, since: tuple[str, ...] = ()) -> tuple[Job, Counts]:
     """The dead letters of a phase, replayed as `dynamodt retry` does."""
     source = replace(job, run=since[-1]) if since else job
     again = retry_job(job, number, tuple(bench.storage.names(key_of_job(source, DEAD))))
@@ -64,7 +64,7 @@ def retried(bench: Bench, job: Job, number: int = 1, since: tuple[str, ...] = ()
     return again, bench.state.splits(again.run).totals(1).counts
 
 
-def left(bench: Bench, job: Job, number: int = 1) -> dict[int, NotRestored]:
+def not_restored_items(bench: Bench, job: Job, number: int = 1) -> dict[int, NotRestored]:
     names = bench.storage.names(key_of_job(replace(job, run=f"{job.run}/undo{number}"), NOT_RESTORED))
     lines = [json.loads(line) for name in names for line in (bench.storage.read(name) or b"").splitlines()]
     return {
@@ -75,7 +75,7 @@ def left(bench: Bench, job: Job, number: int = 1) -> dict[int, NotRestored]:
     }
 
 
-def once(act: Callable[[FakeDynamoDB], None]) -> Callable[[FakeDynamoDB], None]:
+def act_once(act: Callable[[FakeDynamoDB], None]) -> Callable[[FakeDynamoDB], None]:
     """Acts as the application before the first write, and never again."""
 
     def application(table: FakeDynamoDB) -> None:

@@ -152,14 +152,14 @@ class Bench:
 
     def failed(self, table: str, text: str, **options: Any) -> TableReport:
         """Apply the text as version 1 of the table, which must fail and leave no version applied. With `max_errors` the
-        run continues after dead letters, as in `left`."""
+        run continues after dead letters, as in `run_past_dead_letters`."""
         self.script(table, text)
-        report = self.left(table, **options)
+        report = self.run_past_dead_letters(table, **options)
         assert report.error is not None
         assert self.applied(table) == [] and report.at == 0
         return report
 
-    def left(self, table: str, command: str = "up", **options: Any) -> TableReport:
+    def run_past_dead_letters(self, table: str, command: str = "up", **options: Any) -> TableReport:
         """The report of a run that continues after dead letters and fails at its end: it is unfinished, and all other
         items are written."""
 

@@ -103,7 +103,7 @@ class Client:
         """The command line, in a process of its own."""
         return programs.start("dynamodt", *words, "--stage", "dev", "--runner", "glue", folder=self.folder)
 
-    def said(self, *words: str) -> tuple[int, str, str]:
+    def run(self, *words: str) -> tuple[int, str, str]:
         process = self.start(*words)
         out, err = process.communicate(timeout=HANG_SECONDS)
         return process.returncode, out, err

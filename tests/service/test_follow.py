@@ -73,13 +73,13 @@ class Elsewhere:
         """Lets the run continue, which waits for its followers."""
         (self.folder / "followed").touch()
 
-    def said(self, *words: str) -> str:
+    def run(self, *words: str) -> str:
         out, err = self.start(*words).communicate(timeout=HANG_SECONDS)
         assert self.started[-1].returncode == 0, err
         return out
 
     def runs(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self.said("runs", "--json"))["runs"]
+        found: list[dict[str, Any]] = json.loads(self.run("runs", "--json"))["runs"]
         return found
 
     def at_work(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewh
     at_work = elsewhere.at_work()
     assert at_work["holder"]["pid"] == up.pid and at_work["version"] == 1
     lines, poller = elsewhere.start("status", "--follow"), elsewhere.start("status", "--follow", "--json")
-    (table,) = json.loads(elsewhere.said("status", "--json"))["tables"]
+    (table,) = json.loads(elsewhere.run("status", "--json"))["tables"]
     assert [version["state"] for version in table["versions"]] == ["running", "pending"]
 
     assert poller.stdout is not None
@@ -141,7 +141,7 @@ def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewh
         (2, "succeeded", None),
         (1, "succeeded", None),
     ]
-    assert elsewhere.said("status", "--follow").endswith("No run is in progress.\n")
+    assert elsewhere.run("status", "--follow").endswith("No run is in progress.\n")
 
 
 def test_a_run_that_fails_ends_its_following_with_1_and_stays_unfinished(elsewhere: Elsewhere) -> None:
@@ -156,10 +156,10 @@ def test_a_run_that_fails_ends_its_following_with_1_and_stays_unfinished(elsewhe
     assert up.wait(HANG_SECONDS) == 1
     (failed,) = elsewhere.runs()
     assert (failed["status"], failed["counts"]["dead"]) == ("failed", 1)
-    (version,) = json.loads(elsewhere.said("status", "--json"))["tables"][0]["versions"]
+    (version,) = json.loads(elsewhere.run("status", "--json"))["tables"][0]["versions"]
     assert version["state"] == "unfinished"
     assert (version["run"]["id"], version["run"]["dead_letters"]) == (run, failed["dead_letters"])
-    assert failed["dead_letters"] in elsewhere.said("status")
+    assert failed["dead_letters"] in elsewhere.run("status")
 
 
 def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
@@ -171,8 +171,8 @@ def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
     assert f"up --table {elsewhere.table} continues it" in outcome["error"]["hint"]
     (gone,) = elsewhere.runs()
     assert (gone["status"], gone["holder"]) == ("gone", None)
-    assert "has no live process" in elsewhere.said("status")
-    assert "which is gone" in elsewhere.said("status", "--follow")
+    assert "has no live process" in elsewhere.run("status")
+    assert "which is gone" in elsewhere.run("status", "--follow")
 
 
 def test_ctrl_c_ends_status_follow_and_not_the_run(elsewhere: Elsewhere) -> None:

@@ -83,7 +83,7 @@ def test_a_refused_command_fails_the_job_and_a_second_job_prepares_its_data(user
     assert (code, state) == (3, "FAILED"), printed
     assert "error: " in printed and "prepared data" in printed.rpartition("error: ")[2], printed
     assert users.state.runs(users.table) == []
-    assert users.said("prepare", "--table", users.table, "--tNumber", "3")[0] == 0
+    assert users.run("prepare", "--table", users.table, "--tNumber", "3")[0] == 0
     _, _, third, _ = read_versions(users.folder / "transforms", users.table)
     assert prepared.find(open_storage(users.stage.connection, users.stage.storage), third).rows == 20
 

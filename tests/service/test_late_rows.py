@@ -15,7 +15,7 @@ from dynamodt.errors import Fenced, Refused
 from dynamodt.model.pages import Counts, Intent, Totals, Units
 from dynamodt.model.runs import Lease, Script
 from dynamodt.model.tables import Item
-from dynamodt.runs.history import applied_by, first_record
+from dynamodt.runs.history import first_record, version_applied_by
 from dynamodt.state.lease_rows import Grant, LeaseRows, Report
 from dynamodt.state.row_codec import ConditionFailed, RowKey
 from dynamodt.state.rows import Rows
@@ -88,7 +88,7 @@ def test_a_late_write_does_not_replace_a_newer_record_of_a_run(state: State) -> 
     assert state.leases.take(Lease(table, 1, record.run), over=state.leases.read(table))
     begun = state.record(record, 1)
     ended = replace(begun, status="succeeded", ended="now", counts=Counts(read=2, changed=2), seconds=1.5)
-    ended = state.record(ended, 1, applied=applied_by(ended))
+    ended = state.record(ended, 1, applied=version_applied_by(ended))
     assert state.run(table, record.run) == ended and state.applied(table)[1].run == record.run
     for late in state.rows.sent:  # type: ignore[attr-defined]
         with pytest.raises(ConditionFailed):

@@ -18,7 +18,7 @@ from dynamodt.model.reports import TableReport
 from dynamodt.model.runs import Lease, Script
 from dynamodt.model.tables import Item
 from dynamodt.runs import execute
-from dynamodt.runs.history import applied_by, first_record
+from dynamodt.runs.history import first_record, version_applied_by
 from dynamodt.runs.jobs import new_run
 from dynamodt.state.state import State
 from tests.emulators import dynamodb_local_in_chaos
@@ -101,10 +101,10 @@ def test_a_version_is_recorded_as_applied_once_and_reverted_once(bench: Bench) -
     script = Script("things", 1, "change", "v1_change.py", "", "")
     record = replace(first_record(script, "up", "ours", 4), status="succeeded", ended="now")
     assert state.leases.take(Lease("things", 1, "ours"), over=Lease("things", 0))
-    written = state.record(record, 1, applied=applied_by(record))
+    written = state.record(record, 1, applied=version_applied_by(record))
     other = replace(record, run="theirs")
     with pytest.raises(Refused, match="version 1 was recorded by another run"):
-        state.record(other, 1, applied=applied_by(other))
+        state.record(other, 1, applied=version_applied_by(other))
     with pytest.raises(Fenced):
         state.record(other, 2)
     assert [run.run for run in state.runs("things")] == ["ours"] and state.applied("things")[1].run == "ours"
@@ -121,10 +121,10 @@ def test_a_record_replaces_an_earlier_one_whose_response_was_lost(bench: Bench) 
     assert state.leases.take(Lease("things", 1, "ours"), over=Lease("things", 0))
     state.record(record, 1)
     ended = replace(record, status="succeeded", ended="now")
-    written = state.record(ended, 1, applied=applied_by(ended))
+    written = state.record(ended, 1, applied=version_applied_by(ended))
     assert written.revision == 2 and state.runs("things") == [written] and state.applied("things")[1].run == "ours"
     with pytest.raises(Refused, match="recorded by another run"):
-        state.record(ended, 1, applied=applied_by(ended))
+        state.record(ended, 1, applied=version_applied_by(ended))
     with pytest.raises(Fenced):
         state.record(replace(written, revision=1, status="failed"), 2)
     assert state.runs("things") == [written]

@@ -123,7 +123,7 @@ def test_a_job_has_the_files_beside_a_script(typed: Client) -> None:
 
 def test_dead_letters_are_reported_retried_and_undone_by_jobs(typed: Client) -> None:
     typed.script(ADD.replace("return", "1 / (item['id'] - 7)\n    return", 1))
-    code, out, err = typed.said("up", "--table", typed.table, "--json")
+    code, out, err = typed.run("up", "--table", typed.table, "--json")
     document = json.loads(out)
     (version,) = document["tables"][0]["versions"]
     assert (code, version["status"], version["counts"]["dead"]) == (1, "failed", 1)
@@ -143,13 +143,13 @@ def test_dead_letters_are_reported_retried_and_undone_by_jobs(typed: Client) -> 
 
 def test_acceptances_reach_the_job_with_user_and_reason(typed: Client) -> None:
     typed.script(ADD.replace("return", "1 / (item['id'] - 7)\n    return", 1))
-    _, out, _ = typed.said("up", "--table", typed.table, "--json")
+    _, out, _ = typed.run("up", "--table", typed.table, "--json")
     run = json.loads(out)["tables"][0]["versions"][0]["run"]
     begun = typed.state.run(typed.table, run)
     assert begun is not None and begun.by == caller(typed.folder).by and not begun.by.startswith("jr_")
-    code, _, err = typed.said("retry", run, "--accept", "8", "--reason", "why")
+    code, _, err = typed.run("retry", run, "--accept", "8", "--reason", "why")
     assert code == 2 and "no dead letter" in err and len(typed.glue.runs) == 1  # no job is started for it
-    code, out, err = typed.said("retry", run, "--accept", "7", "--reason", "of a test", "--by", "ann", "--json")
+    code, out, err = typed.run("retry", run, "--accept", "7", "--reason", "of a test", "--by", "ann", "--json")
     document = json.loads(out)
     (version,) = document["tables"][0]["versions"]
     assert (code, version["status"], version["counts"]["dead"], version["accepted"]) == (0, "succeeded", 1, 1), err
@@ -166,7 +166,7 @@ def test_a_succeeded_job_without_a_result_counts_as_failed(typed: Client) -> Non
     assert isinstance(report.error, RunFailed) and report.error.exit_code == 1
     assert "SUCCEEDED" in report.error.what and "counts as failed" in report.error.what
     assert (report.at, typed.state.runs(typed.table), numbers(typed)) == (0, [], [0] * 40)
-    code, out, _ = typed.said("up", "--table", typed.table, "--json")
+    code, out, _ = typed.run("up", "--table", typed.table, "--json")
     assert code == json.loads(out)["error"]["exit_code"] == 1
 
 
@@ -263,13 +263,13 @@ def test_data_is_prepared_by_its_own_job(typed: Client) -> None:
     assert isinstance(typed.up().error, Refused)  # found out here: no job
     assert typed.jobs() == 0
     words = ("prepare", "--table", typed.table, "--tNumber", "1")
-    code, out, err = typed.said(*words, "--json")
+    code, out, err = typed.run(*words, "--json")
     assert code == 0, err
     found = json.loads(out)
     assert (found["rows"], found["dry_run"]) == (2, False)
     assert typed.glue.runs[0].job == "dynamodt-dev-prepare"
     typed.script(PREPARED.replace("yield 2, 20", "yield 2"))
-    code, _, err = typed.said(*words)
+    code, _, err = typed.run(*words)
     assert code == 2 and "row 2" in err
 
 

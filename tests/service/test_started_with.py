@@ -67,7 +67,7 @@ def recreate(bench: Bench, table: str, key: str = "id", kind: str = "N") -> None
 def half_done(bench: Bench, table: str, settings: str = "", **words: str) -> str:
     """A run that has written all items but one; returns its id."""
     bench.script(table, double(settings, bad=True, **words))
-    report = bench.left(table, max_errors=5)
+    report = bench.run_past_dead_letters(table, max_errors=5)
     assert isinstance(report.error, DeadLetters), report.error
     return report.versions[0].run
 
@@ -203,7 +203,7 @@ def test_a_file_that_the_function_uses_is_part_of_the_text(bench: Bench, table: 
     path = bench.beside(f"{table}/formula.py", "def twice(n):\n    return 1 / (n - 1)\n")
     text = "from formula import twice\ndef transform_up(item):\n    return {**item, 'n': twice(item['id'])}\n"
     bench.script(table, text)
-    report = bench.left(table, max_errors=5)
+    report = bench.run_past_dead_letters(table, max_errors=5)
     first = last(bench, table)
     assert isinstance(report.error, DeadLetters) and first.files.keys() == {f"{table}/formula.py"}
     path.write_text("def twice(n):\n    return 2\n")
@@ -439,7 +439,7 @@ def test_an_unfinished_run_on_a_deleted_table_prevents_no_run(bench: Bench, tabl
     bench.script(table, double())
     assert bench.up(table)[0].at == 1
     bench.script(table, double(bad=True), 2)
-    assert isinstance(bench.left(table, max_errors=5).error, DeadLetters)
+    assert isinstance(bench.run_past_dead_letters(table, max_errors=5).error, DeadLetters)
     recreate(bench, table)
     fill(bench, table)
     assert operations.stamp(bench.stage, bench.folder, table, 0, bench.recorder).at == 0
@@ -494,7 +494,7 @@ def test_a_recreated_source_of_a_target_is_refused_until_the_run_is_undone(
 def test_the_script_of_a_down_with_dead_letters_can_be_corrected(bench: Bench, table: str) -> None:
     bench.script(table, double(bad_down=True))
     assert bench.up(table)[0].error is None
-    report = bench.left(table, "down", max_errors=5)
+    report = bench.run_past_dead_letters(table, "down", max_errors=5)
     assert isinstance(report.error, DeadLetters)
     bench.script(table, double())
     (report,) = bench.down(table)
@@ -536,7 +536,7 @@ def gone(bench: Bench, table: str, run: str, what: str) -> None:
 @pytest.mark.parametrize("what", ["dead", "retries"])
 def test_lost_dead_letters_are_reported_with_the_possible_next_commands(bench: Bench, table: str, what: str) -> None:
     run = half_done(bench, table)
-    report = bench.left(table, max_errors=5)  # they are replayed, and die again
+    report = bench.run_past_dead_letters(table, max_errors=5)  # they are replayed, and die again
     assert isinstance(report.error, DeadLetters)
     gone(bench, table, run, what)
     bench.script(table, double())
@@ -566,7 +566,7 @@ def test_dead_letters_that_are_damaged_or_of_another_run_are_gone_too(
     stored = []
     for name in (table, another):
         run = half_done(bench, name)
-        assert isinstance(bench.left(name, max_errors=5).error, DeadLetters)
+        assert isinstance(bench.run_past_dead_letters(name, max_errors=5).error, DeadLetters)
         stored += Path(bench.stage.storage.url).glob(f"runs/{name}/{run}/{what}/*")
         bench.script(name, double())
     damage(*stored)
@@ -576,7 +576,7 @@ def test_dead_letters_that_are_damaged_or_of_another_run_are_gone_too(
 
 def test_lost_dead_letters_of_a_retry_are_reported_too(bench: Bench, table: str) -> None:
     run = half_done(bench, table)
-    assert isinstance(bench.left(table, max_errors=5).error, DeadLetters)
+    assert isinstance(bench.run_past_dead_letters(table, max_errors=5).error, DeadLetters)
     gone(bench, table, f"{run}/retry1", "dead")
     bench.script(table, double())
     refused(bench, table, "gone")

@@ -41,7 +41,7 @@ def leases(bench: Bench) -> Any:
     return State(bench.stage.connection, bench.stage.state_table).leases
 
 
-def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+def during_next_run(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
     """Calls `act` while the next run is active."""
     original = execute.run_phases
 
@@ -60,7 +60,7 @@ def test_two_runs_that_share_a_table_exclude_each_other(
     source, target = tables
     one, other = (source, target) if first == "source" else (target, source)
     refused: list[Any] = []
-    meanwhile(monkeypatch, lambda: refused.extend(bench.up(other)))
+    during_next_run(monkeypatch, lambda: refused.extend(bench.up(other)))
     (report,) = bench.up(one)
     assert report.error is None, report.error
     error = refused[0].error
@@ -99,7 +99,7 @@ def test_a_run_that_lost_its_target_s_lease_writes_and_records_nothing(
 ) -> None:
     source, target = tables
     before = bench.tables.items(target)
-    meanwhile(monkeypatch, lambda: void(control_run(bench.stage, target, "unlock")))
+    during_next_run(monkeypatch, lambda: void(control_run(bench.stage, target, "unlock")))
     (report,) = bench.up(source)
     assert isinstance(report.error, Fenced) and target in str(report.error)
     assert bench.tables.items(target) == before and bench.applied(source) == []

@@ -46,7 +46,7 @@ def numbered(count: int, extra: Item | None = None) -> list[Item]:
     return [{"id": number, "n": number + 1, "note": 0, **(extra or {})} for number in range(count)]
 
 
-def left(fake: FakeDynamoDB) -> dict[int, Item]:
+def remaining_items(fake: FakeDynamoDB) -> dict[int, Item]:
     return {int(item["id"]): item for item in map(decode, fake.items.values())}
 
 
@@ -68,7 +68,9 @@ def removals(fake: FakeDynamoDB) -> list[Change]:
     return [Remove(key_of(THINGS, image), image) for image in list(fake.items.values())]
 
 
-def over(one: PageWriter, changes: Sequence[Change], record_intent: Callable[[Sequence[Change]], None]) -> WriteResult:
+def write_whole_page(
+    one: PageWriter, changes: Sequence[Change], record_intent: Callable[[Sequence[Change]], None]
+) -> WriteResult:
     """Writes a page completely."""
     task = WriteTask(one, record_intent)
     task.begin(changes)

@@ -22,7 +22,7 @@ def holding(draw: st.DrawFn) -> Allocation:
 allocations = st.dictionaries(st.text("abcdef", min_size=1, max_size=2), holding(), max_size=8)
 
 
-def after(held: dict[str, Allocation], told: dict[str, float]) -> float:
+def allowed_from_now_on(held: dict[str, Allocation], told: dict[str, float]) -> float:
     """The maximum that all workers may use from now on."""
     return sum(max(told.get(name, holding.granted), holding.using) for name, holding in held.items())
 
@@ -30,7 +30,7 @@ def after(held: dict[str, Allocation], told: dict[str, float]) -> float:
 @given(st.floats(0.1, 10_000), allocations)
 def test_workers_are_granted_at_most_the_budget(allowed: float, held: dict[str, Allocation]) -> None:
     before = sum(holding.using for holding in held.values())
-    assert after(held, shares(allowed, held)) <= max(allowed, before) * (1 + 1e-9) + 1e-6
+    assert allowed_from_now_on(held, shares(allowed, held)) <= max(allowed, before) * (1 + 1e-9) + 1e-6
 
 
 @given(st.floats(0.1, 10_000), st.integers(1, 40))
@@ -78,7 +78,7 @@ many = st.lists(holding(), min_size=50, max_size=150)
 def test_many_workers_are_granted_at_most_the_budget(allowed: float, held_by: list[Allocation]) -> None:
     held = {f"w{number}": held for number, held in enumerate(held_by)}
     before = sum(holding.using for holding in held.values())
-    assert after(held, shares(allowed, held)) <= max(allowed, before) * (1 + 1e-9) + 1e-6
+    assert allowed_from_now_on(held, shares(allowed, held)) <= max(allowed, before) * (1 + 1e-9) + 1e-6
 
 
 def fleet(workers: int, allowed: float) -> dict[str, Allocation]:

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from dynamodt.cli import progress
-from dynamodt.cli.progress import BarDisplay, LineDisplay, said_text, timed_lines
+from dynamodt.cli.progress import BarDisplay, LineDisplay, author_line_text, timed_lines
 from dynamodt.errors import Refused
 from dynamodt.model.pages import Counts, Totals
 from dynamodt.model.reports import RunReport
@@ -43,7 +43,7 @@ def running(lines: list[Line]) -> Iterator[None]:
 
 
 def texts(lines: list[Line]) -> list[str]:
-    return [said_text(line, TableNames()) for line in lines]
+    return [author_line_text(line, TableNames()) for line in lines]
 
 
 def test_what_is_printed_and_logged_has_its_table_and_version(lines: list[Line]) -> None:
@@ -265,7 +265,7 @@ def test_the_bar_stays_below_what_a_script_prints() -> None:
     console = Console(file=io.StringIO(), width=60, force_terminal=True, color_system=None)
     display = BarDisplay(console)
     display.run_started("users", 2, "split", "up", 10)
-    display.said(LINE)
+    display.author_line(LINE)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     said, _, bar = shown.rpartition("users v2: WARNING shop: text")
     assert said and "users v2 split" in bar
@@ -274,14 +274,14 @@ def test_the_bar_stays_below_what_a_script_prints() -> None:
 
 def test_lines_of_a_log_have_their_time() -> None:
     console = Console(file=io.StringIO(), width=120)
-    LineDisplay(timed_lines(console)).said(LINE)
+    LineDisplay(timed_lines(console)).author_line(LINE)
     assert console.file.getvalue() == "1970-01-01T00:00:00Z users v2: WARNING shop: text\n"  # type: ignore[attr-defined]
 
 
 def followed(display: Any) -> None:
     display.run_started("users", 2, "split", "up", 10)
     display.progressed("users", RunProgress(Totals(Counts(5, 5)), 1, idle="paused", run="01RUN"))
-    display.said(LINE)
+    display.author_line(LINE)
     display.notify("warning: a note")
     display.run_ended(REPORT)
     display.failed(Refused("it cannot be", where="table users", hint="try it"))

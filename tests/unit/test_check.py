@@ -21,8 +21,8 @@ from dynamodt.checks import subject, variants
 from dynamodt.checks.check import sample_of_file
 from dynamodt.checks.examples import Replacer, smallest_item
 from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
-from dynamodt.checks.other_process import Elsewhere
-from dynamodt.checks.version import Asked, VersionTrial
+from dynamodt.checks.other_process import OtherProcess
+from dynamodt.checks.version import VersionInputs, VersionTrial
 from dynamodt.cli import check_report
 from dynamodt.cli.request import Request, written_steps
 from dynamodt.dynamodb.reads import ScanPage
@@ -31,8 +31,8 @@ from dynamodt.model.tables import Image, KeyAttribute, TableNames, TableSpec
 from dynamodt.pipeline.author_output import Line, captured
 from dynamodt.runs import estimate
 from dynamodt.runs.context import Project
-from dynamodt.runs.estimate import Sample
-from dynamodt.script.attempt import Attempt, attempted
+from dynamodt.runs.estimate import TableSample
+from dynamodt.script.attempt import Attempt, attempt_change
 from dynamodt.script.codec import image_bytes
 from dynamodt.script.read import read_script
 from tests.fake_operations import STAGE
@@ -42,8 +42,8 @@ pytestmark = pytest.mark.unit
 
 
 @pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Elsewhere]:
-    with Elsewhere() as process:
+def elsewhere() -> Iterator[OtherProcess]:
+    with OtherProcess() as process:
         yield process
 
 
@@ -64,10 +64,10 @@ class FakeReads:
 
 
 @pytest.fixture
-def sampled(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int, int], tuple[Sample, FakeReads]]:
+def sampled(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int, int], tuple[TableSample, FakeReads]]:
     """The sample of a table with this number of items, and with the number that DescribeTable reports."""
 
-    def found(items: int, number: int, counted: int) -> tuple[Sample, FakeReads]:
+    def found(items: int, number: int, counted: int) -> tuple[TableSample, FakeReads]:
         reads = FakeReads(items)
         monkeypatch.setattr(estimate, "shared_wire", lambda connection: None)
         monkeypatch.setattr(estimate, "Reads", lambda *_, **__: reads)
@@ -122,9 +122,9 @@ def written(folder: Path, name: str, text: str) -> Path:
 
 
 def checked(
-    folder: Path, text: str, images: list[Image], elsewhere: Elsewhere, **more: Any
+    folder: Path, text: str, images: list[Image], elsewhere: OtherProcess, **more: Any
 ) -> tuple[VersionCheck, list[Image]]:
-    asked = Asked(
+    asked = VersionInputs(
         read_script(written(folder, "v1_change.py", text), folder), USERS, **{"examples": 60, "seconds": 20.0, **more}
     )
     return VersionTrial(asked, elsewhere).check(images)
@@ -138,7 +138,9 @@ def levels(found: VersionCheck) -> dict[str, set[str]]:
     return {level: {one.name for one in found.findings if one.level == level} for level in ("fault", "warning")}
 
 
-def test_a_fault_shown_only_by_a_variant_is_a_warning_with_the_difference(tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_a_fault_shown_only_by_a_variant_is_a_warning_with_the_difference(
+    tmp_path: Path, elsewhere: OtherProcess
+) -> None:
     found, after = checked(tmp_path, READS_NAME, NAMED, elsewhere)
     assert levels(found) == {"fault": set(), "warning": {"raises"}} and found.bound == pytest.approx(3 / 9)
     texts = [one.what for one in found.findings]
@@ -148,7 +150,7 @@ def test_a_fault_shown_only_by_a_variant_is_a_warning_with_the_difference(tmp_pa
 
 
 def test_a_fault_shown_by_an_item_of_the_sample_has_the_smallest_such_item(
-    tmp_path: Path, elsewhere: Elsewhere
+    tmp_path: Path, elsewhere: OtherProcess
 ) -> None:
     stub: Image = {"id": {"S": "u77"}, "phone": {"S": "030 7"}, "state": {"S": "closed"}}
     found, after = checked(tmp_path, READS_NAME, [*NAMED, stub], elsewhere)
@@ -165,7 +167,7 @@ def test_a_fault_shown_by_an_item_of_the_sample_has_the_smallest_such_item(
     ids=["zero", "a key", "a word"],
 )
 def test_other_values_of_the_types_that_items_have_are_warnings(
-    tmp_path: Path, elsewhere: Elsewhere, value: str
+    tmp_path: Path, elsewhere: OtherProcess, value: str
 ) -> None:
     images: list[Image] = [
         {"id": {"S": f"USER#{n}"}, "plan": {"S": ("free", "paid")[n % 2]}, "n": {"N": str(n + 1)}} for n in range(9)
@@ -174,7 +176,9 @@ def test_other_values_of_the_types_that_items_have_are_warnings(
     assert not found.faults and "raises" in {one.name for one in found.findings}
 
 
-def test_without_prepared_data_and_on_derived_items_errors_are_warnings(tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_without_prepared_data_and_on_derived_items_errors_are_warnings(
+    tmp_path: Path, elsewhere: OtherProcess
+) -> None:
     text = "def prepare(context): yield 'a', 1\ndef transform_up(item, prepared): return {**item, 'n': prepared['a']}\n"
     found, _ = checked(tmp_path, text, NAMED, elsewhere, prepared=None)
     assert found.prepared == "missing" and levels(found) == {"fault": set(), "warning": {"raises"}}
@@ -185,14 +189,16 @@ def test_without_prepared_data_and_on_derived_items_errors_are_warnings(tmp_path
     assert levels(found)["fault"] == set() and found.bound is None
 
 
-def test_a_table_without_items_is_tried_with_the_names_of_the_script(tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_a_table_without_items_is_tried_with_the_names_of_the_script(tmp_path: Path, elsewhere: OtherProcess) -> None:
     found, after = checked(tmp_path, READS_NAME, [], elsewhere)
     assert after == [] and not found.faults and found.items == 0 and found.variants > 0
     assert "KeyError: 'name', where name is absent" in [one.what for one in found.findings]
     assert (found.deterministic, found.idempotent, found.bound, found.effect.kind) == (None, None, None, "")
 
 
-def test_a_tried_script_can_neither_print_nor_end_the_process(tmp_path: Path, elsewhere: Elsewhere, capfd: Any) -> None:
+def test_a_tried_script_can_neither_print_nor_end_the_process(
+    tmp_path: Path, elsewhere: OtherProcess, capfd: Any
+) -> None:
     text = "import os\nprint('loaded')\ndef transform_up(item):\n    print(item)\n    os._exit(0)\n"
     found, _ = checked(tmp_path, text, NAMED, elsewhere)
     assert [one.name for one in found.faults] == ["raises"] and "os._exit" in found.faults[0].what
@@ -200,7 +206,7 @@ def test_a_tried_script_can_neither_print_nor_end_the_process(tmp_path: Path, el
 
 
 def test_a_log_record_of_a_tried_script_has_table_and_version_and_is_shown_once_an_item(
-    tmp_path: Path, elsewhere: Elsewhere
+    tmp_path: Path, elsewhere: OtherProcess
 ) -> None:
     text = (
         "import logging\nlog = logging.getLogger('shop')\nIDEMPOTENT = True\n"
@@ -234,20 +240,20 @@ def test_a_log_record_of_a_tried_script_has_table_and_version_and_is_shown_once_
         ("import uuid\ndef transform_up(item): return {**item, 'h': str(uuid.uuid4())}", "applied twice"),
     ],
 )
-def test_the_cause_of_a_varying_result_is_named(tmp_path: Path, elsewhere: Elsewhere, body: str, why: str) -> None:
+def test_the_cause_of_a_varying_result_is_named(tmp_path: Path, elsewhere: OtherProcess, body: str, why: str) -> None:
     found, _ = checked(tmp_path, body + "\n", NAMED, elsewhere)
     (fault,) = found.faults
     assert fault.name == "deterministic" and why in fault.what and found.deterministic is False
 
 
 def test_the_limit_of_a_call_is_for_the_author_s_code_alone(
-    tmp_path: Path, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, elsewhere: OtherProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slowly(*arguments: Any) -> Attempt:
         time.sleep(0.4)
-        return attempted(*arguments)
+        return attempt_change(*arguments)
 
-    monkeypatch.setattr(subject, "attempted", slowly)
+    monkeypatch.setattr(subject, "attempt_change", slowly)
     text = "def transform_up(item): return item\n"
     found, _ = checked(tmp_path, text, NAMED[:1], elsewhere, seconds=0.1, examples=1)
     assert not found.faults
@@ -260,11 +266,11 @@ def test_a_process_without_an_answer_is_ended(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(another, "_started", lambda: Popen(silent, stdin=PIPE, stdout=PIPE))
     script = read_script(written(tmp_path, "v1_change.py", READS_NAME), tmp_path)
     side = another.Side(script, "up", USERS, None, {}, 0.01)
-    with Elsewhere() as process:
+    with OtherProcess() as process:
         assert process.observed(side, NAMED) is None
 
 
-def test_lost_data_is_a_warning_and_a_wrong_transform_down_a_fault(tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_lost_data_is_a_warning_and_a_wrong_transform_down_a_fault(tmp_path: Path, elsewhere: OtherProcess) -> None:
     lossy = "from dynamodt import without\ndef transform_up(item): return without(item, 'name')\n"
     found, _ = checked(tmp_path, lossy + "def transform_down(item): return item\n", NAMED, elsewhere)
     assert found.reversible == "lossy" and not found.faults
@@ -274,7 +280,7 @@ def test_lost_data_is_a_warning_and_a_wrong_transform_down_a_fault(tmp_path: Pat
     assert found.reversible == "no" and "leaves upper" in found.faults[0].what
 
 
-def test_an_effect_names_changes_that_code_may_depend_on(tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_an_effect_names_changes_that_code_may_depend_on(tmp_path: Path, elsewhere: OtherProcess) -> None:
     text = """
 def transform_up(item):
     address = {k: v for k, v in item.get("address", {}).items() if k != "zip"}
@@ -288,7 +294,9 @@ def transform_up(item):
     assert (found.effect.kind, found.effect.leaves) == ("both", ("by_country",))
 
 
-def test_doubling_a_large_text_is_a_warning_and_a_small_addition_is_none(tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_doubling_a_large_text_is_a_warning_and_a_small_addition_is_none(
+    tmp_path: Path, elsewhere: OtherProcess
+) -> None:
     images: list[Image] = [*NAMED, {"id": {"S": "long"}, "name": {"S": "x" * 5000}}]
     found, _ = checked(tmp_path, "def transform_up(item): return {**item, 'was': item['name']}\n", images, elsewhere)
     sizes = [one for one in found.findings if one.name == "size"]
@@ -299,7 +307,7 @@ def test_doubling_a_large_text_is_a_warning_and_a_small_addition_is_none(tmp_pat
     assert not [one for one in found.findings if one.name == "size"]
 
 
-def test_an_error_that_only_another_time_causes_is_no_fault(tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_an_error_that_only_another_time_causes_is_no_fault(tmp_path: Path, elsewhere: OtherProcess) -> None:
     text = """
 import datetime, os
 
@@ -410,7 +418,7 @@ def report_of(found: TableCheck) -> tuple[str, str, dict[str, Any]]:
     return shown[0], shown[1], json.loads(json.dumps(check_report.check_document([found])))
 
 
-def test_json_and_markdown_have_no_value_that_was_not_replaced(tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_json_and_markdown_have_no_value_that_was_not_replaced(tmp_path: Path, elsewhere: OtherProcess) -> None:
     text = "def transform_up(item): return {**item, 'n': int(item['name'].split()[-1])}\n"
     one = [{"id": {"S": "u3"}, "name": {"S": "<secret>"}}]
     found, _ = checked(tmp_path, text, [*NAMED, *one], elsewhere)
@@ -425,7 +433,7 @@ def test_json_and_markdown_have_no_value_that_was_not_replaced(tmp_path: Path, e
     assert "secret" in plain and "secret" not in markdown and "secret" not in json.dumps(document)
 
 
-def test_several_tables_have_one_step_for_what_they_have_saved(tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_several_tables_have_one_step_for_what_they_have_saved(tmp_path: Path, elsewhere: OtherProcess) -> None:
     found, _ = checked(tmp_path, "def transform_up(item): return item\n", users(), elsewhere)
     two = [TableCheck(table, 0, "a file", 1, versions=(found,), saved="x") for table in ("carts", "users")]
     request = Request("check", "local")
@@ -437,7 +445,7 @@ def test_several_tables_have_one_step_for_what_they_have_saved(tmp_path: Path, e
     ]
 
 
-def test_the_report_states_what_a_sample_can_show(tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_the_report_states_what_a_sample_can_show(tmp_path: Path, elsewhere: OtherProcess) -> None:
     found, _ = checked(tmp_path, "def transform_up(item): return item\n", users(), elsewhere)
     plain, markdown, document = report_of(TableCheck("users", 0, "random segments of a scan", 100, versions=(found,)))
     assert "with 95 % certainty at most 3 %" in plain and "at most 3 %" in markdown

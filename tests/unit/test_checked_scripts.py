@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dynamodt.checks.findings import VersionCheck
-from dynamodt.checks.other_process import Elsewhere
-from dynamodt.checks.version import Asked, VersionTrial
+from dynamodt.checks.other_process import OtherProcess
+from dynamodt.checks.version import VersionInputs, VersionTrial
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.script.functions import frozen
 from dynamodt.script.read import read_script
@@ -25,18 +25,18 @@ ON = {"users": (USERS, users()), "orders": (SHOP, orders()), "documents": (USERS
 
 
 @pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Elsewhere]:
-    with Elsewhere() as process:
+def elsewhere() -> Iterator[OtherProcess]:
+    with OtherProcess() as process:
         yield process
 
 
-def checked(folder: Path, text: str, on: str, prepared: object, elsewhere: Elsewhere) -> VersionCheck:
+def checked(folder: Path, text: str, on: str, prepared: object, elsewhere: OtherProcess) -> VersionCheck:
     path = folder / "transforms" / "users" / "v1_change.py"
     path.parent.mkdir(parents=True)
     path.write_text(f"sequence = 1\n{text}", encoding="utf-8")
     script = read_script(path, folder)
     table, images = ON[on]
-    asked = Asked(
+    asked = VersionInputs(
         script,
         table,
         target=TARGET if script.target_table else None,
@@ -49,14 +49,14 @@ def checked(folder: Path, text: str, on: str, prepared: object, elsewhere: Elsew
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_version_has_the_expected_fault(name: str, tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_a_wrong_version_has_the_expected_fault(name: str, tmp_path: Path, elsewhere: OtherProcess) -> None:
     wrong = WRONG[name]
     found = checked(tmp_path, wrong.text, wrong.on, wrong.prepared, elsewhere)
     assert wrong.finds in {fault.name for fault in found.faults}, found.findings
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_a_right_version_has_no_fault(name: str, tmp_path: Path, elsewhere: Elsewhere) -> None:
+def test_a_right_version_has_no_fault(name: str, tmp_path: Path, elsewhere: OtherProcess) -> None:
     right = RIGHT[name]
     found = checked(tmp_path, right.text, right.on, right.prepared, elsewhere)
     assert not found.faults

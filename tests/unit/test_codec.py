@@ -422,5 +422,5 @@ def test_an_ordinary_item_surely_fit() -> None:
 @given(strategies.wide_numbers | strategies.numbers)
 def test_a_normal_number_is_its_value_without_zeros_at_the_end(number: Decimal) -> None:
     (raw,) = encode_value(number, "n").values()
-    assert codec.normal(raw) == number
-    assert str(codec.normal(raw)) == str(codec.normal(in_full(raw)))
+    assert codec.normal_number(raw) == number
+    assert str(codec.normal_number(raw)) == str(codec.normal_number(in_full(raw)))

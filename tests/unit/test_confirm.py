@@ -25,9 +25,9 @@ DOWN = Request("down", "prod", ("users",))
 
 
 @pytest.fixture(autouse=True)
-def effects(monkeypatch: pytest.MonkeyPatch) -> list[migration.Effect]:
+def effects(monkeypatch: pytest.MonkeyPatch) -> list[migration.CommandEffect]:
     """The command's effects."""
-    found = [migration.Effect(EFFECT, "v2 split", 1)]
+    found = [migration.CommandEffect(EFFECT, "v2 split", 1)]
     monkeypatch.setattr(migration, "effects", lambda project, request: found)
     return found
 
@@ -56,15 +56,15 @@ def test_on_a_terminal_the_command_asks_and_shows_its_effects(
 
 
 def test_the_confirmed_command_does_what_was_shown(
-    keys: PipeInput, monkeypatch: pytest.MonkeyPatch, effects: list[migration.Effect]
+    keys: PipeInput, monkeypatch: pytest.MonkeyPatch, effects: list[migration.CommandEffect]
 ) -> None:
     """A `down` goes to the version that was shown, and not below, although another terminal has acted since."""
     keys.send_text("yyy")
     assert confirm_change(DOWN, STAGE, HERE) == replace(DOWN, to=1)
-    looks = iter([effects, [migration.Effect(EFFECT.replace("5 items", "6 items"), "v2 split", 1)]])
+    looks = iter([effects, [migration.CommandEffect(EFFECT.replace("5 items", "6 items"), "v2 split", 1)]])
     monkeypatch.setattr(migration, "effects", lambda *_: next(looks))
     assert confirm_change(DOWN, STAGE, HERE).to == 1  # the application writes
-    looks = iter([effects, [migration.Effect(EFFECT, "v1 initial", 0)]])
+    looks = iter([effects, [migration.CommandEffect(EFFECT, "v1 initial", 0)]])
     with pytest.raises(Refused, match="before the answer; nothing was done"):
         confirm_change(DOWN, STAGE, HERE)
 
@@ -79,13 +79,13 @@ def test_no_question_with_yes_or_without_an_effect(request_: Request) -> None:
 
 
 @pytest.mark.usefixtures("keys", "unasked")
-def test_no_question_for_a_command_that_is_refused_or_has_nothing_to_do(effects: list[migration.Effect]) -> None:
+def test_no_question_for_a_command_that_is_refused_or_has_nothing_to_do(effects: list[migration.CommandEffect]) -> None:
     effects.clear()
     confirm_change(DOWN, STAGE, HERE)
 
 
 def test_a_down_that_waits_for_a_run_shows_its_effects_after_that_run(
-    keys: PipeInput, monkeypatch: pytest.MonkeyPatch, effects: list[migration.Effect]
+    keys: PipeInput, monkeypatch: pytest.MonkeyPatch, effects: list[migration.CommandEffect]
 ) -> None:
     """Nothing could be taken back when the command was typed. The confirmed command does not wait again."""
     after, waited = list(effects), list[str]()
@@ -95,7 +95,7 @@ def test_a_down_that_waits_for_a_run_shows_its_effects_after_that_run(
         waited.append(f"{table} {project.options.wait_lock}")
         effects.extend(after)
 
-    monkeypatch.setattr(lock, "in_turn", wait)
+    monkeypatch.setattr(lock, "attempt_in_turn", wait)
     keys.send_text("y")
     done = confirm_change(replace(DOWN, options=RunOptions(wait_lock="10m")), STAGE, HERE)
     assert (done, waited) == (replace(DOWN, to=1), ["users 10m"])

@@ -16,7 +16,7 @@ from dynamodt.errors import Refused
 from dynamodt.model.pages import AppliedPage, Claim, Counts, DeadLetter, Page
 from dynamodt.model.runs import Job, Script
 from dynamodt.model.tables import Connection, Image, KeyAttribute, Stage, StorageSpec, TableSpec
-from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store
+from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store_dead_letters
 from dynamodt.pipeline.transform import apply_page
 from dynamodt.runs.dead_letters import first_dead_letter, with_skipped_dead_letters
 from dynamodt.runs.options import RunOptions
@@ -119,7 +119,7 @@ def test_an_unreadable_line_that_was_tolerated_has_no_key_to_leave(tmp_path: Pat
     stages.split(up.run, 0, 100)
     page = Page(Claim(0, 1), 1, [])
     bad = DeadLetter({}, {}, "read", "file 1, line 3: no item")
-    store(storage, replace(JOB, run=up.run), page, UNREADABLE, [bad])
+    store_dead_letters(storage, replace(JOB, run=up.run), page, UNREADABLE, [bad])
     context: Any = SimpleNamespace(state=stages.state, storage=storage, options=RunOptions(), accepted=Accepted({}))
     down = replace(up, run="02RUN", direction="down", status="running", counts=Counts())
     with pytest.raises(Refused, match=r"1 line of its export was unreadable to run 01RUN") as refused:

@@ -25,7 +25,16 @@ from dynamodt.model.tables import (
     Update,
 )
 from dynamodt.script.codec import MAX_ITEM_BYTES, decode, encode, encode_value, image_bytes, same, same_image
-from dynamodt.script.diff import carries, change, combined, insert, key_of, patched, stamped, write_units
+from dynamodt.script.diff import (
+    change,
+    combined_change,
+    image_after,
+    image_shows,
+    insert,
+    key_of,
+    with_stamp,
+    write_units,
+)
 from tests import strategies
 from tests.strategies import pairs
 
@@ -61,7 +70,7 @@ def test_the_change_leads_from_one_to_the_other(pair: tuple[TableSpec, Item, Ite
     if found is None:
         assert same_image(encode(before), encode(after))
     else:
-        assert same_image(patched(found), encode(after))
+        assert same_image(image_after(found), encode(after))
         assert found.read == encode(before)
         assert found.key == key_of(spec, encode(before))
 
@@ -95,9 +104,9 @@ def test_a_change_and_its_reverse_restore_the_item(pair: tuple[TableSpec, Item, 
     spec, before, after = pair
     found = diff(spec, before, after)
     if found is not None:
-        image = patched(found)
+        image = image_after(found)
         back = change(spec, image, decode(image), before)
-        assert same_image(patched(back), encode(before))
+        assert same_image(image_after(back), encode(before))
 
 
 @given(pairs())
@@ -105,13 +114,13 @@ def test_an_image_carries_a_change_after_it_is_made(pair: tuple[TableSpec, Item,
     spec, before, after = pair
     found = diff(spec, before, after)
     if found is not None:
-        assert carries(found, patched(found))
-        assert not carries(found, found.read)
+        assert image_shows(found, image_after(found))
+        assert not image_shows(found, found.read)
         for name in found.sets:
-            assert not carries(found, {n: value for n, value in patched(found).items() if n != name})
-            assert not carries(found, {**patched(found), name: {"S": "someone else's"}})
+            assert not image_shows(found, {n: value for n, value in image_after(found).items() if n != name})
+            assert not image_shows(found, {**image_after(found), name: {"S": "someone else's"}})
         for name in found.removes:
-            assert not carries(found, {**patched(found), name: found.read[name]})
+            assert not image_shows(found, {**image_after(found), name: found.read[name]})
 
 
 @given(pairs(), st.data())
@@ -120,7 +129,7 @@ def test_carries_ignores_other_attributes(pair: tuple[TableSpec, Item, Item], da
     found = diff(spec, before, after)
     if found is not None:
         others = {f"{name}~other": value for name, value in data.draw(strategies.attributes).items()}
-        assert carries(found, {**patched(found), **encode(others)})
+        assert image_shows(found, {**image_after(found), **encode(others)})
 
 
 # ---------------------------------------------------------------- examples
@@ -156,7 +165,7 @@ def test_an_item_altered_in_place_is_a_change(path: str, touched: str) -> None:
     item = decode(image)
     found = change(USERS, image, item, alter(dict(item), path))
     assert type(found) is Update and set(found.sets) == {touched}
-    assert same_image(patched(found), encode(alter(decode(image), path)))
+    assert same_image(image_after(found), encode(alter(decode(image), path)))
 
 
 @pytest.mark.parametrize("path", ['["n"] += 0', '["list"].sort()', '["tags"].add("a")', '["deep"].update(list=[])'])
@@ -253,7 +262,7 @@ def test_an_item_of_400_kb_is_accepted_and_one_byte_more_refused() -> None:
     item = {"id": "u1", "a": "x" * 100_000, "b": ""}
     room = MAX_ITEM_BYTES - image_bytes(encode(item))
     found = update(item, {**item, "b": "x" * room})
-    assert image_bytes(patched(found)) == MAX_ITEM_BYTES
+    assert image_bytes(image_after(found)) == MAX_ITEM_BYTES
     error = refused(USERS, item, {**item, "b": "x" * (room + 1)})
     assert "409,601 bytes" in error.what and "409,600" in error.what
     with pytest.raises(ItemError, match="409,601"):
@@ -299,7 +308,7 @@ BEFORE = {"id": "u1", "n": 1}
 
 def several(*results: Any) -> Any:
     image = encode(BEFORE)
-    return combined(USERS, image, decode(image), results)
+    return combined_change(USERS, image, decode(image), results)
 
 
 def test_a_single_result_is_no_transaction() -> None:
@@ -370,15 +379,15 @@ def test_a_stamp_adds_only_its_attribute(pair: tuple[TableSpec, Item, Item], mar
     spec, before, after = pair
     found = diff(spec, before, after)
     if type(found) is Update:
-        marked = stamped(found, mark, {"S": "run"})
+        marked = with_stamp(found, mark, {"S": "run"})
         assert marked.sets[mark] == {"S": "run"}
-        assert same_image(patched(marked), {**encode(after), mark: {"S": "run"}})
+        assert same_image(image_after(marked), {**encode(after), mark: {"S": "run"}})
 
 
 def test_a_stamp_is_never_removed() -> None:
     found = update({"id": "u1", "mark": "old", "n": 1}, {"id": "u1"})
     assert found.removes == ("mark", "n")
-    marked = stamped(found, "mark", {"S": "new"})
+    marked = with_stamp(found, "mark", {"S": "new"})
     assert marked.removes == ("n",) and marked.sets == {"mark": {"S": "new"}}
 
 
@@ -435,7 +444,7 @@ def test_a_value_that_an_index_refuses_is_an_item_error(name: str, value: Any, w
         lambda: change(INDEXED, encode(item), item, changed),
         lambda: change(INDEXED, encode(item), item, {**changed, "id": "b"}),
         lambda: insert(INDEXED, changed),
-        lambda: combined(INDEXED, encode(item), item, [item, Put({**changed, "id": "c"})]),
+        lambda: combined_change(INDEXED, encode(item), item, [item, Put({**changed, "id": "c"})]),
     ):
         with pytest.raises(ItemError) as caught:
             found()
@@ -468,6 +477,6 @@ def test_unchanged_attributes_are_not_checked_against_indexes() -> None:
 def test_an_unchanged_result_may_have_a_value_that_an_index_refuses(name: str, value: Any, _: str) -> None:
     """Nothing is written, and such an item may be older than the index."""
     item = {"id": "a", name: value}
-    assert combined(INDEXED, encode(item), item, [Put(dict(item))]) is None
+    assert combined_change(INDEXED, encode(item), item, [Put(dict(item))]) is None
     with pytest.raises(ItemError, match="which takes"):
-        combined(INDEXED, encode(item), item, [Put({**item, "id": "b"})])
+        combined_change(INDEXED, encode(item), item, [Put({**item, "id": "b"})])

@@ -210,7 +210,7 @@ def test_an_invalid_or_foreign_arn_is_refused(dynamodb: Any, stub: Stubber, arn:
 # ---------------------------------------------------------------- awaiting
 
 
-class Told:
+class GivenAnswers:
     """An `Exports` with given answers."""
 
     def __init__(self, *answers: Export) -> None:
@@ -227,13 +227,17 @@ def test_polling_ends_with_the_completed_export() -> None:
     begun = export_of(BEGUN)
     ended = replace(begun, status=COMPLETED)
     slept: list[float] = []
-    assert list(poll_until_completed(Told(begun, begun, ended), ARN, slept.append, every=5)) == [begun, begun, ended]
+    assert list(poll_until_completed(GivenAnswers(begun, begun, ended), ARN, slept.append, every=5)) == [
+        begun,
+        begun,
+        ended,
+    ]
     assert slept == [5, 5]
 
 
 def test_a_failed_export_is_an_error_with_the_reason() -> None:
     failed = replace(export_of(BEGUN), status=FAILED, failure_code="S3NoSuchBucket", failure_message="no bucket")
-    states = poll_until_completed(Told(export_of(BEGUN), failed), ARN, lambda seconds: None)
+    states = poll_until_completed(GivenAnswers(export_of(BEGUN), failed), ARN, lambda seconds: None)
     assert next(states).status == IN_PROGRESS
     with pytest.raises(RunFailed, match="S3NoSuchBucket: no bucket") as caught:
         next(states)

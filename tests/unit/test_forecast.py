@@ -18,7 +18,7 @@ from dynamodt.errors import ServiceError, suggest
 from dynamodt.model.tables import Connection, Image, Index, KeyAttribute, Stage, StorageSpec, TableNames, TableSpec
 from dynamodt.runs.context import Project
 from dynamodt.runs.cost import GB, PRICES
-from dynamodt.runs.estimate import Sample, Span, Stratum
+from dynamodt.runs.estimate import Span, Stratum, TableSample
 from dynamodt.runs.forecast import Rate, TableForecast, VersionForecast, _Forecasting, exceeded
 from dynamodt.runs.obstacles import Obstacle
 from dynamodt.runs.options import RunOptions
@@ -137,7 +137,14 @@ def test_a_version_whose_run_would_be_stopped_has_no_estimate(tmp_path: Path) ->
 
 def table(**changes: Any) -> TableForecast:
     found = TableForecast(
-        "things", 1, 2, 1000, "counted now", Sample(images(10), False, 5.0), as_of=PRICE.as_of, rate=Rate(1, 1, "why")
+        "things",
+        1,
+        2,
+        1000,
+        "counted now",
+        TableSample(images(10), False, 5.0),
+        as_of=PRICE.as_of,
+        rate=Rate(1, 1, "why"),
     )
     return replace(found, **changes)
 

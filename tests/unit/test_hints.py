@@ -51,7 +51,7 @@ def piece(value: ast.expr) -> str:
 
 
 @cache
-def told() -> list[tuple[str, str, str]]:
+def suggested_commands() -> list[tuple[str, str, str]]:
     """Of each command in a text: its place, its name, and the words after it."""
     modules = sorted((ROOT / "pipelines").rglob("*.py"))
     found = [(path.name, text) for path in modules for text in texts(path)]
@@ -73,13 +73,17 @@ def options(command: str) -> set[str]:
 
 
 def test_every_suggested_command_exists() -> None:
-    commands = {command for _, command, _ in told()} - PROSE
+    commands = {command for _, command, _ in suggested_commands()} - PROSE
     assert {"up", "prepare", "unlock", "undo", "local reset"} <= commands  # they are found at all
     assert [command for command in sorted(commands) if typed_command(command) is None] == []
 
 
 def test_every_option_of_a_suggested_command_exists() -> None:
-    typed = [(name, command, rest.partition(" -- ")[0]) for name, command, rest in told() if command not in PROSE]
+    typed = [
+        (name, command, rest.partition(" -- ")[0])
+        for name, command, rest in suggested_commands()
+        if command not in PROSE
+    ]
     wrong = [
         (name, command, word)
         for name, command, rest in typed

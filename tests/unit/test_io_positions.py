@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from apache_beam.io.restriction_trackers import OffsetRange
 
-from dynamodt.dynamodb.reads import Free, Scans
+from dynamodt.dynamodb.reads import Scans, UnlimitedQueue
 from dynamodt.export.datafiles import Chunk
 from dynamodt.io.export import LineTracker, until
 from dynamodt.io.read import PageMetrics, pages
@@ -32,7 +32,7 @@ def read(
     fake: FakeDynamoDB, part: SegmentPart, split_after: int | None = None
 ) -> tuple[list[Image], list[SegmentPart]]:
     """The items of a part of the only segment, and the remaining part if it is split after some pages."""
-    scans = Scans(fake, {"TableName": "things", "ConsistentRead": False}, "here", Free(), float)  # type: ignore[arg-type]
+    scans = Scans(fake, {"TableName": "things", "ConsistentRead": False}, "here", UnlimitedQueue(), float)  # type: ignore[arg-type]
     tracker, found, left = PageTracker(part), list[Image](), list[SegmentPart]()
 
     def split(number: int) -> None:

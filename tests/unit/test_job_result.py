@@ -19,11 +19,11 @@ from dynamodt.cli.result import CommandResult
 from dynamodt.deploy.job_result import (
     dead_letters_in,
     error_in,
+    explain_unreadable,
     in_full,
     of_this_release,
     other_release,
     prepared_of,
-    readable,
     runs_of,
     undo_of,
 )
@@ -90,7 +90,7 @@ def test_an_unknown_error_of_another_release_is_an_error(name: str) -> None:
 def test_without_a_required_field_the_result_is_refused(name: str) -> None:
     (table,) = tables_document([TableReport("users", "up", (RUN,))])["tables"]
     del table["versions"][0][name]
-    with pytest.raises(RunFailed, match=f"cannot be read .*{name}") as caught, readable("run jr_1"):
+    with pytest.raises(RunFailed, match=f"cannot be read .*{name}") as caught, explain_unreadable("run jr_1"):
         runs_of(table)
     assert caught.value.where == "run jr_1"
 

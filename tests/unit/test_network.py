@@ -20,7 +20,7 @@ import pytest
 from dynamodt.dynamodb import clients, http, unresponsive, wire
 from dynamodt.dynamodb.clients import client, explained, resolved
 from dynamodt.dynamodb.unresponsive import report_slow_hosts
-from dynamodt.dynamodb.wire import InDoubt, Refusal, Retried, Unsent, Wire
+from dynamodt.dynamodb.wire import InDoubt, Refusal, RetryingWire, Unsent, Wire
 from dynamodt.errors import ServiceError
 from dynamodt.model.tables import Connection
 from dynamodt.rate import Backoff
@@ -231,7 +231,7 @@ def test_each_reason_of_an_unreachable_endpoint_is_reported(way: Way, url: str, 
 
 def test_a_first_call_without_a_connection_is_tried_three_times() -> None:
     waited: list[float] = []
-    retried = Retried(Wire(to(f"http://127.0.0.1:{free_port()}")), "table users", sleep=waited.append)
+    retried = RetryingWire(Wire(to(f"http://127.0.0.1:{free_port()}")), "table users", sleep=waited.append)
     with pytest.raises(ServiceError, match=r"gave up after 3 tries: .* refuses connections") as caught:
         retried.call("Scan", {})
     assert len(waited) == 2 and caught.value.where == "table users" and "AWS_ENDPOINT_URL" in caught.value.hint
@@ -244,7 +244,7 @@ def test_a_lost_connection_is_retried_for_longer_and_is_not_a_throttle() -> None
         wire = Wire(to(f"http://127.0.0.1:{endpoint.port}"))
         wire.call("ListTables", {})
         wire.close()
-    retried = Retried(wire, "table users", sleep=waited.append, throttled=lambda: throttles.append(None))
+    retried = RetryingWire(wire, "table users", sleep=waited.append, throttled=lambda: throttles.append(None))
     with pytest.raises(ServiceError, match=r"gave up after 12 tries: .* refuses connections"):
         retried.call("Scan", {})
     assert len(waited) == 11 and not throttles
@@ -387,7 +387,7 @@ def test_a_call_over_the_wire_ends_after_a_minute_without_its_host(outages: tupl
         lost = Wire(to(f"http://127.0.0.1:{endpoint.port}"))
         lost.call("ListTables", {})
         lost.close()
-    calls = Retried(lost, "here", backoff=Backoff(attempts=1000), sleep=unresponsive.time.sleep)
+    calls = RetryingWire(lost, "here", backoff=Backoff(attempts=1000), sleep=unresponsive.time.sleep)
     for least in (unresponsive.LASTING_SECONDS, 0.0):  # the minute is that of the host, not of the call
         before = clock.now
         with pytest.raises(ServiceError, match="refuses connections"):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.runs import RunProgress
-from dynamodt.runs.pace import ActiveRun, Pace, Share, Speed, elapsed, figures, fitting, remaining, share, share_of
+from dynamodt.runs.pace import ActiveRun, Pace, Share, Speed, elapsed, figures, fit_parts, remaining, share, share_of
 
 
 def at(read: int, planned: int = 0, **more: object) -> RunProgress:
@@ -121,7 +121,7 @@ def test_figures_of_zero_are_not_shown() -> None:
 
 @given(st.lists(st.text("abc ", min_size=1, max_size=30), min_size=1), st.integers(30, 120))
 def test_parts_that_do_not_fit_are_left_out_completely(parts: list[str], width: int) -> None:
-    text = fitting(parts, width)
+    text = fit_parts(parts, width)
     assert len(text) <= width
     assert any(text == ", ".join(parts[:count]) for count in range(1, len(parts) + 1))
 

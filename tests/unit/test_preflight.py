@@ -51,7 +51,7 @@ def test_a_way_down_with_other_prepared_data_is_notified(was: str, now: str, tol
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def checked_tables(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The tables whose recovery was checked; all except `bare` ones can be restored."""
     names: list[str] = []
 
@@ -65,25 +65,27 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_an_unprotected_stage_needs_no_check_of_recovery(asked: list[str]) -> None:
+def test_an_unprotected_stage_needs_no_check_of_recovery(checked_tables: list[str]) -> None:
     refuse_unsafe(replace(STAGE, protected=False), plan(target="bare"), RunOptions())
-    assert asked == []
+    assert checked_tables == []
 
 
 @pytest.mark.parametrize(
     "options", [RunOptions(dry_run=True), RunOptions(allow_no_pitr=True)], ids=["dry run", "no PITR"]
 )
-def test_recovery_is_not_checked_for_a_dry_run_or_with_allow_no_pitr(asked: list[str], options: RunOptions) -> None:
+def test_recovery_is_not_checked_for_a_dry_run_or_with_allow_no_pitr(
+    checked_tables: list[str], options: RunOptions
+) -> None:
     refuse_unsafe(STAGE, plan(target="bare"), options)
-    assert asked == []
+    assert checked_tables == []
 
 
-def test_recovery_is_checked_for_every_table_that_is_written(asked: list[str]) -> None:
+def test_recovery_is_checked_for_every_table_that_is_written(checked_tables: list[str]) -> None:
     refuse_unsafe(STAGE, plan(target="people"), RunOptions())
-    assert asked == ["users", "people"]
+    assert checked_tables == ["users", "people"]
 
 
-def test_a_table_without_recovery_is_refused_with_the_command_that_turns_it_on(asked: list[str]) -> None:
+def test_a_table_without_recovery_is_refused_with_the_command_that_turns_it_on(checked_tables: list[str]) -> None:
     with pytest.raises(Refused) as caught:
         refuse_unsafe(STAGE, plan(target="bare_people"), RunOptions())
     assert caught.value.where == "table bare_people" and caught.value.exit_code == 3
@@ -94,7 +96,7 @@ def test_a_table_without_recovery_is_refused_with_the_command_that_turns_it_on(a
     assert "--allow-no-pitr" in caught.value.hint
 
 
-def test_recovery_that_cannot_be_read_is_refused_with_the_missing_permission(asked: list[str]) -> None:
+def test_recovery_that_cannot_be_read_is_refused_with_the_missing_permission(checked_tables: list[str]) -> None:
     with pytest.raises(Refused, match="AccessDenied") as caught:
         refuse_unsafe(STAGE, plan(target="unknown"), RunOptions())
     assert "dynamodb:DescribeContinuousBackups" in caught.value.hint and "--allow-no-pitr" in caught.value.hint
@@ -110,15 +112,17 @@ def test_recovery_that_cannot_be_read_is_refused_with_the_missing_permission(ask
     ids=["type", "name", "sort key"],
 )
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_another_key_is_refused_naming_both(asked: list[str], key: tuple[KeyAttribute, ...], dry_run: bool) -> None:
+def test_another_key_is_refused_naming_both(
+    checked_tables: list[str], key: tuple[KeyAttribute, ...], dry_run: bool
+) -> None:
     with pytest.raises(Refused) as caught:
         refuse_unsafe(STAGE, plan(replace(SCRIPT, key=key)), RunOptions(dry_run=dry_run))
     assert declared_key(key) in caught.value.what and '{"id": "S"}' in caught.value.what
-    assert caught.value.where == SCRIPT.path and asked == []
+    assert caught.value.where == SCRIPT.path and checked_tables == []
 
 
 @pytest.mark.parametrize("key", [(), KEY], ids=["not said", "the same"])
-def test_the_table_s_own_key_is_accepted(asked: list[str], key: tuple[KeyAttribute, ...]) -> None:
+def test_the_table_s_own_key_is_accepted(checked_tables: list[str], key: tuple[KeyAttribute, ...]) -> None:
     refuse_unsafe(STAGE, plan(replace(SCRIPT, key=key)), RunOptions())
 
 
@@ -134,12 +138,12 @@ def test_another_order_of_the_key_is_refused() -> None:
     [(False, False, True), (False, None, False), (False, True, False), (True, False, False), (True, True, False)],
 )
 def test_only_an_idempotent_script_can_do_without_a_journal(
-    asked: list[str], idempotent: bool, journal: bool | None, refused: bool
+    checked_tables: list[str], idempotent: bool, journal: bool | None, refused: bool
 ) -> None:
     with pytest.raises(Refused) if refused else nullcontext() as caught:
         refuse_unsafe(STAGE, plan(replace(SCRIPT, idempotent=idempotent)), RunOptions(journal=journal))
     if caught is not None:
-        assert "IDEMPOTENT = True" in caught.value.hint and caught.value.where == SCRIPT.path and asked == []
+        assert "IDEMPOTENT = True" in caught.value.hint and caught.value.where == SCRIPT.path and checked_tables == []
 
 
 INDEXED = replace(
@@ -162,17 +166,23 @@ INDEXED = replace(
 @pytest.mark.parametrize("dry_run", [False, True])
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_stamp_in_a_key_is_refused(
-    asked: list[str], stamp: str, table: TableSpec, target: TableSpec | None, what: str, dry_run: bool, direction: Any
+    checked_tables: list[str],
+    stamp: str,
+    table: TableSpec,
+    target: TableSpec | None,
+    what: str,
+    dry_run: bool,
+    direction: Any,
 ) -> None:
     planned = plan(replace(SCRIPT, stamp=stamp))
     planned = replace(planned, table=table, direction=direction, steps=(replace(planned.steps[0], target=target),))
     with pytest.raises(Refused) as caught:
         refuse_unsafe(STAGE, planned, RunOptions(dry_run=dry_run))
     assert what in caught.value.what and f'"{stamp}"' in caught.value.what and caught.value.where == SCRIPT.path
-    assert asked == []
+    assert checked_tables == []
 
 
-def test_a_stamp_in_another_attribute_is_accepted(asked: list[str]) -> None:
+def test_a_stamp_in_another_attribute_is_accepted(checked_tables: list[str]) -> None:
     refuse_unsafe(STAGE, replace(plan(replace(SCRIPT, stamp="_dynamodt")), table=INDEXED), RunOptions())
 
 
@@ -194,13 +204,13 @@ def global_plan(table: TableSpec, target: TableSpec | None = None, script: Scrip
     ids=["own", "target", "source"],
 )
 def test_a_global_table_is_refused_unless_one_region_writes_to_it(
-    asked: list[str], table: TableSpec, target: TableSpec | None
+    checked_tables: list[str], table: TableSpec, target: TableSpec | None
 ) -> None:
     planned = global_plan(table, target)
     with pytest.raises(Refused, match="replicas in us-east-1, us-west-2") as caught:
         refuse_unsafe(STAGE, planned, RunOptions())
     assert caught.value.where == "table users" and "eu-west-1" in caught.value.hint
-    assert "--single-region-writers" in caught.value.hint and asked == []
+    assert "--single-region-writers" in caught.value.hint and checked_tables == []
     for stage, options in (
         (STAGE, RunOptions(single_region_writers=True)),
         (OURS, RunOptions()),
@@ -211,7 +221,7 @@ def test_a_global_table_is_refused_unless_one_region_writes_to_it(
         check_writers(STAGE, [MERGED], RunOptions())
 
 
-def test_a_strongly_consistent_global_table_needs_no_statement(asked: list[str]) -> None:
+def test_a_strongly_consistent_global_table_needs_no_statement(checked_tables: list[str]) -> None:
     refuse_unsafe(STAGE, global_plan(STRONG), RunOptions())
 
 
@@ -242,14 +252,14 @@ def test_single_region_writers_is_recorded_if_a_table_depends_on_it(
     ids=["items", "source", "target", "items of the target"],
 )
 def test_known_insertions_are_refused_on_tables_without_transactions(
-    asked: list[str], table: TableSpec, target: TableSpec | None, script: Script, dry_run: bool
+    checked_tables: list[str], table: TableSpec, target: TableSpec | None, script: Script, dry_run: bool
 ) -> None:
     with pytest.raises(Refused, match=r"supports none on a global table .*: users") as caught:
         refuse_unsafe(STAGE, global_plan(table, target, script), RunOptions(dry_run=dry_run))
-    assert caught.value.where == SCRIPT.path and asked == []
+    assert caught.value.where == SCRIPT.path and checked_tables == []
 
 
-def test_the_rows_of_items_can_be_deleted_without_a_transaction(asked: list[str]) -> None:
+def test_the_rows_of_items_can_be_deleted_without_a_transaction(checked_tables: list[str]) -> None:
     refuse_unsafe(
         STAGE, replace(global_plan(STRONG, script=replace(SCRIPT, has_items=True)), direction="down"), RunOptions()
     )
@@ -277,12 +287,12 @@ CHANGED = replace(SCRIPT, guard="changed")
     ],
 )
 def test_an_export_is_refused_with_a_guard_that_does_not_compare_all_attributes(
-    asked: list[str], script: Script, options: RunOptions, refused: bool
+    checked_tables: list[str], script: Script, options: RunOptions, refused: bool
 ) -> None:
     with pytest.raises(Refused) if refused else nullcontext() as caught:
         refuse_unsafe(STAGE, plan(script), options)
     if caught is not None:
-        assert caught.value.where == SCRIPT.path and "IDEMPOTENT" in caught.value.hint and asked == []
+        assert caught.value.where == SCRIPT.path and "IDEMPOTENT" in caught.value.hint and checked_tables == []
 
 
 @pytest.mark.parametrize("state_table", ["dynamodt-state", "state-of-dev"])

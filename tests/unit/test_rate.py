@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.rate import Backoff, Ramp, TokenBucket, smaller
+from dynamodt.rate import Backoff, Ramp, TokenBucket, smaller_batch
 
 backoffs = st.builds(
     Backoff,
@@ -57,12 +57,12 @@ def test_the_default_gives_a_table_time_to_split_a_partition() -> None:
 
 @pytest.mark.parametrize(("throttled", "size"), [(0, 25), (1, 12), (2, 6), (3, 3), (4, 1), (5, 1), (500, 1)])
 def test_batches_get_smaller(throttled: int, size: int) -> None:
-    assert smaller(25, throttled) == size
+    assert smaller_batch(25, throttled) == size
 
 
 @given(st.integers(1, 1000), st.integers(0, 100))
 def test_a_smaller_batch_has_at_least_one_item(size: int, throttled: int) -> None:
-    assert 1 <= smaller(size, throttled + 1) <= smaller(size, throttled) <= size
+    assert 1 <= smaller_batch(size, throttled + 1) <= smaller_batch(size, throttled) <= size
 
 
 # ---------------------------------------------------------------- the bucket

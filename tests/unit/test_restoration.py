@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dynamodt.model.tables import Change, Image, Insert, Item, Journaled, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.pipeline.restoration import CHANGED, DELETED, NOTHING, TAKEN, Restoration, restoration
 from dynamodt.script.codec import decode, encode, same_image
-from dynamodt.script.diff import change, insert, key_of, patched
+from dynamodt.script.diff import change, image_after, insert, key_of
 from tests import strategies
 
 THINGS = TableSpec("things", (KeyAttribute("id", "N"),))
@@ -29,7 +29,7 @@ def done(now: Image | None, what: Change | None) -> Image | None:
         assert same_image(what.read, now)
         return None
     assert isinstance(what, Update)
-    return patched(what._replace(read=now))
+    return image_after(what._replace(read=now))
 
 
 def restored(records: list[Journaled], now: Image | None, spec: TableSpec = THINGS) -> Image | None:
@@ -56,7 +56,7 @@ def runs(draw: st.DrawFn) -> tuple[TableSpec, Image | None, Journaled, Image | N
     found = change(spec, image, decode(image), after)
     assert found is None or isinstance(found, Update)
     record = found or Update(key_of(spec, image), image, {})
-    return spec, image, record, patched(record)
+    return spec, image, record, image_after(record)
 
 
 # ---------------------------------------------------------------- laws
@@ -140,7 +140,7 @@ def test_each_attribute_is_judged_by_itself() -> None:
     found = restoration(THINGS, [SPLIT], now)
     back = Update(SPLIT.key, now, {"name": {"S": "Ada L"}}, ("first",))
     assert found == Restoration(back, ("last",), CHANGED, ("first", "name"))
-    assert back.sets and restoration(THINGS, [SPLIT], patched(back)) == found._replace(
+    assert back.sets and restoration(THINGS, [SPLIT], image_after(back)) == found._replace(
         change=None, restored=("first", "name")
     )
 

@@ -15,7 +15,7 @@ from dynamodt.cli.run_details import details_document, print_details, print_keys
 from dynamodt.model.pages import Acceptance, Contention, Counts, Totals, Units
 from dynamodt.model.runs import RunRecord
 from dynamodt.runs.show import MOST_GROUPS, MOST_KEYS, PhaseShown, RunDetails, frames_of, grouped, normalised
-from dynamodt.runs.stored_dead_letters import Part, StoredDeadLetter
+from dynamodt.runs.stored_dead_letters import SelectedPart, StoredDeadLetter
 from tests.fake_operations import STAGE
 
 PATH = "transforms/users/v2_total.py"
@@ -34,7 +34,7 @@ ValueError: no
 def dead_letter(number: int, error: str, accepted: bool = False, **more: Any) -> StoredDeadLetter:
     key = {"id": {"S": f"u{number}"}}
     line = {"key": key, "image": {**key, "price": {"N": str(number)}}, "step": "transform", "traceback": TRACEBACK}
-    return StoredDeadLetter(Part("p"), {**line, "error": error, **more}, accepted)
+    return StoredDeadLetter(SelectedPart("p"), {**line, "error": error, **more}, accepted)
 
 
 def image(**values: Any) -> dict[str, Any]:

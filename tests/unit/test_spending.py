@@ -14,7 +14,7 @@ from dynamodt.model.pages import JournalCount, Totals, Units
 from dynamodt.model.runs import Job, RunRecord, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.runs.context import run_phases
-from dynamodt.runs.cost import GB, PRICES, Spending, check_exports_priced, check_priced, metered, note_export, usd
+from dynamodt.runs.cost import GB, PRICES, Spending, check_exports_priced, check_priced, cost_in_usd, note_export, usd
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 
@@ -29,9 +29,9 @@ CAPPED = RunOptions(max_usd=5.0)
 
 
 def test_units_and_requests_are_metered() -> None:
-    assert metered(TOTALS, PRICES["us-east-1"]) == pytest.approx(4 * 0.625 + 8 * 0.125 + 2 * 0.005)
-    assert metered(TOTALS, PRICES["us-east-1"], in_s3=False) == pytest.approx(4 * 0.625 + 8 * 0.125)
-    assert metered(Totals(), PRICES["us-east-1"]) == 0
+    assert cost_in_usd(TOTALS, PRICES["us-east-1"]) == pytest.approx(4 * 0.625 + 8 * 0.125 + 2 * 0.005)
+    assert cost_in_usd(TOTALS, PRICES["us-east-1"], in_s3=False) == pytest.approx(4 * 0.625 + 8 * 0.125)
+    assert cost_in_usd(Totals(), PRICES["us-east-1"]) == 0
 
 
 def test_all_runs_of_a_command_count_each_with_its_last_amount() -> None:

@@ -9,7 +9,7 @@ from tests.fakes import FakeRows
 UNITS = 10_000
 
 
-class Table:
+class SplitTable:
     """A state table in memory, and the splits of a run in it."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Table:
 
 
 def test_a_poll_of_many_splits_reads_a_few_of_them() -> None:
-    table = Table()
+    table = SplitTable()
     totals = SplitTotals(table.units, UNITS)
     totals.poll()
     assert table.rows.asked == UNITS, "an earlier attempt may have come far: the first look misses nothing"
@@ -33,7 +33,7 @@ def test_a_poll_of_many_splits_reads_a_few_of_them() -> None:
 
 
 def test_after_one_round_of_polls_every_split_was_read() -> None:
-    table = Table()
+    table = SplitTable()
     totals = SplitTotals(table.units, UNITS)
     totals.poll()
     for split in (0, 1, 4_999, 9_999):
@@ -43,7 +43,7 @@ def test_after_one_round_of_polls_every_split_was_read() -> None:
 
 
 def test_progress_of_a_split_is_counted_once() -> None:
-    table = Table()
+    table = SplitTable()
     totals = SplitTotals(table.units, 3)
     for read in (10, 20, 30):
         table.move(1, read)
@@ -53,7 +53,7 @@ def test_progress_of_a_split_is_counted_once() -> None:
 
 
 def test_a_completed_split_is_not_read_again() -> None:
-    table = Table()
+    table = SplitTable()
     totals = SplitTotals(table.units, 4)
     for split in range(3):
         table.move(split, 1, done=True)
@@ -63,7 +63,7 @@ def test_a_completed_split_is_not_read_again() -> None:
 
 
 def test_the_final_totals_are_exact() -> None:
-    table = Table()
+    table = SplitTable()
     totals = SplitTotals(table.units, UNITS)
     totals.poll()
     for split in range(0, UNITS, 7):
@@ -75,4 +75,4 @@ def test_the_final_totals_are_exact() -> None:
 
 
 def test_a_phase_without_splits_has_totals_of_zero() -> None:
-    assert SplitTotals(Table().units, 0).poll() == Totals()
+    assert SplitTotals(SplitTable().units, 0).poll() == Totals()

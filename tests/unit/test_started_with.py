@@ -9,7 +9,7 @@ import pytest
 
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import KeyAttribute, TableSpec
-from dynamodt.runs.plan import younger
+from dynamodt.runs.plan import last_run_before_recreation
 from dynamodt.state.runs import differences, facts_at_start, may_be_repeated, updated_facts, with_initial_settings
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),), identity="one", created="2026-01-01")
@@ -23,7 +23,7 @@ OTHER_KEY = (KeyAttribute("pk", "S"),)
 RECORD = RunRecord("users", "01", 1, "a", "up", "", "failed", "then", began=facts_at_start(**BASE))
 
 
-def told(**changes: Any) -> dict[str, str]:
+def sentences_of_differences(**changes: Any) -> dict[str, str]:
     return {
         one.name: one.sentence for one in differences(facts_at_start(**BASE), facts_at_start(**{**BASE, **changes}))
     }
@@ -49,7 +49,7 @@ def told(**changes: Any) -> dict[str, str]:
     ],
 )  # fmt: skip
 def test_each_different_fact_is_named(changes: dict[str, Any], names: list[str]) -> None:
-    assert list(told(**changes)) == names
+    assert list(sentences_of_differences(**changes)) == names
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def test_each_different_fact_is_named(changes: dict[str, Any], names: list[str])
     ],
 )  # fmt: skip
 def test_irrelevant_changes_are_no_difference(changes: dict[str, Any]) -> None:
-    assert told(**changes) == {}
+    assert sentences_of_differences(**changes) == {}
 
 
 def test_both_values_of_a_difference_are_named() -> None:
-    assert told(script=replace(SCRIPT, stamp="_s")) == {"STAMP": "STAMP was not set and is _s"}
-    assert told(storage="s3://c") == {"storage": "storage was s3://b/p and is s3://c"}
+    assert sentences_of_differences(script=replace(SCRIPT, stamp="_s")) == {"STAMP": "STAMP was not set and is _s"}
+    assert sentences_of_differences(storage="s3://c") == {"storage": "storage was s3://b/p and is s3://c"}
 
 
 @pytest.mark.parametrize(
@@ -113,10 +113,13 @@ def test_a_run_is_repeated_only_if_it_overwrites_everything() -> None:
 
 def test_a_table_created_after_a_run_is_younger() -> None:
     unknown = replace(RECORD, run="02", began={})
-    assert younger(TABLE, [RECORD, unknown]) is None and younger(TABLE, [unknown]) is None
-    assert younger(replace(TABLE, identity="three"), [RECORD, unknown]) is RECORD
-    assert younger(replace(TABLE, identity=""), [RECORD]) is None
+    assert (
+        last_run_before_recreation(TABLE, [RECORD, unknown]) is None
+        and last_run_before_recreation(TABLE, [unknown]) is None
+    )
+    assert last_run_before_recreation(replace(TABLE, identity="three"), [RECORD, unknown]) is RECORD
+    assert last_run_before_recreation(replace(TABLE, identity=""), [RECORD]) is None
     since = replace(RECORD, run="03", began={"table": "three"})
-    assert younger(replace(TABLE, identity="three"), [RECORD, since]) is None
+    assert last_run_before_recreation(replace(TABLE, identity="three"), [RECORD, since]) is None
     ahead = replace(RECORD, run="04", token=1)  # of a machine whose clock is ahead
-    assert younger(replace(TABLE, identity="three"), [replace(since, token=2), ahead]) is None
+    assert last_run_before_recreation(replace(TABLE, identity="three"), [replace(since, token=2), ahead]) is None

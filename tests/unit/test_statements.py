@@ -18,7 +18,7 @@ from dynamodt.dynamodb.wire import Call, Statement
 from dynamodt.errors import ItemError
 from dynamodt.model.tables import Atomic, Change, Guard, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.script.codec import decode, encode, same, same_image
-from dynamodt.script.diff import change, insert, key_of, patched
+from dynamodt.script.diff import change, image_after, insert, key_of
 from tests import strategies
 from tests.fakes import FakeDynamoDB, Parsed
 from tests.strategies import pairs
@@ -83,7 +83,7 @@ def test_an_update_of_what_was_read_is_applied_once(drawn: Drawn) -> None:
     for guard in GUARDS:
         fake = table(spec, found.read)
         assert [written(fake, found, guard) for _ in range(3)] == ["done", "conflict", "conflict"]
-        assert same_image(only(fake), patched(found))
+        assert same_image(only(fake), image_after(found))
 
 
 @given(updates())
@@ -107,7 +107,7 @@ def test_guard_changed_compares_only_updated_attributes(drawn: Drawn) -> None:
             assert only(fake) == theirs
         else:
             assert written(fake, found, "changed") == "done"
-            assert same_image(only(fake), patched(found._replace(read=theirs)))
+            assert same_image(only(fake), image_after(found._replace(read=theirs)))
 
 
 @given(updates())
@@ -255,7 +255,7 @@ def test_any_quoted_name_is_parsed_to_itself(name: str) -> None:
 def test_cached_texts_are_those_of_a_new_writer(drawn: Drawn) -> None:
     """One writer for many items gives what a fresh writer gives for each."""
     spec, one = drawn
-    after = patched(one)
+    after = image_after(one)
     other = update(spec, decode(after), decode(one.read))
     writer = Statements(spec)
     assert [writer.write(found) for found in (one, other, one)] == [
@@ -306,7 +306,7 @@ def test_a_statement_has_at_most_8192_characters(more: int, kind: type) -> None:
     assert type(request) is kind
     assert not isinstance(request, Statement) or len(request.text) == MAX_STATEMENT
     fake = table(THINGS, found.read)
-    assert written(fake, found) == "done" and same_image(only(fake), patched(found))
+    assert written(fake, found) == "done" and same_image(only(fake), image_after(found))
 
 
 @pytest.mark.parametrize(("guarded", "kind"), [(149, Statement), (150, Call)])
@@ -316,7 +316,7 @@ def test_a_statement_has_at_most_300_operators(guarded: int, kind: type) -> None
     request = Statements(THINGS).write(found)
     assert type(request) is kind
     fake = table(THINGS, found.read)
-    assert sent(fake, request).outcome == "done" and same_image(only(fake), patched(found))
+    assert sent(fake, request).outcome == "done" and same_image(only(fake), image_after(found))
     assert type(Statements(THINGS).write(Remove(found.key, found.read))) is kind
     assert type(Statements(THINGS, "changed").write(found)) is Statement
 
@@ -332,7 +332,7 @@ def test_all_attributes_of_a_wide_item_are_compared(names: int) -> None:
     item = wide(names, 60)
     found = update(THINGS, item, {**{n: v for n, v in item.items() if "001" not in n}, "new": 1})
     fake = table(THINGS, found.read)
-    assert written(fake, found) == "done" and same_image(only(fake), patched(found))
+    assert written(fake, found) == "done" and same_image(only(fake), image_after(found))
     others = [theirs for _, theirs in intruders(found.read, THINGS)][:: names // 4]
     for theirs in (*others, {**found.read, "new": {"N": "0"}}):
         fake = table(THINGS, theirs)
@@ -418,7 +418,7 @@ def test_any_other_attribute_name_is_written_by_a_statement(before: Item, after:
     found = update(THINGS, {"id": "a", **before}, {"id": "a", **after})
     assert type(Statements(THINGS).write(found)) is Statement
     fake = table(THINGS, found.read)
-    assert written(fake, found) == "done" and same_image(only(fake), patched(found))
+    assert written(fake, found) == "done" and same_image(only(fake), image_after(found))
 
 
 # ---------------------------------------------------------------- what every call asks for

@@ -12,14 +12,15 @@ from dynamodt.errors import Refused, UsageError
 from dynamodt.model.pages import Acceptance
 from dynamodt.model.runs import RunRecord
 from dynamodt.runs.stored_dead_letters import (
-    Part,
     Replayed,
+    SelectedPart,
     StoredDeadLetter,
     accepted_of,
     chosen_dead_letters,
     dead_letters_of,
 )
 from dynamodt.script.codec import key_text
+from dynamodt.state.object_keys import line_with_digest
 from dynamodt.state.storage import FolderStorage
 
 RECORD = RunRecord("users", "01RUN", 2, "total", "up", "ef" * 32, "failed", "2026-01-31T10:15:00+00:00")
@@ -31,7 +32,9 @@ def key(name: str) -> dict[str, Any]:
 
 def dead_letters(*parts: str, accepted: str = "") -> list[StoredDeadLetter]:
     """Dead letters by part: `"abc"` is a part of three dead letters, and its name is the letters of their keys."""
-    return [StoredDeadLetter(Part(part), {"key": key(name)}, name in accepted) for part in parts for name in part]
+    return [
+        StoredDeadLetter(SelectedPart(part), {"key": key(name)}, name in accepted) for part in parts for name in part
+    ]
 
 
 def taken(found: list[StoredDeadLetter], *keys: str) -> Any:
@@ -49,7 +52,12 @@ def taken(found: list[StoredDeadLetter], *keys: str) -> Any:
         (dead_letters("ab", "ac"), ("a",), {"ab": ["a"], "ac": ["a"]}, 2),  # it died in two phases
         (dead_letters("abc", accepted="b"), (), {"abc": ["a", "c"]}, 2),
         (dead_letters("abc", accepted="b"), ("a", "b"), {"abc": ["a"]}, 1),  # b is accepted already
-        ([StoredDeadLetter(Part("abc", frozenset({key_text(key("b"))})), {"key": key("b")})], (), {"abc": ["b"]}, 1),
+        (
+            [StoredDeadLetter(SelectedPart("abc", frozenset({key_text(key("b"))})), {"key": key("b")})],
+            (),
+            {"abc": ["b"]},
+            1,
+        ),
     ],
 )
 def test_whole_parts_or_keys_of_them_are_listed(
@@ -70,13 +78,17 @@ def test_an_accepted_dead_letter_cannot_be_accepted_again(keys: tuple[str, ...])
         taken(dead_letters("ab", accepted="ab"), *keys)
 
 
+RUN = "runs/users/01RUN/"
+P, Q, R, S = (f"{RUN}{name}" for name in "pqrs")  # parts
+
+
 @pytest.fixture
 def storage(tmp_path: Path) -> FolderStorage:
     return FolderStorage(tmp_path)
 
 
 def accepting(storage: FolderStorage, *lists: dict[str, Any]) -> RunRecord:
-    names = [f"accepted/{number}.json" for number in range(len(lists))]
+    names = [f"{RUN}accepted/{number}.json" for number in range(len(lists))]
     for name, parts in zip(names, lists, strict=True):
         storage.write(name, json.dumps({"parts": parts}).encode())
     found = tuple(Acceptance(1, "ann", "now", "why", name) for name in names)
@@ -84,29 +96,27 @@ def accepting(storage: FolderStorage, *lists: dict[str, Any]) -> RunRecord:
 
 
 def test_lists_of_acceptances_are_merged_and_a_whole_part_stays_whole(storage: FolderStorage) -> None:
-    lists = ({"p": [key("a")], "q": None}, {"p": [key("b")], "q": [key("a")], "r": [key("a")]}, {"r": None})
+    lists = ({P: [key("a")], Q: None}, {P: [key("b")], Q: [key("a")], R: [key("a")]}, {R: None})
     accepted = accepted_of(storage, accepting(storage, *lists))
-    assert accepted.some_of("p") == {key_text(key("a")), key_text(key("b"))} and accepted.items == 3
-    assert accepted.all_of("q") and accepted.all_of("r") and not accepted.all_of("p")
-    assert accepted.has("q", "any") and not accepted.has("p", key_text(key("c"))) and not accepted.has("s", "any")
-    assert [pair[0] for pair in accepted.pairs(["p", "q"])] == ["p", "p"]
+    assert accepted.some_of(P) == {key_text(key("a")), key_text(key("b"))} and accepted.items == 3
+    assert accepted.all_of(Q) and accepted.all_of(R) and not accepted.all_of(P)
+    assert accepted.has(Q, "any") and not accepted.has(P, key_text(key("c"))) and not accepted.has(S, "any")
+    assert [pair[0] for pair in accepted.pairs([P, Q])] == [P, P]
 
 
 def test_a_lost_list_of_acceptances_does_not_count_as_empty(storage: FolderStorage) -> None:
-    record = accepting(storage, {"p": None})
-    next((Path(storage.place("accepted"))).iterdir()).unlink()
+    record = accepting(storage, {P: None})
+    next((Path(storage.place(f"{RUN}accepted"))).iterdir()).unlink()
     with pytest.raises(Refused, match="accepted by ann is gone"):
         accepted_of(storage, record)
 
 
 def test_a_dead_letter_left_out_of_a_retry_stays_outstanding(storage: FolderStorage) -> None:
-    left = [("p", key_text(key("a")))]
-    storage.write(
-        "runs/users/01RUN/retries/0001.json", json.dumps({"dead_letters": ["p", "q"], "left_out": left}).encode()
-    )
+    left = [(P, key_text(key("a")))]
+    storage.write(f"{RUN}retries/0001.json", json.dumps({"dead_letters": [P, Q], "left_out": left}).encode())
     replayed = Replayed(storage, "users", "01RUN")
-    (first, second) = replayed.outstanding(["p", "q", "r"])
-    assert (first.name, second) == ("p", Part("r"))
-    storage.write("p", b"".join(json.dumps({"key": key(name)}).encode() + b"\n" for name in "abc"))
-    accepted = accepted_of(storage, accepting(storage, {"p": [key("a")]}))
+    (first, second) = replayed.outstanding([P, Q, R])
+    assert (first.name, second) == (P, SelectedPart(R))
+    storage.write(P, b"".join(line_with_digest(P, {"key": key(name)}) for name in "abc"))
+    accepted = accepted_of(storage, accepting(storage, {P: [key("a")]}))
     assert [(one.key, one.accepted) for one in dead_letters_of(storage, first, accepted)] == [(key("a"), True)]

@@ -9,7 +9,7 @@ import pytest
 
 from dynamodt.errors import Busy, Refused, UsageError
 from dynamodt.model.runs import Lease
-from dynamodt.runs.lock import TTL_SECONDS, Clock, in_turn
+from dynamodt.runs.lock import TTL_SECONDS, Clock, attempt_in_turn
 from dynamodt.runs.options import RunOptions
 from dynamodt.script.names import seconds
 from tests.fakes import FakeState
@@ -74,7 +74,7 @@ class Elsewhere:
         clock = Clock(lambda: self.now, self.sleep)
         observer = SimpleNamespace(notify=self.notes.append)
         project = SimpleNamespace(state=self.state, options=options, observer=observer)
-        return in_turn(project, "things", attempt, clock)  # type: ignore[arg-type]
+        return attempt_in_turn(project, "things", attempt, clock)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from dynamodt.pipeline.request_pipeline import Wait
 from dynamodt.pipeline.write_page import PageWriter, WriteTask
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode, key_text
-from dynamodt.script.diff import change, insert, key_of, together
+from dynamodt.script.diff import change, insert, key_of, transaction_of
 from tests import strategies
 from tests.fakes import FakeDynamoDB
 from tests.unit.page_writing import (
@@ -36,14 +36,14 @@ from tests.unit.page_writing import (
     Apply,
     acts,
     double,
-    left,
     many,
     moved,
     numbered,
-    over,
     page_writer,
+    remaining_items,
     removals,
     rows,
+    write_whole_page,
 )
 
 ALONE = "#odd"  # a name that no statement can hold: a change of such an item is a request of its own
@@ -72,7 +72,7 @@ def test_faults_do_not_change_the_result(count: int, queued: list[str], guard: G
     fake.put(*numbered(count))
     write_result, _ = settle(fake, double, guard)
     assert write_result.counts == Counts(changed=count)
-    assert {key: item["n"] for key, item in left(fake).items()} == {n: 2 * (n + 1) for n in range(count)}
+    assert {key: item["n"] for key, item in remaining_items(fake).items()} == {n: 2 * (n + 1) for n in range(count)}
 
 
 @many
@@ -97,7 +97,7 @@ class Application:
     def __call__(self, fake: FakeDynamoDB) -> None:
         for _ in range(min(3, len(self.acts))):
             number, act = self.acts.popleft()
-            item = left(fake).get(number)
+            item = remaining_items(fake).get(number)
             if item is None:
                 continue
             if act == "delete":
@@ -117,7 +117,7 @@ def test_live_writes_stay_and_each_remaining_item_is_doubled_once(
     fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued), before_write=application)
     fake.put(*numbered(20))
     write_result, count = settle(fake, double, guard)
-    there = left(fake)
+    there = remaining_items(fake)
     assert there.keys() == set(range(20)) - application.deleted
     assert {key: item["n"] for key, item in there.items()} == {key: 2 * (key + 1) for key in there}
     assert all(there[key]["note"] == note for key, note in application.notes.items() if key in there)
@@ -145,7 +145,7 @@ def test_a_value_set_by_the_application_is_transformed(queued: list[str], values
     fake.put({"id": 0, "n": 1})
     write_result, _ = settle(fake, double)
     assert sum(write_result.counts) == 1
-    ours = left(fake)[0]["n"]
+    ours = remaining_items(fake)[0]["n"]
     # a lost answer, and a write on top of it
     unclear = bool(queued and last) and ours == last[-1] and write_result.counts.dead == 1
     assert unclear or ours == 2 * (last[-1] if last else 1) or (ours == last[-1] and write_result.counts.changed == 1)
@@ -166,7 +166,7 @@ def test_a_write_that_is_not_in_doubt_is_never_mistaken_for_the_run_s(queued: li
     fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued), before_write=application)
     fake.put({"id": 0, "n": 1})
     assert settle(fake, double)[0].counts == Counts(changed=1)
-    assert left(fake)[0]["n"] == 4
+    assert remaining_items(fake)[0]["n"] == 4
 
 
 @given(harmless)
@@ -208,7 +208,7 @@ def test_items_written_by_separate_calls_are_written_too(count: int, queued: lis
     fake.put(*numbered(count, {ALONE: 1}))
     write_result, _ = settle(fake, double)
     assert write_result.counts == Counts(changed=count)
-    assert {key: item["n"] for key, item in left(fake).items()} == {n: 2 * (n + 1) for n in range(count)}
+    assert {key: item["n"] for key, item in remaining_items(fake).items()} == {n: 2 * (n + 1) for n in range(count)}
     assert set(fake.calls) <= {"UpdateItem", "BatchGetItem"}
 
 
@@ -240,7 +240,7 @@ def test_a_statement_at_fault_is_found_and_the_others_are_written_once(count: in
     assert write_result.counts == Counts(changed=count - len(lost), dead=len(lost))
     assert {int(dead_letter.key["id"]["N"]) for dead_letter in write_result.dead} == lost
     expected = {number: (1 if number in lost else 2) * (number + 1) for number in range(count)}
-    assert {key: item["n"] for key, item in left(fake).items()} == expected
+    assert {key: item["n"] for key, item in remaining_items(fake).items()} == expected
 
 
 # ---------------------------------------------------------------- deletions, insertions, transactions
@@ -260,7 +260,7 @@ def test_deletions_delete_only_unchanged_items(
     fake = FakeDynamoDB(THINGS, hands_back=hands_back, faults=deque(queued), before_write=application)
     fake.put(*numbered(20))
     write_result, _ = settle(fake, remove_unnoted)
-    assert left(fake).keys() == {number for number in application.notes if number not in application.deleted}
+    assert remaining_items(fake).keys() == {number for number in application.notes if number not in application.deleted}
     assert (
         len(application.notes.keys() - application.deleted) <= write_result.counts.superseded <= len(application.notes)
     )
@@ -281,7 +281,9 @@ def test_insertions_succeed_only_at_free_keys(queued: list[str], there: list[str
     assert counts.changed + counts.unchanged == there.count("") + there.count("same")
     if not {"lost", "reset", "partial-500"} & set(queued):  # after a doubt, the same item may be the one just written
         assert counts.unchanged == there.count("same")
-    assert {key: item["note"] for key, item in left(fake).items()} == {n: w or "same" for n, w in enumerate(there)}
+    assert {key: item["note"] for key, item in remaining_items(fake).items()} == {
+        n: w or "same" for n, w in enumerate(there)
+    }
 
 
 @many
@@ -293,7 +295,9 @@ def test_items_are_moved_once_and_completely(count: int, queued: list[str], forg
     fake.put(*numbered(count))
     write_result, _ = settle(fake, moved)
     assert write_result.counts == Counts(changed=count)
-    assert {key: item["n"] for key, item in left(fake).items()} == {n + 100: 2 * (n + 1) for n in range(count)}
+    assert {key: item["n"] for key, item in remaining_items(fake).items()} == {
+        n + 100: 2 * (n + 1) for n in range(count)
+    }
 
 
 @many
@@ -305,7 +309,7 @@ def test_items_changed_by_the_application_are_moved_with_the_change(
     fake = FakeDynamoDB(THINGS, faults=deque(queued), before_write=application)
     fake.put(*numbered(20))
     write_result, _ = settle(fake, moved)
-    there = left(fake)
+    there = remaining_items(fake)
     gone = write_result.counts.vanished
     assert write_result.counts == Counts(changed=20 - gone, vanished=gone)
     assert all(key >= 100 and item["n"] == 2 * (key - 99) for key, item in there.items())
@@ -328,7 +332,7 @@ def test_void_keys_are_those_whose_items_do_not_show_the_change(
     write_result, _ = settle(fake, double)
     void = {int(key["id"]["N"]) for key in write_result.void}
     assert len(write_result.void) == len(void) == write_result.counts.vanished
-    assert void <= application.deleted and void.isdisjoint(left(fake))
+    assert void <= application.deleted and void.isdisjoint(remaining_items(fake))
 
 
 def void_of(fake: FakeDynamoDB, changes: Sequence[Change], apply: Apply = lambda image: None) -> list[int]:
@@ -348,7 +352,7 @@ def test_of_two_rows_for_one_key_one_is_a_dead_letter() -> None:
     write_result = page_writer(fake, lambda image: None).write([insert(THINGS, {"id": 1, "n": n}) for n in (1, 2)])
     assert write_result.counts == Counts(changed=1, dead=1)
     assert "another row of items() has the key id = '1'" in write_result.dead[0].error
-    assert left(fake) == {1: {"id": 1, "n": 1}}
+    assert remaining_items(fake) == {1: {"id": 1, "n": 1}}
 
 
 def test_a_transaction_that_fails_has_no_effect_on_any_of_its_keys() -> None:
@@ -362,7 +366,7 @@ def test_a_part_of_a_transaction_that_already_existed_is_void() -> None:
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 0, "n": 1}, {"id": 100, "n": 2})  # as it would be moved
     assert void_of(fake, [found for found in [moved(encode({"id": 0, "n": 1}))] if found], moved) == []
-    assert left(fake).keys() == {100} and rows(fake) == {}
+    assert remaining_items(fake).keys() == {100} and rows(fake) == {}
 
 
 def test_two_items_that_insert_the_same_item_insert_it_once() -> None:
@@ -372,16 +376,16 @@ def test_two_items_that_insert_the_same_item_insert_it_once() -> None:
     for image in list(fake.items.values()):
         update = double(image)
         assert isinstance(update, Update)
-        changes.append(together(update.key, image, [update, insert(THINGS, {"id": 9, "n": 5})]))
+        changes.append(transaction_of(update.key, image, [update, insert(THINGS, {"id": 9, "n": 5})]))
     assert page_writer(fake, double).write(changes).counts == Counts(changed=2)
-    assert {number: item["n"] for number, item in left(fake).items()} == {0: 2, 1: 4, 9: 5}
+    assert {number: item["n"] for number, item in remaining_items(fake).items()} == {0: 2, 1: 4, 9: 5}
 
 
 def test_two_items_for_one_key_are_a_collision_that_names_both() -> None:
     fake = FakeDynamoDB(THINGS)
     fake.put(*numbered(2))
     changes: list[Change] = [
-        together(key_of(THINGS, image), image, [insert(THINGS, {"id": 9, "n": decode(image)["n"]})])
+        transaction_of(key_of(THINGS, image), image, [insert(THINGS, {"id": 9, "n": decode(image)["n"]})])
         for image in list(fake.items.values())
     ]
     write_result = page_writer(fake, lambda image: None).write(changes)
@@ -399,9 +403,9 @@ def test_an_item_stays_unchanged_if_its_new_key_is_taken(loses: bool, counts: Co
     update = change(THINGS, image, item, {"id": 0, "moved": 1} if loses else {**item, "moved": 1})
     assert isinstance(update, Update)
     put = insert(THINGS, {"id": 9, "address": "Main St 1"})
-    write_result = page_writer(fake, lambda image: None).write([together(update.key, image, [update, put])])
+    write_result = page_writer(fake, lambda image: None).write([transaction_of(update.key, image, [update, put])])
     assert write_result.counts == counts
-    assert left(fake)[0].get("address") == "Main St 1" and left(fake)[9]["address"] == "Old Rd 9"
+    assert remaining_items(fake)[0].get("address") == "Main St 1" and remaining_items(fake)[9]["address"] == "Old Rd 9"
 
 
 @pytest.mark.parametrize("act", ["change", "delete"])
@@ -411,7 +415,7 @@ def test_no_insertion_is_made_from_an_outdated_item(act: str) -> None:
     image = fake.items[key_text(encode({"id": 0}))]
 
     def beside(image: Image) -> Change:
-        return together(key_of(THINGS, image), image, [insert(THINGS, {"id": 9, "n": decode(image)["n"]})])
+        return transaction_of(key_of(THINGS, image), image, [insert(THINGS, {"id": 9, "n": decode(image)["n"]})])
 
     made = beside(image)
     if act == "delete":
@@ -420,7 +424,9 @@ def test_no_insertion_is_made_from_an_outdated_item(act: str) -> None:
         fake.put({"id": 0, "n": 2})
     write_result = page_writer(fake, beside).write([made])
     assert write_result.counts == (Counts(vanished=1) if act == "delete" else Counts(changed=1))
-    assert {number: item["n"] for number, item in left(fake).items()} == ({} if act == "delete" else {0: 2, 9: 2})
+    assert {number: item["n"] for number, item in remaining_items(fake).items()} == (
+        {} if act == "delete" else {0: 2, 9: 2}
+    )
 
 
 @pytest.mark.parametrize("kind", ["update", "delete", "move"])
@@ -440,7 +446,7 @@ def test_an_item_moved_to_a_freed_key_is_not_mistaken_for_the_one_that_was_read(
     page_writing = page_writer(fake, lambda image: pytest.fail("its own item"), meets_insertions=True)
     assert page_writing.write([step]).counts == Counts(changed=1)  # type: ignore[list-item]
     assert page_writing.write([changes[kind]]).counts == Counts(vanished=1)  # type: ignore[list-item]
-    assert left(fake) == {1: {"id": 1, "n": 5 if kind == "update" else 1}}
+    assert remaining_items(fake) == {1: {"id": 1, "n": 5 if kind == "update" else 1}}
 
 
 @pytest.mark.parametrize(("fault", "void"), [("throttled", [1]), ("lost", [])])
@@ -547,7 +553,9 @@ def test_one_throttled_item_does_not_defer_the_others() -> None:
         return change(THINGS, image, item, {**item, ALONE: 2})
 
     changes = [found for image in list(fake.items.values()) if (found := odd(image))]
-    done = page_writer(fake, odd, sleep=lambda seconds: pauses.append(sum(i[ALONE] for i in left(fake).values())))
+    done = page_writer(
+        fake, odd, sleep=lambda seconds: pauses.append(sum(i[ALONE] for i in remaining_items(fake).values()))
+    )
     assert done.write(changes).counts == Counts(changed=40)
     assert pauses == [79]
 
@@ -560,13 +568,15 @@ def test_a_deferred_deletion_is_read_again(fault: str, number: int) -> None:
     fake.put(*numbered(200))
 
     def application(seconds: float) -> None:
-        if number in left(fake):
+        if number in remaining_items(fake):
             fake.put({"id": number, "n": number + 1, "note": 0, "live": "write"})
 
     write_result = page_writer(fake, lambda image: None, sleep=application).write(removals(fake))
     assert sum(write_result.counts) == write_result.counts.changed + write_result.counts.superseded == 200
-    assert left(fake) == ({number: {"id": number, "n": number + 1, "note": 0, "live": "write"}} if left(fake) else {})
-    assert write_result.counts.superseded == len(left(fake)) == (fault != "reset")
+    assert remaining_items(fake) == (
+        {number: {"id": number, "n": number + 1, "note": 0, "live": "write"}} if remaining_items(fake) else {}
+    )
+    assert write_result.counts.superseded == len(remaining_items(fake)) == (fault != "reset")
 
 
 def test_a_deletion_in_doubt_is_read_again() -> None:
@@ -575,11 +585,11 @@ def test_a_deletion_in_doubt_is_read_again() -> None:
     removes = removals(fake)
 
     def application(seconds: float) -> None:
-        for number, item in left(fake).items():
+        for number, item in remaining_items(fake).items():
             fake.put({**item, "live": number})
 
     write_result = page_writer(fake, lambda image: None, sleep=application).write(removes)
-    there = left(fake)
+    there = remaining_items(fake)
     assert there and all(item["live"] == number for number, item in there.items())
     assert write_result.counts == Counts(changed=4 - len(there), superseded=len(there))
 
@@ -625,7 +635,7 @@ def test_deletions_that_wait_for_the_budget_are_read_again_batch_by_batch() -> N
     budget = Budget(fake, 20.0)
     one = page_writer(fake, lambda image: None, rate_queue=budget, clock=lambda: budget.now)
     assert one.write(removals(fake)).counts == Counts(changed=49, superseded=1)
-    assert left(fake)[49]["live"] == "write" and budget.taken == 0.0
+    assert remaining_items(fake)[49]["live"] == "write" and budget.taken == 0.0
 
 
 @pytest.mark.parametrize("fault", ["", "partial", "full", "throttled"])
@@ -650,8 +660,10 @@ def test_a_change_made_after_a_second_read_has_an_intent_before_it_is_sent() -> 
     fake.put(*numbered(50))
     budget, intended = Budget(fake, 20.0), []
     one = page_writer(fake, unless_live, rate_queue=budget, clock=lambda: budget.now)
-    assert over(one, removals(fake), lambda changes: intended.append(len(changes))).counts == Counts(changed=50)
-    assert left(fake) == {49: {"id": 49, "n": 0, "note": 0, "live": "write"}} and intended == [50, 1]
+    assert write_whole_page(one, removals(fake), lambda changes: intended.append(len(changes))).counts == Counts(
+        changed=50
+    )
+    assert remaining_items(fake) == {49: {"id": 49, "n": 0, "note": 0, "live": "write"}} and intended == [50, 1]
 
 
 def test_deletions_sent_at_once_are_read_once() -> None:

@@ -12,7 +12,7 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Item
 from dynamodt.pipeline.outcomes import WriteResult
 from dynamodt.pipeline.write_page import WriteTask
-from dynamodt.script.diff import change, insert, key_of, together
+from dynamodt.script.diff import change, insert, key_of, transaction_of
 from tests.fakes import FakeDynamoDB
 from tests.unit.page_writing import (
     THINGS,
@@ -21,12 +21,12 @@ from tests.unit.page_writing import (
     decode,
     double,
     last_step,
-    left,
     many,
     moved,
     numbered,
-    over,
+    remaining_items,
     removals,
+    write_whole_page,
 )
 from tests.unit.page_writing import page_writer as of
 
@@ -49,7 +49,7 @@ def beside(image: Image) -> Change | None:
         return None
     update = change(THINGS, image, item, {**item, "n": -item["n"]})
     assert update is not None and not isinstance(update, Atomic)
-    return together(key_of(THINGS, image), image, [update, insert(THINGS, {**item, "id": item["id"] + 100})])
+    return transaction_of(key_of(THINGS, image), image, [update, insert(THINGS, {**item, "id": item["id"] + 100})])
 
 
 def not_restored_at(apply: Apply, sent: int) -> tuple[FakeDynamoDB, list[Change]]:
@@ -66,7 +66,7 @@ def act(fake: FakeDynamoDB, done: Sequence[tuple[int, str]]) -> tuple[set[int], 
     deleted: set[int] = set()
     notes: dict[int, int] = {}
     for number, what in done:
-        item = left(fake).get(number)
+        item = remaining_items(fake).get(number)
         if item is None:
             continue
         if what == "delete":
@@ -85,7 +85,7 @@ def test_items_are_moved_once_at_whatever_point_the_owner_died(sent: int, done: 
     deleted, notes = act(fake, done)
     write_result = recovered(fake, [as_journaled(changes)], moved)
     assert write_result.counts == Counts(changed=20 - len(deleted), vanished=len(deleted))
-    there = left(fake)
+    there = remaining_items(fake)
     assert there.keys() == {number + 100 for number in range(20)} - {number + 100 for number in deleted}
     assert all(item["n"] == 2 * (key - 99) for key, item in there.items())
     assert all(there[number + 100]["note"] == note for number, note in notes.items() if number not in deleted)
@@ -101,7 +101,7 @@ def test_items_are_inserted_beside_others_once_at_whatever_point_the_owner_died(
     write_result = recovered(fake, [as_journaled(changes)], beside)
     lost = {number for number in deleted if number >= sent}  # the inserted items show that the others were written
     assert write_result.counts == Counts(changed=20 - len(lost), vanished=len(lost))
-    there = left(fake)
+    there = remaining_items(fake)
     assert {key for key in there if key >= 100} == {number + 100 for number in range(20) if number not in lost}
     assert {key for key in there if key < 100} == set(range(20)) - deleted
     assert all(item["n"] == -(key + 1) for key, item in there.items() if key < 100)
@@ -120,7 +120,7 @@ def test_an_item_deleted_before_the_first_request_is_counted_by_the_next_owner()
 
     fake.before_write = dies
     with pytest.raises(RuntimeError):
-        over(of(fake, moved), changes, lambda changes: intended.append(as_journaled(changes)))
+        write_whole_page(of(fake, moved), changes, lambda changes: intended.append(as_journaled(changes)))
     fake.before_write = None
     assert recovered(fake, intended, moved).counts == Counts(changed=2, vanished=1)
 
@@ -135,7 +135,7 @@ def test_rows_of_items_are_deleted_at_whatever_point_the_owner_died(sent: int) -
     fake.put({"id": 3, "n": 4, "note": "his"})
     write_result = recovered(fake, [removes], None)
     assert write_result.counts == Counts(changed=3, superseded=1)
-    assert left(fake) == {3: {"id": 3, "n": 4, "note": "his"}}
+    assert remaining_items(fake) == {3: {"id": 3, "n": 4, "note": "his"}}
 
 
 ONE, OTHER = {"id": 9, "n": 1}, {"id": 9, "n": 2}
@@ -147,7 +147,7 @@ def test_of_two_rows_for_one_key_each_is_counted(there: list[Item]) -> None:
     fake.put(*there)
     write_result = recovered(fake, [[insert(THINGS, ONE), insert(THINGS, OTHER)]], None)
     assert write_result.counts == (Counts(changed=1, superseded=1) if there else Counts(changed=1, dead=1))
-    assert left(fake) == {9: (there or [ONE])[0]}
+    assert remaining_items(fake) == {9: (there or [ONE])[0]}
 
 
 @pytest.mark.parametrize("act", ["", "change", "delete"])
@@ -159,9 +159,9 @@ def test_a_row_inserted_by_a_previous_owner_is_the_run_s_although_it_was_changed
         fake.put({**ONE, "note": "live"})
     elif act == "delete":
         fake.delete(ONE)
-    before = left(fake)
+    before = remaining_items(fake)
     assert recovered(fake, [[insert(THINGS, ONE)]], None).counts == Counts(changed=1)
-    assert left(fake) == before
+    assert remaining_items(fake) == before
 
 
 def test_the_rest_of_a_transaction_keeps_its_source() -> None:
@@ -170,10 +170,12 @@ def test_the_rest_of_a_transaction_keeps_its_source() -> None:
     fake = FakeDynamoDB(THINGS)
     fake.put({"id": 1, "n": 1}, {"id": 2, "n": "another"})
     source = next(iter(fake.items.values()))
-    both = together(
+    both = transaction_of(
         key_of(THINGS, source), source, [insert(THINGS, {"id": 2, "n": 0}), insert(THINGS, {"id": 3, "n": 0})]
     )
     intended: list[list[Change]] = []
-    assert over(of(fake, double), [both], lambda changes: intended.append(list(changes))).counts == Counts(changed=1)
+    assert write_whole_page(of(fake, double), [both], lambda changes: intended.append(list(changes))).counts == Counts(
+        changed=1
+    )
     assert [len(changes) for changes in intended] == [1, 1] and not isinstance(intended[1][0], Insert)
     assert recovered(fake, [as_journaled(changes) for changes in intended]).counts == Counts(changed=1)

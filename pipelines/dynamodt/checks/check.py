@@ -13,9 +13,9 @@ from typing import Any
 
 from dynamodt.checks.examples import Replacer
 from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
-from dynamodt.checks.other_process import Elsewhere
+from dynamodt.checks.other_process import OtherProcess
 from dynamodt.checks.subject import HangError, Watch, applied_to_all
-from dynamodt.checks.version import Asked, VersionTrial
+from dynamodt.checks.version import VersionInputs, VersionTrial
 from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError, file_explained, suggest
 from dynamodt.export.datafiles import DataFile, DataReader
 from dynamodt.export.objects import S3Objects
@@ -24,7 +24,7 @@ from dynamodt.model.tables import Image, TableSpec
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.context import Project
-from dynamodt.runs.estimate import Sample, read_sample
+from dynamodt.runs.estimate import TableSample, read_sample
 from dynamodt.runs.exports import open_export
 from dynamodt.runs.jobs import was_held_recently
 from dynamodt.runs.plan import usable_table
@@ -65,7 +65,7 @@ def check_table(project: Project, name: str, options: CheckOptions) -> TableChec
     sample = _sample(project, table, options, was_held_recently(state.leases.read(name)))
     saved = _saved(project, table, sample, at) if options.save else ""
     checking = _Checking(project, table, scripts, options)
-    with mute_beam(), Elsewhere() as elsewhere:
+    with mute_beam(), OtherProcess() as elsewhere:
         versions, notices = checking.versions(chosen, sample, at, elsewhere)
     if half_done and not options.items:
         run = half_done[-1]
@@ -100,7 +100,7 @@ def _chosen(scripts: Sequence[Script], at: int, version: int | None) -> tuple[Sc
     return found
 
 
-def _sample(project: Project, table: TableSpec, options: CheckOptions, consistent: bool) -> Sample:
+def _sample(project: Project, table: TableSpec, options: CheckOptions, consistent: bool) -> TableSample:
     if options.items:
         return sample_of_file(Path(options.items), table)
     if options.export:
@@ -111,7 +111,7 @@ def _sample(project: Project, table: TableSpec, options: CheckOptions, consisten
     return replace(found, source=where)
 
 
-def _saved(project: Project, table: TableSpec, sample: Sample, at: int) -> str:
+def _saved(project: Project, table: TableSpec, sample: TableSample, at: int) -> str:
     """Writes the sample with its values replaced, and returns the file's name. Raises UsageError without items."""
     names = project.stage.names
     if not sample.images:
@@ -133,7 +133,7 @@ class _Checking:
     options: CheckOptions
 
     def versions(
-        self, chosen: Sequence[Script], sample: Sample, at: int, elsewhere: Elsewhere
+        self, chosen: Sequence[Script], sample: TableSample, at: int, elsewhere: OtherProcess
     ) -> tuple[tuple[VersionCheck, ...], list[str]]:
         """The checks of the chosen versions, and the notices about limits of the check."""
         notices = [] if sample.images else [_NO_ITEMS.format(self.project.stage.names.shown(self.table.name))]
@@ -150,7 +150,7 @@ class _Checking:
         notices += [_UNPREPARED.format(one.version) for one in found if one.prepared == "missing"]
         return tuple(found), notices
 
-    def _version_of(self, sample: Sample, at: int, first: int) -> int:
+    def _version_of(self, sample: TableSample, at: int, first: int) -> int:
         """The version of the sample's items; a file without a version counts as the input of the first version to
         check."""
         if sample.version is not None:
@@ -192,7 +192,7 @@ class _Checking:
         return list(found.values())
 
     def _one(
-        self, script: Script, images: list[Image], derived: bool, elsewhere: Elsewhere, quick: bool = False
+        self, script: Script, images: list[Image], derived: bool, elsewhere: OtherProcess, quick: bool = False
     ) -> tuple[VersionCheck, list[Image]]:
         """One version's check, and the items after it; `quick`: only these items are needed."""
         try:
@@ -205,7 +205,7 @@ class _Checking:
             asked = replace(asked, examples=1)
         return VersionTrial(asked, elsewhere, self.project.observer.notify).check(images)
 
-    def _asked(self, script: Script, derived: bool) -> Asked:
+    def _asked(self, script: Script, derived: bool) -> VersionInputs:
         """A version with its tables and its prepared data. Raises Refused if KEY is not the table's key, and for an
         unusable target."""
         if script.key and script.key != self.table.key:
@@ -216,7 +216,7 @@ class _Checking:
             )
         target = usable_table(self.project.stage, script.target_table) if script.target_table else None
         rows: Mapping[Any, Any] | None = self._prepared(script) if script.has_prepare else {}
-        return Asked(script, self.table, target, rows, derived, self.options.variants, self.options.seconds)
+        return VersionInputs(script, self.table, target, rows, derived, self.options.variants, self.options.seconds)
 
     def _prepared(self, script: Script) -> Mapping[Any, Any] | None:
         """The version's prepared rows; None if they are missing."""
@@ -246,7 +246,7 @@ _PLACES = 50  # files from which a large export is sampled
 _LISTED = "an item of --items must have the table's key"
 
 
-def sample_of_file(path: Path, table: TableSpec) -> Sample:
+def sample_of_file(path: Path, table: TableSpec) -> TableSample:
     """The items of a file. Raises UsageError for an item without the table's key, and for two with the same key."""
     images = list(read_images(path))
     seen: dict[str, int] = {}
@@ -259,7 +259,7 @@ def sample_of_file(path: Path, table: TableSpec) -> Sample:
         earlier = seen.setdefault(key_text(key_of(table, image)), number)
         if earlier != number:
             raise UsageError(f"items {earlier} and {number} have one key", where=where, hint="keep one of them")
-    return Sample(tuple(images), whole=False, source=str(path), version=version_of(path))
+    return TableSample(tuple(images), whole=False, source=str(path), version=version_of(path))
 
 
 def sample_of_export(
@@ -269,7 +269,7 @@ def sample_of_export(
     place: str,
     number: int,
     dice: random.Random | None = None,
-) -> Sample:
+) -> TableSample:
     """Items of the first chunks of random data files of the export at `place`. Raises the errors of a run with this
     export; UsageError for an empty one."""
     files = (dice or random.Random()).sample(files, len(files))
@@ -284,4 +284,4 @@ def sample_of_export(
             break
     if not images:
         raise UsageError("the export has no item", where=place, hint="name another export, or use --items")
-    return Sample(tuple(images[:number]), whole=False, source=f"the export {place}")
+    return TableSample(tuple(images[:number]), whole=False, source=f"the export {place}")

@@ -37,7 +37,7 @@ FaultsOf = Callable[[Image], list[Fault]]  # of one item
 
 
 @dataclass
-class Met:
+class SeenFault:
     """A kind of fault, the first item that shows it, and the number of items of the sample that show it. For a variant,
     `why` is its difference from the item `base`. `invented`: the fault's images have replaced values."""
 
@@ -58,7 +58,7 @@ class Judge:
     faults_of: FaultsOf
     doubtful: bool
 
-    def findings(self, met: Iterable[Met], sample: Iterable[Image]) -> Iterator[Finding]:
+    def findings(self, met: Iterable[SeenFault], sample: Iterable[Image]) -> Iterator[Finding]:
         """The findings, the gravest first, at most eight of them about variants only."""
         replacer = Replacer(sample)
         order = ("fault", "warning", "note")
@@ -72,21 +72,21 @@ class Judge:
             where = f", where {one.why}" if one.why and fault.name in (*_RAISING, "hangs") else ""
             yield Finding(self._level(one), fault.name, fault.what + where, fault.hint, fault.where, one.items, shown)
 
-    def _level(self, met: Met) -> Level:
+    def _level(self, met: SeenFault) -> Level:
         name = met.fault.name
         seen = met.items or name == "hangs"
         doubtful = self.doubtful and name in (*_RAISING, "reversible", "idempotent")
         return "fault" if met.fault.grave and seen and not doubtful else "warning"
 
-    def _as_it_is(self, met: Met) -> tuple[Fault, Shown | None]:
+    def _as_it_is(self, met: SeenFault) -> tuple[Fault, Shown | None]:
         images = met.fault.images or ((("item", met.image),) if met.image else ())
         return met.fault, self._shown(met, images, met.invented) if images else None
 
-    def _shown(self, met: Met, images: tuple[tuple[str, Image], ...], invented: bool) -> Shown:
+    def _shown(self, met: SeenFault, images: tuple[tuple[str, Image], ...], invented: bool) -> Shown:
         of = met.base or (met.image if met.items else {})
         return Shown(images, self.table.key_names, invented, key_of(self.table, of) if of else {}, not met.items)
 
-    def _smallest(self, met: Met, replacer: Replacer) -> tuple[Fault, Shown | None]:
+    def _smallest(self, met: SeenFault, replacer: Replacer) -> tuple[Fault, Shown | None]:
         """The fault of the smallest item that shows it, and this item; its values are replaced if it still shows the
         fault."""
         kind, keys = met.fault.kind, self.table.key_names

@@ -63,7 +63,7 @@ class Side(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Asked:
+class SideRequest:
     """A request: the side applied to the images. `alike`: the conditions that equal those of the asking process: 0
     none, 1 the time and its zone, 2 also the order of items, 3 that of attributes, 4 the current folder."""
 
@@ -75,13 +75,13 @@ class Asked:
     rows: int = 0  # of items(), instead of the images
 
 
-class Elsewhere:
+class OtherProcess:
     """The other process, which the first request starts."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Elsewhere:
+    def __enter__(self) -> OtherProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -90,15 +90,15 @@ class Elsewhere:
     def observed(self, side: Side, images: Sequence[Image], alike: int = 0) -> list[Observed] | None:
         """The results of the side for the images in the other process, in their order. None: the process has ended, or
         it cannot load the script."""
-        found: list[Observed] | None = self._asked(Asked(side, tuple(images), alike))
+        found: list[Observed] | None = self._asked(SideRequest(side, tuple(images), alike))
         return found
 
     def rows(self, side: Side, most: int) -> list[Image] | None:
         """The rows of `items()` in the other process; None as in `observed`."""
-        found: list[Image] | None = self._asked(Asked(side, rows=most))
+        found: list[Image] | None = self._asked(SideRequest(side, rows=most))
         return found
 
-    def _asked(self, asked: Asked) -> Any:
+    def _asked(self, asked: SideRequest) -> Any:
         folder = os.getcwd() if asked.alike >= _FOLDER else os.sep
         zone = os.environ.get("TZ") if asked.alike >= _TIME else _ZONE
         asked = replace(asked, side=asked.side._replace(prepared=dict(asked.side.prepared)), folder=folder, zone=zone)
@@ -144,14 +144,14 @@ def _started() -> subprocess.Popen[bytes]:
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     while True:
         try:
-            asked: Asked = pickle.load(requests)
+            asked: SideRequest = pickle.load(requests)
         except EOFError:
             return
         pickle.dump(_answer(asked), answers)
         answers.flush()
 
 
-def _answer(asked: Asked) -> list[Observed] | list[Image] | None:
+def _answer(asked: SideRequest) -> list[Observed] | list[Image] | None:
     _import_packages(asked.side.script)
     _set_zone(asked.zone)
     reset = shift() if asked.alike < _TIME else lambda: None

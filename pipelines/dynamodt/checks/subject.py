@@ -25,7 +25,7 @@ from dynamodt.errors import DynamodtError, ItemError, ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Change, Direction, Image, Insert, Item, Put, TableSpec
 from dynamodt.script.apply import Apply, item_rows, row_image
-from dynamodt.script.attempt import ChangeOf, attempted, effect
+from dynamodt.script.attempt import ChangeOf, attempt_change, effect
 from dynamodt.script.codec import holds, key_text, same_image
 from dynamodt.script.diff import key_of, key_shown, parts_of
 from dynamodt.script.functions import Result, Transform
@@ -190,7 +190,7 @@ class Subject:
         return self._observed(self._lenient, image)
 
     def _observed(self, change_of: ChangeOf, image: Image) -> Observed:
-        attempt = attempted(image, change_of, self._request)
+        attempt = attempt_change(image, change_of, self._request)
         if attempt.error is not None:
             return Observed(None, self._raised(attempt.error), "", self._calls.nanoseconds)
         return Observed(self._outcome(image, attempt.change), None, self._calls.alters(image), self._calls.nanoseconds)

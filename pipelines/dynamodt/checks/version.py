@@ -10,9 +10,9 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from dynamodt.checks.examples import Judge, Met, Replacer, smallest_item
+from dynamodt.checks.examples import Judge, Replacer, SeenFault, smallest_item
 from dynamodt.checks.findings import Fault, Finding, Level, VersionCheck
-from dynamodt.checks.other_process import Elsewhere, Side
+from dynamodt.checks.other_process import OtherProcess, Side
 from dynamodt.checks.properties import Trial, by_chance, collisions, effect_of, same_result
 from dynamodt.checks.subject import HangError, Observed, Outcome, Watch, first_rows
 from dynamodt.errors import ScriptError
@@ -47,7 +47,7 @@ _CONFIDENT = 3.0  # the rule of three: 1 - 0.95 ** (1 / n) is nearly 3 / n
 
 
 @dataclass(frozen=True)
-class Asked:
+class VersionInputs:
     """A version with its tables and data. `prepared`: None if the data is missing. `derived`: the items were made by
     `transform_down` of later versions. `examples`: variants to try; `seconds`: the limit of one call."""
 
@@ -66,12 +66,14 @@ class Asked:
 class VersionTrial:
     """Checks one version. `check` returns the result, and the items as they are after the version."""
 
-    def __init__(self, asked: Asked, elsewhere: Elsewhere, notify: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self, asked: VersionInputs, elsewhere: OtherProcess, notify: Callable[[str], None] = lambda text: None
+    ) -> None:
         self._asked = asked
         self._elsewhere = elsewhere
         self._notify = notify
         self._watch = Watch(asked.seconds)
-        self._met: dict[str, Met] = {}
+        self._met: dict[str, SeenFault] = {}
         self._made: list[tuple[Image, Observed]] = []
         self._variants = 0
         self._hangs = False
@@ -161,7 +163,7 @@ class VersionTrial:
     # ------------------------------------------------------------ items of the sample
 
     def _meet(self, fault: Fault, image: Image, items: int, why: str = "") -> None:
-        met = self._met.setdefault(fault.kind, Met(fault, image, why=why))
+        met = self._met.setdefault(fault.kind, SeenFault(fault, image, why=why))
         met.items += items
         self._hangs = self._hangs or fault.name == "hangs"
 
@@ -285,16 +287,16 @@ class VersionTrial:
         if raised is not None and raised.name == "size":
             fault = Fault("size", "of a large item", raised.text, raised.hint, raised.line)
             why = f"an item has {image_bytes(large):,} bytes before"
-            self._met[fault.kind] = Met(fault, widest, base=widest, why=why)
+            self._met[fault.kind] = SeenFault(fault, widest, base=widest, why=why)
 
-    def _new_kinds(self, trial: Trial, drawn: Sequence[Variant]) -> dict[str, Met]:
+    def _new_kinds(self, trial: Trial, drawn: Sequence[Variant]) -> dict[str, SeenFault]:
         """The kinds of faults that variants show and no item of the sample shows."""
-        new: dict[str, Met] = {}
+        new: dict[str, SeenFault] = {}
         for variant in drawn:
             self._variants += 1
             for fault in trial.faults(variant.image)[0]:
                 if fault.grave and fault.kind not in self._met and fault.kind not in new:
-                    new[fault.kind] = Met(fault, variant.image, why=_why(variant.deviations), base=variant.base)
+                    new[fault.kind] = SeenFault(fault, variant.image, why=_why(variant.deviations), base=variant.base)
             if any(met.fault.name == "hangs" for met in new.values()):
                 break
         return new

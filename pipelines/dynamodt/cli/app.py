@@ -141,7 +141,7 @@ def _execute(request: Request, recorder: ProgressRecorder, on_result: OnResult |
         from dynamodt.pipeline.author_output import captured
 
         clean = console.stdout_kept_clean() if asked.json and not asked.follow else nullcontext()
-        with clean, captured(recorder.said):
+        with clean, captured(recorder.author_line):
             result = execute(asked, Path.cwd(), recorder)
         recorder.close()
         return _show(asked, result, on_result, recorder), True

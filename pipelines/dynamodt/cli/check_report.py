@@ -15,7 +15,7 @@ from dynamodt.cli.json_output import error_document
 from dynamodt.cli.report import facts_lines, print_steps, show
 from dynamodt.cli.request import Request, Step, step_after_sample
 from dynamodt.errors import DynamodtError
-from dynamodt.model.reports import picked
+from dynamodt.model.reports import pick
 from dynamodt.model.tables import Image, TableNames
 from dynamodt.runs.display import clip, key_line, printable, value_text
 from dynamodt.runs.options import Command
@@ -228,9 +228,9 @@ def check_document(found: Sequence[TableCheck]) -> dict[str, Any]:
 def _table(table: TableCheck) -> dict[str, Any]:
     if table.error is not None:
         return {"table": table.table, "error": error_document(table.error)}
-    sample = {**picked(table, "source items whole"), "read_units": round(table.read_units, 1)}
+    sample = {**pick(table, "source items whole"), "read_units": round(table.read_units, 1)}
     return {
-        **picked(table, "table at"),
+        **pick(table, "table at"),
         "sample": sample,
         "notices": list(table.notices),
         "saved": table.saved,
@@ -241,11 +241,11 @@ def _table(table: TableCheck) -> dict[str, Any]:
 def _version(version: VersionCheck) -> dict[str, Any]:
     effect = version.effect
     return {
-        **picked(version, "version name path items derived variants deterministic reversible prepared bound"),
+        **pick(version, "version name path items derived variants deterministic reversible prepared bound"),
         "idempotent": {"found": version.idempotent, "declared": version.declared_idempotent},
         "micros": None if version.micros is None else round(version.micros, 2),
         "effect": {
-            **picked(effect, "kind changed unchanged moved deleted inserted into_target"),
+            **pick(effect, "kind changed unchanged moved deleted inserted into_target"),
             "attributes": [path._asdict() for path in effect.paths],
             "leaves_indexes": list(effect.leaves),
             "bytes": effect.growth._asdict(),
@@ -260,7 +260,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         [] if shown is None else [{"label": label, "item": _loggable(shown, image)} for label, image in shown.images]
     )
     return {
-        **picked(finding, "level name where items"),
+        **pick(finding, "level name where items"),
         "what": _loggable_text(finding),
         "hint": str(finding.hint),
         "example": known,

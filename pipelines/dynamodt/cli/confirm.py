@@ -59,12 +59,12 @@ def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
 def _waited(project: Project, request: Request) -> Request:
     """A `down` with `--wait-lock`, after its wait: the run that it waits for may apply another version. The effects are
     shown afterwards, and the confirmed command does not wait again."""
-    from dynamodt.runs.lock import in_turn
+    from dynamodt.runs.lock import attempt_in_turn
 
     if request.command != "down" or not request.options.wait_lock:
         return request
     for table in project.tables(request.tables):
-        in_turn(project, table, lambda: None)
+        attempt_in_turn(project, table, lambda: None)
     return replace(request, options=replace(request.options, wait_lock=""))
 
 

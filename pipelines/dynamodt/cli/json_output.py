@@ -12,16 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import CostReached, DynamodtError, Refused
 from dynamodt.model.pages import Units
-from dynamodt.model.reports import (
-    Cost,
-    RunReport,
-    TableReport,
-    TableStatus,
-    TakeOver,
-    UndoReport,
-    VersionStatus,
-    picked,
-)
+from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus, pick
 from dynamodt.model.runs import MAX_USD, Lease, PreparedRef, RunProgress, RunRecord, RunState, ScriptText
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.display import json_line
@@ -74,7 +65,7 @@ def undo_document(report: UndoReport) -> Document:
     run = report.run
     first = [item._asdict() for item in report.first_not_restored]
     return {
-        **picked(run, "table run version name direction status"),
+        **pick(run, "table run version name direction status"),
         **_amounts(run),
         "restored": {"fully": report.fully, "partly": report.partly},
         "left": {"items": report.not_restored, "file": report.not_restored_at, "first": first},
@@ -146,7 +137,7 @@ def baseline_document(taken: TakeOver) -> Document:
 
 def prepared_document(table: str, version: int, prepared: PreparedRef, dry_run: bool) -> Document:
     """The document of `prepare`."""
-    stored = picked(prepared, "url rows sha256 script_checksum created")
+    stored = pick(prepared, "url rows sha256 script_checksum created")
     return {"table": table, "version": version, **stored, "dry_run": dry_run}
 
 
@@ -182,7 +173,7 @@ def _table(report: TableReport) -> Document:
 def _run(run: RunReport) -> Document:
     error = DynamodtError(run.error, where=f"{run.table} v{run.version} {run.name}") if run.error else None
     return {
-        **picked(run, "version name run status"),
+        **pick(run, "version name run status"),
         **_amounts(run),
         **_given(cost=run.cost and _cost(run.cost), dead_letters=run.dead_letters, accepted=run.accepted),
         **_given(uncovered_since=run.uncovered, scripts=_texts(run.texts), error=error),
@@ -222,7 +213,7 @@ def _texts(texts: Sequence[ScriptText]) -> list[Document]:
 
 def _record(run: RunRecord) -> Document:
     return {
-        **picked(run, "run version name direction checksum status started ended by reason commit"),
+        **pick(run, "run version name direction checksum status started ended by reason commit"),
         **_amounts(run),
         "dead_letters": run.dead_letters,
         "error": error_document(DynamodtError(run.error)) if run.error else None,
@@ -236,11 +227,11 @@ def _record(run: RunRecord) -> Document:
 
 def accepted_documents(run: RunRecord) -> list[Document]:
     """The accepted dead letters of a run: for each command the number, the user, the time and the reason."""
-    return [{**picked(one, "items by when why"), "reason": one.why} for one in run.accepted]
+    return [{**pick(one, "items by when why"), "reason": one.why} for one in run.accepted]
 
 
 def _version_of(run: ActiveRun | RunRecord) -> Document:
-    return picked(run, "table run version name direction")
+    return pick(run, "table run version name direction")
 
 
 def _run_state(state: RunState) -> Document:
@@ -248,7 +239,7 @@ def _run_state(state: RunState) -> Document:
     return {
         **_version_of(record),
         "status": state.status,
-        **picked(record, "started ended by reason commit"),
+        **pick(record, "started ended by reason commit"),
         "counts": state.counts._asdict(),
         "dead_letters": record.dead_letters,
         "error": record.error,
@@ -258,7 +249,7 @@ def _run_state(state: RunState) -> Document:
 
 
 def _holder(lease: Lease) -> Document:
-    return picked(lease, "user host pid since")
+    return pick(lease, "user host pid since")
 
 
 def rounded(**amounts: float) -> Document:
@@ -273,20 +264,20 @@ def _status(status: TableStatus) -> Document:
 
 def _version_status(version: VersionStatus) -> Document:
     run = version.run
-    shown = run and {"id": run.run, **picked(run, "direction status started dead_letters error")}
+    shown = run and {"id": run.run, **pick(run, "direction status started dead_letters error")}
     optional = _given(run=shown, dead=version.dead, held=version.held, changed=list(version.changed))
-    return {**picked(version, "version name state path when"), **optional}
+    return {**pick(version, "version name state path when"), **optional}
 
 
 def deployment_document(made: Deployment) -> Document:
     """The document of `deploy`."""
     changes = [change._asdict() for change in made.changes]
-    return {**picked(made, "stack status"), "changes": changes, "outputs": dict(made.outputs)}
+    return {**pick(made, "stack status"), "changes": changes, "outputs": dict(made.outputs)}
 
 
 def removal_document(removal: Removal) -> Document:
     """The document of `destroy`."""
-    return {**picked(removal, "stack status"), "removed": list(removal.removed), "kept": list(removal.kept)}
+    return {**pick(removal, "stack status"), "removed": list(removal.removed), "kept": list(removal.kept)}
 
 
 class JsonLines(ProgressRecorder):

@@ -11,7 +11,7 @@ from rich.text import Text
 from dynamodt.cli.json_output import Document, error_document, rounded
 from dynamodt.cli.report import facts_lines, print_steps, show
 from dynamodt.cli.request import Request, Step, program, step_after_sample, with_stage, with_tables
-from dynamodt.model.reports import picked
+from dynamodt.model.reports import pick
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.cost import usd
 from dynamodt.runs.display import printable
@@ -212,7 +212,7 @@ def _table(found: TableForecast) -> Document:
     if found.error is not None:
         return {"table": found.table, "error": error_document(found.error)}
     return {
-        **picked(found, "table at latest"),
+        **pick(found, "table at latest"),
         "items": {
             "count": found.items,
             "counted": found.counted,
@@ -225,12 +225,12 @@ def _table(found: TableForecast) -> Document:
         "seconds": _span(found.seconds),
         "usd": _usd(found.usd, found.as_of),
         "no_price": found.priceless,
-        "obstacles": [{**picked(one, "kind text stops"), "hint": str(one.hint)} for one in found.obstacles],
+        "obstacles": [{**pick(one, "kind text stops"), "hint": str(one.hint)} for one in found.obstacles],
     }
 
 
 def _version(version: VersionForecast) -> Document:
-    document: Document = picked(version, "version name unknown")
+    document: Document = pick(version, "version name unknown")
     estimate = version.estimate
     if estimate is None:
         return document

@@ -22,7 +22,7 @@ from dynamodt.model.runs import RunProgress
 from dynamodt.model.tables import Direction, TableNames
 from dynamodt.pipeline.author_output import Line
 from dynamodt.runs.display import inert, json_line, printable
-from dynamodt.runs.pace import ActiveRun, Clock, ProgressRecorder, Share, elapsed, figures, fitting, remaining
+from dynamodt.runs.pace import ActiveRun, Clock, ProgressRecorder, Share, elapsed, figures, fit_parts, remaining
 from dynamodt.state.runs import ENDED
 
 REDRAW_EVERY = 0.2
@@ -86,8 +86,8 @@ class BarDisplay(ProgressRecorder):
     def notify(self, text: str) -> None:
         self._console.print(self.names.in_text(text), style="dim")
 
-    def said(self, line: Line) -> None:
-        self._console.print(Text(said_text(line, self.names)), soft_wrap=True)
+    def author_line(self, line: Line) -> None:
+        self._console.print(Text(author_line_text(line, self.names)), soft_wrap=True)
 
     def close(self) -> None:
         if self._live is None:
@@ -99,7 +99,7 @@ class BarDisplay(ProgressRecorder):
 
     def _show(self) -> None:
         if self._live is None:
-            # what scripts print arrives by `said`
+            # what scripts print arrives by `author_line`
             self._live = Live(
                 console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
             )
@@ -116,7 +116,7 @@ class BarDisplay(ProgressRecorder):
         self._live.update(Group(*lines), refresh=True)
 
 
-def said_text(line: Line, names: TableNames) -> str:
+def author_line_text(line: Line, names: TableNames) -> str:
     """A script's output or log message, with its table and version."""
     return f"{names.logical(line.table)} v{line.version}: {line.text}" if line.table else line.text
 
@@ -160,7 +160,7 @@ def _bar_line(run: ActiveRun, share: Share, now: float, outlook: Text, width: in
 
 
 def _figures_line(parts: list[str], width: int) -> Text:
-    return Text(f"  {fitting(parts, width - 4)}", "dim", no_wrap=True, overflow="ellipsis")
+    return Text(f"  {fit_parts(parts, width - 4)}", "dim", no_wrap=True, overflow="ellipsis")
 
 
 LINE_EVERY = 5.0  # seconds
@@ -213,8 +213,8 @@ class LineDisplay(ProgressRecorder):
             self.notify(text)
         super().waiting(text)
 
-    def said(self, line: Line) -> None:
-        self._write(line, said_text(line, self.names))
+    def author_line(self, line: Line) -> None:
+        self._write(line, author_line_text(line, self.names))
 
     def notify(self, text: str) -> None:
         text = self.names.in_text(text)
@@ -263,7 +263,7 @@ def with_file(shown: ProgressRecorder, path: str, format: str) -> ProgressRecord
     except OSError as error:
         hint = "name a file that can be written, or leave the option out"
         raise UsageError(f"--log-file cannot be opened: {error.strerror}", where=path, hint=hint) from error
-    return Both(shown, Log(_written(stream, format), watching=shown.watching))
+    return DisplayWithLog(shown, Log(_written(stream, format), watching=shown.watching))
 
 
 def stderr_format(request: Request) -> str:
@@ -283,7 +283,7 @@ def _written(stream: TextIO, format: str) -> Writer:
     return write
 
 
-class Both(ProgressRecorder):
+class DisplayWithLog(ProgressRecorder):
     """A display with a log beside it: both receive all messages, and only the display asks questions."""
 
     def __init__(self, shown: ProgressRecorder, log: ProgressRecorder) -> None:
@@ -327,9 +327,9 @@ class Both(ProgressRecorder):
         for one in (self._shown, self._log):
             one.notify(text)
 
-    def said(self, line: Line) -> None:
+    def author_line(self, line: Line) -> None:
         for one in (self._shown, self._log):
-            one.said(line)
+            one.author_line(line)
 
     def failed(self, error: BaseException) -> None:
         self._log.failed(error)

@@ -24,7 +24,7 @@ from dynamodt.errors import (
     is_of_the_disk,
     suggest,
 )
-from dynamodt.model.reports import RunReport, TableStatus, VersionStatus, picked
+from dynamodt.model.reports import RunReport, TableStatus, VersionStatus, pick
 from dynamodt.model.tables import TableNames
 from dynamodt.pipeline.process import StoppedError
 from dynamodt.runs.options import GLUE, MIGRATIONS, command_argv
@@ -183,7 +183,7 @@ def _next_command(status: TableStatus, states: set[str]) -> Hint:
 def check_document(found: Sequence[TableStatus]) -> json_output.Document:
     """The `check` of `status --check --json`: the versions that are left."""
     versions = [
-        {"table": status.table, **picked(version, "version name state")} for status in found for version in left(status)
+        {"table": status.table, **pick(version, "version name state")} for status in found for version in left(status)
     ]
     passed = not any(not_applied(status) or status.error for status in found)
     return {"passed": passed, "left": versions}

@@ -19,7 +19,7 @@ from dynamodt.cli.request import Request, Step
 from dynamodt.config.stage import embedded_file
 from dynamodt.errors import DynamodtError
 from dynamodt.model.pages import Counts, Units
-from dynamodt.model.reports import LEFT_EARLY, counted, outcome, picked
+from dynamodt.model.reports import LEFT_EARLY, counted, outcome, pick
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Stage
 from dynamodt.runs.display import inert, printable
@@ -193,14 +193,14 @@ def details_document(found: RunDetails) -> Document:
     """The document of `show`."""
     record, totals = found.record, found.totals
     return {
-        **picked(record, "table run version name direction"),
+        **pick(record, "table run version name direction"),
         "status": found.status,
-        **picked(record, "checksum started ended seconds by reason commit undone undone_reason text text_before"),
+        **pick(record, "checksum started ended seconds by reason commit undone undone_reason text text_before"),
         "counts": found.counts._asdict(),
         "consumed": rounded(rcu=totals.units.rcu, wcu=totals.units.wcu),
         "contention": totals.contention._asdict(),
         "budget": found.budget._asdict(),
-        "holder": picked(found.holder, "user host pid since") if found.holder else None,
+        "holder": pick(found.holder, "user host pid since") if found.holder else None,
         "scripts": [text._asdict() for text in texts_reported(record)],
         "phases": [_phase(phase) for phase in found.phases],
         "error": error_document(_error(record)) if record.error else None,
@@ -226,7 +226,7 @@ def _group(group: ErrorGroup) -> Document:
     first = group.first
     frames = [frame._asdict() for frame in first.frames]
     return {
-        **picked(group, "step error items accepted"),
+        **pick(group, "step error items accepted"),
         "first": {"key": first.key, "error": inert(first.error), "frames": frames},
         "keys": group.keys,
         "keys_left_out": group.items - group.accepted - len(group.keys),

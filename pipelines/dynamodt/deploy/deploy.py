@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dynamodt.config.settings import FILE_NAME, DeploySettings, deploy_settings_of, place
 from dynamodt.deploy.glue_runs import refuse_jobs_at_work
-from dynamodt.deploy.packages import Assets, Parts, parts, places, template, uploaded
+from dynamodt.deploy.packages import Assets, Parts, parts, places, template, upload_parts
 from dynamodt.deploy.resources import (
     MANAGED_POLICIES,
     PARAMETER,
@@ -115,7 +115,7 @@ def deploy(project: Project, state_only: bool = False) -> Deployment:
     first = () if found.bucket_exists else changer.applied(changer.current_parts(drift))
     if not state_only:
         observer.notify("uploading the parts of the jobs")
-    urls = NO_PARTS if state_only else uploaded(made, Assets(stage))
+    urls = NO_PARTS if state_only else upload_parts(made, Assets(stage))
     changes = _one_change_each((*first, *changer.applied(urls)))
     status = "unchanged" if not changes else "created" if found.state is None else "updated"
     return Deployment(stack.name, status, changes, changer.outputs)

@@ -47,7 +47,7 @@ def other_release(document: Document) -> str:
 
 
 @contextmanager
-def readable(where: str) -> Iterator[None]:
+def explain_unreadable(where: str) -> Iterator[None]:
     """Raises RunFailed for a document of an unknown form; `where` is the job's run."""
     try:
         yield

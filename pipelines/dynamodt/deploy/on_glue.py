@@ -27,10 +27,10 @@ from dynamodt.deploy.glue_runs import (
 )
 from dynamodt.deploy.job_result import (
     error_in,
+    explain_unreadable,
     in_full,
     other_release,
     prepared_of,
-    readable,
     real_name,
     runs_of,
     undo_of,
@@ -46,7 +46,7 @@ from dynamodt.model.tables import Stage
 from dynamodt.runs.context import Project
 from dynamodt.runs.exports import exports_of
 from dynamodt.runs.jobs import NEW
-from dynamodt.runs.lock import check_not_leased, in_turn, is_held
+from dynamodt.runs.lock import attempt_in_turn, check_not_leased, is_held
 from dynamodt.runs.migration import TableMigration, hold_back_if_any_refused, refuse
 from dynamodt.runs.options import Command, command_argv
 from dynamodt.runs.pace import as_watcher
@@ -230,7 +230,7 @@ def _place_of(stage: Stage, export: str) -> tuple[str, str]:
     return found.bucket, folder_of(found).key
 
 
-def examined(project: Project, tables: Sequence[str]) -> list[dict[str, str]]:
+def examine_in_job(project: Project, tables: Sequence[str]) -> list[dict[str, str]]:
     """The checks of `doctor`, as the job's role makes them. Raises the error that prevents them."""
     job = DeployedJob(project, Command("doctor", tables=tuple(tables)))
     answer = job.answer(job.at_work(), [])
@@ -250,7 +250,7 @@ def wait_for_others(project: Project, tables: Sequence[str], request: Command) -
         return
     if DeployedJob(project, request).at_work() is None:
         for table in tables:
-            in_turn(project, table, lambda: None)
+            attempt_in_turn(project, table, lambda: None)
 
 
 def migrate(project: Project, moves: Sequence[TableMigration], request: Command) -> Reports:
@@ -275,7 +275,7 @@ def migrate(project: Project, moves: Sequence[TableMigration], request: Command)
 
 
 def _with_answer(job: DeployedJob, moves: Sequence[TableMigration], answer: JobAnswer) -> Reports:
-    with readable(job.place):
+    with explain_unreadable(job.place):
         answered = {real_name(table): table for table in answer.document["tables"]}
     reports = {move.table: _answered(job, move, answer, answered) for move in moves}
     if answer.exit_code and all(move.error is None for move in moves):  # the error is of the command as a whole
@@ -289,7 +289,7 @@ def _answered(
     job: DeployedJob, move: TableMigration, answer: JobAnswer, answered: Mapping[str, Any]
 ) -> list[RunReport]:
     table = answered.get(move.table, {"table": move.table, "direction": move.direction})
-    with readable(job.place):
+    with explain_unreadable(job.place):
         runs = runs_of(table)
         move.error = move.error or error_in(table, dead=any(run.dead_letters for run in runs))
         move.held_back = bool(table.get("not_started"))
@@ -346,7 +346,7 @@ def undo(project: Project, record: RunRecord) -> UndoReport:
     answer = job.answer(found, [record.table])
     if answer is None or "counts" not in answer.document:
         raise job.failure(answer)
-    with readable(job.place):
+    with explain_unreadable(job.place):
         report = undo_of(answer.document)
     if report.error is not None:
         job.show_log()
@@ -361,5 +361,5 @@ def prepare(project: Project, script: Script) -> PreparedRef:
     answer = job.answer(job.at_work(), [])
     if answer is None or "sha256" not in answer.document:
         raise job.failure(answer)
-    with readable(job.place):
+    with explain_unreadable(job.place):
         return prepared_of(answer.document)

@@ -86,7 +86,7 @@ def places(parts: Parts, assets: Assets) -> dict[str, str]:
     return _with_pins(parts, assets.place)
 
 
-def uploaded(parts: Parts, assets: Assets) -> dict[str, str]:
+def upload_parts(parts: Parts, assets: Assets) -> dict[str, str]:
     """Uploads the parts; returns the values of the parameters that name them. Raises ServiceError."""
     return _with_pins(parts, assets.put)
 

@@ -133,7 +133,7 @@ class Evidence:
 # ---------------------------------------------------------------- the decision
 
 
-class Verdict(NamedTuple):
+class Decision(NamedTuple):
     """The decision about a resource: deleted, with the evidence; or kept, with the reason."""
 
     goes: bool
@@ -171,11 +171,11 @@ def plan(found: Evidence) -> Plan:
     )
 
 
-def _line(what: str, verdict: Verdict) -> tuple[bool, str]:
+def _line(what: str, verdict: Decision) -> tuple[bool, str]:
     return verdict.goes, f"{what}: {verdict.why}"
 
 
-def _table(found: Evidence) -> Verdict | None:
+def _table(found: Evidence) -> Decision | None:
     table = found.state_table
     if table is None:
         return None
@@ -188,12 +188,12 @@ def _table(found: Evidence) -> Verdict | None:
     return _verdict(found, table.origin, stay, "State")
 
 
-def _bucket(found: Evidence) -> Verdict | None:
+def _bucket(found: Evidence) -> Decision | None:
     here = found.bucket
     if here is None:
         return None
     if here.out_of_reach:
-        return Verdict(False, here.out_of_reach)
+        return Decision(False, here.out_of_reach)
     stay = _used(other.name for other in found.neighbours if _overlap(other.bucket, here.bucket))
     if here.tables:
         stay = f"it holds files of tables without a folder in transforms/: {_some(here.tables)}"
@@ -205,7 +205,7 @@ def _overlap(one: DeployedBucket, other: DeployedBucket) -> bool:
     return one.name == other.name and nested
 
 
-def _bucket_lines(found: Evidence, verdict: Verdict | None) -> list[tuple[bool, str]]:
+def _bucket_lines(found: Evidence, verdict: Decision | None) -> list[tuple[bool, str]]:
     if found.bucket is None or verdict is None:
         return []
     (name, prefix), strangers = found.bucket.bucket, found.bucket.strangers
@@ -217,14 +217,14 @@ def _bucket_lines(found: Evidence, verdict: Verdict | None) -> list[tuple[bool, 
     return [*([own_line] if found.bucket.own is not None else []), (False, kept)]
 
 
-def _key(found: Evidence, key: FoundKey, table: Verdict | None, bucket: Verdict | None) -> Verdict:
+def _key(found: Evidence, key: FoundKey, table: Decision | None, bucket: Decision | None) -> Decision:
     if key.named and not key.origin.of_stack:
-        return Verdict(False, "dynamodt.toml names it as kms_key, and it is not a resource of the stack")
+        return Decision(False, "dynamodt.toml names it as kms_key, and it is not a resource of the stack")
     users = (other.name for other in found.neighbours if other.key and other.key == key.arn)
     return _verdict(found, key.origin, _needed(found, key, table, bucket) or _used(users), "Key")
 
 
-def _needed(found: Evidence, key: FoundKey, table: Verdict | None, bucket: Verdict | None) -> str:
+def _needed(found: Evidence, key: FoundKey, table: Decision | None, bucket: Decision | None) -> str:
     """The kept resources that are encrypted with the key."""
     if found.state_table and table and not table.goes and found.state_table.key == key.arn:
         return f"it encrypts the state table {found.state_table.name}, which is kept"
@@ -236,15 +236,15 @@ def _needed(found: Evidence, key: FoundKey, table: Verdict | None, bucket: Verdi
     return f"it also encrypts {_some(key.tables)}" if key.tables else ""
 
 
-def _verdict(found: Evidence, origin: Origin, stay: str, resource: str) -> Verdict:
+def _verdict(found: Evidence, origin: Origin, stay: str, resource: str) -> Decision:
     """A resource is deleted if it belongs to the stage, and there is no reason (`stay`) to keep it."""
     if origin.tag and origin.tag != found.stage:
-        return Verdict(False, f"its tag dynamodt:stage names the stage {origin.tag}")
+        return Decision(False, f"its tag dynamodt:stage names the stage {origin.tag}")
     if not origin.is_of(found.stage):
-        return Verdict(False, "it existed before the stack: it has no tag dynamodt:stage")
+        return Decision(False, "it existed before the stack: it has no tag dynamodt:stage")
     if stay:
-        return Verdict(False, stay)
-    return Verdict(True, f"resource {resource} of the stack" if origin.of_stack else "its tag names this stage")
+        return Decision(False, stay)
+    return Decision(True, f"resource {resource} of the stack" if origin.of_stack else "its tag names this stage")
 
 
 def _used(names: Iterator[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from dynamodt.doctor.suite import OF_STORAGE, Answer, Check, Scratch, differs
+from dynamodt.doctor.suite import OF_STORAGE, Check, Scratch, WriteAnswer, differs
 from dynamodt.dynamodb.network import refusal
 
 _GUIDE = "docs.aws.amazon.com/amazondynamodb/latest/developerguide"
@@ -148,7 +148,7 @@ _STATEMENTS: tuple[_Row, ...] = (
 def _returns_item(found: Scratch) -> str:
     found.put({"id": _KEY, "v": _A, "l": {"L": [_B]}})
     (answer,) = found.execute(('UPDATE @ SET "n"=? WHERE "id"=? AND "v"=?', [_A, _KEY, _B]))
-    return differs(Answer(_CONFLICT, {"id": _KEY, "v": _A, "l": {"L": [_B]}}), answer)
+    return differs(WriteAnswer(_CONFLICT, {"id": _KEY, "v": _A, "l": {"L": [_B]}}), answer)
 
 
 def _batch_goes_on(found: Scratch) -> str:
@@ -245,7 +245,7 @@ def _call_returns_item(found: Scratch) -> str:
         ExpressionAttributeValues={":n": _A, ":v": _B},
         ReturnValuesOnConditionCheckFailure="ALL_OLD",
     )
-    return differs(Answer("ConditionalCheckFailedException", {"id": _KEY, "v": _A}), answer)
+    return differs(WriteAnswer("ConditionalCheckFailedException", {"id": _KEY, "v": _A}), answer)
 
 
 def _delete_of_no_item(found: Scratch) -> str:

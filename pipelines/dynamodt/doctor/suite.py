@@ -45,7 +45,7 @@ class Finding(NamedTuple):
     source: str = ""
 
 
-class Answer(NamedTuple):
+class WriteAnswer(NamedTuple):
     """A service's answer to one write: "done" or an error's code, and the item that it returned with a refusal."""
 
     outcome: str
@@ -101,7 +101,7 @@ class Scratch:
         ).get("Item")
         return found
 
-    def execute(self, *statements: tuple[str, Sequence[Any]]) -> list[Answer]:
+    def execute(self, *statements: tuple[str, Sequence[Any]]) -> list[WriteAnswer]:
         """The answers to statements in one batch. `@` in a text is the table's name. An error of the whole request is
         the answer to each."""
         words = [
@@ -115,16 +115,18 @@ class Scratch:
         try:
             responses = self.dynamodb.batch_execute_statement(Statements=words)["Responses"]
         except ClientError as error:
-            return [Answer(f"request: {refusal(error).code}")] * len(words)
-        return [Answer(one.get("Error", {}).get("Code", "done"), one.get("Error", {}).get("Item")) for one in responses]
+            return [WriteAnswer(f"request: {refusal(error).code}")] * len(words)
+        return [
+            WriteAnswer(one.get("Error", {}).get("Code", "done"), one.get("Error", {}).get("Item")) for one in responses
+        ]
 
-    def call(self, operation: str, **parameters: Any) -> Answer:
+    def call(self, operation: str, **parameters: Any) -> WriteAnswer:
         """The answer to one call that writes the table."""
         try:
             getattr(self.dynamodb, operation)(TableName=self.table, **parameters)
         except ClientError as error:
-            return Answer(refusal(error).code, error.response.get("Item"))
-        return Answer("done")
+            return WriteAnswer(refusal(error).code, error.response.get("Item"))
+        return WriteAnswer("done")
 
 
 def differs(expected: object, seen: object) -> str:

@@ -37,7 +37,7 @@ from dynamodt.dynamodb.network import (
     client_reason,
     refusal,
     route_to,
-    shown,
+    shown_url,
     url_of_requests,
 )
 from dynamodt.dynamodb.unresponsive import FirstAnswers, retried_longer
@@ -206,7 +206,7 @@ def resolved(connection: Connection) -> Resolved:
     Raises ServiceError when there are no credentials, or no endpoint for these settings.
     """
     made = _make_client(connection, "dynamodb", _config(connection, "dynamodb"))
-    with explained("Scan", shown(made.meta.endpoint_url)):
+    with explained("Scan", shown_url(made.meta.endpoint_url)):
         url = url_of_requests(made)
     boto = session(connection)
     route = Route(url) if connection.embedded else route_to(url, ca_bundle(boto, url))

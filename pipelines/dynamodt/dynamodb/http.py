@@ -28,7 +28,7 @@ from urllib.parse import quote, urlsplit
 
 from urllib3.util import wait_for_read
 
-from dynamodt.dynamodb.network import READ_SECONDS, Connector, Route, Unreachable, shown
+from dynamodt.dynamodb.network import READ_SECONDS, Connector, Route, Unreachable, shown_url
 from dynamodt.dynamodb.unresponsive import MENTION_SECONDS, outages
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Exchanges:
 
     def __init__(self, route: Route, kept: int) -> None:
         self._url = route.url
-        self._place = shown(route.url)
+        self._place = shown_url(route.url)
         self._connector = Connector(route)
         self._begin = f"POST {self._connector.target} HTTP/1.1\r\n{self._connector.headers}"
         self._idle: deque[socket.socket] = deque(maxlen=kept)  # the longest unused one is dropped, and so closed

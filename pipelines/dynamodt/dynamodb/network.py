@@ -237,7 +237,7 @@ _KINDS: tuple[tuple[type[OSError], str, str], ...] = (  # the first matching typ
 def reason(error: BaseException, url: str) -> Reason:
     """The reason why there is no connection to a URL, by the error of a socket or of botocore's HTTP client."""
     chain = list(_causes(error))
-    place = shown(url)
+    place = shown_url(url)
     for kind, what, hint in _KINDS:
         for one in chain:
             if isinstance(one, kind):
@@ -248,20 +248,20 @@ def reason(error: BaseException, url: str) -> Reason:
 
 def proxy_reason(proxy: str, url: str, why: str) -> Reason:
     """The reason why a proxy gives no connection to a URL (empty: unknown), without credentials."""
-    to = f" to {shown(url)}" if url else ""
-    return Reason(f"the proxy {shown(proxy)} gives no connection{to}: {why}", _PROXY)
+    to = f" to {shown_url(url)}" if url else ""
+    return Reason(f"the proxy {shown_url(proxy)} gives no connection{to}: {why}", _PROXY)
 
 
 def silence(url: str, seconds: float) -> Reason:
     """The reason if a connection was made, but no response came in time."""
     hint = "check the endpoint, and a proxy or firewall in between"
-    return Reason(f"{shown(url)} accepts connections and does not answer: no response within {seconds:.0f} s", hint)
+    return Reason(f"{shown_url(url)} accepts connections and does not answer: no response within {seconds:.0f} s", hint)
 
 
 def interruption(url: str, error: object) -> Reason:
     """The reason if a connection ended before the whole response came."""
     hint = "check the network, and a proxy or firewall in between"
-    return Reason(f"{shown(url)} sent an incomplete response: {error}", hint)
+    return Reason(f"{shown_url(url)} sent an incomplete response: {error}", hint)
 
 
 class RefusedCall(NamedTuple):
@@ -308,7 +308,7 @@ def client_reason(error: ConnectionError | HTTPClientError) -> Reason:
     return reason(error, url)
 
 
-def shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """The scheme, host and port of a URL."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -12,7 +12,7 @@ from math import inf
 from typing import Any, NamedTuple, Protocol
 
 from dynamodt.dynamodb.clients import service_error
-from dynamodt.dynamodb.wire import THROTTLED, Answered, Refusal, Retried, Wire
+from dynamodt.dynamodb.wire import THROTTLED, Refusal, RetriedResponse, RetryingWire, Wire
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.tables import Image, TableSpec, name_in_requests
 from dynamodt.rate import REQUEST_SECONDS, Backoff
@@ -63,7 +63,7 @@ class ScanPage(NamedTuple):
     evaluated: int = 0
 
 
-class Found(NamedTuple):
+class FoundItems(NamedTuple):
     """Items by `key_text`, and the read units of reading them."""
 
     items: dict[str, Image]
@@ -85,7 +85,7 @@ class RateLimitedQueue(Protocol):
     def throttled(self, times: int = 1) -> None: ...
 
 
-class Free:
+class UnlimitedQueue:
     """No budget: every request passes at once."""
 
     limited = False
@@ -104,7 +104,7 @@ class Free:
 
 
 class Scans:
-    """Pages of the segments of a table or index, by the parameters `body` of its Scan, with the retries of `Retried`.
+    """Pages of the segments of a table or index, with the parameters `body` of its Scan, and with retries.
 
     `units` estimates the read units of a number of items; `where` is the place in errors.
     """
@@ -126,7 +126,7 @@ class Scans:
         self._units = units
         self._sleep = sleep
         self._closing = False
-        self._calls = Retried(wire, where, backoff=backoff, sleep=self._rest, throttled=rate_queue.throttled)
+        self._calls = RetryingWire(wire, where, backoff=backoff, sleep=self._rest, throttled=rate_queue.throttled)
 
     def begin(self, segment: int, total: int, cursor: Image | None, limit: int | None = None) -> Callable[[], ScanPage]:
         """Requests a page once the budget allows it: at most `limit` items (None: as many as the budget covers in a
@@ -153,7 +153,7 @@ class Scans:
             with suppress(Exception):
                 answered()
 
-    def _page(self, taken: float, answered: Callable[[], Answered]) -> ScanPage:
+    def _page(self, taken: float, answered: Callable[[], RetriedResponse]) -> ScanPage:
         try:
             answer, throttles = answered()
         except Refusal as refusal:
@@ -171,7 +171,7 @@ class Scans:
 
 
 class Reads:
-    """Reads of one table, with the retries of `Retried`. Raises ServiceError.
+    """Reads of one table, with the retries of `RetryingWire`. Raises ServiceError.
 
     `units` estimates the read units of a number of items.
     """
@@ -181,7 +181,7 @@ class Reads:
         wire: Wire,
         table: TableSpec,
         *,
-        rate_queue: RateLimitedQueue = Free(),
+        rate_queue: RateLimitedQueue = UnlimitedQueue(),
         units: Callable[[int], float] = float,
         backoff: Backoff = Backoff(),
         sleep: Callable[[float], None] = time.sleep,
@@ -190,7 +190,7 @@ class Reads:
         self._where = f"table {table.name}"
         self._rate_queue = rate_queue
         self._units = units
-        self._calls = Retried(wire, self._where, backoff=backoff, sleep=sleep, throttled=rate_queue.throttled)
+        self._calls = RetryingWire(wire, self._where, backoff=backoff, sleep=sleep, throttled=rate_queue.throttled)
         body = {"TableName": name_in_requests(table.name)}
         self._scans = [
             Scans(wire, {**body, "ConsistentRead": c}, self._where, rate_queue, units, backoff=backoff, sleep=sleep)
@@ -201,7 +201,7 @@ class Reads:
         """The next page of a segment: at most `limit` items and 1 MB."""
         return self._scans[consistent].begin(segment, total, cursor, limit)()
 
-    def items(self, keys: Sequence[Image]) -> Found:
+    def items(self, keys: Sequence[Image]) -> FoundItems:
         """The current items of these keys, strongly consistent, without absent ones."""
         found: dict[str, Image] = {}
         total, start = 0.0, 0
@@ -216,7 +216,7 @@ class Reads:
                     attempt = 1 if len(unprocessed) < len(left) else attempt
                     attempt = self._calls.wait(attempt, "BatchGetItem leaves keys unprocessed", THROTTLED)
                 left = unprocessed
-        return Found(found, total)
+        return FoundItems(found, total)
 
     def _most_keys(self) -> int:
         """The most keys of one request: as many as the rate covers in a few seconds."""
@@ -234,7 +234,7 @@ class Reads:
         unprocessed = answer.get("UnprocessedKeys", {}).get(name, {}).get("Keys", [])
         return answer["Responses"].get(name, []), unprocessed, rcu
 
-    def _call(self, operation: str, body: dict[str, Any]) -> Answered:
+    def _call(self, operation: str, body: dict[str, Any]) -> RetriedResponse:
         """One read. Raises ServiceError when the service refuses it or all tries fail."""
         try:
             return self._calls.call(operation, body)

@@ -3,7 +3,7 @@
 botocore finds the credentials, the endpoint, the proxy and the trusted CAs (`clients.resolved`). Its serializer and
 parser, which cost more than everything else together (docs/adr/002), are not used, nor its signer and HTTP client, the
 next in cost (docs/adr/016). `Wire` retries nothing: a call returns the service's response, or raises one of the errors
-below, which show whether the request may have taken effect. `Retried` retries calls that may be executed twice::
+below, which show whether the request may have taken effect. `RetryingWire` retries calls that may be executed twice::
 
     no connection                                       Unsent      nothing was sent
     expired credentials, renewed since it was signed    Unsent      the next request is signed with new ones
@@ -192,7 +192,7 @@ def shared_wire(connection: Connection) -> Wire:
     return Wire(connection)
 
 
-class Answered(NamedTuple):
+class RetriedResponse(NamedTuple):
     """A response, and the number of throttles before it."""
 
     answer: dict[str, Any]
@@ -203,7 +203,7 @@ THROTTLED = "the table is throttled: raise its capacity, or run again later"
 _FAILING = "the service fails: run again later"
 
 
-class Retried:
+class RetryingWire:
     """Calls of one table, retried with back-off after throttles, lost connections, resets and 5xx until `backoff` is
     exhausted or the host has been lost for a minute (ServiceError at `where`, with the reason); three times before the
     first connection. A refusal that `passes` is retried, too; others are raised unchanged. `throttled` is called for
@@ -226,19 +226,19 @@ class Retried:
         self._sleep = sleep
         self._throttled = throttled
 
-    def call(self, operation: str, body: dict[str, Any]) -> Answered:
+    def call(self, operation: str, body: dict[str, Any]) -> RetriedResponse:
         """One call. Raises Refusal, or ServiceError when all tries fail."""
         return self.begin(operation, body)()
 
-    def begin(self, operation: str, body: dict[str, Any]) -> Callable[[], Answered]:
+    def begin(self, operation: str, body: dict[str, Any]) -> Callable[[], RetriedResponse]:
         """Sends `call`; the function that it returns waits for the response."""
         return partial(self._answered, operation, body, self._wire.begin(operation, body))
 
-    def _answered(self, operation: str, body: dict[str, Any], answer: Callable[[], dict[str, Any]]) -> Answered:
+    def _answered(self, operation: str, body: dict[str, Any], answer: Callable[[], dict[str, Any]]) -> RetriedResponse:
         attempt, throttles = 1, 0
         while True:
             try:
-                return Answered(answer(), throttles)
+                return RetriedResponse(answer(), throttles)
             except Throttled as error:
                 throttles += 1
                 self._throttled()

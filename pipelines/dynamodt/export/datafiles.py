@@ -22,7 +22,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import orjson
 
 from dynamodt.errors import Refused, RunFailed, UsageError
-from dynamodt.export.objects import Damaged, Head, S3Objects, hashed, lines, unzipped
+from dynamodt.export.objects import Damaged, Head, S3Objects, hash_pieces, lines, unzipped
 from dynamodt.export.request import (
     FILES,
     KINDS,
@@ -146,7 +146,7 @@ class _CheckedFile:
         if not skip and not _is_listed(head, self._file):
             self._check_unread(head)
         try:
-            pieces = hashed(self._objects.pieces(self._file.key, head), self._md5)
+            pieces = hash_pieces(self._objects.pieces(self._file.key, head), self._md5)
             yield from lines(self._counted(unzipped(pieces)), skip)
         except Damaged as error:
             raise self._fault(str(error)) from error
@@ -306,7 +306,7 @@ def _listed(objects: S3Objects, manifest: Manifest, head: Head) -> tuple[bytes, 
     """The list, and the MD5 of its file."""
     md5 = hashlib.md5(usedforsecurity=False)
     found: list[DataFile] = []
-    pieces = hashed(objects.pieces(manifest.files_key, head), md5)
+    pieces = hash_pieces(objects.pieces(manifest.files_key, head), md5)
     try:
         for line in lines(pieces):
             found.append(_data_file(manifest.folder, orjson.loads(line)))

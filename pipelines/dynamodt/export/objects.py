@@ -186,7 +186,7 @@ class S3Objects:
         return None
 
 
-def hashed(pieces: Iterator[bytes], md5: _Hash) -> Iterator[bytes]:
+def hash_pieces(pieces: Iterator[bytes], md5: _Hash) -> Iterator[bytes]:
     """The pieces, each added to the hash as it passes."""
     for piece in pieces:
         md5.update(piece)

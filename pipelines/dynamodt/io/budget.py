@@ -18,7 +18,7 @@ from uuid import uuid4
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import DirectOptions
 
-from dynamodt.dynamodb.reads import Free, RateLimitedQueue
+from dynamodt.dynamodb.reads import RateLimitedQueue, UnlimitedQueue
 from dynamodt.errors import UsageError
 from dynamodt.pipeline import rate_limit
 from dynamodt.pipeline.engine import processes_of
@@ -65,7 +65,7 @@ class Budget:
 
     def queue(self) -> RateLimitedQueue:
         """The part of this process, which its threads share."""
-        return Free() if self.units is None else _queue(self)
+        return UnlimitedQueue() if self.units is None else _queue(self)
 
 
 class _Part(rate_limit.RateLimitedQueue):

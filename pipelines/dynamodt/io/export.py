@@ -255,7 +255,7 @@ class _ReadFiles(beam.DoFn):
                 records, bad = until(chunk, start, min(chunk.cursor, stop))
                 self._bytes.inc(chunk.bytes)
                 self._unreadable.inc(len(bad))
-                yield from map(_told, bad)
+                yield from map(_log_unreadable, bad)
                 found = [element for element in map(made, records) if element is not None]
                 self._items.inc(len(found))
                 yield from found
@@ -278,7 +278,7 @@ def _change(made: Callable[[Image], Item], change: ChangedItem) -> ExportChange:
     return ExportChange(made(change.key), None if new is None else made(new), None if old is None else made(old))
 
 
-def _told(bad: UnreadableLine) -> beam.pvalue.TaggedOutput:
+def _log_unreadable(bad: UnreadableLine) -> beam.pvalue.TaggedOutput:
     _LOG.warning("%s, line %s is unreadable: %s", bad.file, bad.line, bad.why)
     return beam.pvalue.TaggedOutput(_UNREADABLE, bad)
 

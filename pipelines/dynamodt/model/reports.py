@@ -170,7 +170,7 @@ class TableStatus:
     older_state: str = ""  # a sentence, when the state table lacks the table's last run
 
 
-def picked(value: object, names: str) -> dict[str, Any]:
+def pick(value: object, names: str) -> dict[str, Any]:
     """Some attributes of a value, by name."""
     return {name: getattr(value, name) for name in names.split()}
 

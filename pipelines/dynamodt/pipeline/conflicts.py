@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Remove, Update
 from dynamodt.script.codec import image_digest, key_text, same_image
-from dynamodt.script.diff import Part, as_before, carries, parts_of, transaction_digest
+from dynamodt.script.diff import Part, image_shows, is_as_read, parts_of, transaction_digest
 
 if TYPE_CHECKING:
     from dynamodt.dynamodb.statements import InsertedRow
@@ -173,10 +173,10 @@ def _evidence_of_update(update: Update, now: Image, stamp: str | None) -> Eviden
     if stamp is not None and stamp in update.sets:
         if stamp in now and now[stamp] == update.sets[stamp]:
             return "written"
-        return "unwritten" if as_before(_without(update, stamp), now) else "unclear"
-    if carries(update, now):
+        return "unwritten" if is_as_read(_without(update, stamp), now) else "unclear"
+    if image_shows(update, now):
         return "written"
-    return "unwritten" if as_before(update, now) else "unclear"
+    return "unwritten" if is_as_read(update, now) else "unclear"
 
 
 def _without(update: Update, name: str) -> Update:
@@ -192,7 +192,7 @@ def _evidence_of_transaction(doubt: Atomic, now: Image | None, current: CurrentI
     if has_own_row(doubt, current):
         return "written"
     updates = (part for part in doubt.parts if isinstance(part, Update))
-    undone = now is not None and any(as_before(update, now) and not carries(update, now) for update in updates)
+    undone = now is not None and any(is_as_read(update, now) and not image_shows(update, now) for update in updates)
     return "unwritten" if undone else "written"
 
 

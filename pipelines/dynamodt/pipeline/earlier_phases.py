@@ -26,7 +26,7 @@ from dynamodt.pipeline.conflicts import CurrentItems, Evidence, evidence_of, has
 from dynamodt.pipeline.outcomes import dead_letters, doubtful_keys_to_retry
 from dynamodt.script.attempt import ChangeOf
 from dynamodt.script.codec import key_text
-from dynamodt.script.diff import carries, key_of, key_shown, parts_of, transaction_digest
+from dynamodt.script.diff import image_shows, key_of, key_shown, parts_of, transaction_digest
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import DEAD, JOURNAL, comes_before_intent, is_note, object_key, part_of, split_prefix
 
@@ -124,7 +124,7 @@ def _of_transaction(made: Atomic, image: Image, current: CurrentItems) -> Eviden
     if not has_own_row(made, current):
         return "unwritten"
     updates = [part for part in made.parts if isinstance(part, Update)]
-    return "written" if updates and all(carries(update, image) for update in updates) else "unclear"
+    return "written" if updates and all(image_shows(update, image) for update in updates) else "unclear"
 
 
 def _in_doubt(unclear: Sequence[Change]) -> WrittenOrNot:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
-from dynamodt.dynamodb.reads import Free, RateLimitedQueue, Reads
+from dynamodt.dynamodb.reads import RateLimitedQueue, Reads, UnlimitedQueue
 from dynamodt.dynamodb.statements import InsertedRow, InsertedRows, Statements, inserted_row
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.model.runs import Job, RowsSource
@@ -79,7 +79,7 @@ def _each_once(keys: Iterable[Image]) -> list[Image]:
 
 
 def lookups(
-    wire: Wire, job: Job, rate_queue: RateLimitedQueue = Free(), sleep: Callable[[float], None] = time.sleep
+    wire: Wire, job: Job, rate_queue: RateLimitedQueue = UnlimitedQueue(), sleep: Callable[[float], None] = time.sleep
 ) -> Lookups:
     """The lookups of a job's writer."""
     sources = Reads(wire, job.table, rate_queue=rate_queue, sleep=sleep)

@@ -102,7 +102,7 @@ def _count_records(changes: Sequence[Change]) -> int:
     return len(changes) - len(several) + written
 
 
-class Running:
+class RunningTotals:
     """The totals of splits, page by page, ahead of their checkpoints; a split that has ended is dropped."""
 
     def __init__(self) -> None:

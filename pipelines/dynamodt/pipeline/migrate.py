@@ -29,7 +29,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from dynamodt.model.pages import AppliedPage, JournalPage, Page, WrittenPage
 from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, JournalSource, RowsSource, ScanSource, Source
 from dynamodt.pipeline.engine import own_processes
-from dynamodt.pipeline.ownership import ReadPages, reading, split_groups
+from dynamodt.pipeline.ownership import ReadPages, job_to_read, split_groups
 from dynamodt.pipeline.read import ReadEarlierRows, ReadExport, ReadRows, ReplayDeadLetters, ScanSegments
 from dynamodt.pipeline.record import RecordProgress
 from dynamodt.pipeline.rehearse import RehearseVersion
@@ -71,7 +71,7 @@ def migrate(pipeline: beam.Pipeline, job: Job, resources: Resources) -> None:
 
 
 def _reader(job: Job, resources: Resources) -> ReadPages:
-    source = reading(job)
+    source = job_to_read(job)
     of_another_version = source is not job and source.inserts_rows
     reader = ReadEarlierRows if of_another_version else _READERS[type(source.source)]
     return reader(source, resources)

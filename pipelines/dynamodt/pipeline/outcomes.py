@@ -18,7 +18,7 @@ from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import DeadLetterSource, Job
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Sample, Update
 from dynamodt.script.codec import key_text
-from dynamodt.script.diff import key_shown, parts_of, patched
+from dynamodt.script.diff import image_after, key_shown, parts_of
 from dynamodt.script.load import error_text
 from dynamodt.state.object_keys import (
     DEAD,
@@ -104,7 +104,7 @@ class WriteResult:
         return [key for key in self.void if key_text(key) not in effective]
 
 
-def without_write(applied: AppliedPage) -> Counts:
+def counts_without_write(applied: AppliedPage) -> Counts:
     """The counts of the items that need no write, and of all items that were read."""
     intent = applied.page.claim.intent
     if applied.page.recovers and intent is not None:
@@ -117,7 +117,9 @@ def without_write(applied: AppliedPage) -> Counts:
     return Counts(read=read, unchanged=applied.unchanged + applied.page.not_inserted, dead=applied.dead)
 
 
-def written(applied: AppliedPage, needless: Counts, write_result: WriteResult, intended: bool = False) -> WrittenPage:
+def written_page(
+    applied: AppliedPage, needless: Counts, write_result: WriteResult, intended: bool = False
+) -> WrittenPage:
     """A page's outcome: that of its changes, and the items that needed no write."""
     return WrittenPage(
         applied.page,
@@ -137,7 +139,7 @@ def samples(changes: list[Change]) -> list[Sample]:
 
 def _sample(change: Change) -> Sample:
     if isinstance(change, Update):
-        return change.read, patched(change)
+        return change.read, image_after(change)
     if isinstance(change, Insert):
         return {}, change.item
     if isinstance(change, Atomic):
@@ -186,7 +188,7 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def store(objects: Storage, job: Job, page: Page, name: str, dead_letters: Sequence[DeadLetter]) -> None:
+def store_dead_letters(objects: Storage, job: Job, page: Page, name: str, dead_letters: Sequence[DeadLetter]) -> None:
     """Store the dead letters of one page, as JSON lines; the same page read again replaces them. Each DoFn stores its
     own, before they are counted."""
     if not dead_letters:
@@ -237,7 +239,7 @@ def store_not_restored(objects: Storage, job: Job, page: Page, left: Sequence[No
     return JournalCount(records=len(left))
 
 
-def waits(line: dict[str, Any]) -> bool:
+def is_waiting(line: dict[str, Any]) -> bool:
     """Whether an undo retries, at its end, an item that it has not restored."""
     return line["why"] in (WAITS, FOLLOWS)
 
@@ -247,6 +249,6 @@ def waiting_keys(objects: Storage, parts: Iterable[str]) -> dict[tuple[int, int]
     the same key."""
     found: dict[tuple[int, int], set[str]] = {}
     for part in parts:
-        for line in filter(waits, stored_lines(objects, part)):
+        for line in filter(is_waiting, stored_lines(objects, part)):
             found.setdefault(part_of(part)[:2], set()).add(key_text(line["key"]))
     return found

@@ -53,7 +53,7 @@ Fetch = Callable[[Claim, int, Cursor | None], PendingPage]  # the page of a spli
 _HOW = ("run", "attempt", "splits", "split_groups", "page_items", "in_turn", "read_ahead", "shards", "governed")
 
 
-def reading(job: Job) -> Job:
+def job_to_read(job: Job) -> Job:
     """The job for reading: that of an earlier phase, if this is the job's source."""
     if not isinstance(job.source, EarlierPhase):
         return job

@@ -15,8 +15,8 @@ from apache_beam import coders
 
 from dynamodt.model.pages import AppliedPage, JournalPage, Page, Totals, WrittenPage
 from dynamodt.model.runs import Job
-from dynamodt.pipeline.intents import Running
-from dynamodt.pipeline.outcomes import store
+from dynamodt.pipeline.intents import RunningTotals
+from dynamodt.pipeline.outcomes import store_dead_letters
 from dynamodt.pipeline.signals import report_errors, stop
 from dynamodt.state.object_keys import SAMPLES, key_of_job
 
@@ -80,7 +80,7 @@ class PageRecorder:
     leases: LeaseRows
     objects: Storage
     clock: Callable[[], float] = time.monotonic
-    _running: Running = field(default_factory=Running)
+    _running: RunningTotals = field(default_factory=RunningTotals)
     _splits: dict[int, _Split] = field(default_factory=dict)
     _dead: int = 0
     _sampled: int = 0
@@ -115,7 +115,7 @@ class PageRecorder:
     def _count_dead(self, written: WrittenPage) -> None:
         for step in ("write", "doubt"):  # in separate files: `retry` leaves doubts to the operator
             own = [dead_letter for dead_letter in written.dead if (dead_letter.step == "doubt") == (step == "doubt")]
-            store(self.objects, self.job, written.page, step, own)
+            store_dead_letters(self.objects, self.job, written.page, step, own)
         self._dead += written.counts.dead
         if self._dead > self.job.max_errors:
             stop(self.leases, self.job, "max-errors")

@@ -32,15 +32,23 @@ from dynamodt.model.runs import INSERTED_ROWS, EarlierPhase, Job
 from dynamodt.model.tables import Change, Image, Insert, Remove
 from dynamodt.pipeline.conflicts import inserts_of
 from dynamodt.pipeline.inserted import inserted_items, statements
-from dynamodt.pipeline.outcomes import MOST_SAMPLES, UNREADABLE, WriteResult, dead_letter, store, without_write, written
-from dynamodt.pipeline.ownership import reading
+from dynamodt.pipeline.outcomes import (
+    MOST_SAMPLES,
+    UNREADABLE,
+    WriteResult,
+    counts_without_write,
+    dead_letter,
+    store_dead_letters,
+    written_page,
+)
+from dynamodt.pipeline.ownership import job_to_read
 from dynamodt.pipeline.process import without_output
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.signals import context_of, forget_others, report_errors
-from dynamodt.pipeline.taken_keys import Outcome, RecentKeys, outcome_of_attempt
+from dynamodt.pipeline.taken_keys import AttemptOutcome, RecentKeys, outcome_of_attempt
 from dynamodt.pipeline.version import Version
 from dynamodt.script.apply import item_rows, row_image, table_of_rows
-from dynamodt.script.attempt import attempted, effect
+from dynamodt.script.attempt import attempt_change, effect
 from dynamodt.script.codec import image_digest, key_text, same_image
 from dynamodt.script.diff import key_of, write_units
 
@@ -84,8 +92,8 @@ class RehearseVersion(beam.DoFn):
             with without_output():
                 page = self._arrived(page)
             outcomes = self._phases[-1].outcomes(page.images)
-            store(self._storage, self._job, page, "transform", self._dead(outcomes, "transform"))
-            store(self._storage, self._job, page, UNREADABLE, page.unreadable)
+            store_dead_letters(self._storage, self._job, page, "transform", self._dead(outcomes, "transform"))
+            store_dead_letters(self._storage, self._job, page, UNREADABLE, page.unreadable)
             rcu = sum(phase.read_units() for phase in self._phases)
             yield _written(page, outcomes, self._dead(outcomes, "write"), rcu)
 
@@ -95,17 +103,17 @@ class RehearseVersion(beam.DoFn):
         job, earlier = self._job, self._phases[:-1]
         if job.inserts_rows:
             return page
-        there = {reading(job).table.name: page.images}
+        there = {job_to_read(job).table.name: page.images}
         if isinstance(job.source, EarlierPhase):
             page = page._replace(unreadable=())
-            if reading(job).inserts_rows:
+            if job_to_read(job).inserts_rows:
                 there = earlier[job.source.phase].added(page.images)
                 earlier = earlier[job.source.phase + 1 :]
         for phase in earlier:
             phase.pass_on(there)
         return page._replace(images=there.get(job.table.name, []))
 
-    def _dead(self, outcomes: Sequence[Outcome], step: str) -> list[DeadLetter]:
+    def _dead(self, outcomes: Sequence[AttemptOutcome], step: str) -> list[DeadLetter]:
         job = self._job
         table = job.written_table if job.inserts_rows else job.table
         return [
@@ -125,7 +133,7 @@ class RehearseVersion(beam.DoFn):
         self._wire.close()
 
 
-def _written(page: Page, outcomes: Sequence[Outcome], dead: list[DeadLetter], rcu: float) -> WrittenPage:
+def _written(page: Page, outcomes: Sequence[AttemptOutcome], dead: list[DeadLetter], rcu: float) -> WrittenPage:
     """A page's outcome. The write units are estimated and include those of refused changes; `rcu` is the cost of the
     key lookups."""
     changes = [outcome.change for outcome in outcomes if outcome.change is not None]
@@ -135,7 +143,7 @@ def _written(page: Page, outcomes: Sequence[Outcome], dead: list[DeadLetter], rc
     refused = [outcome.refused for outcome in outcomes if outcome.refused is not None]
     wcu = float(sum(map(write_units, changes + refused)))
     result = WriteResult(counts, Units(rcu, wcu), dead, changes[:MOST_SAMPLES])
-    return written(applied, without_write(applied), result)
+    return written_page(applied, counts_without_write(applied), result)
 
 
 class _Phase:
@@ -158,11 +166,11 @@ class _Phase:
         rows = INSERTED_ROWS if self._job.inserts_rows else ""
         self._memory = context_of(self._job).remembered.setdefault(rows, RecentKeys())
 
-    def outcomes(self, images: Sequence[Image]) -> list[Outcome]:
+    def outcomes(self, images: Sequence[Image]) -> list[AttemptOutcome]:
         """The outcome of the phase for each image."""
         if self._job.inserts_rows and self._job.direction == "down":
             return self._removals(images)
-        attempts = [attempted(image, self._change_of, self._write) for image in images]
+        attempts = [attempt_change(image, self._change_of, self._write) for image in images]
         placed = self._placed(inserts_of([found.change for found in attempts if found.change is not None]))
         with self._memory.lock:
             return [outcome_of_attempt(found, placed, self._memory) for found in attempts]
@@ -175,17 +183,17 @@ class _Phase:
             raise AcceptedError
         return self.version.change_of(image)
 
-    def _removals(self, rows: Sequence[Image]) -> list[Outcome]:
+    def _removals(self, rows: Sequence[Image]) -> list[AttemptOutcome]:
         """The outcomes of a `down` for rows of `items()`, which are deleted if they are unchanged."""
         table = self._job.written_table
         wanted = [Insert(table.name, key_of(table, row), row) for row in rows]
         there = self._placed(wanted)
 
-        def removal(row: Insert) -> Outcome:
+        def removal(row: Insert) -> AttemptOutcome:
             now = there.get(key_text(row.key))
             if now is None or not same_image(now, row.item):
-                return Outcome(row.item, "vanished" if now is None else "superseded")
-            return Outcome(row.item, "changed", Remove(row.key, now))
+                return AttemptOutcome(row.item, "vanished" if now is None else "superseded")
+            return AttemptOutcome(row.item, "changed", Remove(row.key, now))
 
         return [removal(row) for row in wanted]
 
@@ -258,7 +266,7 @@ class _Phase:
         """The item after the phase, if it is still at its key. Its own insertions are assumed to succeed."""
         if not image:
             return image
-        return effect(image, attempted(image, self._change_of, self._write).change).stays
+        return effect(image, attempt_change(image, self._change_of, self._write).change).stays
 
     # ------------------------------------------------------------ rows of `items()`
 

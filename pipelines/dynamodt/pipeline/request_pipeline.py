@@ -14,7 +14,7 @@ from dynamodt.dynamodb.wire import MAX_STATEMENTS, Call, Request
 from dynamodt.errors import ServiceError
 from dynamodt.model.pages import WrittenPage
 from dynamodt.model.tables import Atomic, Change, Insert
-from dynamodt.rate import REQUEST_SECONDS, smaller
+from dynamodt.rate import REQUEST_SECONDS, smaller_batch
 from dynamodt.script.diff import write_units
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class RequestPipeline:
         """Calls alone and statements in batches, each batch with its estimated units. A batch is smaller the more often
         its requests failed as a whole, and no larger than the budget covers in a few seconds. Throttles of single
         statements do not make batches smaller."""
-        size = smaller(MAX_STATEMENTS, max([pending.failed for pending in waiting]))
+        size = smaller_batch(MAX_STATEMENTS, max([pending.failed for pending in waiting]))
         batch: list[Pending] = []
         units, most = 0.0, self._most_units()
         for pending in waiting:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from dynamodt.model.tables import AttributeValue, Image, Insert, Journaled, Remove, TableSpec, Update
 from dynamodt.script.codec import same, same_image
-from dynamodt.script.diff import as_before, patched
+from dynamodt.script.diff import image_after, is_as_read
 
 CHANGED = "changed since the run"
 DELETED = "the item was deleted since the run"
@@ -73,7 +73,7 @@ def _was_open(record: Journaled, following: Journaled) -> bool:
         return isinstance(record, Insert) and isinstance(following, Insert)
     if isinstance(record, Remove):
         return same_image(record.read, following.read)
-    return as_before(record, following.read)
+    return is_as_read(record, following.read)
 
 
 def _of_moved(
@@ -95,7 +95,7 @@ def matches_no_image(records: Sequence[Journaled], now: Image | None) -> bool:
     """Whether a run has only updated an item, and the present item equals none of the images before and after: the
     application has changed it; or has deleted it, and the run has moved another item to its key."""
     updates = [record for record in records if isinstance(record, Update)]
-    known = (image for update in updates for image in (update.read, patched(update)))
+    known = (image for update in updates for image in (update.read, image_after(update)))
     return now is not None and len(updates) == len(records) and not any(same_image(now, image) for image in known)
 
 
@@ -133,7 +133,7 @@ def _of_updated(updates: Sequence[Update], now: Image) -> Restoration:
     for name in dict.fromkeys(name for update in updates for name in (*update.sets, *update.removes)):
         writers = [update for update in updates if name in update.sets or name in update.removes]
         current = now.get(name)
-        if any(_equal(current, patched(update).get(name)) for update in writers):
+        if any(_equal(current, image_after(update).get(name)) for update in writers):
             before[name] = writers[0].read.get(name)
         elif not _equal(current, writers[0].read.get(name)):
             not_restored.append(name)

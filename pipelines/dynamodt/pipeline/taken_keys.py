@@ -29,7 +29,7 @@ from dynamodt.script.diff import parts_of
 MOST_KEYS = 50_000  # keys of a phase in a process, about 40 MB
 
 
-class Outcome(NamedTuple):
+class AttemptOutcome(NamedTuple):
     """The outcome of an item's attempt. `change` would be written (None: nothing); `error` and `step` are those of a
     dead letter. `refused` is the change that a run would send first, be refused and be charged for."""
 
@@ -71,24 +71,24 @@ class RecentKeys:
         return text in self._freed
 
 
-def outcome_of_attempt(attempt: Attempt, placed: Mapping[str, Image], memory: RecentKeys) -> Outcome:
+def outcome_of_attempt(attempt: Attempt, placed: Mapping[str, Image], memory: RecentKeys) -> AttemptOutcome:
     """The outcome of an attempt; its keys are added to `memory`. `placed` are the items at the keys of its insertions
     when its phase begins, by `key_text`."""
     image, change, error, step = attempt
     if error is not None:
-        return Outcome(image, "dead", None, error, step)
+        return AttemptOutcome(image, "dead", None, error, step)
     if change is None:
-        return Outcome(image, "unchanged")
+        return AttemptOutcome(image, "unchanged")
     if isinstance(change, Insert | Atomic):
         judged = _without_taken(change, placed, memory)
         if isinstance(judged, Collision):
-            return Outcome(image, "dead", None, collision(judged, change), "write", refused=change)
+            return AttemptOutcome(image, "dead", None, collision(judged, change), "write", refused=change)
         if isinstance(judged, Resolved):
-            return Outcome(image, judged.outcome, refused=change)
+            return AttemptOutcome(image, judged.outcome, refused=change)
         memory.note(judged)
-        return Outcome(image, "changed", judged, refused=None if judged is change else change)
+        return AttemptOutcome(image, "changed", judged, refused=None if judged is change else change)
     memory.note(change)
-    return Outcome(image, "changed", change)
+    return AttemptOutcome(image, "changed", change)
 
 
 def _without_taken(

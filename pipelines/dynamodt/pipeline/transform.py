@@ -13,7 +13,7 @@ from dynamodt.model.runs import DeadLetterSource, Job
 from dynamodt.model.tables import Change
 from dynamodt.pipeline.earlier_phases import EarlierWrites
 from dynamodt.pipeline.inserted import inserted_items
-from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store
+from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store_dead_letters
 from dynamodt.pipeline.signals import report_errors
 from dynamodt.pipeline.version import Version
 from dynamodt.script.attempt import ChangeOf, check_continues
@@ -51,14 +51,14 @@ class ApplyVersion(beam.DoFn):
                 change_of = self._earlier.of_page(page.images, change_of)
             applied, dead = apply_page(self._job, page, change_of)
             for step, name in (("transform", "transform"), ("doubt", "retried-doubt")):
-                store(
+                store_dead_letters(
                     self._storage,
                     self._job,
                     page,
                     name,
                     [dead_letter for dead_letter in dead if dead_letter.step == step],
                 )
-            store(self._storage, self._job, page, UNREADABLE, page.unreadable)
+            store_dead_letters(self._storage, self._job, page, UNREADABLE, page.unreadable)
             yield applied
 
     def finish_bundle(self) -> None:

@@ -17,8 +17,8 @@ from dynamodt.model.runs import Job
 from dynamodt.model.tables import Change, Image
 from dynamodt.pipeline.earlier_phases import EarlierWrites
 from dynamodt.pipeline.inserted import inserted_items, lookups, statements
-from dynamodt.pipeline.intents import IntentLog, Running
-from dynamodt.pipeline.outcomes import without_write, written
+from dynamodt.pipeline.intents import IntentLog, RunningTotals
+from dynamodt.pipeline.outcomes import counts_without_write, written_page
 from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.request_pipeline import PageScheduler, Wait
@@ -44,7 +44,7 @@ class WritePatches(beam.DoFn):
         self._job = job
         self._resources = resources
         self._version = Version(job, resources, lazy=True)
-        self._running = Running()
+        self._running = RunningTotals()
 
     def setup(self) -> None:
         job, state = self._job, self._resources.state()
@@ -133,7 +133,7 @@ class PageTask:
         ownership: SplitOwnership,
     ) -> None:
         self._applied = applied
-        self._without_write = without_write(applied)
+        self._without_write = counts_without_write(applied)
         self._intent_log = IntentLog(applied.page, before, self._without_write, journal, ownership)
         check_owner = ownership.check_owner if journal is not None else _not_asked
         self._writing = WriteTask(page_writer, self._intent_log.record_intent, check_owner)
@@ -148,7 +148,7 @@ class PageTask:
         if isinstance(step, Wait):
             return step
         self._intent_log.record_result(step.void, step.unconfirmed)
-        outcome = written(self._applied, self._without_write, step, self._intent_log.intended)
+        outcome = written_page(self._applied, self._without_write, step, self._intent_log.intended)
         return outcome._replace(journal=self._intent_log.written)
 
 

@@ -25,7 +25,7 @@ from itertools import compress
 from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.batch import DONE, Verdict, Writes
-from dynamodt.dynamodb.reads import Free, RateLimitedQueue
+from dynamodt.dynamodb.reads import RateLimitedQueue, UnlimitedQueue
 from dynamodt.dynamodb.wire import Statement
 from dynamodt.errors import ItemError, ScriptError, ServiceError, WrittenOrNot
 from dynamodt.model.pages import Contention, Units
@@ -44,7 +44,7 @@ from dynamodt.pipeline.outcomes import WriteResult, collision
 from dynamodt.pipeline.request_pipeline import Pending, RequestPipeline, Wait
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import same_image
-from dynamodt.script.diff import carries
+from dynamodt.script.diff import image_shows
 from dynamodt.script.load import is_interrupt
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class PageWriter:
     stamp: str | None = None
     check_owner: Callable[[], None] = lambda: None
     wait_or_stop: Callable[[], None] = lambda: None
-    rate_queue: RateLimitedQueue = Free()
+    rate_queue: RateLimitedQueue = UnlimitedQueue()
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     dice: Callable[[], float] = random.random
@@ -349,7 +349,7 @@ class WriteTask:
         """Transform the current item; returns whether there is a new change to send. Without a function, an item that
         already has all values of the change is unchanged, and any other is superseded."""
         if self._writer.change_of is None:
-            there = isinstance(pending.change, Update) and carries(pending.change, now)
+            there = isinstance(pending.change, Update) and image_shows(pending.change, now)
             self._result.end(pending.change, "unchanged" if there else "superseded")
             return False
         try:

@@ -19,10 +19,10 @@ from dynamodt.model.reports import LEFT_EARLY, TakeOver, VersionOutcome
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.runs.dead_letters import has_lost_dead_letters
-from dynamodt.runs.history import applied_by, goal, now, refusal_for, title_of
+from dynamodt.runs.history import goal, now, refusal_for, title_of, version_applied_by
 from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import check_not_leased, hold_lease
-from dynamodt.runs.plan import runs_on_gone_tables, usable_table, younger, younger_reported
+from dynamodt.runs.plan import last_run_before_recreation, recreated_sentence, runs_on_gone_tables, usable_table
 from dynamodt.runs.provenance import Provenance, provenance
 from dynamodt.runs.restored_tables import lacks_rows, note_begun, unknown_run
 from dynamodt.runs.resume import check_not_undoing, check_nothing_half_done
@@ -170,7 +170,9 @@ def _stamp_entries(known: _Baseline, run: str, to: int) -> list[Entry]:
     entries = [_applied_entry(recorded(script, "up", "stamp", run, known.of), script) for script in missing]
     surplus = [version for number, version in known.applied.items() if number > to]
     entries += [Entry(recorded(version, "down", "stamp", run, known.of), reverted=True) for version in surplus]
-    confirmed = younger(known.table, known.runs) or any(run.status == PARTLY_UNDONE for run in known.runs)
+    confirmed = last_run_before_recreation(known.table, known.runs) or any(
+        run.status == PARTLY_UNDONE for run in known.runs
+    )
     if not entries and known.scripts and (confirmed or known.behind):  # of a recreated table, or repaired by hand
         script = known.scripts[max(to, 1) - 1]
         entries = [Entry(recorded(script, "up" if to else "down", "stamp", run, known.of))]
@@ -200,7 +202,9 @@ def recorded(version: Script | AppliedVersion, direction: Direction, event: str,
 
 def _applied_entry(record: RunRecord, script: Script) -> Entry:
     """The entry by which the version becomes applied, with its file's present text."""
-    applied = replace(applied_by(record), name=script.name, checksum=script.checksum, files=script.file_checksums)
+    applied = replace(
+        version_applied_by(record), name=script.name, checksum=script.checksum, files=script.file_checksums
+    )
     return Entry(record, applied=applied)
 
 
@@ -356,10 +360,10 @@ def _edits(scripts: Sequence[Script], applied: Applied, table: str, to: int | No
 def _check_ended(project: Project, spec: TableSpec) -> None:
     """Raises Refused while a run of the table is unfinished, and if the table was created again since its last run."""
     runs = project.state.runs(spec.name)
-    last = younger(spec, runs)
+    last = last_run_before_recreation(spec, runs)
     if last is not None:
         hint = "record which versions are applied: " + suggest("stamp", table=spec.name, to="N")
-        raise Refused(younger_reported(spec, last), where=f"table {spec.name}", hint=hint)
+        raise Refused(recreated_sentence(spec, last), where=f"table {spec.name}", hint=hint)
     gone = runs_on_gone_tables(project.stage, spec, runs)
     here = [run for run in runs if run.run not in gone]
     check_not_undoing(here)

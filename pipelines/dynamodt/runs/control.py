@@ -109,7 +109,7 @@ def without_files(project: Project, here: Sequence[str]) -> list[TableStatus]:
 
 
 def with_younger(found: TableStatus, younger: str) -> TableStatus:
-    """The status of a table; if it was recreated (`younger` says so), without runs to continue."""
+    """The status of a table; if it was recreated (`younger` is its sentence), without runs to continue."""
     filed = (version for version in found.versions if version.path or version.when)
     versions = tuple(map(_without_run, filed)) if younger else found.versions
     return replace(found, younger=younger, versions=versions)

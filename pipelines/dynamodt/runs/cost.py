@@ -316,7 +316,7 @@ class Meter:
         """Count what the run has consumed so far."""
         if self._limit:
             in_s3 = self._job.stage.storage.url.startswith("s3://")
-            self._spending.record(self._job.base_run, metered(self._totals(), self._prices, in_s3))
+            self._spending.record(self._job.base_run, cost_in_usd(self._totals(), self._prices, in_s3))
 
     def tick(self) -> None:
         """As `record`. Raises CostReached at the limit."""
@@ -325,7 +325,7 @@ class Meter:
             self._spending.check(self._limit, self._job.base_run)
 
 
-def metered(totals: Totals, prices: Prices, in_s3: bool = True) -> float:
+def cost_in_usd(totals: Totals, prices: Prices, in_s3: bool = True) -> float:
     """The cost of a run's totals, in US dollars."""
     work = Work(totals.units.wcu, totals.units.rcu, puts=totals.journal.parts if in_s3 else 0)
     return amount_of(work, prices) or 0.0

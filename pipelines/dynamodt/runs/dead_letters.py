@@ -23,8 +23,8 @@ from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.stored_dead_letters import (
     LOST,
-    Part,
     Replayed,
+    SelectedPart,
     StoredDeadLetters,
     accepted_of,
     chosen_dead_letters,
@@ -161,7 +161,7 @@ def gather_dead_letters(context: RunContext, jobs: list[Job]) -> bytes:
     return lines
 
 
-def _lines(context: RunContext, part: Part, of_accepted: bool = False) -> bytes:
+def _lines(context: RunContext, part: SelectedPart, of_accepted: bool = False) -> bytes:
     """The accepted lines of a part, or the others."""
     found = dead_letters_of(context.storage, part, context.accepted)
     dead_letters = (one for one in found if one.accepted == of_accepted)
@@ -192,7 +192,7 @@ def retry_jobs(context: RunContext, main: list[Job]) -> list[Job]:
     return [replace(job, earlier=runs[: len(main) + place]) for place, job in enumerate(found)]
 
 
-def _has_unaccepted(context: RunContext, part: Part) -> bool:
+def _has_unaccepted(context: RunContext, part: SelectedPart) -> bool:
     """Whether a part has a dead letter that is not accepted. The dead letters that a retry left out were accepted
     before."""
     accepted = context.accepted
@@ -284,7 +284,7 @@ def _unknown_items(last: RunRecord, lines: int, record: RunRecord) -> Refused:
     )
 
 
-def _outstanding(context: RunContext, phase: Job) -> list[Part]:
+def _outstanding(context: RunContext, phase: Job) -> list[SelectedPart]:
     """The parts of a phase, which may be a retry of another one, that no retry has replayed."""
     replayed = Replayed(context.storage, phase.table.name, phase.run.partition("/retry")[0])
     return list(replayed.outstanding(committed_parts(context, phase, key_of_job(phase, DEAD))))

@@ -270,7 +270,7 @@ _LEAST_SEGMENTS, _MOST_SEGMENTS = 16, 4096
 
 
 @dataclass(frozen=True)
-class Sample:
+class TableSample:
     """Some items and their `source`. `whole`: all items of the table. `version`: the version that they have; None: the
     table's present one."""
 
@@ -283,7 +283,7 @@ class Sample:
 
 def read_sample(
     project: Project, table: TableSpec, number: int, consistent: bool = False, dice: random.Random | None = None
-) -> Sample:
+) -> TableSample:
     """At most `number` items of the table, read within the budget for reads. Raises ServiceError."""
     dice = dice or random.Random()
     each = read_estimate(table, consistent)
@@ -306,7 +306,7 @@ def read_sample(
 
 def _read(
     reads: Reads, begins: Iterable[tuple[int, Image | None]], total: int, number: int, limit: int, consistent: bool
-) -> Sample:
+) -> TableSample:
     """At most `number` items, `limit` from each segment in turn."""
     due, images, units = deque(begins), list[Image](), 0.0
     while due and len(images) <= number:
@@ -316,4 +316,4 @@ def _read(
         units += page.rcu
         if page.cursor is not None:
             due.append((segment, page.cursor))
-    return Sample(tuple(images[:number]), whole=not due and len(images) <= number, read_units=units)
+    return TableSample(tuple(images[:number]), whole=not due and len(images) <= number, read_units=units)

@@ -28,8 +28,17 @@ from dynamodt.runs.dead_letters import (
 from dynamodt.runs.ending import record_end, recorded_end
 from dynamodt.runs.exports import CatchingUp, SourceExport, begun_catch_up_phases, export_for_replay, source_export
 from dynamodt.runs.history import RunRecorder, next_record
-from dynamodt.runs.jobs import EXPORT, NONE, chained, jobs, lease_replicas, moves_items, new_run, unchained
-from dynamodt.runs.lock import hold_leases, in_turn, rehearse
+from dynamodt.runs.jobs import (
+    EXPORT,
+    NONE,
+    jobs,
+    lease_replicas,
+    moves_items,
+    new_run,
+    with_earlier_phases,
+    without_earlier_phases,
+)
+from dynamodt.runs.lock import attempt_in_turn, hold_leases, take_rehearsal_lease
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_export, check_moment
@@ -39,7 +48,7 @@ from dynamodt.runs.resume import (
     changed_facts,
     check_continued,
     check_only,
-    edited,
+    edited_sentence,
     fresh_record,
     note_half_done,
     partly_restored,
@@ -76,7 +85,7 @@ def migrate(
             migration.check_prepared()
 
     try:
-        in_turn(project, table, attempt)
+        attempt_in_turn(project, table, attempt)
     except DynamodtError as error:
         migration.error = error
         migration.compare(project.state)
@@ -132,7 +141,7 @@ def _record(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
     check_only(options.only, left)
     if left is not None:
         return _continued(context, planned, left)
-    records = (one for one in state.runs(planned.table.name) if one.run not in planned.gone)
+    records = (one for one in state.runs(planned.table.name) if one.run not in planned.former_runs)
     record = replace(fresh_record(planned, planned.steps[0], options, run), accepts=partly_restored(records, options))
     _end_replaced(context, planned)
     return record
@@ -150,7 +159,7 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
     done = 0
     if step.script.content != left.content:
         done = items_transformed(context, step.target or planned.table, left)
-        observer.notify(edited(left, step.script, done))
+        observer.notify(edited_sentence(left, step.script, done))
     rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}
     began = {**step.began, **left.began, **rows, **updated_facts(step.began)}
     return next_record(left, step.script, done, began, provenance_of_continued_run(context.options))
@@ -165,7 +174,7 @@ def _end_replaced(context: RunContext, planned: TablePlan) -> None:
         why = "a new run begins: " + "; ".join(changed) if changed else "a new run begins in its place"
         context.observer.notify(f"run {left.run} was left {left.status}: {why}")
     for record in state.runs(planned.table.name):
-        is_gone = record.run in planned.gone and unfinished(record.status)
+        is_gone = record.run in planned.former_runs and unfinished(record.status)
         if is_gone and record.version == step.script.sequence:
             context.observer.notify(f"the table that run {record.run} wrote to is gone: its checkpoints are not used")
         if is_gone or (left is not None and record.run == left.run):
@@ -174,7 +183,9 @@ def _end_replaced(context: RunContext, planned: TablePlan) -> None:
 
 def _dry_run_context(context: RunContext, run: str) -> RunContext:
     """The context under the lease of a dry run, which excludes no other run."""
-    return replace(context, token=rehearse(context.state.leases, run, lease_replicas(context.options.workers)))
+    return replace(
+        context, token=take_rehearsal_lease(context.state.leases, run, lease_replicas(context.options.workers))
+    )
 
 
 def _name_run(context: RunContext, table: str, run: str) -> None:
@@ -214,7 +225,7 @@ def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRe
     found = _source(context, planned, step, recorder)
     note_export(context.spending, context.options, context.stage, planned.table, recorder.record)
     main, again = _phases(context, planned, step, recorder, found)
-    main = chained(main, context.rehearsed) if context.options.dry_run else main
+    main = with_earlier_phases(main, context.rehearsed) if context.options.dry_run else main
     phases = [*again, *main]
     later = 0 if record.tolerated else sum(recorder.record.incremental_exports) + recorder.record.final_scan
     recorder.record = replace(
@@ -234,7 +245,7 @@ def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRe
         if found is not None and not record.tolerated and all(map(follower.complete, phases)):
             export = next(job for job in main if job.export is not None)
             CatchingUp(context, recorder, found, export, phases, follower, run_phases).run()
-    context.rehearsed.extend(unchained(main) if context.options.dry_run else ())
+    context.rehearsed.extend(without_earlier_phases(main) if context.options.dry_run else ())
 
 
 def _phases(

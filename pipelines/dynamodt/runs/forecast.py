@@ -20,7 +20,7 @@ from dynamodt.model.tables import TableSpec
 from dynamodt.runs.budget import ON_DEMAND, budget
 from dynamodt.runs.context import Project
 from dynamodt.runs.cost import GB, Prices, Work, amount_of, prices_of, usd
-from dynamodt.runs.estimate import Chain, Sample, Span, Stratum, VersionEstimate, read_sample, sum_if_known
+from dynamodt.runs.estimate import Chain, Span, Stratum, TableSample, VersionEstimate, read_sample, sum_if_known
 from dynamodt.runs.jobs import EXPORT, NEW
 from dynamodt.runs.migration import plan_migration
 from dynamodt.runs.obstacles import Obstacle, obstacles_of
@@ -70,7 +70,7 @@ class TableForecast:
     latest: int = 0
     items: int = 0
     counted: str = ""
-    sample: Sample = Sample((), False)
+    sample: TableSample = TableSample((), False)
     versions: tuple[VersionForecast, ...] = ()
     rate: Rate = Rate(0.0, 0.0, "")
     obstacles: tuple[Obstacle, ...] = ()
@@ -109,7 +109,7 @@ def _forecast(project: Project, name: str, to: int | None, number: int) -> Table
         raise migration.error
     planned = migration.planned or pending_steps(project, name, to, migration.applied)
     table = planned.table
-    sample = read_sample(project, table, number) if planned.steps else Sample((), False)
+    sample = read_sample(project, table, number) if planned.steps else TableSample((), False)
     items = len(sample.images) if sample.whole else table.item_count
     prices = prices_of(stage, [table, *(step.target for step in planned.steps if step.target)])
     glue = deploy_settings_of(stage.name, project.folder) if options.runner == GLUE else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.errors import Hint, Refused, ServiceError, suggest
 from dynamodt.model.pages import Claim, Counts, Units
-from dynamodt.model.reports import RunReport, picked
+from dynamodt.model.reports import RunReport, pick
 from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
 from dynamodt.model.tables import Direction, TableSpec
 from dynamodt.runs.provenance import Provenance, author
@@ -99,9 +99,9 @@ def next_record(
     )
 
 
-def applied_by(record: RunRecord) -> AppliedVersion:
+def version_applied_by(record: RunRecord) -> AppliedVersion:
     """The version that a successful run has applied."""
-    same = picked(record, "table version name checksum run by counts consumed seconds files text")
+    same = pick(record, "table version name checksum run by counts consumed seconds files text")
     return AppliedVersion(when=record.ended, **same)
 
 
@@ -179,7 +179,7 @@ class RunRecorder:
         if self._dry_run:
             return
         succeeded = self.record.status == "succeeded"
-        applied = applied_by(self.record) if succeeded and self.record.direction == "up" else None
+        applied = version_applied_by(self.record) if succeeded and self.record.direction == "up" else None
         reverted = succeeded and self.record.direction == "down"
         self.record = self._recorded(applied, reverted)
 
@@ -200,7 +200,7 @@ class RunRecorder:
 
 def report_of(record: RunRecord) -> RunReport:
     """The report of a run, from its record alone."""
-    same = picked(record, "table direction version name run status counts consumed seconds error dead_letters")
+    same = pick(record, "table direction version name run status counts consumed seconds error dead_letters")
     return RunReport(texts=texts_reported(record), accepted=record.accepted_items, **same)
 
 
@@ -253,15 +253,15 @@ def claims_of_run(state: State, record: RunRecord) -> Iterator[Claim]:
 _APPLYING = ("succeeded", "stamped", "adopted")
 
 
-def reverted_by(state: State, record: RunRecord) -> AppliedVersion:
+def version_reverted_by(state: State, record: RunRecord) -> AppliedVersion:
     """The record of the version that a `down` has reverted: that of the run that last applied it, with the edits that
     were accepted since; that of the `down` itself, if no run is known to have applied it."""
     ups = [one for one in state.runs(record.table) if (one.version, one.direction) == (record.version, "up")]
     counting = (one for one in ups if one.status in (*_APPLYING, "repaired"))
-    applied = applied_by(record)
+    applied = version_applied_by(record)
     for one in sorted(counting, key=written_order):
         if one.status in _APPLYING:
-            applied = applied_by(one)
+            applied = version_applied_by(one)
         else:
             applied = replace(applied, checksum=one.checksum, files=one.files, text=one.text)
     return applied

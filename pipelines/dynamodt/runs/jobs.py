@@ -80,7 +80,7 @@ def jobs(
     return phases
 
 
-def chained(phases: Sequence[Job], before: Sequence[Job]) -> list[Job]:
+def with_earlier_phases(phases: Sequence[Job], before: Sequence[Job]) -> list[Job]:
     """The phases of a dry run, each with the phases before it, which it applies in memory. `before` are the phases of
     earlier versions and of earlier tables. Items that they bring to the table (rows of `items()`, items of another
     table) are read by phases of their own, after the table's."""
@@ -118,8 +118,8 @@ def _arrivals(job: Job) -> list[Job]:
     return found
 
 
-def unchained(phases: Iterable[Job]) -> list[Job]:
-    """The phases from which `chained` made these."""
+def without_earlier_phases(phases: Iterable[Job]) -> list[Job]:
+    """The phases from which `with_earlier_phases` made these."""
     return [replace(job, before=()) for job in phases if not isinstance(job.source, EarlierPhase)]
 
 

@@ -165,7 +165,7 @@ def new_lease(table: str, token: int, run: str, now: float, lease_replicas: int 
     )
 
 
-def rehearse(leases: LeaseRows, run: str, lease_replicas: int) -> int:
+def take_rehearsal_lease(leases: LeaseRows, run: str, lease_replicas: int) -> int:
     """Take a dry run's own lease, which excludes no other run; returns its token."""
     mine = new_lease(f"dry-run/{run}", 1, run, time.time(), lease_replicas)
     leases.take(mine, over=Lease(mine.table, 0))
@@ -224,7 +224,7 @@ class Clock:
     sleep: Callable[[float], None] = time.sleep
 
 
-def in_turn(project: Project, table: str, attempt: Callable[[], Done], clock: Clock = Clock()) -> Done:
+def attempt_in_turn(project: Project, table: str, attempt: Callable[[], Done], clock: Clock = Clock()) -> Done:
     """Calls `attempt`, which plans and takes the lease, and returns its result. With `wait_lock` it is called when no
     run is active on the table, and again if another command was faster.
 

@@ -29,8 +29,8 @@ from dynamodt.runs.resume import (
     check_not_undoing,
     check_nothing_half_done,
     check_unfinished,
+    find_reopened,
     partly_restored,
-    reopened,
     reopened_record,
     versions_before,
 )
@@ -89,7 +89,7 @@ class TableMigration:
         started. With `quiet`, nothing is notified, and the consumers of the writes are not looked up."""
         stage, state, options, table = project.stage, project.state, project.options, self.table
         self.applied, runs = state.applied(table), state.runs(table)
-        reopens = reopened(state, table, options.only, self.applied)
+        reopens = find_reopened(state, table, options.only, self.applied)
         applied = versions_before(self.applied, reopens)
         runs = [reopened_record(reopens) if reopens and one.run == reopens.record.run else one for one in runs]
         planned = plan_table(project, table, self.direction, to, applied, runs)
@@ -99,9 +99,9 @@ class TableMigration:
         self.begins = not runs and not self.applied
         if self.begins:
             _refuse_renamed(project, table)
-        check_not_undoing(run for run in runs if run.run not in planned.gone)
+        check_not_undoing(run for run in runs if run.run not in planned.former_runs)
         if not options.dry_run:  # it reports what its command would be refused for beside its result
-            check_state(project, planned.table, [run for run in runs if run.run not in planned.gone])
+            check_state(project, planned.table, [run for run in runs if run.run not in planned.former_runs])
         refuse_restored(project, planned, runs, applied)
         refuse_other_rows(project, planned, runs)
         if not quiet:
@@ -115,7 +115,7 @@ class TableMigration:
             _check_partly_restored(planned, runs, options)
             self.notices += () if quiet else consumers_reported(project, planned, runs)
         else:
-            check_nothing_half_done(state, table, planned.gone)
+            check_nothing_half_done(state, table, planned.former_runs)
 
     def check_prepared(self) -> None:
         """Raises the refusal that shortened a dry run's plan: a real run would be refused as a whole."""
@@ -135,7 +135,7 @@ def plan_migration(
     return migration
 
 
-def refused_together(project: Project, names: Sequence[str], to: int | None) -> list[TableMigration]:
+def plans_if_any_refused(project: Project, names: Sequence[str], to: int | None) -> list[TableMigration]:
     """The plans of `up` for these tables, if one of them is refused: no table is then started. Empty if none is
     refused; each table is then planned again before its run."""
     plans = [plan_migration(project, name, "up", to, quiet=True) for name in names]
@@ -232,7 +232,7 @@ def _newer_reported(project: Project, planned: TablePlan, applied: Applied, quie
 def _check_partly_restored(planned: TablePlan, runs: Sequence[RunRecord], options: RunOptions) -> None:
     """Raises Refused if a new run would transform items that an undo has restored in part."""
     step = planned.steps[0]
-    here = [run for run in runs if run.run not in planned.gone]
+    here = [run for run in runs if run.run not in planned.former_runs]
     begun = any(
         unfinished(run.status) and (run.version, run.direction) == (step.script.sequence, planned.direction)
         for run in here
@@ -262,12 +262,12 @@ def table_report(project: Project, migration: TableMigration, reports: Sequence[
         migration.planned.latest,
         missing,
         reversible,
-        (*migration.notices, *tolerated_reported(reports)),
+        (*migration.notices, *tolerated_sentences(reports)),
         migration.held_back,
     )
 
 
-def tolerated_reported(reports: Sequence[RunReport]) -> tuple[str, ...]:
+def tolerated_sentences(reports: Sequence[RunReport]) -> tuple[str, ...]:
     """A sentence for each run that has succeeded with dead letters that are not accepted."""
     return tuple(
         f"run {run.run} (version {run.version}, {run.name}) has {run.outcome}, listed in {run.dead_letters}; "
@@ -289,10 +289,10 @@ def _refused(state: State, migration: TableMigration) -> tuple[RunReport, ...]:
     return (replace(report, status="refused", error=str(migration.error)),)
 
 
-def with_warnings(reports: list[TableReport], observer: Observer) -> list[TableReport]:
+def warn_of_tolerated(reports: list[TableReport], observer: Observer) -> list[TableReport]:
     """The reports unchanged, after a warning for each run that has succeeded with dead letters."""
     for report in reports:
-        for sentence in tolerated_reported(report.versions):
+        for sentence in tolerated_sentences(report.versions):
             observer.notify(f"warning: {sentence}")
     return reports
 
@@ -313,7 +313,7 @@ def check_retriable(project: Project, record: RunRecord) -> None:
     if not what:
         again = "a new run begins with: " + suggest(record.direction, table=record.table)
         check_not_recreated(project.stage, record, hint=again)
-        reopened(state, record.table, run, state.applied(record.table))
+        find_reopened(state, record.table, run, state.applied(record.table))
         repeats = accepts and begun and record.accepted  # the command that accepted them has died afterwards
         if not repeats and totals_of(state, phases(record)).counts.dead <= record.accepted_items:
             onward = suggest(record.direction, table=record.table, to=goal(record))
@@ -334,7 +334,7 @@ def _accepted_before(record: RunRecord) -> str:
 # ---------------------------------------------------------------- before a confirmation
 
 
-class Effect(NamedTuple):
+class CommandEffect(NamedTuple):
     """A command's effect on a table, as a sentence. `of` identifies what is taken back; after a `down` the table is at
     version `to`."""
 
@@ -343,7 +343,7 @@ class Effect(NamedTuple):
     to: int | None = None
 
 
-def effects(project: Project, command: Command) -> list[Effect]:
+def effects(project: Project, command: Command) -> list[CommandEffect]:
     """The effects of `down`, `undo` or `unlock`; empty if it will be refused or has nothing to do. Raises as
     `find_run`."""
     stage, tables = project.stage, project.tables(command.tables)
@@ -355,7 +355,7 @@ def effects(project: Project, command: Command) -> list[Effect]:
     return [one for table in tables for one in _about_down(project, table, command.to)]
 
 
-def _about_down(project: Project, table: str, goal: int | None) -> list[Effect]:
+def _about_down(project: Project, table: str, goal: int | None) -> list[CommandEffect]:
     stage, migration = project.stage, plan_migration(project, table, "down", goal, quiet=True)
     planned = migration.planned
     if planned is None or not migration.has_steps:
@@ -366,21 +366,21 @@ def _about_down(project: Project, table: str, goal: int | None) -> list[Effect]:
     to = f"{what}, to version {at}"
     items = counted(planned.table.item_count, "item")
     sentence = f"table {stage.names.shown(table)} of stage {stage.name}, about {items}: {versions} {to}"
-    return [Effect(sentence, versions, at)]
+    return [CommandEffect(sentence, versions, at)]
 
 
-def _about_undo(stage: Stage, record: RunRecord) -> Effect:
+def _about_undo(stage: Stage, record: RunRecord) -> CommandEffect:
     items = counted(record.counts.changed, "changed item")
     sentence = (
         f"table {stage.names.shown(record.table)} of stage {stage.name}: run {record.run} of v{record.version} "
         f"{record.name} ({record.direction}, {record.status}) is taken back, {items}"
     )
-    return Effect(sentence, f"{record.run} {record.status} {record.attempts}")
+    return CommandEffect(sentence, f"{record.run} {record.status} {record.attempts}")
 
 
-def _about_unlock(stage: Stage, lease: Lease) -> Effect:
+def _about_unlock(stage: Stage, lease: Lease) -> CommandEffect:
     sentence = (
         f"table {stage.names.shown(lease.table)} of stage {stage.name}: its lease is taken from {holder(lease)}, which "
         "must be certainly dead"
     )
-    return Effect(sentence, f"{lease.run} {lease.token}")
+    return CommandEffect(sentence, f"{lease.run} {lease.token}")

@@ -11,7 +11,7 @@ import orjson
 from dynamodt.model.pages import Totals
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
-from dynamodt.pipeline.outcomes import waiting_keys, waits
+from dynamodt.pipeline.outcomes import is_waiting, waiting_keys
 from dynamodt.runs.stored_dead_letters import committed_parts
 from dynamodt.state.object_keys import NOT_RESTORED, key_of_job, stored_lines
 
@@ -67,7 +67,7 @@ class NotRestoredCounts(NamedTuple):
 def gather_not_restored(context: RunContext, jobs: list[Job], name: str) -> NotRestoredCounts:
     """Join the items that the phases have not restored into one JSON-lines file."""
     again = {job.source.waiting for job in jobs if isinstance(job.source, JournalSource)}
-    kept = [line for job in jobs for line in _lines(context, job) if job.run not in again or not waits(line)]
+    kept = [line for job in jobs for line in _lines(context, job) if job.run not in again or not is_waiting(line)]
     if kept:
         context.storage.write(name, b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in kept))
     first = tuple(map(_not_restored, kept[:_SHOWN]))

@@ -73,7 +73,7 @@ def _of_the_table(project: Project, planned: TablePlan, versions: Sequence[Versi
     if lease.run and is_alive(lease):
         yield Obstacle("lease", f"another run is at work: {holder(lease)}", suggest("status", follow=True), stops=True)
     for record in state.runs(name):
-        if unfinished(record.status) and record.run not in planned.gone:
+        if unfinished(record.status) and record.run not in planned.former_runs:
             done = totals_of(state, phases(record)).counts
             what = f"run {record.run} ({record.direction} of version {record.version}) is {record.status}, with "
             what += f"{done.read:,} items read and {done.changed:,} changed: the estimate is for all items"

@@ -164,7 +164,7 @@ def _capacity(speed: Speed, run_progress: RunProgress) -> list[str]:
     return [f"{_rate(used)}{f' of {_rate(budget)}' if budget else ''} {name}" for used, budget, name in shown]
 
 
-def fitting(parts: Sequence[str], width: int) -> str:
+def fit_parts(parts: Sequence[str], width: int) -> str:
     """The first part, and as many others as fit into `width` characters."""
     text = parts[0]
     for part in parts[1:]:
@@ -270,7 +270,7 @@ class ProgressRecorder:
     def notify(self, text: str) -> None:
         """A message of one line. Not recorded."""
 
-    def said(self, line: Line) -> None:
+    def author_line(self, line: Line) -> None:
         """A line that a script has printed or logged; called from any thread. Not recorded."""
 
     def failed(self, error: BaseException) -> None:

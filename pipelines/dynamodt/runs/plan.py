@@ -27,7 +27,15 @@ from dynamodt.script.functions import check
 from dynamodt.script.names import check_no_state_table
 from dynamodt.script.versions import Applied, plan
 from dynamodt.state import prepared
-from dynamodt.state.runs import REPLACED, TABLE, TAKEN_OVER, TARGET, facts_at_start, half_rolled_back, unfinished
+from dynamodt.state.runs import (
+    REPLACED,
+    TABLE,
+    TAKEN_OVER,
+    TARGET,
+    facts_at_start,
+    unfinished,
+    versions_with_unfinished_down,
+)
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
@@ -56,7 +64,7 @@ class TablePlan:
     scripts: tuple[Script, ...]  # all versions that have a file
     needs_consistent_read: bool = False  # after a recent write
     lease_token: int = 0  # of the last command that has held the table
-    gone: frozenset[str] = frozenset()  # runs on a table that was deleted since
+    former_runs: frozenset[str] = frozenset()  # runs on a table of this name that was deleted since
     unprepared: Refused | None = None  # why a dry run ends after the last step
     reopens: Reopened | None = None  # the run that `retry` continues, if it has succeeded with dead letters
 
@@ -85,14 +93,14 @@ def plan_table(
     gone = runs_on_gone_tables(stage, spec, runs)
     here = [run for run in runs if run.run not in gone]
     try:
-        scripts = plan(files, applied, direction, to, half_rolled_back(here))
+        scripts = plan(files, applied, direction, to, versions_with_unfinished_down(here))
     except Refused as error:
         raise _not_repaired_yet(error, here) from error
     if direction == "up" and scripts and not applied:
         _check_adopted(stage, spec, runs)
     steps, unprepared = _steps(project, spec, scripts, direction)
     steps = tuple(replace(step, applied_by=_run_of(step.script, applied)) for step in steps)
-    return TablePlan(spec, direction, steps, max(applied, default=0), files, gone=gone, unprepared=unprepared)
+    return TablePlan(spec, direction, steps, max(applied, default=0), files, former_runs=gone, unprepared=unprepared)
 
 
 def _not_repaired_yet(error: Refused, runs: Sequence[RunRecord]) -> DynamodtError:
@@ -243,14 +251,14 @@ def _target(stage: Stage, script: Script) -> TableSpec | None:
 # ---------------------------------------------------------------- tables that were deleted and created again
 
 
-def younger(spec: TableSpec, runs: Sequence[RunRecord]) -> RunRecord | None:
+def last_run_before_recreation(spec: TableSpec, runs: Sequence[RunRecord]) -> RunRecord | None:
     """The last of a table's runs, if the table was recreated since; None if it was not, or if this is unknown."""
     known = [run for run in runs if run.began.get(TABLE) and run.status not in REPLACED] if spec.identity else []
     last = max(known, key=written_order, default=None)
     return last if last is not None and last.began[TABLE] != spec.identity else None
 
 
-def younger_reported(spec: TableSpec, last: RunRecord) -> str:
+def recreated_sentence(spec: TableSpec, last: RunRecord) -> str:
     """The sentence about a table that is younger than its `last` run."""
     created = f", created {spec.created}" if spec.created else ""
     return (

@@ -21,7 +21,7 @@ from dynamodt.model.tables import Change, Check, Image, Journaled, Stage, TableS
 from dynamodt.pipeline.inserted import InsertedItems
 from dynamodt.pipeline.restoration import restoration
 from dynamodt.runs.history import claims_of_run, has_written, refusal_for
-from dynamodt.runs.plan import younger, younger_reported
+from dynamodt.runs.plan import last_run_before_recreation, recreated_sentence
 from dynamodt.script.apply import item_rows, row_image, table_of_rows
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of, parts_of
@@ -52,14 +52,14 @@ def refuse_restored(
 ) -> None:
     """Raises Refused for a table that was created since its last run, if its applied versions are unknown, or if it was
     or may have been restored from a moment within a run: some items would be transformed twice."""
-    last = younger(planned.table, runs)
+    last = last_run_before_recreation(planned.table, runs)
     if last is None:
         return
     if applied:
         raise _unknown(planned, last, max(applied))
     versions = {step.script.sequence for step in planned.steps if not step.script.idempotent}
     for run in runs:
-        if run.run not in planned.gone or run.target or run.version not in versions:
+        if run.run not in planned.former_runs or run.target or run.version not in versions:
             continue
         if run.began.get("key") not in (None, declared_key(planned.table.key)):
             continue  # a backup has the key of its table
@@ -72,7 +72,7 @@ def refuse_restored(
 def _unknown(planned: TablePlan, last: RunRecord, at: int) -> Refused:
     name, versions = planned.table.name, "version 1 is" if at == 1 else f"versions 1 to {at} are"
     return Refused(
-        f"{younger_reported(planned.table, last)}; whether {versions} applied in it is not known",
+        f"{recreated_sentence(planned.table, last)}; whether {versions} applied in it is not known",
         where=f"table {name}",
         hint="look at its items, " + _record_what_is_seen(name),
     )
@@ -86,7 +86,7 @@ def _check_not_within(project: Project, planned: TablePlan, run: RunRecord) -> N
         first, missing = _first_parts(storage.names(prefix), claims)
         if missing:
             raise _journal_missing(run, missing, storage.place(prefix))
-        for change in as_written(project, planned.table, first):
+        for change in changes_still_written(project, planned.table, first):
             raise _within(run, change.key)
 
 
@@ -275,12 +275,12 @@ def items_transformed(project: Project, table: TableSpec, record: RunRecord) -> 
     for claim in claims_of_run(project.state, record):
         done += transformed(claim.counts)
         if claim.intent is not None:
-            intended = as_written(project, table, claim.intent.parts)
+            intended = changes_still_written(project, table, claim.intent.parts)
             done += sum(claim.intent.counts[1:]) - claim.intent.counts.dead + sum(1 for _ in intended)
     return done
 
 
-def as_written(project: Project, table: TableSpec, parts: Sequence[str]) -> Iterator[Change]:
+def changes_still_written(project: Project, table: TableSpec, parts: Sequence[str]) -> Iterator[Change]:
     """The changes of these parts whose items are still as written, the last one of each key; `table` is the written
     table. Deletions are not included. Raises RunFailed for a missing part."""
     journal = Journal(project.storage, table, "")

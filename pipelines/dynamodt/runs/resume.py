@@ -30,8 +30,8 @@ from dynamodt.runs.history import (
     has_written,
     last_change,
     refusal_for,
-    reverted_by,
     title_of,
+    version_reverted_by,
     written_order,
 )
 from dynamodt.runs.jobs import NEW, SCAN, new_run
@@ -166,7 +166,7 @@ def unfinished_run_of_step(state: State, planned: TablePlan, only: str = "") -> 
     A run that has written nothing does not exclude others: if another run followed it, it is not continued."""
     wanted = (planned.steps[0].script.sequence, planned.direction)
     found = None
-    records = [record for record in state.runs(planned.table.name) if record.run not in planned.gone]
+    records = [record for record in state.runs(planned.table.name) if record.run not in planned.former_runs]
     check_not_undoing(records)
     last = max(records, key=written_order, default=None)
     for record in (record for record in records if unfinished(record.status) or record.run == only):
@@ -183,7 +183,7 @@ def note_half_done(project: Project, planned: TablePlan) -> tuple[Acceptance, ..
     the run that the plan's first step would continue."""
     accepted: tuple[Acceptance, ...] = ()
     for record in project.state.runs(planned.table.name):
-        if record.run not in planned.gone and unfinished(record.status) and has_written(project.state, record):
+        if record.run not in planned.former_runs and unfinished(record.status) and has_written(project.state, record):
             project.observer.notify(
                 f"run {record.run} is unfinished: the dry run also transforms the items that it has written"
             )
@@ -269,7 +269,7 @@ def check_source(record: RunRecord, options_source: str, options_export: str) ->
         raise refusal_for(record, f"run {record.run} began with {said}, and continues with it", hint)
 
 
-def edited(left: RunRecord, script: Script, done: int) -> str:
+def edited_sentence(left: RunRecord, script: Script, done: int) -> str:
     """The sentence that the script of a continued run, or a file that it uses, was edited, with the affected items."""
     files = [f"transforms/{name}" for name in changed_files(left.files, script.file_checksums)]
     which = ", ".join([script.path] * (script.checksum != left.checksum) + files)
@@ -291,7 +291,7 @@ _APPLIED_AGAIN = (
 # ---------------------------------------------------------------- a run that has succeeded with dead letters
 
 
-def reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVersion]) -> Reopened | None:
+def find_reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVersion]) -> Reopened | None:
     """The run that has succeeded with dead letters, to be continued by their replay; None for any other run.
 
     Raises Refused if its dead letters cannot be replayed any more, since a later run has changed the table, or its
@@ -311,7 +311,7 @@ def reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVe
     if why:
         hint = "they stay as they are; to transform them, undo what came later, or repair them in a later version"
         raise Refused(f"the dead letters of run {run} cannot be replayed: {why}", where=f"table {table}", hint=hint)
-    return Reopened(record, None if record.direction == "up" else reverted_by(state, record))
+    return Reopened(record, None if record.direction == "up" else version_reverted_by(state, record))
 
 
 def reopened_record(reopens: Reopened) -> RunRecord:

@@ -11,7 +11,7 @@ from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import DeadLetters
 from dynamodt.model.pages import Counts, Units
-from dynamodt.model.reports import RunReport, TableReport, counted, picked
+from dynamodt.model.reports import RunReport, TableReport, counted, pick
 from dynamodt.model.runs import INSERTED_ROWS, RunRecord
 from dynamodt.model.tables import STATE_TABLE, Item
 from dynamodt.pipeline.author_output import labelled
@@ -93,7 +93,7 @@ def _replayable(
     counts = Counts(len(tried) + accepted, kinds["changed"], kinds["unchanged"], 0, gone, kinds["dead"] + accepted)
     changes = [one.change for one in attempts if one.change is not None]
     return RunReport(
-        **picked(record, "table direction version run"),
+        **pick(record, "table direction version run"),
         name=script.name,
         status="failed" if kinds["dead"] else "dry-run",
         counts=counts,

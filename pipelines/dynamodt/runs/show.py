@@ -16,7 +16,7 @@ from dynamodt.errors import Refused
 from dynamodt.model.pages import Counts, Totals, Units
 from dynamodt.model.runs import Lease, RunRecord
 from dynamodt.runs.control import find_run, run_states
-from dynamodt.runs.resume import reopened
+from dynamodt.runs.resume import find_reopened
 from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters
 from dynamodt.script.keys import key_typed
 from dynamodt.state.runs import Phase, phases, undo_phases
@@ -113,7 +113,7 @@ def details(project: Project, tables: Sequence[str], run: str) -> RunDetails:
 
 def _final(state: State, record: RunRecord) -> str:
     try:
-        reopened(state, record.table, record.run, state.applied(record.table))
+        find_reopened(state, record.table, record.run, state.applied(record.table))
     except Refused as refused:
         return refused.what
     return ""

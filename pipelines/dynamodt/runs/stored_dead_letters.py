@@ -28,7 +28,7 @@ _NAMED = 3
 LOST = "deleted, expired, truncated, or of another run"
 
 
-class Part(NamedTuple):
+class SelectedPart(NamedTuple):
     """A stored part of dead letters, restricted to the keys in `only`; None: all of its keys."""
 
     name: str
@@ -38,7 +38,7 @@ class Part(NamedTuple):
 class StoredDeadLetter(NamedTuple):
     """An outstanding dead letter, with its parsed line in the storage."""
 
-    part: Part
+    part: SelectedPart
     line: dict[str, Any]
     accepted: bool = False
 
@@ -115,13 +115,13 @@ class Replayed:
                 left[part].add(text)
             self.left_out |= {part: frozenset(texts) for part, texts in left.items()}
 
-    def outstanding(self, parts: Iterable[str]) -> Iterator[Part]:
+    def outstanding(self, parts: Iterable[str]) -> Iterator[SelectedPart]:
         """The dead letters of these parts that no retry replays."""
         for part in parts:
             if part not in self.left_out:
-                yield Part(part)
+                yield SelectedPart(part)
             elif self.left_out[part]:
-                yield Part(part, self.left_out[part])
+                yield SelectedPart(part, self.left_out[part])
 
 
 class StoredDeadLetters:
@@ -137,7 +137,7 @@ class StoredDeadLetters:
         for part in self.parts():
             yield from dead_letters_of(self._storage, part, self.accepted)
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[SelectedPart]:
         """All outstanding parts, including accepted ones."""
         found = phases(self._record)
         for main in (one for one in found if "/retry" not in one.run):
@@ -165,7 +165,7 @@ def committed_parts(project: Project, phase: Phase | Job, prefix: str) -> list[s
     return committed_notes(project.storage.names(prefix), claims) if claims else []
 
 
-def dead_letters_of(storage: Storage, part: Part, accepted: Accepted) -> Iterator[StoredDeadLetter]:
+def dead_letters_of(storage: Storage, part: SelectedPart, accepted: Accepted) -> Iterator[StoredDeadLetter]:
     """The dead letters of a part, in their order."""
     for line in stored_lines(storage, part.name):
         text = key_text(line["key"])

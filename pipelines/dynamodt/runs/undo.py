@@ -12,7 +12,7 @@ from itertools import count
 from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.errors import DeadLetters, DynamodtError, Fenced, Hint, Refused, RunFailed, ServiceError, suggest
 from dynamodt.model.pages import Counts, Totals, Units
-from dynamodt.model.reports import RunReport, UndoReport, counted, picked
+from dynamodt.model.reports import RunReport, UndoReport, counted, pick
 from dynamodt.model.runs import Job, JournalSource, RunRecord, Script
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import limit_budget
@@ -26,13 +26,13 @@ from dynamodt.runs.history import (
     now,
     refusal_for,
     report_of,
-    reverted_by,
     title_of,
     unrecorded_notice,
+    version_reverted_by,
 )
 from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.journal_check import JournalCheck, check_journal, incomplete_error, journal_refusal
-from dynamodt.runs.lock import hold_leases, in_turn, rehearse
+from dynamodt.runs.lock import attempt_in_turn, hold_leases, take_rehearsal_lease
 from dynamodt.runs.not_restored import (
     NotRestoredCounts,
     count_waiting,
@@ -59,7 +59,7 @@ def undo(project: Project, tables: Sequence[str], run: str, runner: Runner) -> U
     An error that ended the undo early is in the report.
     """
     record = find_run(project, tables, run)
-    return in_turn(project, record.table, partial(_attempt_undo, project, record, runner))
+    return attempt_in_turn(project, record.table, partial(_attempt_undo, project, record, runner))
 
 
 def _attempt_undo(project: Project, record: RunRecord, runner: Runner) -> UndoReport:
@@ -89,7 +89,7 @@ def _hold_tables(context: RunContext, record: RunRecord) -> Iterator[tuple[RunCo
     leases, replicas = context.state.leases, lease_replicas(context.options.workers)
     if context.options.dry_run:
         run = new_run()
-        yield replace(context, token=rehearse(leases, run, replicas)), run
+        yield replace(context, token=take_rehearsal_lease(leases, run, replicas)), run
         return
     others = [record.target] if record.target else []
     with hold_leases(leases, record.table, others, record.run, context.observer.notify, replicas) as (lease, fences):
@@ -103,7 +103,7 @@ def undoable(project: Project, tables: Sequence[str], run: str) -> RunRecord:
     """The run with this id, or beginning of one, if it can be undone now, or within `wait_lock`. Raises UsageError, or
     Refused."""
     record = find_run(project, tables, run)
-    return in_turn(project, record.table, partial(_checked, project, record))
+    return attempt_in_turn(project, record.table, partial(_checked, project, record))
 
 
 def _checked(project: Project, record: RunRecord) -> RunRecord:
@@ -324,7 +324,7 @@ class _Undo:
                 context.observer.notify(unrecorded_notice(f"the undo of run {record.run}", failed))
         status = self.record.status if not context.options.dry_run else "stopped" if error else "dry-run"
         run = RunReport(
-            **picked(record, "table direction version name run"),
+            **pick(record, "table direction version name run"),
             status=status,
             counts=totals.counts,
             consumed=totals.units,
@@ -358,7 +358,7 @@ class _Undo:
         version = applied_now.get(record.version)
         reverted = record.direction == "up" and version is not None and version.run == record.run
         again = record.direction == "down" and version is None
-        applied = reverted_by(context.state, record) if again else None
+        applied = version_reverted_by(context.state, record) if again else None
         self.record = context.state.record(
             undone, context.token, applied=applied, reverted=reverted, fences=context.fences
         )

@@ -16,7 +16,17 @@ from dynamodt.model import tables
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Atomic, Change, Delete, Direction, Image, Insert, Item, Put, TableSpec, Update
 from dynamodt.script.codec import decode, key_text, surely_fit
-from dynamodt.script.diff import Part, change, check_size, combined, insert, key_of, parts_of, stamped, together
+from dynamodt.script.diff import (
+    Part,
+    change,
+    check_size,
+    combined_change,
+    insert,
+    key_of,
+    parts_of,
+    transaction_of,
+    with_stamp,
+)
 from dynamodt.script.functions import row_function
 from dynamodt.script.load import is_interrupt, line_of, load, script_failure
 from dynamodt.script.names import is_run_id
@@ -75,7 +85,7 @@ class Apply:
         if len(results) == 1 and type(results[0]) is dict:
             found = change(self._table, image, item, results[0])
         else:
-            found = combined(self._table, image, item, results)
+            found = combined_change(self._table, image, item, results)
         if found is not None and type(found) is not Update:
             self._check_halloween(found, image)
             self._check_transaction(found)
@@ -105,7 +115,7 @@ class Apply:
             return found
         if isinstance(found, Update):
             self._check_mark(found.sets)
-            update = stamped(found, attribute, self._stamp)
+            update = with_stamp(found, attribute, self._stamp)
             return None if update.sets.keys() == {attribute} and not update.removes else update
         if isinstance(found, Atomic):
             return found._replace(parts=tuple(self._marked(part, attribute) for part in found.parts))
@@ -116,7 +126,7 @@ class Apply:
         assert self._stamp is not None
         if isinstance(part, Update):
             self._check_mark(part.sets)
-            return stamped(part, attribute, self._stamp)
+            return with_stamp(part, attribute, self._stamp)
         if isinstance(part, Insert):
             self._check_mark(part.item)
             marked = part._replace(item={**part.item, attribute: self._stamp})
@@ -148,7 +158,7 @@ class Apply:
         inserts = [insert(target, self._plain(result)) for result in results]
         if len(inserts) > 1:
             raise ItemError("more than one item for the target table", hint="return one dict for each item read")
-        return together(key_of(self._table, image), image, inserts) if inserts else None
+        return transaction_of(key_of(self._table, image), image, inserts) if inserts else None
 
     def _plain(self, result: Item | Put | Delete) -> Item:
         if isinstance(result, Delete):

@@ -1,8 +1,8 @@
 """The attempt of a version to change one item, with every check that a real write makes before it is sent.
 
-Dry runs, `check` and authors' tests apply a version by `attempted`. It accepts and refuses the same items as a run, in
-which `pipeline.transform` calls the author's function and `pipeline.write_page` makes the requests. Conflicts with
-other items, such as a taken key, are resolved by `pipeline.conflicts`. Refusals by the service (a throttle, a
+Dry runs, `check` and authors' tests apply a version by `attempt_change`. It accepts and refuses the same items as a
+run, in which `pipeline.transform` calls the author's function and `pipeline.write_page` makes the requests. Conflicts
+with other items, such as a taken key, are resolved by `pipeline.conflicts`. Refusals by the service (a throttle, a
 concurrent write) occur in a run only.
 """
 
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from dynamodt.errors import ScriptError
 from dynamodt.model.tables import Change, Check, Image, Insert, Remove
-from dynamodt.script.diff import parts_of, patched
+from dynamodt.script.diff import image_after, parts_of
 from dynamodt.script.load import is_interrupt
 
 ChangeOf = Callable[[Image], Change | None]
@@ -34,7 +34,7 @@ class Attempt(NamedTuple):
     step: Literal["transform", "write"] = "transform"
 
 
-def attempted(image: Image, change_of: ChangeOf, request: Request = any_request) -> Attempt:
+def attempt_change(image: Image, change_of: ChangeOf, request: Request = any_request) -> Attempt:
     """Applies a version to an item. Any exception of the author's code, including `sys.exit`, makes the item a dead
     letter. Raises ScriptError for a fault that stops the whole run, and KeyboardInterrupt for Ctrl-C."""
     step: Literal["transform", "write"] = "transform"
@@ -55,7 +55,7 @@ def check_continues(error: BaseException) -> None:
         raise error
 
 
-class Effect(NamedTuple):
+class ItemsAfter(NamedTuple):
     """The items after a change: `stays` is the item itself (None: it was deleted or moved), `inserts` are the new
     ones."""
 
@@ -63,7 +63,7 @@ class Effect(NamedTuple):
     inserts: tuple[Insert, ...] = ()
 
 
-def effect(image: Image, change: Change | None) -> Effect:
+def effect(image: Image, change: Change | None) -> ItemsAfter:
     """The effect of a change of `image`, if the change is written now."""
     stays: Image | None = image
     inserts: list[Insert] = []
@@ -73,5 +73,5 @@ def effect(image: Image, change: Change | None) -> Effect:
         elif isinstance(part, Remove):
             stays = None
         elif not isinstance(part, Check):
-            stays = patched(part)
-    return Effect(stays, tuple(inserts))
+            stays = image_after(part)
+    return ItemsAfter(stays, tuple(inserts))

@@ -309,7 +309,7 @@ def value_bytes(value: AttributeValue) -> int:
     return 0
 
 
-def normal(raw: str) -> Decimal:
+def normal_number(raw: str) -> Decimal:
     """A number without trailing zeros, with all its 38 digits (Python's default context rounds at 28). 0 and -0 are
     equal."""
     return Decimal(raw).normalize(_EXACT) or Decimal(0)
@@ -318,7 +318,7 @@ def normal(raw: str) -> Decimal:
 def as_stored(value: AttributeValue) -> AttributeValue:
     """A key's value in the form that the service returns: `101` for `101.00`. An emulator stores this form, and finds
     no item by any other form."""
-    return {"N": format(normal(value["N"]), "f")} if "N" in value else value
+    return {"N": format(normal_number(value["N"]), "f")} if "N" in value else value
 
 
 def _number_bytes(raw: str) -> int:
@@ -359,7 +359,7 @@ _DIGEST_BYTES = 16
 def key_text(key: Image) -> str:
     """A key's text for lookups, equal for equal keys such as `{"id": {"N": "1.0"}}` and `{"id": {"N": "1"}}`."""
     parts = ((name, kind, raw) for name in sorted(key) for kind, raw in key[name].items())
-    return repr([(name, kind, str(normal(raw)) if kind == "N" else raw) for name, kind, raw in parts])
+    return repr([(name, kind, str(normal_number(raw)) if kind == "N" else raw) for name, kind, raw in parts])
 
 
 def digest(text: str) -> str:
@@ -391,8 +391,8 @@ def _list_text(raw: list[Any]) -> str:
 _CANONICAL: dict[str, Callable[[Any], str]] = {
     "M": _map_text,
     "L": _list_text,
-    "N": lambda raw: str(normal(raw)),
-    "NS": lambda raw: repr(sorted(str(normal(number)) for number in raw)),
+    "N": lambda raw: str(normal_number(raw)),
+    "NS": lambda raw: repr(sorted(str(normal_number(number)) for number in raw)),
     "SS": lambda raw: repr(sorted(raw)),
     "BS": lambda raw: repr(sorted(raw)),
 }

@@ -69,7 +69,7 @@ def change(spec: TableSpec, image: Image, item: Item, result: Item) -> Change | 
         _check_index_keys(spec, sets)
     update = Update(key_of(spec, image), image, sets, removes)
     if sets and not surely_fit(image, sets):
-        check_size(patched(update))
+        check_size(image_after(update))
     return update
 
 
@@ -170,7 +170,7 @@ def _check_index_keys(spec: TableSpec, values: Image) -> None:
         )
 
 
-def combined(spec: TableSpec, image: Image, item: Item, results: Sequence[Item | Put | Delete]) -> Change | None:
+def combined_change(spec: TableSpec, image: Image, item: Item, results: Sequence[Item | Put | Delete]) -> Change | None:
     """The one change of several results: a transaction of all of them. Raises ItemError if one keeps the item and
     another deletes it."""
     parts = [part for result in results if (part := _part(spec, image, item, result)) is not None]
@@ -178,10 +178,10 @@ def combined(spec: TableSpec, image: Image, item: Item, results: Sequence[Item |
         raise _put_of_itself(key_of(spec, image))
     if not any(isinstance(part, Insert) for part in parts):
         return parts[0] if parts else None  # one dict, or one Delete(): `functions` rejects more
-    return together(key_of(spec, image), image, [inner for part in parts for inner in parts_of(part)])
+    return transaction_of(key_of(spec, image), image, [inner for part in parts for inner in parts_of(part)])
 
 
-def together(key: Image, read: Image, parts: Sequence[Part]) -> Atomic:
+def transaction_of(key: Image, read: Image, parts: Sequence[Part]) -> Atomic:
     """The parts as one transaction, conditional on the source item as it was read. Raises ItemError for too many parts,
     and for two items with one key."""
     inserts = [part for part in parts if isinstance(part, Insert)]
@@ -203,7 +203,7 @@ def _check_together(parts: Sequence[Part]) -> None:
     if len(parts) <= MAX_TRANSACTION_BYTES // MAX_ITEM_BYTES:
         return
     size = sum(image_bytes(part.item) for part in parts if isinstance(part, Insert))
-    size += sum(image_bytes(patched(part)) for part in parts if isinstance(part, Update))
+    size += sum(image_bytes(image_after(part)) for part in parts if isinstance(part, Update))
     if size > MAX_TRANSACTION_BYTES:
         raise ItemError(
             f"the new items have {size:,} bytes together; a transaction takes at most {MAX_TRANSACTION_BYTES:,}",
@@ -252,17 +252,17 @@ def key_of(spec: TableSpec, image: Image) -> Image:
     return {attribute.name: image[attribute.name] for attribute in spec.key}
 
 
-def stamped(update: Update, attribute: str, value: AttributeValue) -> Update:
+def with_stamp(update: Update, attribute: str, value: AttributeValue) -> Update:
     """The update with the run's stamp; it replaces an older stamp. Raises ItemError if the item is too large with
     it."""
     removes = tuple(name for name in update.removes if name != attribute)
     marked = update._replace(sets={**update.sets, attribute: value}, removes=removes)
     if not surely_fit(update.read, marked.sets):
-        check_size(patched(marked))
+        check_size(image_after(marked))
     return marked
 
 
-def patched(update: Update) -> Image:
+def image_after(update: Update) -> Image:
     """The image after the update."""
     after = {**update.read, **update.sets}
     for name in update.removes:
@@ -270,14 +270,14 @@ def patched(update: Update) -> Image:
     return after
 
 
-def carries(update: Update, image: Image) -> bool:
+def image_shows(update: Update, image: Image) -> bool:
     """Whether an image already has everything that the update would write."""
     return all(name in image and same(image[name], value) for name, value in update.sets.items()) and not any(
         name in image for name in update.removes
     )
 
 
-def as_before(update: Update, image: Image) -> bool:
+def is_as_read(update: Update, image: Image) -> bool:
     """Whether all attributes of the update are still as they were read."""
     return all(_same_there(name, update.read, image) for name in (*update.sets, *update.removes))
 
@@ -313,7 +313,7 @@ def _of_part(change: Part) -> int:
         return _kilobytes(image_bytes(change.item))
     if isinstance(change, Remove | Check):
         return _kilobytes(image_bytes(change.read))
-    return _kilobytes(max(image_bytes(change.read), image_bytes(patched(change))))
+    return _kilobytes(max(image_bytes(change.read), image_bytes(image_after(change))))
 
 
 def _kilobytes(size: int) -> int:
@@ -372,7 +372,7 @@ def _writes(change: Change, written: TableSpec) -> Iterator[tuple[Image | None, 
         elif isinstance(part, Remove):
             yield part.read, None
         elif not isinstance(part, Check):
-            yield part.read, patched(part)
+            yield part.read, image_after(part)
 
 
 def index_units(index: Index, table: TableSpec, before: Image | None, after: Image | None) -> int:

@@ -17,7 +17,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from dynamodt.model.tables import Image
-from dynamodt.script.codec import normal
+from dynamodt.script.codec import normal_number
 
 Shape = tuple[tuple[str, str], ...]  # the attributes of a key, with their types
 _PLAIN = re.compile(r"\w[\w.:/@#+=%~-]*")
@@ -87,7 +87,7 @@ def _raw(kind: str, value: Any) -> str:
 
 def _checked(kind: str, raw: str) -> str:
     if kind == "N":
-        normal(raw)
+        normal_number(raw)
     if kind == "B":
         b64decode(raw, validate=True)
     return raw

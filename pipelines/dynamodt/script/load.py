@@ -41,7 +41,7 @@ _ENDINGS: Final = ("_exit", "abort", "execv", "execve")
 _loaded: dict[str, int] = {}  # the process that has loaded a script, by the script's path
 
 
-def keep_from_ending(path: str) -> None:
+def prevent_exit(path: str) -> None:
     """From this call on, code of the file `path` can end this process only by an exception."""
     _loaded[path] = os.getpid()
     for module in (os, sys.modules[os.name]):  # posix, from which os imports them
@@ -125,7 +125,7 @@ def _execute(module: ModuleType, text: str, path: str) -> None:
     """Executes a text of the author's; after an error, no module remains in `sys.modules`."""
     # Without a modification time, linecache never compares the entry with a file, which may be absent or newer.
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
-    keep_from_ending(path)
+    prevent_exit(path)
     sys.modules[module.__name__] = module  # dataclasses and typing look a class's module up there
     try:
         exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)

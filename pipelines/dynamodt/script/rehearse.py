@@ -11,7 +11,7 @@ from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Direction, Image, TableSpec
 from dynamodt.script.apply import Apply
-from dynamodt.script.attempt import Attempt, ChangeOf, Request, any_request, attempted
+from dynamodt.script.attempt import Attempt, ChangeOf, Request, any_request, attempt_change
 from dynamodt.script.functions import Transform, frozen
 
 REHEARSED: Final = "20000101T000000.000000Z-000000"  # a run's id, for a STAMP that no run writes
@@ -67,4 +67,4 @@ class Rehearsal:
 
     def attempt(self, image: Image) -> Attempt:
         """Applies the version to an item of the table."""
-        return attempted(image, self._change_of, self._request)
+        return attempt_change(image, self._change_of, self._request)

@@ -24,7 +24,7 @@ import zstandard
 from dynamodt.errors import RunFailed
 from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
 from dynamodt.script.codec import same
-from dynamodt.script.diff import key_of, patched
+from dynamodt.script.diff import image_after, key_of
 from dynamodt.state.object_keys import note_name, part_name
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _records_of(changes: Sequence[Change], metadata: dict[str, Any]) -> Iterator
 
 def _record_of(change: Journaled, metadata: dict[str, Any]) -> dict[str, Any]:
     if isinstance(change, Update):
-        return {"Metadata": metadata, "Keys": change.key, "OldImage": change.read, "NewImage": patched(change)}
+        return {"Metadata": metadata, "Keys": change.key, "OldImage": change.read, "NewImage": image_after(change)}
     if isinstance(change, Insert):
         return {"Metadata": metadata, "Keys": change.key, "NewImage": change.item}
     return {"Metadata": metadata, "Keys": change.key, "OldImage": change.read}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dynamodt.dynamodb.clients import client, service_error
-from dynamodt.dynamodb.wire import Answered, Refusal, Retried, shared_wire
+from dynamodt.dynamodb.wire import Refusal, RetriedResponse, RetryingWire, shared_wire
 from dynamodt.model.tables import Image, Item
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode
@@ -35,8 +35,8 @@ class Rows:
         self.where = f"state table {table}"
 
     @cached_property
-    def _calls(self) -> Retried:
-        return Retried(shared_wire(self._connection), self.where, backoff=_PATIENT, passes=_passes)
+    def _calls(self) -> RetryingWire:
+        return RetryingWire(shared_wire(self._connection), self.where, backoff=_PATIENT, passes=_passes)
 
     @property
     def dynamodb(self) -> Any:
@@ -121,7 +121,7 @@ class Rows:
         ConditionFailed."""
         return partial(self._answer, operation, self._calls.begin(operation, body))
 
-    def _answer(self, operation: str, answered: Callable[[], Answered]) -> dict[str, Any]:
+    def _answer(self, operation: str, answered: Callable[[], RetriedResponse]) -> dict[str, Any]:
         try:
             return answered().answer
         except Refusal as refusal:

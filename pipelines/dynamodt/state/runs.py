@@ -240,7 +240,7 @@ def _with_run(version: VersionStatus, run: RunRecord | None, lease: Lease, alive
     )
 
 
-def half_rolled_back(records: Iterable[RunRecord]) -> frozenset[int]:
+def versions_with_unfinished_down(records: Iterable[RunRecord]) -> frozenset[int]:
     """The versions whose `down` is unfinished: their scripts may be edited."""
     return frozenset(
         record.version for record in records if record.direction == "down" and record.status in ("running", *LEFT_EARLY)

@@ -25,7 +25,7 @@ from dynamodt.model.tables import (
     Stage,
     TableSpec,
 )
-from dynamodt.pipeline.taken_keys import Outcome, RecentKeys, outcome_of_attempt
+from dynamodt.pipeline.taken_keys import AttemptOutcome, RecentKeys, outcome_of_attempt
 from dynamodt.script.apply import item_rows, row_image, table_of_rows
 from dynamodt.script.attempt import Attempt, effect
 from dynamodt.script.codec import decode, decode_value, encode_value, key_text, same_image
@@ -126,7 +126,7 @@ def _spec(stage: Stage, table: str, key: tuple[KeyAttribute, ...]) -> TableSpec:
 class Rehearsed(NamedTuple):
     """The outcome of each item, and the images of the table afterwards, or of the version's target if it has one."""
 
-    outcomes: list[Outcome]
+    outcomes: list[AttemptOutcome]
     images: list[Image]
 
 
@@ -167,7 +167,7 @@ def _insertion(subject: Subject, image: Image) -> Insert:
 
 def _outcomes(
     subject: Subject, images: Sequence[Image], direction: Direction, prepared: Mapping[Any, Any] | None
-) -> list[Outcome]:
+) -> list[AttemptOutcome]:
     script, table = subject.script, subject.table
     request = Statements(table, script.guard, InsertedRows(STATE_TABLE, REHEARSED)).write
     rows = _prepared(subject, prepared)
@@ -191,7 +191,7 @@ def _prepared(subject: Subject, rows: Mapping[Any, Any] | None) -> dict[Any, Any
     return {stored(name, "key"): stored(value, f"value of {name!r}") for name, value in (rows or {}).items()}
 
 
-def _after(subject: Subject, outcomes: Sequence[Outcome]) -> list[Image]:
+def _after(subject: Subject, outcomes: Sequence[AttemptOutcome]) -> list[Image]:
     written = (subject.target or subject.table).name
     found: list[Image] = []
     for outcome in outcomes:

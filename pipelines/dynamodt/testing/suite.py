@@ -27,7 +27,7 @@ import pytest
 from dynamodt.errors import DynamodtError, UsageError, suggest
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, Item
-from dynamodt.pipeline.taken_keys import Outcome
+from dynamodt.pipeline.taken_keys import AttemptOutcome
 from dynamodt.script.apply import prepare_rows
 from dynamodt.script.attempt import effect
 from dynamodt.script.codec import decode, key_text
@@ -323,7 +323,7 @@ def _key_kept(table: Table, script: Script) -> None:
     _fail(table, script, lost, len(outcomes), "transform_down does not bring back to its own key")
 
 
-def _key_restored(table: Table, script: Script, outcome: Outcome) -> bool:
+def _key_restored(table: Table, script: Script, outcome: AttemptOutcome) -> bool:
     """Whether an item that the version has moved is at its own key again after `down`."""
     stays, inserts = effect(outcome.image, outcome.change)
     if stays is not None or not inserts:
@@ -333,12 +333,12 @@ def _key_restored(table: Table, script: Script, outcome: Outcome) -> bool:
     return any(key_text(key_of(table.subject(script).table, image)) == own for image in back.images)
 
 
-def _check_alive(table: Table, script: Script, outcomes: Sequence[Outcome]) -> None:
+def _check_alive(table: Table, script: Script, outcomes: Sequence[AttemptOutcome]) -> None:
     dead = [outcome for outcome in outcomes if outcome.error is not None]
     _fail(table, script, dead, len(outcomes), "dead letters:")
 
 
-def _fail(table: Table, script: Script, outcomes: Sequence[Outcome], of: int, what: str) -> None:
+def _fail(table: Table, script: Script, outcomes: Sequence[AttemptOutcome], of: int, what: str) -> None:
     """Raises Failed if there are outcomes: the first keys, their errors and the author's lines."""
     if not outcomes:
         return
