@@ -179,6 +179,19 @@ def test_an_older_state_table_is_refused_also_with_nothing_to_do(bench: Bench, t
     assert status_of(bench, table).older_state == "" and bench.up(table)[0].error is None
 
 
+def test_nothing_to_do_needs_no_storage(bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before a run whose role may read the state table only; a pending version needs the storage."""
+    assert bench.up(table)[0].error is None
+
+    def unreachable(*_: Any) -> str:
+        raise _LOST
+
+    monkeypatch.setattr("dynamodt.runs.restored_tables.unknown_run", unreachable)
+    assert bench.up(table)[0].error is None and status_of(bench, table).older_state == ""
+    bench.script(table, "def transform_up(item):\n    return item\n", 2)
+    assert bench.up(table)[0].error is _LOST
+
+
 def test_no_table_of_the_command_is_started_on_an_older_state_table(
     bench: Bench, table: str, make_table: MakeTable
 ) -> None:

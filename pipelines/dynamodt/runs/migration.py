@@ -6,7 +6,7 @@ It is the same for a run of this process and of a deployed job. The checks of `r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -101,7 +101,8 @@ class TableMigration:
             _refuse_renamed(project, table)
         check_not_undoing(run for run in runs if run.run not in planned.former_runs)
         if not options.dry_run:  # it reports what its command would be refused for beside its result
-            check_state(project, planned.table, [run for run in runs if run.run not in planned.former_runs])
+            with nullcontext() if planned.steps else suppress(ServiceError):  # nothing to do needs no storage
+                check_state(project, planned.table, [run for run in runs if run.run not in planned.former_runs])
         refuse_restored(project, planned, runs, applied)
         refuse_other_rows(project, planned, runs)
         if not quiet:
