@@ -142,7 +142,7 @@ def test_an_item_that_was_changed_after_a_repeated_fan_out_is_in_doubt(
     (name,) = bench.storage.names(key_of_job(again, DEAD))
     said = json.loads(bench.storage.read(name) or b"")
     assert name.endswith("-doubt.jsonl") and said["step"] == "doubt"
-    assert "an item of the key id = '101'" in said["error"]
+    assert "an item with the key id = '101'" in said["error"]
     corrected = replace(job, script=bench.script(text or FAN))
     last, counts = retry_dead_letters(bench, corrected, 2, (again.run,))  # --in-doubt again
     assert by_id(bench) == {1: 10, 101: 7, **beside}

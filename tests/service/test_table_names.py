@@ -88,7 +88,7 @@ def test_a_copy_under_another_name_is_not_transformed_again(bench: Bench, make_t
     restored = mapped(bench, users=copy)
     for _ in range(2):
         (report,) = restored.up("users")
-        assert isinstance(report.error, Refused) and f"users was the table {first} of this stage" in str(report.error)
+        assert isinstance(report.error, Refused) and f"the name users meant the table {first} until now" in str(report.error)
     assert bench.tables.items(copy) == [{"id": "a", "n": 2}]
     stamped(restored, 1)
     (report,) = restored.up("users")
@@ -131,7 +131,7 @@ def test_an_active_run_of_the_former_table_of_a_name_is_named(bench: Bench, make
         with pytest.raises(UsageError, match="there is no run") as caught:
             api.undo(fresh.stage, fresh.folder, (), run, RunOptions(), fresh.recorder)
         assert caught.value.where == f"tables users ({other})"
-        assert f"the table {first}, which users was before, and is {other}" in caught.value.hint
+        assert f"the table {first}, which the name users meant before, and now means {other}" in caught.value.hint
         assert f'users = "{first}" under [stages.test.tables]' in caught.value.hint
         stamped(fresh, 0)  # from now on the name means the other table
     again = mapped(bench, users=first)
