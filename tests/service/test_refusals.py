@@ -278,7 +278,7 @@ def test_prepared_data_and_dead_letters_in_a_bucket(s3_bench: Bench, endpoint: E
         table, PREPARED.replace('prepared["7"]', 'prepared["7"] if item["id"] == "a" else prepared["none"]')
     )
     s3_bench.prepare(table)
-    report = s3_bench.left(table, max_errors=1)
+    report = s3_bench.run_past_dead_letters(table, max_errors=1)
     assert isinstance(report.error, DeadLetters) and report.error.where.startswith(s3_bench.stage.storage.url)
     key = report.error.where.removeprefix(f"s3://{bucket}/")
     dead_letter = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
