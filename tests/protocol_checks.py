@@ -7,15 +7,15 @@ has `of`, the note of that item.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynamodt.model.pages import Counts
 from dynamodt.model.tables import Item
 from dynamodt.pipeline.outcomes import is_waiting
 from dynamodt.script.codec import decode
+from dynamodt.state.object_keys import stored_lines
 from dynamodt.state.split_rows import SplitRows
 
 if TYPE_CHECKING:
@@ -67,14 +67,12 @@ class _State:
 
     def reported(self, part: str) -> set[int]:
         """The keys of the dead letters, or of the items that the undo has not restored."""
-        objects = self.world.storage.objects
-        names = (name for name in objects if f"/{part}/" in name)
-        lines = [
-            json.loads(line) for name in names for line in objects[name].splitlines() if not self._again(name, line)
-        ]
+        storage = self.world.storage
+        names = [name for name in storage.objects if f"/{part}/" in name]
+        lines = [line for name in names for line in stored_lines(storage, name) if not self._again(name, line)]
         return {int(line["key"]["id"]["N"]) for line in lines if part != "dead" or line["step"] == "doubt"}
 
-    def _again(self, name: str, line: bytes) -> bool:
+    def _again(self, name: str, line: dict[str, Any]) -> bool:
         """Whether a pass has continued with the items that an undo has left waiting."""
         return self.scene.splits > 1 and "/undo1/" in name and is_waiting(line)
 

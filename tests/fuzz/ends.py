@@ -10,6 +10,7 @@ from dynamodt.model.runs import JournalSource
 from dynamodt.model.tables import Item
 from dynamodt.pipeline.outcomes import is_waiting
 from dynamodt.script.codec import decode
+from dynamodt.state.object_keys import stored_lines
 from tests.fuzz.case import HUNDREDS, Case
 
 PUTS = {"fan": ("beside",), "lone": ("alone",), "split": ("left", "right")}
@@ -87,9 +88,9 @@ def reasons(case: Case) -> dict[int, str]:
     again = {job.source.waiting for job in case.undone if isinstance(job.source, JournalSource)}
     found = (
         line
-        for name, content in case.storage.objects.items()
+        for name in case.storage.objects
         if name.startswith("runs/") and "/not-restored/" in name
-        for line in content.splitlines()
+        for line in stored_lines(case.storage, name)
         if not (is_waiting(line) and any(run and f"/{run}/not-restored/" in name for run in again))
     )
-    return {id_of(line["key"]): line["why"] for line in map(json.loads, found)}
+    return {id_of(line["key"]): line["why"] for line in found}

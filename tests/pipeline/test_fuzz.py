@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,15 +41,21 @@ def breaches(seed: int, folder: Path) -> list[str]:
     return [f"{one}; the application: {', '.join(case.application.log)}" for one in found]
 
 
+@pytest.fixture
+def without_error_logs() -> Iterator[None]:
+    logging.disable(logging.ERROR)
+    yield
+    logging.disable(logging.NOTSET)
+
+
 @pytest.mark.scaled
+@pytest.mark.usefixtures("without_error_logs")
 @pytest.mark.parametrize("first", range(0, len(SEEDS), BUNCH))
 def test_random_runs(first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_threads(monkeypatch)
-    logging.disable(logging.ERROR)
     found: list[str] = []
     for seed in SEEDS[first : first + BUNCH]:
         folder = tmp_path / str(seed)
         folder.mkdir()
         found += [f"{one}\n  {drawn(seed)}\n  {AGAIN.format(seed=seed)}" for one in breaches(seed, folder)]
-    logging.disable(logging.NOTSET)
     assert not found, "\n".join(found[:5])

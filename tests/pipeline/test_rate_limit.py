@@ -351,7 +351,7 @@ def test_an_index_that_limits_the_run_is_reported(options: RunOptions, said: boo
     context = RunContext(STAGE, Path(), options, observer, runner=None, token=1)  # type: ignore[arg-type]
     vars(context)["state"] = state
     limit_budget(context, "run", replace(SPEC, write_units=20, limiting_index="by-email"), None)
-    assert ["at most 10 WCU/s" in note and "the index by-email of table things" in note for note in notes] == [
+    assert ["at most 10 WCU/s" in note and "of index by-email of table things" in note for note in notes] == [
         True
     ] * said
 
