@@ -232,7 +232,7 @@ def test_dead_letters_are_shown_some_accepted_and_the_others_tolerated(things: P
     assert (shown["status"], error["keys"], error["first"]["frames"][0]["path"]) == (
         "failed", keys, "transforms/failing/v2_frail.py",
     )  # fmt: skip
-    assert "apache_beam" not in things.ok("show", run) and "attempt.py" in things.ok("show", run, "-v")
+    assert "apache_beam" not in things.ok("show", run) and "apply.py" in things.ok("show", run, "-v")
     unknown = things.ddt("retry", run, "--accept", "no-such-key", "--reason", "why")
     assert unknown.returncode == 2 and keys[0] in unknown.stderr
 
