@@ -30,7 +30,7 @@ from dynamodt.local import stage as local
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport
 from dynamodt.model.runs import Job, Lease, PreparedRef, RunRecord, RunState
-from dynamodt.model.tables import Direction, Stage
+from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.runs import baseline, validation
 from dynamodt.runs import control as running
 from dynamodt.runs import forecast as forecasting
@@ -177,8 +177,12 @@ def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
         spec = tables_of_stage.describe(stage.connection, name) if any(run.began for run in runs) else None
     except ServiceError:
         return ""
-    last = planning.last_run_before_recreation(spec, runs) if spec else None
-    return planning.recreated_sentence(spec, last) if spec and last else ""
+    return _recreated(spec, runs) if spec else ""
+
+
+def _recreated(spec: TableSpec, runs: Sequence[RunRecord]) -> str:
+    last = planning.last_run_before_recreation(spec, runs)
+    return planning.recreated_sentence(spec, last) if last else ""
 
 
 def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus]:
@@ -186,17 +190,21 @@ def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus
     project = Project(stage, folder)
     found = [_status(project, name) for name in project.tables(names)]
     found += [] if names else running.without_files(project, [one.table for one in found])
-    found = [with_younger(one, younger(stage, one.table, project.state.runs(one.table))) for one in found]
-    return [replace(one, older_state=_older_state(project, one.table)) for one in found]
+    return [_compared(project, one) for one in found]
 
 
-def _older_state(project: Project, name: str) -> str:
-    """A sentence that the state table lacks the table's last run; empty if not, or if table or storage cannot be
-    read."""
+def _compared(project: Project, found: TableStatus) -> TableStatus:
+    """The status, with sentences that the table was recreated, or that the state table lacks its last run; without
+    them where the table or the storage cannot be read."""
     try:
-        return older_state_notice(project, tables_of_stage.describe(project.stage.connection, name))
+        spec = tables_of_stage.describe(project.stage.connection, found.table)
+    except ServiceError:
+        return found
+    found = with_younger(found, _recreated(spec, project.state.runs(found.table)))
+    try:
+        return replace(found, older_state=older_state_notice(project, spec))
     except DynamodtError:
-        return ""
+        return found
 
 
 def forecast(

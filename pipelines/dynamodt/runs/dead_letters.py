@@ -28,6 +28,7 @@ from dynamodt.runs.stored_dead_letters import (
     StoredDeadLetters,
     accepted_of,
     chosen_dead_letters,
+    committed_lines,
     committed_parts,
     dead_letters_of,
     read_list,
@@ -86,8 +87,7 @@ def _lacks(project: Project, record: RunRecord, phase: Phase, replayed: int = 0)
     died = project.state.splits(phase.run).totals(phase.splits).counts.dead + replayed
     if died <= 0:
         return False
-    parts = committed_parts(project, phase, object_key(record.table, phase.run, DEAD))
-    return sum(1 for part in parts for _ in stored_lines(project.storage, part)) < died
+    return sum(1 for _ in committed_lines(project, phase, object_key(record.table, phase.run, DEAD))) < died
 
 
 def _lacks_of_retry(project: Project, record: RunRecord, main: str, number: int) -> bool:

@@ -12,8 +12,8 @@ from dynamodt.model.pages import Totals
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
 from dynamodt.pipeline.outcomes import is_waiting, waiting_keys
-from dynamodt.runs.stored_dead_letters import committed_parts
-from dynamodt.state.object_keys import NOT_RESTORED, key_of_job, stored_lines
+from dynamodt.runs.stored_dead_letters import committed_lines, committed_parts
+from dynamodt.state.object_keys import NOT_RESTORED, key_of_job
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Follower, RunContext
@@ -81,7 +81,7 @@ def has_lost_items(context: RunContext, job: Job) -> bool:
 
 
 def _lines(context: RunContext, job: Job) -> Iterator[dict[str, Any]]:
-    return (line for part in not_restored_parts(context, job) for line in stored_lines(context.storage, part))
+    return committed_lines(context, job, key_of_job(job, NOT_RESTORED))
 
 
 def not_restored_parts(context: RunContext, job: Job) -> list[str]:

@@ -165,6 +165,11 @@ def committed_parts(project: Project, phase: Phase | Job, prefix: str) -> list[s
     return committed_notes(project.storage.names(prefix), claims) if claims else []
 
 
+def committed_lines(project: Project, phase: Phase | Job, prefix: str) -> Iterator[dict[str, Any]]:
+    """The lines of `committed_parts`, without those that are lost."""
+    return (line for part in committed_parts(project, phase, prefix) for line in stored_lines(project.storage, part))
+
+
 def dead_letters_of(storage: Storage, part: SelectedPart, accepted: Accepted) -> Iterator[StoredDeadLetter]:
     """The dead letters of a part, in their order."""
     for line in stored_lines(storage, part.name):
