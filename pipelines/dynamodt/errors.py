@@ -14,7 +14,7 @@
         │   └── CostReached        1   the run has cost as much as it may
         └── DeadLetters            1   items that could not be transformed or written
 
-Each has what went wrong, where, and the next step. The command line prints these as they are, but for the commands in
+Each has what went wrong, where, and the next step. The command line prints these as they are, except the commands in
 a `Hint`, which it writes for the stage and the program of the command that failed.
 """
 

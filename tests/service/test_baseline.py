@@ -194,7 +194,7 @@ def a_run_at_work(bench: Bench, table: str) -> Iterator[None]:
 def test_a_stamp_is_refused_while_another_run_is_active(bench: Bench, table: str, endpoint: Endpoint) -> None:
     put_record(endpoint, table)
     for command in (lambda: stamp(bench, table, 2), lambda: adopt(bench, table)):
-        with a_run_at_work(bench, table), pytest.raises(Refused, match=f"at work.*process {os.getpid()}"):
+        with a_run_at_work(bench, table), pytest.raises(Refused, match=f"in progress.*process {os.getpid()}"):
             command()
     assert (bench.applied(table), bench.history(table)) == ([], [])
 
@@ -206,7 +206,7 @@ def test_a_stamp_is_refused_while_a_run_is_unfinished(bench: Bench, table: str) 
         state.record(record, lease.token)
         units = state.splits(record.run)
         units.intend(units.claim(0, lease.token), Intent((), None, False, Counts(), 0.0, 1))
-    with pytest.raises(Refused, match="left half done: run half-done") as raised:
+    with pytest.raises(Refused, match="is unfinished: run half-done") as raised:
         stamp(bench, table, 2)
     assert f"dynamodt up --table {table} --to 1" in raised.value.hint
     assert bench.applied(table) == []
@@ -277,7 +277,7 @@ def test_a_second_import_records_only_new_versions(bench: Bench, table: str, end
     taken = adopt(bench, table)
     assert (taken.at, [(run.version, run.direction) for run in taken.records]) == (2, [(2, "up")])
     put_record(endpoint, table, executionState=[1])
-    with pytest.raises(Refused, match="taken it back since") as raised:
+    with pytest.raises(Refused, match="rolled it back since") as raised:
         adopt(bench, table)
     assert f"dynamodt stamp --table {table} --to 1" in raised.value.hint
 

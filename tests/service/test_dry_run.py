@@ -102,7 +102,7 @@ def test_a_dry_run_reports_the_refusal_of_its_command(bench: Bench, make_table: 
     assert left.error is not None and left.versions[0].counts.changed
     (foreseen,) = bench.down(table, dry_run=True)
     (refused,) = bench.down(table)
-    assert foreseen.error is None and str(foreseen.refusal) == str(refused.error) and "left half done" in str(refused)
+    assert foreseen.error is None and str(foreseen.refusal) == str(refused.error) and "unfinished: run" in str(refused)
 
 
 @dynamodb_local_in_chaos

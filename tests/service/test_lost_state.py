@@ -165,7 +165,7 @@ def status_of(bench: Bench, table: str) -> TableStatus:
 
 
 def test_an_older_state_table_is_refused_also_with_nothing_to_do(bench: Bench, table: str) -> None:
-    """The version has been taken back since the backup."""
+    """The version has been rolled back since the backup."""
     bench.up(table)
     before = Backup(bench)
     assert status_of(bench, table).older_state == "" and bench.down(table)[0].error is None

@@ -254,7 +254,7 @@ def test_an_unfinished_run_prevents_another_version(bench: Bench, make_table: Ma
     assert isinstance(failed.error, DeadLetters) and failed.versions[0].counts.changed
     items = bench.tables.items(table)
     (report,) = bench.down(table)
-    assert isinstance(report.error, Refused) and "up of version 2 (double) was left half done" in report.error.what
+    assert isinstance(report.error, Refused) and "up of version 2 (double) is unfinished" in report.error.what
     assert f"dynamodt up --table {table} --to 2" in report.error.hint
     (known,) = report.versions
     assert (known.run, known.status, known.version) == (failed.versions[0].run, "refused", 2)

@@ -198,7 +198,7 @@ def test_a_repeated_command_follows_its_running_job(typed: Client, go_on: Path) 
     for told in ("status --stage dev --follow", "pause --stage dev --table", "abort --stage dev --table"):
         assert f"dynamodt {told}" in err
     refused = typed.up(to=1)  # another command: it does not say the same
-    assert isinstance(refused.error, Refused) and "another run is at work" in refused.error.what
+    assert isinstance(refused.error, Refused) and "another run is in progress" in refused.error.what
     typed.seen.then["already running this command since"] = go_on.touch
     report = typed.up()
     assert report.error is None and report.versions[0].counts.changed == 40

@@ -455,7 +455,7 @@ def test_a_partly_undone_run_on_a_deleted_table_prevents_no_run(bench: Bench, ta
     left = last(bench, table)
     state.rows.transact([{"Put": state._run_put(replace(left, status="undoing", revision=left.revision + 1))}])
     bench.script(table, double())
-    refused(bench, table, "half undone")
+    refused(bench, table, "the undo is unfinished")
     recreate(bench, table)
     fill(bench, table)
     with pytest.raises(Refused, match="another table of this name"):

@@ -152,13 +152,13 @@ def test_down_and_up_are_refused_while_a_run_is_unfinished(bench: Bench, make_ta
     bench.failed(table, FRAIL.format(bad="(7,)"))
     record = last(bench, table)
     for report in (*bench.down(table), *bench.up(table, to=0)):
-        assert isinstance(report.error, Refused) and "was left half done" in report.error.what
+        assert isinstance(report.error, Refused) and "is unfinished" in report.error.what
         assert f"dynamodt undo {record.run}" in report.error.hint
         assert [(known.run, known.status) for known in report.versions] == [(record.run, "refused")]
     state = State(bench.stage.connection, bench.stage.state_table)
     with hold_lease(state.leases, table, record.run, bench.recorder.notify):
         (report,) = bench.down(table)
-        assert isinstance(report.error, Refused) and "another run is at work" in report.error.what
+        assert isinstance(report.error, Refused) and "another run is in progress" in report.error.what
     undo(bench, record.run)
     assert [report.error for report in bench.down(table)] == [None]
 
@@ -319,7 +319,7 @@ def test_a_partly_undone_run_prevents_other_runs_of_its_table(
     for moved in (bench.up(table), bench.down(table), bench.up(table, dry_run=True)):
         assert isinstance(moved[0].error, Refused) and moved[0].error.hint == f"finish it first: dynamodt undo {run}"
         assert [known.run for known in moved[0].versions] == [run]
-    with pytest.raises(Refused, match="half undone"):
+    with pytest.raises(Refused, match="the undo of run .* is unfinished"):
         retry(bench, run)
 
     found = undo(bench, run)

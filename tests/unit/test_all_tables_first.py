@@ -26,7 +26,7 @@ STAGE = Stage("local", Connection("us-east-1"), StorageSpec("here"), local=True)
         (ScriptError("x"), True, True),  # whatever runs, the file is wrong
         (UsageError("x"), False, True),
         (Refused("x"), False, True),
-        (Refused("x"), True, False),  # it may end with the run that is at work
+        (Refused("x"), True, False),  # it may end with the run that is in progress
         (Busy("x"), False, False),
         (ServiceError("x"), False, False),
     ],

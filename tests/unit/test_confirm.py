@@ -19,7 +19,7 @@ from dynamodt.runs.context import Project
 from dynamodt.runs.options import CONFIRMED, RunOptions
 
 STAGE = Stage("prod", Connection("eu-west-1"), StorageSpec("s3://bucket"), protected=True)
-EFFECT = "table users of stage prod, about 5 items: v2 split is taken back, to version 1"
+EFFECT = "table users of stage prod, about 5 items: v2 split is rolled back, to version 1"
 HERE = Path()
 DOWN = Request("down", "prod", ("users",))
 
@@ -87,7 +87,7 @@ def test_no_question_for_a_command_that_is_refused_or_has_nothing_to_do(effects:
 def test_a_down_that_waits_for_a_run_shows_its_effects_after_that_run(
     keys: PipeInput, monkeypatch: pytest.MonkeyPatch, effects: list[migration.CommandEffect]
 ) -> None:
-    """Nothing could be taken back when the command was typed. The confirmed command does not wait again."""
+    """Nothing could be rolled back when the command was typed. The confirmed command does not wait again."""
     after, waited = list(effects), list[str]()
     effects.clear()
 

@@ -83,7 +83,7 @@ def elsewhere() -> Elsewhere:
 
 
 def busy() -> str:
-    raise Busy("another run is at work")
+    raise Busy("another run is in progress")
 
 
 @pytest.mark.parametrize("options", [{"wait_lock": ""}, {"wait_lock": "0s"}, {"dry_run": True}])
@@ -132,7 +132,7 @@ def test_a_change_of_the_holder_is_reported_at_once(elsewhere: Elsewhere) -> Non
 
 def test_after_the_time_out_the_refusal_names_the_holder(elsewhere: Elsewhere) -> None:
     elsewhere.takes()
-    with pytest.raises(Busy, match=r"timed out after 90s: another run is at work: ada@elsewhere") as refused:
+    with pytest.raises(Busy, match=r"timed out after 90s: another run is in progress: ada@elsewhere") as refused:
         elsewhere.attempt(lambda: "done", "90s")
     assert refused.value.exit_code == 3 and "dynamodt abort --table things" in refused.value.hint
     assert 90 <= elsewhere.waited < 93
@@ -154,7 +154,7 @@ def test_a_faster_command_is_waited_for_and_the_plan_made_again(elsewhere: Elsew
             return "done"
         elsewhere.takes()
         elsewhere.lets_go_after(20)
-        raise Busy("another run is at work")
+        raise Busy("another run is in progress")
 
     assert elsewhere.attempt(attempt) == "done"
     assert tries[1] >= 20
@@ -186,7 +186,7 @@ def test_another_table_that_the_run_writes_to_is_waited_for_too(elsewhere: Elsew
     def attempt() -> str:
         tries.append(elsewhere.waited)
         if leases.read("target").run:
-            raise Busy("another run is at work", table="target")
+            raise Busy("another run is in progress", table="target")
         return "done"
 
     elsewhere.meanwhile = beats_for_a_while
@@ -202,9 +202,9 @@ def test_a_refusal_that_another_run_may_have_caused_is_not_final(elsewhere: Else
         tries.append(1)
         if len(tries) > 1:
             return "done"
-        elsewhere.takes()  # an undo: its run is half undone while it is at work
+        elsewhere.takes()  # an undo: the undo of its run is unfinished while it is active
         elsewhere.lets_go_after(5)
-        raise Refused("run theirs is half undone")
+        raise Refused("the undo of run theirs is unfinished")
 
     assert elsewhere.attempt(attempt) == "done"
 

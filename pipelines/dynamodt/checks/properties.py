@@ -100,7 +100,7 @@ class Trial:
             what = f"transform_down does not restore the item: {lost}"
             if raised is not None:
                 what += f", and transform_up then fails ({raised.text})"
-            hint = "make it the inverse of transform_up; or leave it out, if the version cannot be taken back"
+            hint = "make it the inverse of transform_up; or leave it out, if the version cannot be rolled back"
             yield Fault("reversible", f"not restored {lost}", what, hint, line, images)
         else:
             what = f"transform_up does not keep all that transform_down would need: {lost}"

@@ -69,7 +69,7 @@ def not_written(error: OSError) -> DynamodtError | None:
     if isinstance(error, BrokenPipeError):
         return None
     reason = error.strerror or str(error)
-    hint = "the command itself has ended as its other messages report; write its result to a file (> FILE)"
+    hint = "the messages on stderr report how the command has ended; write its result to a file (> FILE)"
     return DynamodtError(f"the result could not be written to stdout: {reason}", hint=hint)
 
 

@@ -1,4 +1,4 @@
-"""The `--help` of the commands that start, undo or steer runs. `\\b` keeps the lines of a paragraph as they are."""
+"""The `--help` of the commands that start, undo or control runs. `\\b` keeps the lines of a paragraph as they are."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ Examples:
   dynamodt up --table users --runner spark   all cores of this machine
   dynamodt up --table users --runner flink -- --flink_master host:8081
 {_JOURNAL}{_MIGRATION}""",
-    "down": f"""Take the latest version back, or all down to --to.
+    "down": f"""Roll back the latest version, or all versions above --to.
 
 \b
 Examples:
@@ -108,13 +108,13 @@ Examples:
   dynamodt down --table users --dry-run      counts, examples, write units
   dynamodt down --table users --yes          asks for no confirmation
 {_JOURNAL}{_MIGRATION}""",
-    "undo": """Take a run back by its journal: no transform_down is needed.
+    "undo": """Undo a run by its journal. No transform_down is needed.
 
 RUN is an id that `dynamodt history` shows, or the beginning of one. It must be the last run that changed its table, and
 may have failed or been stopped before its end. Only attributes that still equal what the run wrote are restored: later
 changes by the application stay, and are reported. Items that the run inserted are deleted if they are unchanged; items
 that it deleted are inserted again if their key is free. The same command continues an unfinished undo.
-The run is searched in all tables that have a folder, or in --table.
+The run is looked up in all tables that have a folder, or in --table.
 
 The whole journal is verified before anything is written: the undo is refused if a part is missing, truncated, damaged
 or of another run. --partial restores what the journal still has. The run is then partly-undone, its version stays in

@@ -33,8 +33,8 @@ Examples:
   dynamodt plan --table users               estimate its changes, duration and cost
   dynamodt up --table users --dry-run       try it on all items, without writing
   dynamodt up                               apply every pending version to every table
-  dynamodt down --table users               take the latest version back
-  dynamodt undo RUN                         take a run back by its journal
+  dynamodt down --table users               roll back the latest version
+  dynamodt undo RUN                         undo a run by its journal
   dynamodt status                           list applied and pending versions
   dynamodt status --follow                  watch the active runs, from any machine
   dynamodt deploy --stage prod              create the bucket and the Glue jobs for large tables
@@ -127,7 +127,7 @@ Examples:
             "journal": {"bytes", "put_requests"}, "export_bytes", "seconds", "usd"}],
           "budget": {"rcu", "wcu", "why"}, "seconds", "usd", "no_price",
           "obstacles": [{"kind", "text", "stops", "hint"}]}]}
-  Amounts are {"low", "likely", "high"}, or null if unknown; "unknown" says why a version has none.
+  Amounts are {"low", "likely", "high"}, or null if unknown; "unknown" is the reason if a version has none.
 """,
     "validate": """Check all version files, without a stage.
 

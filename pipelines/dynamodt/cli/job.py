@@ -33,12 +33,12 @@ from dynamodt.state.state import State
 from dynamodt.state.storage import open_storage
 
 _LEFT_TO_ANOTHER = (
-    "dynamodt: another run is at work on every table that has pending versions, and applies all of them: this start "
-    "has nothing to do"
+    "dynamodt: another run is in progress on every table with pending versions, and applies all of them. This "
+    "start has nothing to do"
 )
 _NOT_APPLIED = (
-    "dynamodt: another run is at work, and does not apply all versions that are pending here: this start fails, and "
-    "has applied nothing; when that run has ended, start the job again: {again}"
+    "dynamodt: another run is in progress, and does not apply all versions that are pending here. This start fails, "
+    "and has applied nothing. When that run has ended, start the job again: {again}"
 )
 _NEEDED = ("stage", "project", "command", "region")
 DEAD_LETTERS = "dynamodt: dead letters:"  # a number follows; a metric filter may count these lines

@@ -106,7 +106,7 @@ def _target(command: str, numbered: Sequence[questionary.Choice]) -> int | None:
     if command == "up":
         choices = [questionary.Choice("the latest", value=-1), *numbered]
     else:
-        none = questionary.Choice("v0  all versions taken back", value=0)
+        none = questionary.Choice("v0  all versions rolled back", value=0)
         choices = [questionary.Choice("the one before", value=-1), none, *numbered]
     number: int = _answer(questionary.select(f"{command.capitalize()} to which version?", choices))
     return None if number < 0 else number

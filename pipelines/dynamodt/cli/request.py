@@ -101,7 +101,7 @@ def _check_accepting(options: RunOptions) -> None:
     if options.accept and options.accept_all:
         raise UsageError("--accept and --accept-all exclude each other", hint="leave one of them out")
     if (options.accept or options.accept_all) and not options.reason.strip():
-        raise UsageError(f"--accept{'' if options.accept else '-all'} needs --reason", hint="say why: --reason TEXT")
+        raise UsageError(f"--accept{'' if options.accept else '-all'} needs --reason", hint="add it: --reason TEXT")
 
 
 def _example(request: Request) -> Hint:
@@ -287,7 +287,7 @@ def after_baseline(request: Request, taken: TakeOver) -> list[Step]:
 def after_undo(request: Request, undo: UndoReport, names: TableNames) -> list[Step]:
     """The step after `undo`: the same without a dry run, or the status."""
     if undo.run.status == "dry-run":
-        return [(_without_dry_run(request), "take it back")]
+        return [(_without_dry_run(request), "undo it")]
     status = Command("status", request.stage, (names.logical(undo.run.table),))
     return [(status, f"{names.shown(undo.run.table)} is at version {undo.at}")]
 
@@ -360,12 +360,12 @@ def _continuation_steps(request: Request, report: TableReport) -> list[CommandSt
     steps: list[CommandStep] = [(onward, "continue it")] if goes_on else []
     steps += [(_show_run(request, left), "its dead letters, by error")] if left.dead_letters else []
     steps += [(_for_run(request, "retry", left), "after a fix: replay its dead letters")] if left.dead_letters else []
-    undone = [(_for_run(request, "undo", left), "take its changes back")]
+    undone = [(_for_run(request, "undo", left), "undo its changes")]
     return steps + (undone if left.journal and left.counts.changed else [])
 
 
 def _step_back(plain: Request, report: TableReport) -> list[CommandStep]:
-    what = f"take version {report.at} back"
+    what = f"roll back version {report.at}"
     if report.at and report.reversible:
         return [(replace(plain, command="down", options=_without_choices(plain.options)), what)]
     last = report.versions[-1] if report.versions else None

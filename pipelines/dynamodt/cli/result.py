@@ -167,7 +167,7 @@ def _next_command(status: TableStatus, states: set[str]) -> Hint:
         return "finish the undo: " + suggest("undo", undone.run)
     half_done = next((v.run for v in left(status) if v.run), None)
     if "edited" in states and half_done is not None:
-        way = f"revert the edit, and finish the run {half_done.run}; or take it back: "
+        way = f"revert the edit, and finish the run {half_done.run}; or undo it: "
         return way + suggest("undo", half_done.run)
     if states & {"edited", "missing"}:
         way = "restore the applied file, and make the change in a new version; or accept the edit: "

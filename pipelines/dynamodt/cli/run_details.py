@@ -74,7 +74,7 @@ def _facts_of(found: RunDetails) -> Iterator[tuple[str, str]]:
     facts = {
         "run": record.run,
         "started": record.started,
-        "ended": record.ended and f"{record.ended}, {record.seconds:,.2f} s at work",
+        "ended": record.ended and f"{record.ended}, running time {record.seconds:,.2f} s",
         "by": record.by or "unknown",
         "reason": record.reason,
         "commit": record.commit,

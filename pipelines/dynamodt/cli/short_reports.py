@@ -227,7 +227,7 @@ def _version_lines(status: TableStatus, stage: str, table_names: TableNames, nar
 
 
 def _shown_state(version: VersionStatus) -> str:
-    """The state; of a version whose run is at work or unfinished, the run's: it may be paused, or held by an alarm."""
+    """The state; of a version whose run is active or unfinished, the run's: it may be paused, or held by an alarm."""
     if version.state not in ("running", "unfinished") or version.run is None:
         return version.state
     return version.run.status if version.run.status in _TO_BE_DONE else version.state

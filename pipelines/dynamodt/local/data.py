@@ -116,7 +116,7 @@ def mark_recovered(data: Path) -> None:
 def _cost(data: Path) -> str:
     since = _since(data / _LOST)
     lost = f"changes since {since} may be lost" if since else "no change is lost"
-    return f"the embedded emulator was killed, or the machine went down: {lost}"
+    return f"the embedded emulator was killed, or the machine stopped: {lost}"
 
 
 def _keep_as_lost(data: Path) -> None:

@@ -50,7 +50,7 @@ class RunReport:
     first_dead_letter: str = ""  # in a sentence, for the terminal only: never logged
     samples: tuple[tuple[Item, Item | None], ...] = ()
     key_names: tuple[str, ...] = ()  # the key attributes of the samples
-    journal: bool = False  # `undo` can take it back
+    journal: bool = False  # `undo` can undo it
     rehearsal: bool = False  # a dry run, whatever its status
     uncovered: str = ""  # the moment (ISO 8601) from which on writes of the application are not covered
     cost: Cost | None = None  # of the run that a dry run rehearsed
@@ -144,7 +144,7 @@ class TakeOver:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """One version in `status`. Its `state` is "applied", "pending", "running" (its run is at work), "unfinished" (its
+    """One version in `status`. Its `state` is "applied", "pending", "running" (its run is active), "unfinished" (its
     run has ended early), "edited" (its file has changed) or "missing" (it has no file: a newer release has applied it).
     `run` is that run, with its current status (such as "paused"), and `held` the reason why it does not work; `changed`
     are the files that the version uses and that have changed since it was applied."""

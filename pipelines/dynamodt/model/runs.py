@@ -228,7 +228,7 @@ class DeadLetterSource:
 
 @dataclass(frozen=True, slots=True)
 class JournalSource:
-    """The journal of `run` (a run or one of its phases), which the job takes back.
+    """The journal of `run` (a run or one of its phases), which the job undoes.
 
     `attempts` limits it to pages of the attempts from the first up to, but not including, the second; 0: no limit.
     `partial`: pages with an incomplete journal are skipped. `waiting`: a phase; only its waiting items are repeated.

@@ -90,7 +90,7 @@ def lookups(
 
 
 def inserted_items(wire: Wire, job: Job, sleep: Callable[[float], None] = time.sleep) -> InsertedItems:
-    """The items that the job's run has inserted, or the run that it takes back."""
+    """The items that the job's run has inserted, or the run that it undoes."""
     return InsertedItems(wire, inserted_rows_of_job(job), job.written_table.name, sleep)
 
 

@@ -56,7 +56,7 @@ class ScanSegments(ReadPages):
 
 
 class ReadRows(ReadPages):
-    """The rows of the script's `items()`; for `down` only those that the run to take back has inserted."""
+    """The rows of the script's `items()`; for `down` only those that the run to roll back has inserted."""
 
     def setup(self) -> None:
         super().setup()
@@ -111,7 +111,7 @@ class ReplayDeadLetters(ReadPages):
 
 
 def inserted_only(job: Job, page: Page, inserted: InsertedItems) -> Page:
-    """The page without the rows that the run to take back did not insert, since their items existed before."""
+    """The page without the rows that the run to roll back did not insert, since their items existed before."""
     table = job.written_table
     rows = inserted.rows_at([key_of(table, image) for image in page.images])
     images = [image for image in page.images if key_text(key_of(table, image)) in rows]

@@ -271,7 +271,7 @@ class _Phase:
     # ------------------------------------------------------------ rows of `items()`
 
     def _without_rows(self, images: list[Image]) -> list[Image]:
-        """The images without the rows of `items()` that the run to take back has inserted and that are unchanged."""
+        """The images without the rows of `items()` that the run to roll back has inserted and that are unchanged."""
         table = self._job.written_table
         texts = [key_text(key_of(table, image)) if image else "" for image in images]
         pairs = list(zip(texts, images, strict=True))

@@ -40,7 +40,7 @@ def restoration(table: TableSpec, records: Sequence[Journaled], now: Image | Non
     present item.
 
     Only attributes that still have the value that a record wrote are restored; those with the value from before need
-    nothing, and all others are left (guarantee G5, ADR 024). An insertion is taken back if its item is exactly as
+    nothing, and all others are left (guarantee G5, ADR 024). An insertion is undone if its item is exactly as
     written, a deletion if its key is free. Restoring is idempotent: an undo that died can be repeated.
     """
     inserts = [record for record in records if isinstance(record, Insert)]

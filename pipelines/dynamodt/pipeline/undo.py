@@ -1,4 +1,4 @@
-"""The pipeline of an undo (guarantee G5), for one phase of the run that is taken back.
+"""The pipeline of an undo (guarantee G5), for one phase of the run that is undone.
 
 ::
 
@@ -98,7 +98,7 @@ def journal_pages(
     is restored.
 
     `undone` is the split's claim in the run that is undone (None: it has not begun), `names` are its objects in the
-    journal, and only pages of these `attempts` are taken back. The undo's own claim counts the pages that are done."""
+    journal, and only pages of these `attempts` are undone. The undo's own claim counts the pages that are done."""
     kept = list(names)
     parts = committed_parts((name for name in kept if not is_note(name)), {claim.split: undone} if undone else {})
     since, until = attempts

@@ -272,7 +272,7 @@ def _check_followed(name: str, known: _Baseline, past: Past) -> None:
     surplus = known.applied.keys() - set(past.versions)
     if surplus:
         raise Refused(
-            f"version {max(surplus)} was adopted before, and {TOOL} has taken it back since",
+            f"version {max(surplus)} was adopted before, and {TOOL} has rolled it back since",
             where=f"table {name}",
             hint=suggest("stamp", table=name, to=max(past.versions, default=0)),
         )

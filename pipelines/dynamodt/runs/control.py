@@ -166,7 +166,7 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
         paused = f"; run {left.run} is paused: {left.error.removeprefix(f'run {left.run}: ')}" if left else ""
         onward = left and suggest(left.direction, table=table, max_usd=f"{left.higher_usd:g}") + " continues it"
         hint = onward or suggest("history", table=table)
-        raise Refused(f"no run is at work{paused}", where=f"table {table}", hint=hint)
+        raise Refused(f"no run is in progress{paused}", where=f"table {table}", hint=hint)
     if lease.owner and command != "unlock":
         raise Refused(
             f"run {lease.run} of table {lease.owner} writes to it, and is controlled there",
@@ -215,7 +215,7 @@ def _check_alive(lease: Lease) -> None:
 def _check_not_ending(lease: Lease) -> None:
     """Raises Refused for a run that was told to end, by `abort` or by an error: nothing stops its end."""
     if lease.stop:
-        by = "it was aborted" if lease.stop == ABORT else "of its own accord"
+        by = "it was aborted" if lease.stop == ABORT else "after an error or at a limit"
         raise Refused(
             f"run {lease.run} is ending ({by})",
             where=f"table {lease.table}",

@@ -132,7 +132,7 @@ def _full(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExp
         raise UsageError("is an incremental export: it holds only what changed", where=export, hint=hint)
     if record.splits and (known := record.began.get(_EXPORT, found.arn)) != found.arn:
         what = f"run {record.run} began with the export {known}, and {found.arn} is there now"
-        hint = "put that one back, and type the same command again; or undo the run: " + suggest("undo", record.run)
+        hint = "restore that one, and run the same command again; or undo the run: " + suggest("undo", record.run)
         raise Refused(what, where=export, hint=hint, run=record.run)
     return found
 

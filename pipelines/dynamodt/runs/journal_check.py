@@ -96,7 +96,7 @@ def journal_refusal(found: JournalCheck, storage: Storage, record: RunRecord) ->
         f"({'; '.join(found.faults)}{more})",
         where=storage.place(_root(record)),
         hint="nothing was written; restore the objects (older versions of them, where the bucket keeps those, or a "
-        "copy) and type the same command again; or "
+        "copy) and run the same command again; or "
         + suggest("undo", record.run, partial=True)
         + " restores what the journal still has, and the run is then partly undone",
         run=record.run,

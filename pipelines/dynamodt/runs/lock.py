@@ -175,11 +175,11 @@ def take_rehearsal_lease(leases: LeaseRows, run: str, lease_replicas: int) -> in
 def busy_refusal(seen: Lease, after: str = "") -> Busy:
     """The refusal of a table that another run holds; `after` is what was tried, at the beginning of the message."""
     return Busy(
-        f"{after}another run is at work: {holder(seen)}",
+        f"{after}another run is in progress: {holder(seen)}",
         where=f"table {seen.table}",
         hint="wait for it (up, down, undo and retry do with --wait-lock 10m), or stop it: "
         + suggest("abort", table=seen.owner or seen.table)
-        + "; if it is certainly dead: "
+        + "; if its process is certainly dead: "
         + suggest("unlock", table=seen.table),
         table=seen.table,
         goal="" if seen.owner else seen.goal,
@@ -312,4 +312,4 @@ class _Turn:
         if run == seen.run and self.clock.now() - when < _NOTE_SECONDS:
             return
         self.notified = seen.run, self.clock.now()
-        self.notify(f"waited {self.waited:.0f} s of {self.written} for table {seen.table}: {holder(seen)} is at work")
+        self.notify(f"waited {self.waited:.0f} s of {self.written} for table {seen.table}: {holder(seen)} is active")

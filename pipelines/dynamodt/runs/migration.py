@@ -181,7 +181,7 @@ def _is_final(state: State, plan: TableMigration) -> bool:
     return (
         isinstance(plan.error, Refused)
         and not isinstance(plan.error, Busy)
-        and not is_held(state.leases, plan.table)  # it may be refused only while that run is at work
+        and not is_held(state.leases, plan.table)  # it may be refused only while that run is in progress
     )
 
 
@@ -205,10 +205,8 @@ def _renamed(table: str, logical: str, before: str, at: int, left: Sequence[RunR
         f"the name {logical} meant the table {before} until now, at version {at}{half_done}, and now means {table}, "
         "which has no history: which versions are applied to it is not known",
         where=f"table {table}",
-        hint=f"to go on with {before}, restore its name in dynamodt.toml; else look at the items, record which "
-        "versions are applied, "
-        + suggest("stamp", table=table, to="N")
-        + " (0: none), and type the same command again",
+        hint=f"to continue with {before}, restore its name in dynamodt.toml; else look at the items, record which "
+        "versions are applied, " + suggest("stamp", table=table, to="N") + " (0: none), and run the same command again",
     )
 
 
@@ -304,7 +302,7 @@ def check_retriable(project: Project, record: RunRecord) -> None:
     state, options, run, undo = project.state, project.options, record.run, suggest("undo", record.run)
     undos = {
         PARTLY_UNDONE: (f"run {run} is undone in part", "restore what its journal lacks, then: " + undo),
-        UNDOING: (f"run {run} is half undone", "finish it first: " + undo),
+        UNDOING: (f"the undo of run {run} is unfinished", "finish it first: " + undo),
     }
     what, hint = undos.get(record.status, ("", ""))
     accepts = bool(options.accept or options.accept_all)
@@ -336,7 +334,7 @@ def _accepted_before(record: RunRecord) -> str:
 
 
 class CommandEffect(NamedTuple):
-    """A command's effect on a table, as a sentence. `of` identifies what is taken back; after a `down` the table is at
+    """A command's effect on a table, as a sentence. `of` identifies what is rolled back or undone; after a `down` the
     version `to`."""
 
     sentence: str
@@ -362,7 +360,7 @@ def _about_down(project: Project, table: str, goal: int | None) -> list[CommandE
     if planned is None or not migration.has_steps:
         return []
     versions = ", ".join(f"v{step.script.sequence} {step.script.name}" for step in planned.steps)
-    what = "are taken back" if len(planned.steps) > 1 else "is taken back"
+    what = "are rolled back" if len(planned.steps) > 1 else "is rolled back"
     at = planned.steps[-1].script.sequence - 1
     to = f"{what}, to version {at}"
     items = counted(planned.table.item_count, "item")
@@ -374,7 +372,7 @@ def _about_undo(stage: Stage, record: RunRecord) -> CommandEffect:
     items = counted(record.counts.changed, "changed item")
     sentence = (
         f"table {stage.names.shown(record.table)} of stage {stage.name}: run {record.run} of v{record.version} "
-        f"{record.name} ({record.direction}, {record.status}) is taken back, {items}"
+        f"{record.name} ({record.direction}, {record.status}) is undone, {items}"
     )
     return CommandEffect(sentence, f"{record.run} {record.status} {record.attempts}")
 

@@ -71,7 +71,9 @@ def _of_the_table(project: Project, planned: TablePlan, versions: Sequence[Versi
     state, name = project.state, planned.table.name
     lease = state.leases.read(name)
     if lease.run and is_alive(lease):
-        yield Obstacle("lease", f"another run is at work: {holder(lease)}", suggest("status", follow=True), stops=True)
+        yield Obstacle(
+            "lease", f"another run is in progress: {holder(lease)}", suggest("status", follow=True), stops=True
+        )
     for record in state.runs(name):
         if unfinished(record.status) and record.run not in planned.former_runs:
             done = totals_of(state, phases(record)).counts

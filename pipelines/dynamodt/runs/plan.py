@@ -108,7 +108,7 @@ def _not_repaired_yet(error: Refused, runs: Sequence[RunRecord]) -> DynamodtErro
     left = next((run for run in runs if unfinished(run.status)), None)
     if left is None or not any(part[:1] == ("repair",) for part in error.hint.parts if isinstance(part, tuple)):
         return error
-    what = f"revert the edit: run {left.run} (version {left.version}, {left.status}) must end first; or take it back: "
+    what = f"revert the edit: run {left.run} (version {left.version}, {left.status}) must end first; or undo it: "
     return error.hinted(what + suggest("undo", left.run))
 
 
@@ -214,7 +214,7 @@ def _check_step(script: Script, direction: Direction) -> None:
     """Executes the file once, so that its faults show before the first page is read. Raises ScriptError, Refused."""
     if script.target_table and direction == "down":
         raise Refused(
-            f"version {script.sequence} wrote to {script.target_table}: `down` cannot take that back",
+            f"version {script.sequence} wrote to {script.target_table}: `down` cannot revert that",
             where=script.path,
             hint="delete the target table when nothing reads it any more; or "
             + suggest("undo", "RUN")

@@ -110,7 +110,7 @@ def _without_journal(run: RunRecord) -> Refused:
         "and keeps no journal, and the table was deleted and created again since; if it was restored from a moment "
         "within the run, some of its items would be transformed twice"
     )
-    return refusal_for(run, what, "set IDEMPOTENT = True again, and type the same command; " + _or_from_before(run))
+    return refusal_for(run, what, "set IDEMPOTENT = True, and run the same command again; " + _or_from_before(run))
 
 
 def _journal_missing(run: RunRecord, missing: int, place: str) -> Refused:
@@ -120,7 +120,7 @@ def _journal_missing(run: RunRecord, missing: int, place: str) -> Refused:
         "and created again since; if it was restored from a moment within the run, some of its items would be "
         "transformed twice",
         where=place,
-        hint="put the journal back, and type the same command; " + _or_from_before(run),
+        hint="restore the journal, and run the same command again; " + _or_from_before(run),
         run=run.run,
     )
 
@@ -132,7 +132,7 @@ def _or_from_before(run: RunRecord) -> Hint:
 
 def _record_what_is_seen(table: str) -> Hint:
     stamped = suggest("stamp", table=table, to="N")
-    return "record which versions are applied, " + stamped + " (0: none), and type the same command again"
+    return "record which versions are applied, " + stamped + " (0: none), and run the same command again"
 
 
 def _record_and_repeat(run: RunRecord) -> Hint:

@@ -90,14 +90,14 @@ def unfinished_run(project: Project, planned: TablePlan) -> RunRecord | None:
 
 def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) -> Refused:
     """The refusal to continue a run whose facts have changed since its start; it lists the differences."""
-    back = "revert what was changed, and type the same command again: the run continues"
+    back = "revert what was changed, and run the same command again: the run continues"
     undo = "undo it (" + suggest("undo", left.run) + ")"
     way_out = undo if left.journal else "restore the table from before the run (it keeps no journal)"
     return Refused(
         f"{title_of(left)}, {left.status}, has written items, and began with other inputs: "
         + "; ".join(one.sentence for one in found if not one.effect),
         where=f"table {left.table}, {path}",
-        hint=f"{back}; or " + way_out + " and type the command again: a new run begins",
+        hint=f"{back}; or " + way_out + " and run the command again: a new run begins",
         run=left.run,
     )
 
@@ -206,7 +206,7 @@ def check_not_undoing(records: Iterable[RunRecord]) -> None:
     """Raises Refused while an undo of the table is unfinished: its items belong to two versions."""
     for record in records:
         why = {
-            UNDOING: ("is half undone", "finish it first: " + suggest("undo", record.run)),
+            UNDOING: ("is being undone, and the undo is unfinished", "finish it first: " + suggest("undo", record.run)),
             PARTLY_UNDONE: ("is undone in part: parts of its journal are missing", restore_or_repair(record)),
         }.get(record.status)
         if why is not None:
@@ -231,8 +231,8 @@ def _partly_restored(undone: RunRecord) -> Refused:
         f"the undo of run {undone.run} has restored {items} of version {undone.version} in part: some attributes are "
         "as before the run, others as written since; another run may transform these twice",
         where="/".join(filter(None, [undone.began.get("storage"), listed])),
-        hint='the file names them (lines with "restored"): repair them, then type the same command with '
-        "--accept-partly-restored; or type it so at once, if the script leaves transformed items unchanged",
+        hint='the file lists them (lines with "restored"): repair them, then run the same command with '
+        "--accept-partly-restored; no repair is needed if the script leaves transformed items unchanged",
         run=undone.run,
     )
 
@@ -254,7 +254,7 @@ def _half_done(state: State, left: RunRecord) -> Refused:
         lease, life = observed_life(state.leases, left.table)
         if lease.run == left.run and not life.is_over:
             return busy_refusal(lease)
-    what = f"{left.direction} of version {left.version} ({left.name}) was left half done: run {left.run}, {left.status}"
+    what = f"{left.direction} of version {left.version} ({left.name}) is unfinished: run {left.run}, {left.status}"
     finish = "finish it first: " + suggest(left.direction, table=left.table, to=goal(left))
     return refusal_for(left, what, finish + "; or undo it: " + suggest("undo", left.run))
 

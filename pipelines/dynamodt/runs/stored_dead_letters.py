@@ -94,7 +94,7 @@ def accepted_of(storage: Storage, record: RunRecord) -> Accepted:
         listed = read_list(storage, one.file)
         if listed is None:
             what = f"the list of dead letters accepted by {one.by} is gone ({LOST})"
-            hint = "undo the run (" + suggest("undo", record.run) + "), and type the command again"
+            hint = "undo the run (" + suggest("undo", record.run) + "), and run the command again"
             raise Refused(what, where=storage.place(one.file), hint=hint, run=record.run)
         for part, keys in listed["parts"].items():
             whole = keys is None or (part in parts and parts[part] is None)

@@ -302,7 +302,7 @@ class _Undo:
         run, dead = self.record.run, totals.counts.dead
         if dead > self.context.options.max_errors:
             items = counted(dead, "item")
-            again = "its lines say why; to try again: " + suggest("undo", run)
+            again = "each line has the reason; to try again: " + suggest("undo", run)
             hint = again + f"; with --max-errors {dead} it leaves them"
             where = self.context.storage.place(self._not_restored_name())
             return DeadLetters(f"{items} could not be restored", where=where, hint=hint)

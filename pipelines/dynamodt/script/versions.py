@@ -168,7 +168,7 @@ def _check_reversible(script: Script) -> None:
         raise Refused(
             f"version {script.sequence} of {script.table} is irreversible: it has no transform_down",
             where=script.path,
-            hint="Nothing was started. A new version that repairs the data forwards is the way on; or, while its run "
+            hint="Nothing was started. Repair the data in a new version; or, while its run "
             f"is the last one{' and kept a journal' * script.idempotent}: "
             + suggest("undo", "RUN")
             + "; the ids of runs: "

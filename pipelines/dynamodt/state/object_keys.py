@@ -59,7 +59,7 @@ def key_of_job(job: Job, part: str) -> str:
 
 
 def journal_prefix(job: Job) -> str:
-    """The prefix of the journal's parts; for an undo, of the parts of the run that it takes back."""
+    """The prefix of the journal's parts; for an undo, of the parts of the run that it undoes."""
     return object_key(job.table.name, job.journaled_run, JOURNAL)
 
 

@@ -87,7 +87,7 @@ def write_periods(record: RunRecord) -> tuple[WritePeriod, ...]:
 
 
 def undo_phases(record: RunRecord, number: int) -> tuple[Phase, ...]:
-    """The phases that take a run back, the last written phase first. `number` is the try of the undo, from 1; another
+    """The phases that undo a run, the last written phase first. `number` is the try of the undo, from 1; another
     try follows one that leaves dead letters."""
     periods = reversed(write_periods(record))
     return tuple(Phase(undo_run(each.run, number, each.number), each.splits) for each in periods)
@@ -104,7 +104,7 @@ def retry_run(run: str, number: int) -> str:
 
 
 def undo_run(run: str, number: int, period: int = 1) -> str:
-    """The id of the phase that takes back another phase, or one write period of it."""
+    """The id of the phase that undoes another phase, or one write period of it."""
     return f"{run}/undo{number}" + (f".{period}" if period > 1 else "")
 
 
@@ -142,12 +142,12 @@ TRANSITIONS: Final = (
     Transition("", "adopt", "adopted", "It ran elsewhere, according to the record of the tool that ran it."),
     Transition("", "repair", "repaired", "Nothing ran here: an operator accepted an edit of an applied version."),
     Transition(
-        "succeeded", "undo", "undoing", "It is taken back by its journal; its version stays applied until that ends."
+        "succeeded", "undo", "undoing", "It is undone by its journal; its version stays applied until the undo ends."
     ),
-    Transition("failed", "undo", "undoing", "What it has written is taken back, instead of continuing."),
-    Transition("stopped", "undo", "undoing", "What it has written is taken back, instead of continuing."),
-    Transition("paused", "undo", "undoing", "What it has written is taken back, instead of continuing."),
-    Transition("running", "undo", "undoing", "Its process died; what it has written is taken back."),
+    Transition("failed", "undo", "undoing", "What it has written is undone, instead of continued."),
+    Transition("stopped", "undo", "undoing", "What it has written is undone, instead of continued."),
+    Transition("paused", "undo", "undoing", "What it has written is undone, instead of continued."),
+    Transition("running", "undo", "undoing", "Its process died; what it has written is undone."),
     Transition("undoing", "undo", "undoing", "The undo was stopped, or died: it continues from its checkpoints."),
     *(
         Transition(
@@ -159,7 +159,7 @@ TRANSITIONS: Final = (
         for status in ("running", "failed", "stopped", "paused", "undoing", "partly-undone")
     ),
     Transition("undoing", "undone", "undone", "Every item that is still as the run wrote it is as before the run."),
-    Transition("undoing", "lack", "partly-undone", "What its journal still holds is taken back; the version stays."),
+    Transition("undoing", "lack", "partly-undone", "What its journal still holds is restored; the version stays."),
     Transition("partly-undone", "undo", "undoing", "Missing parts of its journal may be back: the undo starts over."),
     Transition(
         "partly-undone",
@@ -207,8 +207,8 @@ def run_progress(record: RunRecord, lease: Lease, alive: bool) -> str:
 def with_runs(
     versions: Sequence[VersionStatus], records: Iterable[RunRecord], lease: Lease, alive: bool
 ) -> tuple[VersionStatus, ...]:
-    """The versions of a table, with the run of each version whose run is at work or unfinished. A version without a
-    file is added if its run is at work or has changed items, since a part of the table is at this version."""
+    """The versions of a table, with the run of each version whose run is in progress or unfinished. A version without a
+    file is added if its run is in progress or has changed items, since a part of the table is at this version."""
     open_runs = {record.version: record for record in records if _is_open(record)}
     known = {version.version for version in versions}
     others = [

@@ -141,7 +141,7 @@ def rehearsed(
     script = subject.script
     _check_distinct(subject, images)
     if direction == "down" and script.target_table:
-        raise UsageError("a version with a TARGET_TABLE is not taken back by `down`", where=script.path)
+        raise UsageError("a version with a TARGET_TABLE is not rolled back by `down`", where=script.path)
     before = _without_rows(subject, images) if direction == "down" else list(images)
     moves = script.has_up if direction == "up" else script.has_down
     if direction == "down" and not is_reversible(script):

@@ -346,7 +346,7 @@ def transform_up(item):
     return [item, Put({**item, "id": item["id"] + "-archive"})]
 """,
     ),
-    # ------------------------------------------------ cannot be taken back
+    # ------------------------------------------------ cannot be rolled back
     "down forgets what up has removed": Wrong(
         "reversible",
         """
