@@ -319,7 +319,7 @@ def test_a_partly_undone_run_prevents_other_runs_of_its_table(
     for moved in (bench.up(table), bench.down(table), bench.up(table, dry_run=True)):
         assert isinstance(moved[0].error, Refused) and moved[0].error.hint == f"finish it first: dynamodt undo {run}"
         assert [known.run for known in moved[0].versions] == [run]
-    with pytest.raises(Refused, match="the undo of run .* is unfinished"):
+    with pytest.raises(Refused, match=r"the undo of run .* is unfinished"):
         retry(bench, run)
 
     found = undo(bench, run)
