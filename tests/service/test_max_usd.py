@@ -105,8 +105,8 @@ def test_a_cost_limit_without_a_known_price_is_refused_before_the_start(bench: B
     bench.tables.put(table, {"id": 1})
     bench.script(table, 'def transform_up(item):\n    return {**item, "n": 1}\n')
     (report,) = bench.up(table, max_usd=5.0)
-    assert isinstance(report.error, Refused) and "an emulator, which costs nothing" in report.error.what
+    assert isinstance(report.error, Refused) and "an emulator, which has no prices" in report.error.what
     assert bench.history(table) == []
     (done,) = bench.up(table)
-    with pytest.raises(Refused, match="an emulator, which costs nothing"):
+    with pytest.raises(Refused, match="an emulator, which has no prices"):
         undo(bench, done.versions[0].run, table, max_usd=5.0)

@@ -959,6 +959,33 @@ def test_only_similar_options_are_suggested(capfd: pytest.CaptureFixture[str]) -
     assert "hint: dynamodt up --help\n" in run(capfd, "up", "--foo")[2]
 
 
+@pytest.mark.usefixtures("operations")
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("up users", "dynamodt up --table users"),
+        ("up users orders", "dynamodt up --table users,orders"),
+        ("deploy prod", "dynamodt deploy --stage prod"),
+        ("create orders add_total", "dynamodt create --help"),
+    ],
+)
+def test_an_argument_without_its_option_is_suggested_with_it(
+    capfd: pytest.CaptureFixture[str], words: str, hint: str
+) -> None:
+    code, _, err = run(capfd, *words.split())
+    assert code == 2 and err.endswith(f"{hint}\n")
+
+
+@pytest.mark.parametrize("command", ["history", "runs"])
+def test_a_table_without_a_run_and_a_folder_is_mentioned(
+    operations: FakeOperations, project: Path, capfd: pytest.CaptureFixture[str], command: str
+) -> None:
+    (project / "transforms" / "users").mkdir(exist_ok=True)
+    setattr(operations, command, lambda *_: {} if command == "history" else [])
+    assert "Did you mean users?" in run(capfd, command, "--table", "usres")[2]
+    assert "there is no folder" not in run(capfd, command, "--table", "users")[2]
+
+
 def test_another_folder_is_entered_for_one_command(
     operations: FakeOperations, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, project: Path
 ) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from dynamodt.errors import UsageError
 from dynamodt.runs.jobs import new_run
-from dynamodt.script.names import is_run_id, looks_like_version_file
+from dynamodt.script.names import is_run_id, looks_like_version_file, version_files
 
 
 def test_the_id_of_a_new_run_is_recognized() -> None:
@@ -24,3 +27,13 @@ def test_other_texts_are_no_run_ids(value: object) -> None:
 )
 def test_a_misspelt_version_file_is_recognized(name: str, expected: bool) -> None:
     assert looks_like_version_file(name) is expected
+
+
+def test_the_folder_with_a_similar_name_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "users").mkdir()
+    with pytest.raises(UsageError, match="there is no folder") as error:
+        version_files(tmp_path, "usres")
+    assert error.value.hint.startswith("Did you mean users? ")
+    with pytest.raises(UsageError) as error:
+        version_files(tmp_path, "orders")
+    assert "mean" not in error.value.hint

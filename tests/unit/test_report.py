@@ -115,13 +115,13 @@ def test_a_dry_run_shows_the_expected_cost() -> None:
     lines = text[text.index("it would take") :].splitlines()
     assert lines[0].startswith("it would take 1,234.0 write units; this rehearsal took 65.0 read units")
     besides = "65.0 read units, 12 PUT requests to S3, 1 GET request to S3, an export of 1.50 GB"
-    assert lines[1].strip() == f"with the indexes at most 3,702.0 write units; also {besides}"
+    assert lines[1].strip() == f"with the indexes at most 3,702.0 write units; it would also take {besides}"
     assert lines[2].strip() == "about $0.77 to $2.32, on demand at AWS's prices of 2026-09-11"
 
 
 def test_without_a_price_only_the_units_are_shown() -> None:
     text = rehearsed(Cost(1234, 1234, 65))
-    assert "also 65.0 read units\n" in text and "$" not in text and "indexes" not in text and "S3" not in text
+    assert "also take 65.0 read units\n" in text and "$" not in text and "indexes" not in text and "S3" not in text
     assert "an export of less than 0.01 GB" in rehearsed(Cost(1, 1, 1, export_bytes=1))
     assert "$" not in summary(RUN) and "cost" not in str(
         json_output.tables_document([TableReport("users", "up", (RUN,))])
@@ -506,7 +506,7 @@ def test_every_command_of_status_and_history_works_in_a_service_without_dynamodt
 def test_files_of_one_name_are_distinguished() -> None:
     files = [Path("transforms") / table / "v1_initial.py" for table in ("users", "carts")]
     asked = Request("init", "dev", ("users", "carts"))
-    for made, named in ((files[:1], "in v1_initial.py, then"), (files, "users/v1_initial.py, carts/v1_initial.py")):
+    for made, named in ((files[:1], "in v1_initial.py\n"), (files, "users/v1_initial.py, carts/v1_initial.py")):
         assert named in shown(lambda console, made=made: short_reports.print_files(console, asked, made))  # type: ignore[misc]
 
 

@@ -66,7 +66,7 @@ def test_a_requested_export_counts() -> None:
 @pytest.mark.parametrize(
     ("stage", "table", "why"),
     [
-        (replace(STAGE, local=True), TABLE, "an emulator, which costs nothing"),
+        (replace(STAGE, local=True), TABLE, "an emulator, which has no prices"),
         (replace(STAGE, connection=Connection("us-east-1", "http://127.0.0.1:1")), TABLE, "an emulator"),
         (STAGE, replace(TABLE, provisioned=True), "things has provisioned capacity"),
         (replace(STAGE, connection=Connection("xx-moon-1")), TABLE, "no prices for the region xx-moon-1"),

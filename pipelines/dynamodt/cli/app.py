@@ -211,8 +211,19 @@ def _parser_error(json: bool, error: Exception, on_result: OnResult | None) -> i
 
         meant = similar(unknown, [name for parameter in context.command.params for name in parameter.opts])
         hint = Hint(f"did you mean {meant}? ") + hint if meant else hint
+    elif text.startswith("Got unexpected extra argument"):
+        hint = _named_option(command, text.rpartition("(")[2].rstrip(").").split()) or hint
     usage = UsageError(text.rstrip("."), hint=hint)
     return _ended_early(request, None, usage, on_result)
+
+
+def _named_option(command: str, extra: Sequence[str]) -> Hint | None:
+    """A command with its extra words as the tables, or the stage, that they probably are; None if it takes words."""
+    words = command.split()[1:]
+    options = options_of(" ".join(words))
+    fields = {option.field for option in options} if all(option.names for option in options) else set()
+    name = "--table" if "tables" in fields else "--stage" if "stage" in fields else ""
+    return Hint(f"name it by its option, {name}: ", (*words, name, ",".join(extra))) if name else None
 
 
 # ---------------------------------------------------------------- the parser

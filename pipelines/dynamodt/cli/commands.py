@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from dynamodt.runs.options import (
     RunOptions,
 )
 from dynamodt.runs.pace import ProgressRecorder
-from dynamodt.script.names import check_no_state_table, check_table_name
+from dynamodt.script.names import check_no_state_table, check_table_name, without_folder
 from dynamodt.state.runs import ENDED
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def _retry(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pro
 
 def _history(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     found = api.history(stage, folder, request.tables)
+    _mention_unknown(request, stage, folder, recorder, {table for table, runs in found.items() if runs})
     younger = {table: text for table, runs in found.items() if (text := api.younger(stage, table, runs))}
     document = json_output.history_document(found, younger)
     return CommandResult(
@@ -163,8 +164,20 @@ def _status(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pr
     )
 
 
+def _mention_unknown(
+    request: Request, stage: Stage, folder: Path, recorder: ProgressRecorder, with_runs: Collection[str]
+) -> None:
+    """Mentions each named table that has neither a run nor a folder: its name may be misspelt."""
+    for real in map(stage.names.real, request.tables):
+        place = folder / "transforms" / stage.names.logical(real)
+        if real not in with_runs and not place.is_dir():
+            error = without_folder(place.parent, place.name)
+            recorder.notify(f"{error.what}. {error.hint}")
+
+
 def _runs(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     found = api.runs(stage, folder, request.tables)
+    _mention_unknown(request, stage, folder, recorder, {run.record.table for run in found})
     document = json_output.runs_document(found)
     return CommandResult(document, lambda console: short_reports.print_runs(console, found, names=stage.names))
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 _JOURNAL = """
 --journal keeps a journal, which `undo` needs, for an IDEMPOTENT script too; other scripts always have one.
+
+After an undo that has restored items in part, --accept-partly-restored lets the run transform these items, too.
 """
 
 _MIGRATION = """
 With --wait-lock 10m (90s, 1h) the command waits for a run that holds the table, and then plans its own run; without
 this option it is refused. The time applies to each table.
+
 On a stage with `protected = true` in dynamodt.toml, a table is written only if point-in-time recovery is on, or with
---allow-no-pitr; a global table only with --single-region-writers, which states that no other region writes to it.
-After an undo that has restored items in part, --accept-partly-restored lets the run transform these items, too.
+--allow-no-pitr. A global table is written only with --single-region-writers, which states that no other region writes
+to it.
+
 With --max-usd the command's runs pause between two pages when they have cost that much together, including earlier
 attempts of a continued run. The command then ends; the same command with a higher limit continues. The cost covers the
-read and write units of the table and its indexes, the journal's requests to S3, and an export; not the workers. The
-table must be on demand, in a region with known prices. In JSON, the error of a run paused by it has "limit": "max-usd".
+read and write units of the table and its indexes, the journal's requests to S3, and an export. It does not cover the
+workers. The table must be on demand, in a region with known prices. In JSON, the error of a paused run has "limit":
+"max-usd".
+
 With --pause-on-alarm the run pauses while the alarm is in ALARM or cannot be read, and then continues automatically.
 
 --max-errors N lets a run succeed with up to N dead letters, with a warning. Their items stay as they are, the version
 is recorded, and `retry` can replay them until a later version has run.
+
 --reason and --by are kept in the history, beside the commit of the git repository. --by defaults to the actor of
 GitHub Actions, GitLab CI, Azure Pipelines, CodeBuild or CircleCI, else to user and host.
 
@@ -70,8 +77,8 @@ tables fail independently. A dry run tries every table that it can.
 a write; its counts and dead letters are those of a real run.
 
 Except on the local stage, a run keeps to a budget: --max-wcu and --max-rcu units per second; else half (--share) of the
-provisioned capacity or of the on-demand maximum; else the rate that the table accepts without throttling. It starts
-low.
+provisioned capacity or of the on-demand maximum; else the rate that the table accepts without throttling. The rate
+starts low and grows.
 
 --source export reads the table's point-in-time export in S3 instead of the table: it consumes no read units, and only
 changed items are written. --export new (the default) requests an export; an ARN or s3://bucket/prefix names an
@@ -99,7 +106,7 @@ Examples:
   dynamodt up --table users --runner spark   all cores of this machine
   dynamodt up --table users --runner flink -- --flink_master host:8081
 {_JOURNAL}{_MIGRATION}""",
-    "down": f"""Roll back the latest version, or all versions above --to.
+    "down": f"""Roll back the latest version, or all above --to.
 
 \b
 Examples:
@@ -139,7 +146,7 @@ Examples:
   changed: restored; unchanged: already as before the run; superseded, vanished: not restored, since the item was
   changed or deleted later; dead: could not be written. "at" is the version of the table after the undo.
 """,
-    "retry": f"""Replay a run's dead letters, or accept them, and continue that run.
+    "retry": f"""Replay or accept a run's dead letters, and continue it.
 
 Fix the script or the data first. When no dead letter is left, the version is recorded, as by `up` or `down`. Dead
 letters of writes without a response (step "doubt") are not replayed automatically, since the write may have taken
@@ -164,7 +171,9 @@ Examples:
   dynamodt retry 20260131T1015 --accept 'ORDER#7,2026-01-31' --reason "cancelled"
   dynamodt retry 20260131T1015 --accept-all --reason "cleaned up in version 4"
 {_MIGRATION}""",
-    "stamp": f"""Record that versions 1 to N of a table are applied; nothing is run.
+    "stamp": f"""Record which versions are applied, without running them.
+
+Versions 1 to N (--to N) of the table are recorded as applied.
 
 Use it if the versions were applied elsewhere or by hand. Versions above N are recorded as not applied; with --to 0, all
 are. Every version up to N must have its file. The table itself is not changed, and `history` shows the record.
@@ -175,11 +184,11 @@ Examples:
   dynamodt stamp --table users --to 3
   dynamodt stamp --table users --to 0        `up` then starts with version 1 again
 {_TAKE_OVER_JSON}""",
-    "import-history": f"""Import the history that dynamo-data-transform keeps in the table.
+    "import-history": f"""Import the history of dynamo-data-transform.
 
-Its record (key "DataTransformations") is read and stays where it is: no run counts or transforms it. Every version that
-has run must have its file here; the file is not run. From then on `up` applies the pending versions. `adopt` is an
-alias of this command.
+That tool keeps its history in the table. Its record (key "DataTransformations") is read and stays where it is: no run
+counts or transforms it. Every version that has run must have its file here; the file is not run. From then on `up`
+applies the pending versions. `adopt` is an alias of this command.
 
 \b
 Examples:
@@ -198,9 +207,10 @@ Examples:
   dynamodt repair --table users --reason "imports sorted" --dry-run
   dynamodt repair --table users --to 2 --reason "the same formula, faster" --stage prod
 {_TAKE_OVER_JSON}""",
-    "pause": f"""Pause the run on a table, between two requests, from another terminal.
+    "pause": f"""Pause the run on a table.
 
-The run keeps its lock, and waits for `resume`.
+It can be called from any terminal, and takes effect between two requests. The run keeps its lease, and waits for
+`resume`.
 
 \b
 Example:
@@ -214,28 +224,30 @@ A run that an alarm has paused (--pause-on-alarm) stays paused until the alarm i
 Example:
   dynamodt resume --table users
 {_CONTROL_JSON}""",
-    "abort": f"""End the run on a table, between two requests, from another terminal.
+    "abort": f"""End the run on a table.
 
-Its changes stay; the same `up` or `down` continues from there.
+It can be called from any terminal, and takes effect between two requests. The run's changes stay; the same `up` or
+`down` continues from there.
 
 \b
 Example:
   dynamodt abort --table users
 {_CONTROL_JSON}""",
-    "unlock": f"""Break the lease of a dead run on a machine that cannot be reached.
+    "unlock": f"""Break the lease of a run whose process is dead.
 
-The command shows the holder, as `dynamodt runs` does, and asks for confirmation. If the holder is alive, its run fails
-within a page, and the same command continues it; prefer `abort` then. A dead run of this machine needs no unlock. A
-dead run of another machine is taken over half a minute after its last heartbeat.
+It is for a run on a machine that cannot be reached. The command shows the holder, as `dynamodt runs` does, and asks for
+confirmation. If the holder is alive, its run fails within a page, and the same command continues it; prefer `abort`
+then. A dead run of this machine needs no unlock. A dead run of another machine is taken over half a minute after its
+last heartbeat.
 
 \b
 Example:
   dynamodt unlock --table users
 {_CONTROL_JSON}""",
-    "throttle": f"""Change the rate of the run on a table, from another terminal.
+    "throttle": f"""Change the rate of the run on a table.
 
-The limit is in units per second for all workers together, including the table's indexes. A limit that is not given
-stays. To lift a limit, give one above the table's capacity.
+It can be called from any terminal. The limit is in units per second for all workers together, including the table's
+indexes. A limit that is not given stays. To lift a limit, give one above the table's capacity.
 
 \b
 Examples:

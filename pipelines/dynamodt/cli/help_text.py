@@ -10,13 +10,13 @@ from dynamodt.cli.help_runs import RUNS
 EPILOG = """\b
 Exit codes:
   0    done, or nothing to do
-  1    a run failed: dead letters, the balance, the service, or an error in dynamodt
-  2    usage, or an error in a script
-  3    refused: prepared data missing, wrong order, edited script, not this stage
+  1    failed: dead letters, counts that do not balance, an error of AWS or of dynamodt; a check has found a fault
+  2    a usage error, or an error in a script
+  3    refused, nothing was started: prepared data missing, edited script, another run, versions out of order
   130  stopped by Ctrl-C (143: by SIGTERM)
 If several tables have errors, the most serious one decides: 1, then 2, then 3.
 With --json, stdout is one JSON object; a failed command's has
-"error": {"what", "where", "hint", "exit_code"}, and the "run" that is in the way, if any.
+"error": {"what", "where", "hint", "exit_code"}, and "run", the id of the run that prevents the command, if any.
 """
 
 _READING = {
@@ -27,7 +27,7 @@ transforms/users/v2_split_name.py. The stage "local" needs no setup: an emulator
 
 \b
 Examples:
-  dynamodt init --table users               a folder and a template v1
+  dynamodt init --table users --key id:S    a folder, a template v1, and the table of the local stage
   dynamodt create --table users split_name  the next version
   dynamodt check --table users              test its properties on a sample of items
   dynamodt plan --table users               estimate its changes, duration and cost
@@ -62,7 +62,9 @@ Examples:
   lists each text and the number of items that it has transformed.
   "younger_than_last_run", of a table: it was deleted and created again since its last run.
 """,
-    "status": """Show what is applied, pending, running, unfinished, edited or missing.
+    "status": """Show the versions of the tables and their states.
+
+The states are applied, pending, running, unfinished, edited and missing.
 
 "running": a run is in progress; "unfinished": a run stopped early, and the same command continues it; "edited": the
 file changed after it was applied; "missing": a newer release has applied it, and there is no file here. An unfinished
@@ -102,7 +104,9 @@ Examples:
   status: running, paused or held; at the end succeeded, failed, stopped, paused (by --max-usd) or gone.
   percent and seconds_left are null if unknown; a budget of 0 is no limit.
 """,
-    "plan": """Estimate the changes, capacity, duration and cost of the pending versions, and list obstacles.
+    "plan": """Estimate changes, duration and cost of pending versions.
+
+It also estimates the capacity that they use, and lists obstacles.
 
 The versions are applied in memory, one after the other, to a random sample of the table's items (--sample N), with
 every check of a real write; nothing is written. The plan shows the share of items that changes, with its 95 %
@@ -146,7 +150,7 @@ Examples:
          "errors"}
   "versions" are the files without an error; the outer "errors" are those of dynamodt.toml.
 """,
-    "check": """Test the properties of versions on a sample of items and on variants of them.
+    "check": """Test versions on a sample of items and on variants.
 
 Each pending version (if none is pending: each version) is applied in this process to items of random segments of the
 table, to the results of the version before it, and to variants: values that are absent, NULL, empty or of another type.
@@ -179,7 +183,9 @@ Examples:
   shows a fault. An example has replaced values; where there are none, its key and the types. Of a table
   that could not be checked: {"table", "error"}.
 """,
-    "show": """Show one run: its phases, its budget, and its dead letters by error.
+    "show": """Show one run, and its dead letters by error.
+
+It shows the run's phases, counts and budget, too.
 
 RUN is an id that `dynamodt history` shows, or its beginning. The run may be in progress or ended.
 Dead letters are grouped by error, without regard to the values in its message. Each group has a count, the first
@@ -277,7 +283,7 @@ Examples:
 --json: {"table", "version", "url", "rows", "sha256", "script_checksum",
          "created", "dry_run"}
 """,
-    "deploy": """Create what a stage needs in AWS, and the jobs that run there.
+    "deploy": """Create the resources of a stage in AWS.
 
 One CloudFormation stack, dynamodt-STAGE: the bucket of the stage's `storage`, encrypted with a key of its own; the
 state table; two Glue jobs with a role for the tables of transforms/ only; and alarms for failed runs and dead letters.
@@ -321,12 +327,12 @@ Examples:
 --json: {"stack", "status", "removed": [text, ...], "kept": [text, ...]}
   status: destroyed, nothing (there was nothing) or dry-run.
 """,
-    "doctor": """Examine a stage; docs/stages.md lists what is checked.
+    "doctor": """Check that a stage has what a run needs.
 
-Without options it only reads. --full also tests the assumptions about DynamoDB, exports and S3 on a table and a prefix
-of its own, deletes these, and writes a report to send in; in AWS it takes up to half an hour. --glue also runs the
-read-only checks in the deployed job. With --full it tests the assumptions about CloudFormation and Glue, too, on a
-stack of its own.
+Without options it only reads; docs/stages.md lists the checks. --full also tests the assumptions about DynamoDB,
+exports and S3 on a table and a prefix of its own, deletes these, and writes a report to send in; in AWS it takes up to
+half an hour. --glue also runs the read-only checks in the deployed job. With --full it tests the assumptions about
+CloudFormation and Glue, too, on a stack of its own.
 
 \b
 Example:

@@ -37,7 +37,7 @@ def cost_lines(cost: Cost) -> list[str]:
     besides += [f"an export of {size}"] if cost.export_bytes else []
     writes = f"with the indexes at most {cost.wcu_most:,.1f} write units; " if cost.wcu_most > cost.wcu else ""
     price = [f"{_span(*cost.usd)}, on demand at AWS's prices of {cost.as_of}"] if cost.usd else []
-    return [f"{writes}also {', '.join(besides)}", *price]
+    return [f"{writes}it would also take {', '.join(besides)}", *price]
 
 
 def _span(low: float, high: float) -> str:

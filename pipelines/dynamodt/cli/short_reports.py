@@ -125,7 +125,7 @@ def print_files(
         scripts = [path for path in files if path.suffix == ".py" and path.parent.name != "tests"]
         written = ", ".join(path.name if len(scripts) == 1 else f"{path.parent.name}/{path.name}" for path in scripts)
         if written:
-            show(console, Text.assemble(("next  ", "dim"), f"write the transformation of an item in {written}, then:"))
+            show(console, Text.assemble(("first ", "dim"), f"write the transformation of an item in {written}"))
         print_steps(console, request, after_files(request))
 
 

@@ -70,6 +70,9 @@ def destroy(project: Project, purge: bool = False, agreed: Removal | None = None
     Raises Refused while a run is active, and if the resources to delete differ from those that were `agreed`; also the
     errors of `deploy`. Only the deletion of a key can be undone: KMS waits 30 days.
     """
+    if project.stage.embedded:
+        reset = suggest("local reset") + " deletes its tables and files"
+        raise UsageError("the embedded stage has no stack", where=f"stage {project.stage.name}", hint=reset)
     notify, stack = project.observer.notify, stack_of(project.stage, sleep)
     state = wait_until_idle(stack, notify, sleep, partial(check_ours, project.stage, stack))
     whole = _planned(project, stack, state, purge, sleep)

@@ -73,7 +73,9 @@ def session(connection: Connection) -> botocore.session.Session:
     with _configured(connection.profile):
         credentials = base.get_credentials()
     if credentials is None:
-        raise ServiceError("no AWS credentials were found", where=connection.region, hint=_NO_CREDENTIALS_HINT)
+        raise ServiceError(
+            "no AWS credentials were found", where=f"region {connection.region}", hint=_NO_CREDENTIALS_HINT
+        )
     _explain_renewals(credentials, f"profile {base.profile or 'default'}", base.profile or "default")
     return _assume(base, connection) if connection.role_arn else base
 

@@ -55,7 +55,7 @@ def find_run(project: Project, tables: Sequence[str], run: str) -> RunRecord:
     exact = [record for record in found if record.run == run]
     if not found:
         where = f"tables {', '.join(map(project.stage.names.shown, tables))}"
-        hint = _former_table_hint(project, tables, run) or suggest("history")
+        hint = _former_table_hint(project, tables, run) or suggest("history") + " shows the ids of runs"
         raise UsageError(f"there is no run {run}", where=where, hint=hint)
     if len(found) > 1 and not exact:
         some = [f"{record.run} ({record.table} v{record.version} {record.direction})" for record in found[:_SHOWN]]
@@ -165,7 +165,7 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
         left = next((one for one in state.runs(table) if one.status == "paused"), None)
         paused = f"; run {left.run} is paused: {left.error.removeprefix(f'run {left.run}: ')}" if left else ""
         onward = left and suggest(left.direction, table=table, max_usd=f"{left.higher_usd:g}") + " continues it"
-        hint = onward or suggest("history", table=table)
+        hint = onward or suggest("history", table=table) + " shows the runs that have ended"
         raise Refused(f"no run is in progress{paused}", where=f"table {table}", hint=hint)
     if lease.owner and command != "unlock":
         raise Refused(

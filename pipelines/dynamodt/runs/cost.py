@@ -163,7 +163,7 @@ def prices_of(stage: Stage, tables: Sequence[TableSpec]) -> Prices | str:
     """The prices of a run that reads the first of these tables and writes to the last, or the reason why there are
     none."""
     if not _is_aws(stage):
-        return "the stage is an emulator, which costs nothing"
+        return "the stage is an emulator, which has no prices"
     provisioned = [table.name for table in tables if table.provisioned]
     if provisioned:
         return f"{provisioned[0]} has provisioned capacity, which is billed by the hour whatever a run consumes"

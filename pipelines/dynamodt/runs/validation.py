@@ -24,7 +24,7 @@ from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_step
 from dynamodt.script.apply import check_rows, item_rows
 from dynamodt.script.functions import function_errors
-from dynamodt.script.names import check_table_name, is_script_file, number_errors, parse_version_file
+from dynamodt.script.names import check_table_name, is_script_file, number_errors, parse_version_file, without_folder
 from dynamodt.script.read import folder_of, read_script, script_errors, tables
 from dynamodt.script.used_files import Folder
 
@@ -65,8 +65,7 @@ def validate(folder: Path, names: Sequence[str] = ()) -> Validation:
         raise UsageError("transforms/ holds no table", hint="begin with one: " + suggest("init", table="users"))
     for name in chosen:
         if not (transforms / name).is_dir():
-            hint = "check the table's name, or begin: " + suggest("init", table=name)
-            raise UsageError(f"there is no folder transforms/{name}", hint=hint)
+            raise without_folder(transforms, name)
     keys, errors = _keys(folder)
     return Validation(tuple(_validated(folder, name, keys) for name in chosen), errors)
 

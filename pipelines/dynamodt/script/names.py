@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 
@@ -76,13 +77,20 @@ def version_files(folder: Path, table: str) -> tuple[Path, ...]:
     check_table_name(table)
     place = folder / table
     if not place.is_dir():
-        hint = "Check the table's name, or begin: " + suggest("init", table=table)
-        raise UsageError(f"there is no folder {place}", hint=hint)
+        raise without_folder(folder, table)
     paths = sorted(filter(is_script_file, place.iterdir()))
     numbered = sorted((parse_version_file(path.name, str(path))[0], path) for path in paths)
     for error in number_errors(numbered):
         raise error
     return tuple(path for _, path in numbered)
+
+
+def without_folder(folder: Path, table: str) -> UsageError:
+    """The error for a table that has no folder in `folder`; its hint names the folder with the most similar name."""
+    known = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    near = "".join(f"Did you mean {name}? " for name in get_close_matches(table, known, 1))
+    hint = f"{near}Check the table's name, or begin: " + suggest("init", table=table)
+    return UsageError(f"there is no folder {folder / table}", hint=hint)
 
 
 def is_script_file(path: Path) -> bool:
