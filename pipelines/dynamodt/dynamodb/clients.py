@@ -53,7 +53,7 @@ STAGE_TAG = "dynamodt:stage"
 BUCKET_TAG = "dynamodt:bucket"  # on a key: the bucket of its stage, whose name is unique in all of AWS
 
 _ATTEMPTS = 6
-_NO_CREDENTIALS_HINT = (
+_CREDENTIALS_HINT = (
     "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a `profile` (of a stage: in dynamodt.toml)"
 )
 _CONFIGURATION = "correct the AWS configuration: the variables AWS_*, ~/.aws/config and ~/.aws/credentials"
@@ -73,9 +73,7 @@ def session(connection: Connection) -> botocore.session.Session:
     with _configured(connection.profile):
         credentials = base.get_credentials()
     if credentials is None:
-        raise ServiceError(
-            "no AWS credentials were found", where=f"region {connection.region}", hint=_NO_CREDENTIALS_HINT
-        )
+        raise ServiceError("no AWS credentials were found", where=f"region {connection.region}", hint=_CREDENTIALS_HINT)
     _explain_renewals(credentials, f"profile {base.profile or 'default'}", base.profile or "default")
     return _assume(base, connection) if connection.role_arn else base
 
@@ -357,7 +355,7 @@ def explained(operation: str, where: str) -> Iterator[None]:
 
 def _client_error(operation: str, where: str, error: BotoCoreError) -> ServiceError:
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return ServiceError("no AWS credentials were found", where=where, hint=_NO_CREDENTIALS_HINT)
+        return ServiceError("no AWS credentials were found", where=where, hint=_CREDENTIALS_HINT)
     if isinstance(error, FlexibleChecksumError):
         what = f"{operation} returned other content than was stored: {error}"
         return ServiceError(what, where=where, hint=_DAMAGED)
