@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from heapq import merge
 from pathlib import Path
 
 from dynamodt.checks.check import CheckOptions, check_tables
@@ -154,7 +155,7 @@ def retry(
 
 
 def history(stage: Stage, folder: Path, names: Sequence[str]) -> dict[str, list[RunRecord]]:
-    """All runs of the tables, the oldest first."""
+    """All runs of the tables, each table's in the order of their leases, the oldest first."""
     project = Project(stage, folder)
     return {name: project.state.runs(name) for name in project.tables(names)}
 
@@ -248,10 +249,11 @@ def control_run(stage: Stage, name: str, command: str, limits: Units = Units()) 
 
 
 def runs(stage: Stage, folder: Path, names: Sequence[str]) -> list[RunState]:
-    """The runs of the tables with their present status, the newest first."""
+    """The runs of the tables with their present status, the newest first: those of one table in the reverse order of
+    their leases, those of several tables by their ids."""
     project = Project(stage, folder)
-    found = [run for name in project.tables(names) for run in run_states(project.state, name)]
-    return sorted(found, key=lambda one: one.record.run, reverse=True)
+    found = [run_states(project.state, name) for name in project.tables(names)]
+    return list(merge(*found, key=lambda one: one.record.run, reverse=True))
 
 
 def follow(stage: Stage, folder: Path, names: Sequence[str], watcher: ProgressRecorder) -> list[RunReport]:

@@ -118,7 +118,7 @@ def test_a_stamp_of_a_lower_number_removes_the_versions_above(bench: Bench, tabl
     assert states(bench, table) == ["applied", "pending", "pending"]
     assert stamp(bench, table, 0).at == 0
     assert states(bench, table) == ["pending"] * 3
-    assert runs(bench, table)[3:] == [(2, "down", "stamped"), (3, "down", "stamped"), (1, "down", "stamped")]
+    assert runs(bench, table)[3:] == [(3, "down", "stamped"), (2, "down", "stamped"), (1, "down", "stamped")]
     assert bench.tables.items(table) == sorted(ITEMS, key=lambda item: repr(item["pk"]).rjust(24))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from dynamodt import api as operations
 from dynamodt.errors import Aborted, DeadLetters, ScriptError, ServiceError
 from dynamodt.model.reports import RunReport
 from dynamodt.pipeline import signals
-from dynamodt.runs import execute, migration
+from dynamodt.runs import execute, jobs, migration
 from dynamodt.runs.control import control_run
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.split_rows import SplitTotals
@@ -57,6 +58,50 @@ def test_an_unfinished_run_without_writes_is_replaced_after_other_runs(bench: Be
     assert report.error is None and report.versions[0].counts.changed == 39
     assert report.versions[0].run != failed.versions[0].run
     assert not any("v1" in item for item in bench.tables.items(table))
+
+
+COUNTED = """
+def transform_up(item):
+    if "bad" in item:
+        raise ValueError("bad")
+    return {{**item, "n": item["n"] + {0}}}
+
+def transform_down(item):
+    return {{**item, "n": item["n"] - {0}}}
+"""
+
+
+def test_the_unfinished_run_that_has_written_is_continued_whatever_the_clocks(
+    bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that has written nothing, on a machine whose clock is fast, has a later id than those that follow it."""
+    table = make_table(id="N")
+    bench.script(table, COUNTED.format(1), 1, "one")
+    bench.script(table, COUNTED.format(10), 2, "ten")
+    assert bench.up(table, to=1)[0].error is None
+    bench.tables.put(table, {"id": 0, "n": 1, "bad": 1})
+    with monkeypatch.context() as fast:
+        fast.setattr(jobs, "datetime", Fast)
+        assert isinstance(bench.up(table)[0].error, DeadLetters)
+    bench.tables.delete(table, {"id": 0})
+    assert bench.down(table)[0].error is None and bench.up(table, to=1)[0].error is None
+    bench.tables.put(table, *({"id": number, "n": 1} for number in range(1, 40)), {"id": 0, "n": 1, "bad": 1})
+    (failed,) = bench.up(table)
+    assert isinstance(failed.error, DeadLetters) and failed.versions[0].counts.changed
+    bench.tables.put(table, {"id": 0, "n": 1})
+    (report,) = bench.up(table)
+    assert report.error is None and report.versions[0].run == failed.versions[0].run
+    assert {item["n"] for item in bench.tables.items(table)} == {11}
+    shown = [run.record.run for run in operations.runs(bench.stage, bench.folder, [table])]
+    assert shown == [run.run for run in reversed(bench.history(table))] and shown[0] == failed.versions[0].run
+
+
+class Fast(datetime):
+    """The clock of a machine that is a day fast."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Fast:
+        return super().now(tz) + timedelta(days=1)
 
 
 def test_a_run_undone_before_its_continuation_is_begun_again(

@@ -15,6 +15,7 @@ from dynamodt.pipeline.process import Terminated
 from dynamodt.runs.ending import _text
 from dynamodt.runs.history import RunRecorder, first_record, last_change, next_record
 from dynamodt.runs.undo import _script as undone_script
+from dynamodt.state.runs import written_order
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 SCRIPT = Script("users", 2, "split_name", "v2_split_name.py", "", "ab" * 32)
@@ -117,7 +118,7 @@ class Recorded:
     records: list[RunRecord]
 
     def runs(self, table: str) -> list[RunRecord]:
-        return sorted(self.records, key=lambda record: record.run)
+        return sorted(self.records, key=written_order)
 
 
 def test_the_last_change_is_by_the_lease_and_not_by_clocks() -> None:
@@ -131,6 +132,21 @@ def test_the_last_change_is_by_the_lease_and_not_by_clocks() -> None:
     assert last_change(Recorded([up, further]), up) == further  # type: ignore[arg-type]
     back = replace(down, version=1, run="20260101T1050", ended="2026-01-01T10:50")
     assert last_change(Recorded([back, down]), down) == back  # type: ignore[arg-type]
+
+
+def test_runs_are_ordered_by_the_lease_and_imported_ones_by_their_times() -> None:
+    begun = replace(first_record(SCRIPT, "up", "20260101T1200", 4), token=5)
+    replaced = replace(begun, run="20260101T1300", status="replaced", ended="2026-01-01T13:00")
+    earlier = replace(begun, run="20260102T1200", status="succeeded", ended="2026-01-02T12:00", token=4)
+    adopted = replace(earlier, run="20230101T1200", status="adopted", ended="2023-01-01T12:00", token=6)
+    taken_back = replace(adopted, run="20230102T1200", direction="down", ended="2023-01-02T12:00")
+    assert sorted([replaced, earlier, begun, taken_back, adopted], key=written_order) == [
+        adopted,
+        taken_back,
+        earlier,
+        replaced,
+        begun,
+    ]
 
 
 def test_an_undo_recognizes_writes_by_the_stamp_that_its_run_began_with() -> None:

@@ -122,4 +122,4 @@ def test_a_table_created_after_a_run_is_younger() -> None:
     since = replace(RECORD, run="03", began={"table": "three"})
     assert last_run_before_recreation(replace(TABLE, identity="three"), [RECORD, since]) is None
     ahead = replace(RECORD, run="04", token=1)  # of a machine whose clock is ahead
-    assert last_run_before_recreation(replace(TABLE, identity="three"), [replace(since, token=2), ahead]) is None
+    assert last_run_before_recreation(replace(TABLE, identity="three"), [ahead, replace(since, token=2)]) is None

@@ -18,7 +18,7 @@ from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, Job, LeftPart, RunRecord
 from dynamodt.model.tables import Item
 from dynamodt.runs.display import key_line
-from dynamodt.runs.history import doubts_hint, now, written_order
+from dynamodt.runs.history import doubts_hint, now
 from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.stored_dead_letters import (
@@ -246,7 +246,7 @@ def _left_by_other_direction(context: RunContext, record: RunRecord) -> tuple[Le
     transformed their items. Raises Refused if some are lost or have no key."""
     runs = context.state.runs(record.table)
     others = [one for one in runs if one.version == record.version and one.run != record.run]
-    last = max((one for one in others if one.status in _DECIDING), key=written_order, default=None)
+    last = next((one for one in reversed(others) if one.status in _DECIDING), None)
     if last is None or last.direction == record.direction or not last.counts.dead:
         return ()
     stored = StoredDeadLetters(context, last)

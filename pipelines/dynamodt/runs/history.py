@@ -24,6 +24,7 @@ from dynamodt.state.runs import (
     texts_of,
     texts_reported,
     unfinished,
+    written_order,
 )
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def version_reverted_by(state: State, record: RunRecord) -> AppliedVersion:
     ups = [one for one in state.runs(record.table) if (one.version, one.direction) == (record.version, "up")]
     counting = (one for one in ups if one.status in (*_APPLYING, "repaired"))
     applied = version_applied_by(record)
-    for one in sorted(counting, key=written_order):
+    for one in counting:
         if one.status in _APPLYING:
             applied = version_applied_by(one)
         else:
@@ -296,15 +297,6 @@ def changed_since(state: State, record: RunRecord, moment: datetime) -> RunRecor
     return None
 
 
-def _order(record: RunRecord) -> tuple[bool, int, int, str, str]:
+def _order(record: RunRecord) -> tuple[bool, int, bool, int, str, str]:
     """The sort key of runs by their ends, since a failed run may continue after others."""
     return unfinished(record.status), *written_order(record)
-
-
-def written_order(record: RunRecord) -> tuple[int, int, str, str]:
-    """The sort key of a table's runs by the lease under which each was last recorded: ids and times come from the
-    clocks of several machines, or from one that was set back. Runs under one lease belong to one command and are
-    ordered by version."""
-    version = record.version if record.direction == "up" else -record.version
-    ended = "" if unfinished(record.status) else record.ended
-    return record.token, version if record.token else 0, ended, record.run

@@ -19,7 +19,6 @@ from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
-from dynamodt.runs.history import written_order
 from dynamodt.runs.jobs import moves_items
 from dynamodt.runs.options import GLUE
 from dynamodt.script.apply import check_rows, table_of_rows
@@ -254,7 +253,7 @@ def _target(stage: Stage, script: Script) -> TableSpec | None:
 def last_run_before_recreation(spec: TableSpec, runs: Sequence[RunRecord]) -> RunRecord | None:
     """The last of a table's runs, if the table was recreated since; None if it was not, or if this is unknown."""
     known = [run for run in runs if run.began.get(TABLE) and run.status not in REPLACED] if spec.identity else []
-    last = max(known, key=written_order, default=None)
+    last = known[-1] if known else None
     return last if last is not None and last.began[TABLE] != spec.identity else None
 
 

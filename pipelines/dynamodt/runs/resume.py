@@ -32,7 +32,6 @@ from dynamodt.runs.history import (
     refusal_for,
     title_of,
     version_reverted_by,
-    written_order,
 )
 from dynamodt.runs.jobs import NEW, SCAN, new_run
 from dynamodt.runs.journal_check import restore_or_repair
@@ -168,7 +167,7 @@ def unfinished_run_of_step(state: State, planned: TablePlan, only: str = "") -> 
     found = None
     records = [record for record in state.runs(planned.table.name) if record.run not in planned.former_runs]
     check_not_undoing(records)
-    last = max(records, key=written_order, default=None)
+    last = records[-1] if records else None
     for record in (record for record in records if unfinished(record.status) or record.run == only):
         if (record.version, record.direction) == wanted:
             continues = record.run == only or record is last or has_written(state, record)

@@ -187,6 +187,16 @@ def unfinished(status: str) -> bool:
     return status not in ENDED
 
 
+def written_order(record: RunRecord) -> tuple[int, bool, int, str, str]:
+    """The sort key of a table's runs by the lease under which each was last recorded: ids and times come from the
+    clocks of several machines, or from one that was set back. Runs under one lease belong to one command: first those
+    that it has replaced, the others by version. Imported runs precede all others, by the times of their ends."""
+    version = record.version if record.direction == "up" else -record.version
+    ended = "" if unfinished(record.status) else record.ended
+    token = 0 if record.status == "adopted" else record.token
+    return token, record.status not in REPLACED, version if token else 0, ended, record.run
+
+
 UNDOING = "undoing"
 AT_WORK = ("running", UNDOING)
 PARTLY_UNDONE = "partly-undone"

@@ -36,6 +36,7 @@ from dynamodt.state.lease_rows import LeaseRows, WorkerRows
 from dynamodt.state.object_keys import RUN_ID
 from dynamodt.state.row_codec import ConditionFailed, RowKey, from_row, to_row
 from dynamodt.state.rows import Rows
+from dynamodt.state.runs import written_order
 from dynamodt.state.split_rows import SplitRows
 
 if TYPE_CHECKING:
@@ -112,8 +113,9 @@ class State:
         return {row.version: row for row in (from_row(AppliedVersion, item, self.rows.where) for item in found)}
 
     def runs(self, table: str) -> list[RunRecord]:
-        """All runs of a table, the oldest first."""
-        return [from_row(RunRecord, item, self.rows.where) for item in self.rows.query(f"TABLE#{table}", "RUN#")]
+        """All runs of a table, in the order of the leases under which each was last recorded, the oldest first."""
+        found = self.rows.query(f"TABLE#{table}", "RUN#")
+        return sorted((from_row(RunRecord, item, self.rows.where) for item in found), key=written_order)
 
     def run(self, table: str, run: str) -> RunRecord | None:
         """One run of a table; None before its first record."""
