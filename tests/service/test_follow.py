@@ -168,7 +168,7 @@ def test_a_run_whose_process_was_killed_is_gone(elsewhere: Elsewhere) -> None:
     up.wait(HANG_SECONDS)
     outcome = json.loads(poller.communicate(timeout=HANG_SECONDS)[0].splitlines()[-1])
     assert (poller.returncode, outcome["runs"][0]["status"]) == (1, "gone")
-    assert f"up --table {elsewhere.table} continues it" in outcome["error"]["hint"]
+    assert outcome["error"]["hint"] == f"dynamodt up --table {elsewhere.table} --to 1 continues it"
     (gone,) = elsewhere.runs()
     assert (gone["status"], gone["holder"]) == ("gone", None)
     assert "has no live process" in elsewhere.run("status")

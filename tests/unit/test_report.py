@@ -469,7 +469,9 @@ def test_status_shows_an_unfinished_run_and_the_next_commands() -> None:
     )
     text = shown(lambda console: short_reports.print_status(console, [TableStatus("users", 1, versions)]))
     assert "users at version 1, 1 unfinished, 1 pending\n" in text
-    onward = "run 01RUN failed\n       `dynamodt up --table users{}` continues it\n       dead letters: s3://b/x\n"
+    onward = (
+        "run 01RUN failed\n       `dynamodt up --table users --to 2{}` continues it\n       dead letters: s3://b/x\n"
+    )
     assert onward.format("") in text
     text = shown(lambda console: short_reports.print_status(console, [TableStatus("users", 1, versions)], "prod"))
     assert onward.format(" --stage prod") in text
@@ -493,7 +495,7 @@ def test_every_command_of_status_and_history_works_in_a_service_without_dynamodt
         for run in runs
     ]
     text = shown(lambda console: short_reports.print_status(console, statuses, "dev"))
-    assert "`sls dynamodt up --table users --stage dev` continues it\n" in text
+    assert "`sls dynamodt up --table users --to 2 --stage dev` continues it\n" in text
     assert text.count(f"`dynamodt undo --stage dev 01RUN` continues it {needs}") == 2
     assert text.count(f"dynamodt stamp --table users --stage dev --to N {needs}") == 3
     text = shown(lambda console: short_reports.print_history(console, {"users": runs}, "dev", {"users": "new"}))

@@ -77,7 +77,8 @@ def with_retry_hint(request: Request, error: BaseException) -> BaseException:
 
 
 def run_error(run: RunReport, names: TableNames) -> DynamodtError:
-    hint = suggest(run.direction, table=run.table) + " continues it" if run.status == "gone" else ""
+    to = run.version if run.direction == "up" else run.version - 1
+    hint = suggest(run.direction, table=run.table, to=to) + " continues it" if run.status == "gone" else ""
     what = run.error.removeprefix(f"{run.dead_letters}: ") or f"the run {run.status}"
     return RunFailed(what, where=f"{names.shown(run.table)} v{run.version} {run.name}", hint=hint)
 

@@ -234,9 +234,9 @@ def _group(group: ErrorGroup) -> Document:
 
 
 def continuing(run: RunRecord, stage: str, table: str) -> Command:
-    """The command that continues an unfinished run; after a run reached its limit of the cost, with a higher one."""
-    higher = RunOptions(max_usd=run.higher_usd)
-    return Command(run.direction, stage, (table,), None if run.direction == "up" else goal(run), options=higher)
+    """The command that continues an unfinished run, and no later version, which may lack its prepared data; after a
+    run reached its limit of the cost, with a higher one."""
+    return Command(run.direction, stage, (table,), goal(run), options=RunOptions(max_usd=run.higher_usd))
 
 
 def _next_steps(request: Request, found: RunDetails, stage: Stage) -> list[Step]:

@@ -99,7 +99,7 @@ def print_prepared(
     table = names.shown(names.real(request.tables[0]))
     label = f"{table} version {request.number}: {counted(prepared.rows, 'row')}"
     if request.options.dry_run:
-        show(console, Text.assemble(("dry run: nothing was stored", "bold cyan"), f"  {label} would be"))
+        show(console, Text.assemble(("dry run: nothing was stored", "bold cyan"), f"  {label} would be stored"))
         return
     show(console, *facts_lines({"prepared": label, "at": prepared.url, "sha256": prepared.sha256}))
     console.print()

@@ -17,7 +17,7 @@ from apache_beam.runners.portability.portable_runner import PortableRunner
 from dynamodt.errors import UsageError
 from dynamodt.pipeline import worker
 
-_WHERE = "behind --"
+_WHERE = "after --"
 _HERE = "embed"  # a job endpoint within this process
 _SECONDS = 5.0
 

@@ -153,7 +153,7 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
     check_continued(left, context.options)
     check_rows(context, left)
     again = "its dead letters are replayed" if planned.reopens else "it continues from its checkpoints"
-    observer.notify(f"run {left.run} {'has' if planned.reopens else 'was left'} {left.status}: {again}")
+    observer.notify(f"run {left.run} {'has' if planned.reopens else 'is unfinished,'} {left.status}: {again}")
     for one in changed_facts(state, left, step):
         observer.notify(f"{step.script.path}: {one.sentence}: {one.effect}")
     done = 0
@@ -172,7 +172,7 @@ def _end_replaced(context: RunContext, planned: TablePlan) -> None:
     if left is not None:
         changed = [one.sentence for one in differences(left.began, step.began)]
         why = "a new run begins: " + "; ".join(changed) if changed else "a new run begins in its place"
-        context.observer.notify(f"run {left.run} was left {left.status}: {why}")
+        context.observer.notify(f"run {left.run} is unfinished, {left.status}: {why}")
     for record in state.runs(planned.table.name):
         is_gone = record.run in planned.former_runs and unfinished(record.status)
         if is_gone and record.version == step.script.sequence:
