@@ -282,6 +282,44 @@ def test_a_second_import_records_only_new_versions(bench: Bench, table: str, end
     assert f"dynamodt stamp --table {table} --to 1" in raised.value.hint
 
 
+def test_up_is_refused_if_the_other_tool_has_run_or_taken_back_a_version_since_the_import(
+    bench: Bench, table: str, endpoint: Endpoint
+) -> None:
+    bench.script(table, ADD.format(2) + "def transform_down(item):\n    return item\n", 2, "add_2")
+    put_record(endpoint, table, executionState=[1])
+    adopt(bench, table)
+    put_record(endpoint, table)
+    (report,) = bench.up(table)
+    assert isinstance(report.error, Refused) and "has run version 2 since" in report.error.what
+    assert f"dynamodt import-history --table {table}" in report.error.hint and adopt(bench, table).at == 2
+    put_record(endpoint, table, executionState=[1])
+    for (report,) in (bench.up(table), bench.down(table)):
+        assert isinstance(report.error, Refused) and "has taken version 2 back since" in report.error.what
+        assert f"dynamodt stamp --table {table} --to 1" in report.error.hint
+    put_record(endpoint, table)
+    check_up_runs_the_third_alone(bench, table)
+
+
+def test_up_is_refused_if_the_other_tool_has_run_a_version_that_is_pending(
+    bench: Bench, table: str, endpoint: Endpoint
+) -> None:
+    put_record(endpoint, table)
+    adopt(bench, table)
+    down = 'def transform_down(item):\n    return {name: value for name, value in item.items() if name != "v3"}\n'
+    bench.script(table, ADD.format(3) + down, 3, "add_3")
+    check_up_runs_the_third_alone(bench, table)
+    for report in (*bench.down(table), *bench.up(table)):
+        assert report.error is None  # its record does not have the runs of this tool
+    bench.script(table, ADD.format(4), 4, "add_4")
+    put_record(endpoint, table, executionState=[1, 2, 4])
+    (report,) = bench.up(table)
+    assert isinstance(report.error, Refused) and "version 4 has run, and no run here" in report.error.what
+    assert f"dynamodt stamp --table {table} --to N" in report.error.hint
+    stamp(bench, table, 4)
+    bench.script(table, ADD.format(5), 5, "add_5")
+    assert bench.up(table)[0].at == 5
+
+
 def test_an_imported_version_without_a_time_is_recorded_with_the_present_time(
     bench: Bench, table: str, endpoint: Endpoint
 ) -> None:

@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.dynamodb.dynamo_data_transform import (
-    PastRun,
-    has_applied_versions,
-    read_record,
-    record_key,
-    without_record,
-)
+from dynamodt.dynamodb.dynamo_data_transform import PastRun, read_record, record_key, without_record
 from dynamodt.errors import Refused
 from dynamodt.model.tables import Image, Item, KeyAttribute, TableSpec
 from dynamodt.script.codec import encode
@@ -145,20 +139,6 @@ items = st.fixed_dictionaries(
 def test_only_the_record_is_skipped(found: list[Item]) -> None:
     kept = [item for item in found if not (item["pk"] == item["sk"] == NAME and "executionState" in item)]
     assert without_record(PAIR)([encode(item) for item in found]) == [encode(item) for item in kept]
-
-
-@pytest.mark.parametrize(
-    ("image", "stands"),
-    [
-        (None, False),
-        ({"pk": {"S": NAME}}, False),
-        ({"executionState": {"L": []}}, False),
-        ({"executionState": {"L": [{"N": "1"}]}}, True),
-        ({"executionState": {"S": "odd"}}, True),
-    ],
-)
-def test_a_record_with_applied_versions_is_recognized(image: Image | None, stands: bool) -> None:
-    assert has_applied_versions(image) is stands
 
 
 # ---------------------------------------------------------------- what becomes of it

@@ -307,7 +307,7 @@ def test_a_state_table_is_refused(
     setting = f'TARGET_TABLE = "{state_table}"' if as_target else ""
     path.write_text(f"sequence = 1\n{setting}\ndef transform_up(item):\n    return item\n")
     monkeypatch.setattr(table, "describe", lambda connection, name: TableSpec(name, KEY))
-    monkeypatch.setattr(planner, "_check_adopted", lambda stage, spec, runs: None)
+    monkeypatch.setattr(planner, "_check_imported", lambda *_: None)
     stage = replace(STAGE, other_state_tables=("state-of-dev",))
     with pytest.raises(Refused, match=f"{state_table} is a table of dynamodt's own state"):
         plan_table(Project(stage, tmp_path), name, "up", None, {})
@@ -343,9 +343,7 @@ def test_a_table_or_target_that_is_not_active_is_refused(
         return TableSpec(name, KEY, status=status if name == unfit else "ACTIVE")
 
     monkeypatch.setattr(table, "describe", describe)
-    monkeypatch.setattr(
-        planner, "_check_adopted", lambda stage, spec, runs: None
-    )  # asks the state table, of which none is here
+    monkeypatch.setattr(planner, "_check_imported", lambda *_: None)  # asks the state table, of which none is here
     with pytest.raises(Refused, match=status) as caught:
         plan_table(Project(STAGE, tmp_path), "users", "up", None, {})
     assert caught.value.where == f"table {unfit}"

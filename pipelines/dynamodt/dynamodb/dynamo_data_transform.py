@@ -79,11 +79,6 @@ def _is_record(key: Image, image: Image) -> bool:
     return STATE in image and all(image[name] == value for name, value in key.items())
 
 
-def has_applied_versions(image: Image | None) -> bool:
-    """Whether an item that was read by `record_key` is the record, with at least one applied version."""
-    return image is not None and STATE in image and image[STATE] != {"L": []}
-
-
 # ---------------------------------------------------------------- reading it
 
 

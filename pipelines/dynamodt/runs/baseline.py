@@ -246,9 +246,11 @@ def _import_entries(name: str, known: _Baseline, run: str, past: Past) -> list[E
     """The entries that are not imported yet: first the runs, then the applied versions, from the highest down."""
     _check_followed(name, known, past)
     files = {script.sequence: script for script in known.scripts}
+    imported = {record.run for record in known.runs}
     made = {one.version: one for one in past.runs if one.direction == "up"}  # the latest of each version
+    made = {number: one for number, one in made.items() if _past_run_id(one) not in imported}
     pending = [number for number in reversed(past.versions) if number not in known.applied]
-    written = {record.run for record in known.runs} | {_past_run_id(made[n]) for n in pending if n in made}
+    written = imported | {_past_run_id(made[number]) for number in pending if number in made}
     entries = [Entry(_past_record(name, one, files, known.of)) for one in past.runs if _past_run_id(one) not in written]
     for number in pending:
         script = files[number]

@@ -6,14 +6,14 @@ backup), a run's checkpoints and journal do not apply to the table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.clients import NO_TABLE
-from dynamodt.dynamodb.dynamo_data_transform import STATE, TOOL, has_applied_versions, record_key
+from dynamodt.dynamodb.dynamo_data_transform import STATE, TOOL, read_record, record_key
 from dynamodt.errors import DynamodtError, Refused, RunFailed, ServiceError, suggest
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
@@ -95,8 +95,8 @@ def plan_table(
         scripts = plan(files, applied, direction, to, versions_with_unfinished_down(here))
     except Refused as error:
         raise _not_repaired_yet(error, here) from error
-    if direction == "up" and scripts and not applied:
-        _check_adopted(stage, spec, runs)
+    if scripts:
+        _check_imported(stage, spec, runs, applied)
     steps, unprepared = _steps(project, spec, scripts, direction)
     steps = tuple(replace(step, applied_by=_run_of(step.script, applied)) for step in steps)
     return TablePlan(spec, direction, steps, max(applied, default=0), files, former_runs=gone, unprepared=unprepared)
@@ -196,17 +196,34 @@ def _describe(stage: Stage, name: str) -> TableSpec:
         raise
 
 
-def _check_adopted(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord]) -> None:
-    """Raises Refused for a table whose versions another tool has applied, if they are not imported."""
-    key = record_key(spec)
-    if key is None or any(run.status not in TAKEN_OVER for run in runs):
+def _check_imported(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord], applied: Applied) -> None:
+    """Raises Refused for a table whose versions another tool has applied, or taken back, since its history was
+    imported, if it was; a later `stamp` states what is applied in spite of that record."""
+    key, statuses = record_key(spec), {run.status for run in runs}
+    if key is None or "stamped" in statuses:
         return
-    if has_applied_versions(tables.get_attributes(stage.connection, spec.name, key, (STATE,))):
-        raise Refused(
-            f"the table holds a record of {TOOL}, by which some versions have run already",
-            where=f"table {spec.name}",
-            hint="import its history first: " + suggest("import-history", table=spec.name),
-        )
+    image = tables.get_attributes(stage.connection, spec.name, key, (STATE,))
+    there = set(read_record(image, spec.name).versions) if image is not None and STATE in image else set[int]()
+    if image is None or there == applied.keys():
+        return
+    if statuses <= TAKEN_OVER:
+        raise _not_imported(spec, there, applied)
+    if elsewhere := there - applied.keys() - {run.version for run in runs}:
+        what = f"by the record of {TOOL}, version {max(elsewhere)} has run, and no run here has applied it"
+        hint = "look at the items, and record which versions are applied: " + suggest("stamp", table=spec.name, to="N")
+        raise Refused(what, where=f"table {spec.name}", hint=hint)
+
+
+def _not_imported(spec: TableSpec, there: Collection[int], applied: Applied) -> Refused:
+    hint = "import its history first: " + suggest("import-history", table=spec.name)
+    if back := applied.keys() - there:
+        what = f"{TOOL} has taken version {max(back)} back since its history was imported"
+        hint = "record which versions are applied: " + suggest("stamp", table=spec.name, to=max(there, default=0))
+    elif applied:
+        what = f"{TOOL} has run version {max(there)} since its history was imported"
+    else:
+        what = f"the table holds a record of {TOOL}, by which some versions have run already"
+    return Refused(what, where=f"table {spec.name}", hint=hint)
 
 
 def _check_step(script: Script, direction: Direction) -> None:
