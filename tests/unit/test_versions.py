@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError
+from dynamodt.model.pages import Counts
 from dynamodt.model.reports import VersionStatus
 from dynamodt.model.runs import AppliedVersion, Script
 from dynamodt.model.tables import Direction
@@ -213,6 +215,15 @@ def test_an_edited_applied_version_stops_every_up(world: tuple[list[Script], int
 def test_down_reverts_only_the_latest_version(world: tuple[list[Script], int, int]) -> None:
     scripts, at, _ = world
     assert plan(scripts, history(scripts, at), "down") == tuple(scripts[max(at - 1, 0) : at])
+
+
+def test_an_edit_of_a_version_with_dead_letters_may_be_for_its_retry() -> None:
+    one = AppliedVersion("users", 1, "n1", "old", "run-1", "t", "me")
+    for dead in (0, 3):
+        with pytest.raises(Refused) as caught:
+            plan([make(1)], {1: replace(one, counts=Counts(dead=dead))}, "up")
+        assert ("dynamodt retry run-1" in caught.value.hint) == bool(dead)
+        assert "dynamodt repair" in caught.value.hint
 
 
 # ---------------------------------------------------------------- refusals

@@ -96,7 +96,8 @@ def printed_error(request: Request, error: BaseException, names: TableNames) -> 
         again = _typed(with_higher_limit(request, error))
         hint = Hint(f"what is done stays; to continue from the last checkpoint: {again}")
     if isinstance(error, DeadLetters) and request.options.dry_run:
-        hint = Hint(f"each line names the key and the error; fix the script or the data, then: {_typed(request)}")
+        lines = "" if request.command == "retry" else "each line names the key and the error; "  # of the named file
+        hint = Hint(f"{lines}fix the script or the data, then: {_typed(request)}")
     hint = with_plugin(with_tables(with_stage(hint, request.stage), names), request.stage)
     return error.hinted(hint, names.in_text(error.where), names.in_text(error.what))
 

@@ -178,7 +178,7 @@ def time_of(stage: Stage, table: TableSpec) -> datetime:
 
 def request(context: RunContext, wanted: ExportRequest) -> str:
     """Request an export, or find the one that this run has requested before; returns its ARN."""
-    what = "what has changed" if wanted.since else "an export"
+    what = "an incremental export" if wanted.since else "an export"
     wait = "" if context.stage.local else "; DynamoDB takes some minutes for it"
     context.observer.notify(f"requesting {what} of {wanted.table.name}{wait}")
     return exports_of(context.stage).request(wanted).arn

@@ -309,6 +309,7 @@ def check_retriable(project: Project, record: RunRecord) -> None:
     begun = unfinished(record.status)
     if not begun and not (record.tolerated and record.status == "succeeded"):
         what = f"run {run} has ended ({record.status}): nothing of it is left to retry{_accepted_before(record)}"
+        hint = suggest("show", run) + " shows it"
     if not what:
         again = "a new run begins with: " + suggest(record.direction, table=record.table)
         check_not_recreated(project.stage, record, hint=again)

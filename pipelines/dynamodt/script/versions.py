@@ -123,10 +123,12 @@ def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
         return script
     if script.name != record.name:
         raise another_script(script, record)
+    replay = "If the edit is for its dead letters, replay them: " + suggest("retry", record.run) + ". Otherwise: "
     raise Refused(
         f"was edited after version {record.version} of {record.table} was applied",
         where=script.path,
-        hint="Revert the edit, and put the change into a new version: "
+        hint=(replay if record.counts.dead else "")
+        + "Revert the edit, and put the change into a new version: "
         + suggest("create", "NAME", table=record.table)
         + "; or accept it, if what is applied may stay as it is: "
         + suggest("repair", table=record.table, reason="WHY"),
