@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dynamodt.errors import Refused
+from dynamodt.errors import DeadLetters, Refused
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TableReport
 from tests.emulators import dynamodb_local_in_chaos
@@ -103,6 +103,21 @@ def test_a_dry_run_reports_the_refusal_of_its_command(bench: Bench, make_table: 
     (foreseen,) = bench.down(table, dry_run=True)
     (refused,) = bench.down(table)
     assert foreseen.error is None and str(foreseen.refusal) == str(refused.error) and "unfinished: run" in str(refused)
+
+
+def test_a_dry_run_has_the_stamp_with_which_the_unfinished_run_began(bench: Bench, make_table: MakeTable) -> None:
+    table = make_table(id="N")
+    text = 'STAMP = "{}"\ndef transform_up(item): return {{**item, "v": 1 / item["n"]}}'
+    bench.tables.put(table, *({"id": n, "n": n, "_b": "a text"} for n in range(20)))
+    bench.script(table, text.format("_a"))
+    (left,) = bench.up(table)
+    assert isinstance(left.error, DeadLetters) and left.versions[0].counts.changed
+    bench.tables.put(table, {"id": 0, "n": 1, "_b": "a text"})
+    bench.script(table, text.format("_b"))
+    (foreseen,) = bench.up(table, dry_run=True)
+    assert foreseen.error is None and foreseen.refusal is None and counts(foreseen)[0].dead == 0
+    (report,) = bench.up(table)
+    assert report.error is None and counts(report)[0].dead == 0
 
 
 @dynamodb_local_in_chaos

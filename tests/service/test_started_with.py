@@ -346,6 +346,40 @@ def test_a_run_on_a_recreated_table_begins_again(bench: Bench, table: str) -> No
         undone(bench, table, run)
 
 
+@pytest.mark.parametrize("settings", ["", "IDEMPOTENT = True"])
+def test_a_run_whose_file_is_missing_is_refused_with_the_name_of_the_file(
+    bench: Bench, table: str, settings: str
+) -> None:
+    bench.script(table, "def transform_up(item): return item")
+    bench.script(table, double(settings, bad=True), 2, "double").rename(bench.folder / "kept")
+    assert bench.up(table)[0].at == 1
+    (bench.folder / "kept").rename(file := bench.folder / f"transforms/{table}/v2_double.py")
+    run = bench.run_past_dead_letters(table, max_errors=5).versions[0].run
+    file.unlink()
+    hint = refused(bench, table, "unfinished", "bring v2_double.py back", f"dynamodt up --table {table} --to 2").hint
+    assert (f"dynamodt undo {run}" in hint) == (not settings)  # the other one keeps no journal
+    if not settings:
+        undone(bench, table, run)
+        assert bench.up(table)[0].error is None and numbers(bench, table) == [1] * ITEMS
+
+
+def test_a_run_whose_number_belongs_to_another_script_is_refused(bench: Bench, table: str) -> None:
+    """Two branches were merged: the unfinished version got the next number. It would be applied twice to some items."""
+    run = half_done(bench, table)
+    file = bench.folder / f"transforms/{table}/v1_change.py"
+    kept = file.read_text()
+    file.unlink()
+    bench.script(table, "def transform_up(item): return {**item, 'm': 1}", 1, "other")
+    bench.script(table, double(), 2, "change")
+    refused(bench, table, f"run {run}", "another script", "bring v1_change.py back", f"dynamodt undo {run}")
+    (bench.folder / f"transforms/{table}/v1_other.py").unlink()
+    (bench.folder / f"transforms/{table}/v2_change.py").unlink()
+    file.with_name("v1_renamed.py").write_text(kept.replace("bad", "bad"))  # a new name alone changes nothing
+    assert isinstance(bench.up(table)[0].error, DeadLetters)
+    bench.script(table, double(), 1, "renamed")
+    assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
+
+
 def test_a_run_on_a_table_recreated_with_another_key_begins_again(bench: Bench, table: str) -> None:
     half_done(bench, table)
     recreate(bench, table, "sk", "S")
@@ -374,7 +408,7 @@ def test_a_table_possibly_restored_to_a_time_within_a_run_is_refused(bench: Benc
     recreate(bench, table)
     bench.tables.put(table, *({**item, "n": 1} for item in backup[:20]), *backup[20:])
     bench.script(table, double())
-    told = ("IDEMPOTENT was True", "is False") if was == "idempotent" else ("of the journal", "put the journal back")
+    told = ("IDEMPOTENT was True", "is False") if was == "idempotent" else ("of the journal", "restore the journal")
     refused(bench, table, run, *told, f"dynamodt stamp --table {table} --to 0")
     fill(bench, table)  # from before the run, as a person says
     assert operations.stamp(bench.stage, bench.folder, table, 0, bench.recorder).at == 0

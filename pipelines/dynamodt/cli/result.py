@@ -28,6 +28,7 @@ from dynamodt.model.reports import RunReport, TableStatus, VersionStatus, pick
 from dynamodt.model.tables import TableNames
 from dynamodt.pipeline.process import StoppedError
 from dynamodt.runs.options import GLUE, MIGRATIONS, command_argv
+from dynamodt.state.runs import or_undo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -169,8 +170,7 @@ def _next_command(status: TableStatus, states: set[str]) -> Hint:
         return "finish the undo: " + suggest("undo", undone.run)
     half_done = next((v.run for v in left(status) if v.run), None)
     if "edited" in states and half_done is not None:
-        way = f"revert the edit, and finish the run {half_done.run}; or undo it: "
-        return way + suggest("undo", half_done.run)
+        return f"revert the edit, and finish the run {half_done.run}" + or_undo(half_done)
     if states & {"edited", "missing"}:
         way = "restore the applied file, and make the change in a new version; or accept the edit: "
         return way + suggest("repair", table=status.table, reason="WHY")

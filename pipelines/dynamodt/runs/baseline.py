@@ -28,7 +28,7 @@ from dynamodt.runs.restored_tables import lacks_rows, note_begun, unknown_run
 from dynamodt.runs.resume import check_not_undoing, check_nothing_half_done
 from dynamodt.script.versions import Applied, another_script, is_unedited
 from dynamodt.state.object_keys import keep_text
-from dynamodt.state.runs import PARTLY_UNDONE, TABLE, TAKEN_OVER, next_status, unfinished
+from dynamodt.state.runs import PARTLY_UNDONE, TABLE, TAKEN_OVER, next_status, or_undo, unfinished
 from dynamodt.state.state import Entry
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _take_over(
             runs = state.runs(name)
             gone = runs_on_gone_tables(stage, spec, runs) | _runs_with_lost_data(project, runs, behind)
             partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
-            check_nothing_half_done(state, name, {*gone, *(run.run for run in partly)})
+            check_nothing_half_done(state, name, scripts, {*gone, *(run.run for run in partly)})
             entries, at, before = planned()
             entries = _with_texts(storage, scripts, entries)
             replaced = [run for run in runs if run.run in gone and unfinished(run.status)]
@@ -371,8 +371,8 @@ def _check_ended(project: Project, spec: TableSpec) -> None:
     check_not_undoing(here)
     for run in here:
         if unfinished(run.status):
-            finish = "; or revert the edits, and finish it: " + suggest(run.direction, table=run.table, to=goal(run))
-            hint = "undo it: " + suggest("undo", run.run) + finish
+            finish = "revert the edits, and finish it: " + suggest(run.direction, table=run.table, to=goal(run))
+            hint = finish + or_undo(run)
             raise refusal_for(run, f"{title_of(run)} is unfinished: {run.status}", hint)
 
 

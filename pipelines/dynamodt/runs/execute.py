@@ -45,12 +45,12 @@ from dynamodt.runs.preflight import check_export, check_moment
 from dynamodt.runs.provenance import provenance_of_continued_run
 from dynamodt.runs.restored_tables import check_begun, check_rows, items_transformed, note_begun
 from dynamodt.runs.resume import (
+    as_continued,
     changed_facts,
     check_continued,
     check_only,
     edited_sentence,
     fresh_record,
-    note_half_done,
     partly_restored,
     target_tables,
     unfinished_run,
@@ -114,8 +114,7 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
     """
     options, step = context.options, planned.steps[0]
     if options.dry_run:
-        accepts = note_half_done(context, planned)
-        record = replace(fresh_record(planned, step, options), accepted=accepts)
+        record = as_continued(context, planned, fresh_record(planned, step, options))
         yield _dry_run_context(context, record.run), record
         return
     before = unfinished_run(context, planned)

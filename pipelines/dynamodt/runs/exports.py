@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.clients import account_id, client
 from dynamodt.dynamodb.reads import segments
-from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError, suggest
+from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError
 from dynamodt.export.datafiles import DataFile, Manifest, check_same_table, check_there, data_files, read_manifest
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import (
@@ -41,7 +41,7 @@ from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.history import RunRecorder, changed_since
 from dynamodt.runs.jobs import NEW, NONE, SCAN, WINDOWS, final_scan_job, incremental_job
 from dynamodt.runs.pace import elapsed
-from dynamodt.state.runs import incremental_run
+from dynamodt.state.runs import incremental_run, or_undo
 from dynamodt.state.storage import is_owned_by, with_owner
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _full(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExp
         raise UsageError("is an incremental export: it holds only what changed", where=export, hint=hint)
     if record.splits and (known := record.began.get(_EXPORT, found.arn)) != found.arn:
         what = f"run {record.run} began with the export {known}, and {found.arn} is there now"
-        hint = "restore that one, and run the same command again; or undo the run: " + suggest("undo", record.run)
+        hint = "restore that one, and run the same command again" + or_undo(record)
         raise Refused(what, where=export, hint=hint, run=record.run)
     return found
 

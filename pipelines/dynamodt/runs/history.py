@@ -19,6 +19,7 @@ from dynamodt.state.runs import (
     REPLACED,
     UNDOING,
     next_status,
+    or_undo,
     order_with_phase,
     phases,
     texts_of,
@@ -227,6 +228,29 @@ def title_of(record: RunRecord) -> str:
 def refusal_for(record: RunRecord, what: str, hint: str | Hint) -> Refused:
     """The refusal of a command on a run's table because of that run."""
     return Refused(what, where=f"table {record.table}", hint=hint, run=record.run)
+
+
+def finish_it(record: RunRecord, scripts: Sequence[Script]) -> Hint:
+    """The hint to finish a run, or to undo it. `scripts` are the versions that have a file: the run's own file must be
+    among them."""
+    back = "" if _has_file(record, scripts) else f"bring {file_of(record)} back, and "
+    finish = back + "finish it first: " + suggest(record.direction, table=record.table, to=goal(record))
+    return finish + or_undo(record)
+
+
+def _has_file(record: RunRecord, scripts: Sequence[Script]) -> bool:
+    return any(one.sequence == record.version and not is_another_script(record, one) for one in scripts)
+
+
+def is_another_script(record: RunRecord, script: Script) -> bool:
+    """Whether a file with the number of a run's version is not the run's: it has another name and another text. A file
+    that was only renamed, or only edited, is the same script."""
+    return script.name != record.name and record.checksum not in (script.checksum, script.text_checksum)
+
+
+def file_of(record: RunRecord) -> str:
+    """The name of the version file of a run."""
+    return f"v{record.version}_{record.name}.py"
 
 
 def goal(record: RunRecord) -> int:

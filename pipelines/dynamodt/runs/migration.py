@@ -116,7 +116,7 @@ class TableMigration:
             _check_partly_restored(planned, runs, options)
             self.notices += () if quiet else consumers_reported(project, planned, runs)
         else:
-            check_nothing_half_done(state, table, planned.former_runs)
+            check_nothing_half_done(state, table, planned.scripts, planned.former_runs)
 
     def check_prepared(self) -> None:
         """Raises the refusal that shortened a dry run's plan: a real run would be refused as a whole."""

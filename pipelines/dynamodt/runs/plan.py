@@ -32,6 +32,7 @@ from dynamodt.state.runs import (
     TAKEN_OVER,
     TARGET,
     facts_at_start,
+    or_undo,
     unfinished,
     versions_with_unfinished_down,
 )
@@ -107,8 +108,8 @@ def _not_repaired_yet(error: Refused, runs: Sequence[RunRecord]) -> DynamodtErro
     left = next((run for run in runs if unfinished(run.status)), None)
     if left is None or not any(part[:1] == ("repair",) for part in error.hint.parts if isinstance(part, tuple)):
         return error
-    what = f"revert the edit: run {left.run} (version {left.version}, {left.status}) must end first; or undo it: "
-    return error.hinted(what + suggest("undo", left.run))
+    what = f"revert the edit: run {left.run} (version {left.version}, {left.status}) must end first"
+    return error.hinted(what + or_undo(left))
 
 
 def pending_steps(project: Project, name: str, to: int | None, applied: Applied) -> TablePlan:

@@ -13,21 +13,24 @@ This is decided before the lease is taken, and again under it, since another com
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.reads import segments
 from dynamodt.errors import Refused, suggest
-from dynamodt.model.pages import Acceptance
 from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
 from dynamodt.runs.history import (
     Reopened,
+    file_of,
+    finish_it,
     first_record,
     goal,
     has_written,
+    is_another_script,
     last_change,
     refusal_for,
     title_of,
@@ -47,8 +50,10 @@ from dynamodt.state.runs import (
     UNDOING,
     Difference,
     differences,
+    initial_settings,
     may_be_repeated,
     next_status,
+    or_undo,
     unfinished,
 )
 
@@ -101,6 +106,16 @@ def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) 
     )
 
 
+def _another_script(left: RunRecord, script: Script) -> Refused:
+    """The refusal of a file that has the number of an unfinished run's version, as after a merge of two branches: the
+    run would write a part of the items by each script, and the first one would be applied again under its new
+    number."""
+    name = file_of(left)
+    back = f"bring {name} back under its number, give the new script the next free one, and run the same command again"
+    what = f"{title_of(left)}, {left.status}, has written items by {name}, which is another script"
+    return Refused(what, where=script.path, hint=back + or_undo(left), run=left.run)
+
+
 def check_continued(left: RunRecord, options: RunOptions) -> None:
     """Raises Refused if the options for journal or source differ from those at the run's start."""
     if options.journal not in (None, left.journal):
@@ -114,12 +129,15 @@ def _continuable(project: Project, left: RunRecord, step: Step) -> RunRecord | N
     changed, another source or export is requested, or its dead letters are lost; or an idempotent script is applied
     again to all items.
 
-    Raises Refused if the run has written, and its facts have changed or its dead letters are lost.
+    Raises Refused if the run has written, and its facts have changed, its number belongs to another script now, or its
+    dead letters are lost.
     """
     found = changed_facts(project.state, left, step)
     if not has_written(project.state, left):
         new = found or _reads_another_source(left, project.options, step) or has_lost_dead_letters(project, left)
         return None if new else left
+    if is_another_script(left, step.script):
+        raise _another_script(left, step.script)
     if not all(one.effect for one in found):
         if left.journal or not step.script.idempotent or not may_be_repeated(found):
             raise _begun_otherwise(left, found, step.script.path)
@@ -173,32 +191,33 @@ def unfinished_run_of_step(state: State, planned: TablePlan, only: str = "") -> 
             continues = record.run == only or record is last or has_written(state, record)
             found = record if continues else None
         elif has_written(state, record):
-            raise _half_done(state, record)
+            raise _half_done(state, record, planned.scripts)
     return found
 
 
-def note_half_done(project: Project, planned: TablePlan) -> tuple[Acceptance, ...]:
-    """Notify that a dry run also transforms the items that an unfinished run has written. Returns the acceptances of
-    the run that the plan's first step would continue."""
-    accepted: tuple[Acceptance, ...] = ()
-    for record in project.state.runs(planned.table.name):
-        if record.run not in planned.former_runs and unfinished(record.status) and has_written(project.state, record):
+def as_continued(project: Project, planned: TablePlan, record: RunRecord) -> RunRecord:
+    """The record of a dry run with the accepted dead letters, and the STAMP and IDEMPOTENT, of the run that the command
+    would continue. Notify that the dry run also transforms the items that an unfinished run has written."""
+    for one in project.state.runs(planned.table.name):
+        if one.run not in planned.former_runs and unfinished(one.status) and has_written(project.state, one):
             project.observer.notify(
-                f"run {record.run} is unfinished: the dry run also transforms the items that it has written"
+                f"run {one.run} is unfinished: the dry run also transforms the items that it has written"
             )
-            if (record.version, record.direction) == (planned.steps[0].script.sequence, planned.direction):
-                accepted = record.accepted
-    return accepted
+    with suppress(Refused):  # reported beside the result
+        left = unfinished_run(project, planned)
+        if left is not None:
+            return replace(record, accepted=left.accepted, began={**record.began, **initial_settings(left.began)})
+    return record
 
 
-def check_nothing_half_done(state: State, table: str, gone: Collection[str] = ()) -> None:
+def check_nothing_half_done(state: State, table: str, scripts: Sequence[Script], gone: Collection[str] = ()) -> None:
     """Raises Refused if a run has written and is unfinished, active or not. The runs in `gone`, whose table was
-    deleted, are ignored."""
+    deleted, are ignored. `scripts` are the versions that have a file."""
     records = [record for record in state.runs(table) if record.run not in gone]
     check_not_undoing(records)
     for record in records:
         if unfinished(record.status) and has_written(state, record):
-            raise _half_done(state, record)
+            raise _half_done(state, record, scripts)
 
 
 def check_not_undoing(records: Iterable[RunRecord]) -> None:
@@ -247,15 +266,14 @@ def cannot_continue(run: str) -> Refused:
     return Refused(f"run {run} is not the unfinished one of its table", hint=suggest("history") + " shows which is")
 
 
-def _half_done(state: State, left: RunRecord) -> Refused:
+def _half_done(state: State, left: RunRecord, scripts: Sequence[Script]) -> Refused:
     lease = state.leases.read(left.table)
     if lease.run == left.run:
         lease, life = observed_life(state.leases, left.table)
         if lease.run == left.run and not life.is_over:
             return busy_refusal(lease)
     what = f"{left.direction} of version {left.version} ({left.name}) is unfinished: run {left.run}, {left.status}"
-    finish = "finish it first: " + suggest(left.direction, table=left.table, to=goal(left))
-    return refusal_for(left, what, finish + "; or undo it: " + suggest("undo", left.run))
+    return refusal_for(left, what, finish_it(left, scripts))
 
 
 def check_source(record: RunRecord, options_source: str, options_export: str) -> None:
@@ -264,7 +282,7 @@ def check_source(record: RunRecord, options_source: str, options_export: str) ->
     other = options_source not in ("", record.source) or (options_export not in ("", NEW, began) and began)
     if other:
         said = f"the export {began}" if began else f"a {record.source}"
-        hint = "leave out --source and --export; or undo it: " + suggest("undo", record.run)
+        hint = "leave out --source and --export" + or_undo(record)
         raise refusal_for(record, f"run {record.run} began with {said}, and continues with it", hint)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from dynamodt.errors import Refused, suggest
+from dynamodt.errors import Hint, Refused, suggest
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import LEFT_EARLY, VersionStatus
 from dynamodt.model.runs import (
@@ -182,6 +182,11 @@ def next_status(status: str, event: str) -> str:
     return _TO[status, event]
 
 
+def or_undo(record: RunRecord) -> Hint:
+    """The alternative to undo a run, as the end of a hint; empty for a run without a journal."""
+    return "; or undo it: " + suggest("undo", record.run) if record.journal else Hint("")
+
+
 def unfinished(status: str) -> bool:
     """Whether a run in this status holds its table: it must end before another one may begin."""
     return status not in ENDED
@@ -330,6 +335,11 @@ def with_initial_settings(script: Script, began: Mapping[str, str]) -> Script:
         stamp=(began["STAMP"] or None) if "STAMP" in began else script.stamp,
         idempotent=began.get("IDEMPOTENT", str(script.idempotent)) == str(True),
     )
+
+
+def initial_settings(began: Mapping[str, str]) -> dict[str, str]:
+    """The facts that a continued run keeps, whatever the script has now."""
+    return {name: value for name, value in began.items() if name in _KEPT}
 
 
 def updated_facts(now: Mapping[str, str]) -> dict[str, str]:
