@@ -261,6 +261,18 @@ def test_dead_letters_of_an_incremental_export_are_retried(
     assert by_id(bench, table) == {1: 2, 2: 4, 30: 60, 31: 62}
 
 
+def test_an_incremental_export_whose_changes_were_dead_letters_is_followed_by_another_one(
+    bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1, 2))
+    between += [lambda: bench.tables.put(table, *numbered(30))]
+    assert isinstance(bench.failed(table, FAILING, source="export", max_errors=1).error, DeadLetters)
+    bench.tables.put(table, *numbered(40))
+    assert exported(bench, table, DOUBLE).counts == Counts(read=4, changed=4)
+    assert by_id(bench, table) == {1: 2, 2: 4, 30: 60, 40: 80}
+
+
 # ---------------------------------------------------------------- other ways to catch up
 
 

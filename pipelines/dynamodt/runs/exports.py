@@ -41,7 +41,8 @@ from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.history import RunRecorder, changed_since
 from dynamodt.runs.jobs import NEW, NONE, SCAN, WINDOWS, final_scan_job, incremental_job
 from dynamodt.runs.pace import elapsed
-from dynamodt.state.runs import incremental_run, or_undo
+from dynamodt.state.runs import Phase, incremental_run, or_undo, retry_run
+from dynamodt.state.split_rows import totals_of
 from dynamodt.state.storage import is_owned_by, with_owner
 
 if TYPE_CHECKING:
@@ -338,7 +339,7 @@ class CatchingUp:
             export = self._export(number, since)
             job = incremental_job(self.main, number, export)
             self._phase(job)
-            if not self.follower.complete(job) or self.follower.changed(job) == 0:
+            if not self.follower.complete(job) or not self._has_changed(job):
                 return
             since = export.until
         raise RunFailed(
@@ -346,6 +347,12 @@ class CatchingUp:
             where=f"table {self.main.table.name}",
             hint="check that the application writes the new shape: it must, before the data is transformed",
         )
+
+    def _has_changed(self, job: Job) -> bool:
+        """Whether an incremental export, or a replay of its dead letters, has changed an item: the application still
+        writes items that need it, and may have done so until now."""
+        again = [Phase(retry_run(job.run, number), 1) for number in range(1, self.recorder.record.retries + 1)]
+        return bool(self.follower.changed(job) or totals_of(self.context.state, again).counts.changed)
 
     def _export(self, number: int, since: datetime) -> SourceExport:
         """An incremental export that the run has requested before, or the next one."""
