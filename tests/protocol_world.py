@@ -16,8 +16,9 @@ and U undoes both. The application takes the key that A needs, so that A is refu
 Before an incremental export it also deletes the item, and creates it again unchanged (`again`).
 
 A message to the table may be `lost` (never carried out), `late` (carried out later), `reset` (carried out, and its
-answer lost) or `twice` (carried out, and once more later). A message to the state table is repeated at once if its
-answer is lost (`reset`), or arrives once more (`late`).
+answer lost), `twice` (carried out, and once more later) or `repeated` (carried out twice, and the second answer
+is returned). A message to the state table is repeated at once if its answer is lost (`reset`), or arrives once more
+(`late`).
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ class SteppedDynamoDB(FakeDynamoDB):
             self.world.late.append((_told(body), lambda: self.again(operation, body)))
         if fault == "late":
             raise InDoubt("late")
-        if fault in ("lost", "reset"):
+        if fault in ("lost", "reset", "repeated"):
             self.faults.append(fault)
         return super().call(operation, body)
 

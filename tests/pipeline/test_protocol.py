@@ -36,6 +36,7 @@ QUICK = [
     S(("delete",), undo="once", export=False),
     S(("move",), fault="late", undo="crash"),
     S(("delete", "freed"), gone=True, splits=2),
+    *(S((kind,) * 3, fault="repeated", undo="once") for kind in ("move", "fan")),
 ]
 EXPORTED = ("move", "fan", "lone")  # a scan would read their insertions
 THOROUGH = [
@@ -105,6 +106,8 @@ THOROUGH = [
     *(S((kind,), act="takes", fault="twice", then="retry", corrected=True, undo="once") for kind in ("fan", "move")),
     S(("move",), fault="twice", undo="crash"),
     S(("move",), fault="late", rows=True, undo="crash"),
+    *(S((kind, kind), fault="repeated", gone=True, export=kind in EXPORTED) for kind in ("update", "delete", "lone")),
+    *(S((kind,), act="note", fault="repeated", gone=True, export=False) for kind in ("update", "delete")),
     S(("update",), act="note", fault="late", undo="crash", export=False),
     S(("update",), act="add", fault="late", undo="crash", export=False),
 ]

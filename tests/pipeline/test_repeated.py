@@ -18,6 +18,7 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Item, KeyAttribute, TableSpec
 from dynamodt.pipeline.migrate import migrate
+from dynamodt.pipeline.restoration import UNCONFIRMED
 from dynamodt.runs.jobs import retry_job
 from dynamodt.script.codec import decode
 from dynamodt.state.object_keys import DEAD, key_of_job
@@ -336,3 +337,26 @@ def test_a_stamp_shows_an_undo_what_a_refused_update_has_written(bench: Bench, m
     assert by_id(bench) == {1: 2}
     undo_job(bench, job)
     assert bench.items() == [{"id": 1, "n": 1, "good": 1}]
+
+
+@pytest.mark.parametrize("stamp", ["", 'STAMP = "by"\n'])
+def test_an_update_that_is_executed_twice_before_its_answer_is_not_transformed_again(bench: Bench, stamp: str) -> None:
+    before: list[Item] = [{"id": number, "n": 1} for number in range(3)]
+    bench.dynamodb.put(*before)
+    bench.dynamodb.faults.extend(["repeated"] * 3)
+    job = bench.job(stamp + 'def transform_up(item):\n    return {**item, "n": item["n"] * 2}\n', max_errors=9)
+    counts = bench.execute(job)
+    assert counts == (Counts(read=3, superseded=3) if stamp else Counts(read=3, dead=3))
+    assert by_id(bench) == {0: 2, 1: 2, 2: 2}
+    undo_job(bench, job)
+    assert bench.items() == before
+
+
+def test_a_deletion_that_is_executed_twice_before_its_answer_is_reported_by_an_undo(bench: Bench) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1})
+    bench.dynamodb.faults.append("repeated")
+    job = bench.job("from dynamodt import Delete\ndef transform_up(item):\n    return Delete()\n")
+    assert bench.execute(job) == Counts(read=1, vanished=1)
+    undo_job(bench, job)
+    assert bench.items() == []
+    assert not_restored_items(bench, job)[1].why == UNCONFIRMED

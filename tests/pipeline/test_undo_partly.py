@@ -51,7 +51,7 @@ def test_a_partial_undo_skips_a_page_whose_note_is_missing(bench: Bench) -> None
     job = bench.job(DOUBLE, splits=1)
 
     def application(table: FakeDynamoDB) -> None:
-        table.put({"id": 1, "n": 2, "note": "item 1", "twice": True})
+        table.put({"id": 1, "n": 3, "note": "item 1", "twice": True})
 
     bench.dynamodb.before_write = act_once(application)
     bench.execute(job)

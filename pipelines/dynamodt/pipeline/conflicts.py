@@ -53,9 +53,11 @@ class Resolved(NamedTuple):
 
 
 class TransformAgain(NamedTuple):
-    """The source has changed: it must be transformed again."""
+    """The source has changed: it must be transformed again. `shows_update`: it has the values of a refused update, by
+    the application or by the run: the network may have executed a request twice and returned the second answer."""
 
     now: Image
+    shows_update: bool = False
 
 
 class SendAgain(NamedTuple):
@@ -88,12 +90,11 @@ def judge_refusal(
     current: CurrentItems,
     known: Image | None = None,
     stamp: str | None = None,
-    transactions: Sequence[Atomic] = (),
+    sent: Sequence[Change] = (),
 ) -> Judgement:
     """The decision about a change that was refused. `doubts` are earlier versions of the change that were sent with
     unknown outcome; `known` is the source, if it came with the refusal; `stamp` is the attribute of the run's stamp.
-    `transactions` are all versions that were sent with insertions, including refused ones, since the network may repeat
-    one.
+    `sent` are all versions that were sent, including refused ones, since the network may repeat one.
 
     A change of unknown outcome may have been written: if the item shows the change, it is done; if the item is as
     before, the change is sent again; otherwise it is unclear. The outcome is never guessed (guarantee G3, ADR 003). The
@@ -101,7 +102,7 @@ def judge_refusal(
 
         a doubt is shown as written, or a transaction    done: changed
         the source is gone, after a deletion was sent    changed, unconfirmed; the run may have filled its key
-        the source is gone                               vanished
+        the source is gone                               vanished; unconfirmed, if a deletion was sent and refused
         the last doubt is unclear                        a dead letter of step "doubt"
         an insertion beside a source that is as read     an item or a row has its key: see `without_taken_keys`
         any other                                        transform the current source again
@@ -112,17 +113,17 @@ def judge_refusal(
         return judge_row(change, bool(doubts), current)
     shows = [evidence_of(doubt, current, known, stamp) for doubt in doubts]
     now = current.source(change.key, known)
-    if "written" in shows or any(has_own_row(one, current) for one in transactions):
+    if "written" in shows or any(has_own_row(one, current) for one in sent if isinstance(one, Atomic)):
         return Resolved("changed")
     if "gone" in shows:
         return Resolved("changed", unconfirmed=True)
     if now is None:
-        return Resolved("vanished")
+        return Resolved("vanished", unconfirmed=any(isinstance(one, Remove) for one in sent))
     if shows and shows[-1] == "unclear":
         return Unclear(now)
     if isinstance(change, Atomic) and same_image(now, change.read):
         return without_taken_keys(change, current)
-    return TransformAgain(now)
+    return TransformAgain(now, any(isinstance(one, Update) and image_shows(one, now) for one in sent))
 
 
 def evidence_of(doubt: Change, current: CurrentItems, known: Image | None = None, stamp: str | None = None) -> Evidence:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from dynamodt.dynamodb.wire import MAX_STATEMENTS, Call, Request
 from dynamodt.errors import ServiceError
 from dynamodt.model.pages import WrittenPage
-from dynamodt.model.tables import Atomic, Change, Insert
+from dynamodt.model.tables import Change, Insert
 from dynamodt.rate import REQUEST_SECONDS, smaller_batch
 from dynamodt.script.diff import write_units
 
@@ -29,16 +29,17 @@ class Pending:
     change: Change
     request: Request
     doubts: Sequence[Change] = ()  # versions sent with unknown outcome
-    transactions: Sequence[Atomic] = ()  # versions sent with insertions, with any answer
+    sent: Sequence[Change] = ()  # versions sent without success, with any answer
     tries: int = 0  # throttles and doubts in a row
     failed: int = 0  # the number of its requests that failed as a whole
     conflicts: int = 0
     fresh: bool = True  # its intent is not recorded yet
 
     def remember(self) -> None:
-        """Keep a transaction that was sent without success: the network may repeat it."""
-        if isinstance(self.change, Atomic) and self.change not in self.transactions:
-            self.transactions = (*self.transactions, self.change)
+        """Keep a change that was sent without success: the network may repeat its request, before or after this
+        answer."""
+        if self.change not in self.sent:
+            self.sent = (*self.sent, self.change)
 
 
 class _Sent(NamedTuple):

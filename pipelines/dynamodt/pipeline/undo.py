@@ -317,7 +317,8 @@ class PageItems:
         lost = {text for text, found in self._found.items() if found.why and found.change is None}
         while ready := [text for text in waiting if not self._sources(text) & (waiting.keys() | lost)]:
             found = write([waiting.pop(text) for text in ready])
-            lost.update(map(key_text, [*found.void, *(dead_letter.key for dead_letter in found.dead)]))
+            dead = {key_text(one.key) for one in found.dead}
+            lost.update(dead, self._not_written({*map(key_text, found.void)} - dead))
             total.add(found)
         follows = self._freed_later(set(waiting), lost)
         for text in waiting:
@@ -354,20 +355,20 @@ class PageItems:
         self._found[text] = restoration(self._table, self._records[text], image)
         return self._found[text].change
 
+    def _not_written(self, void: set[str]) -> set[str]:
+        """Those of the items without a write that are not restored. They are read again: if a request was executed
+        twice, its item is restored although it was refused."""
+        for text, one in self._judged(list(void)).items():
+            changed_back = one.change is not None  # it was changed during the write
+            self._found[text] = one._replace(why=CHANGED, restored=()) if changed_back else one
+        return {text for text in void if self._found[text].why}
+
     def not_restored(self, write_result: WriteResult) -> list[NotRestored]:
-        """The items that were not restored, after the writes. An item that was not written is read again to find the
-        reason."""
-        dead = {
-            key_text(dead_letter.key): NotRestored(dead_letter.key, (), dead_letter.error)
-            for dead_letter in write_result.dead
-        }
-        again = self._judged([text for text in map(key_text, write_result.void) if text not in dead])
-        for text, one in again.items():  # with a change: it was changed during the write, and then changed back
-            again[text] = one._replace(why=CHANGED, restored=()) if one.change is not None else one
-        found = {**self._found, **again}
+        """The items that were not restored, after the writes."""
+        dead = {key_text(one.key): NotRestored(one.key, (), one.error) for one in write_result.dead}
         judged = {
             text: NotRestored(self._records[text][-1].key, one.not_restored, one.why, one.restored)
-            for text, one in found.items()
+            for text, one in self._found.items()
             if one.why
         }
         unconfirmed = (NotRestored(key, (), UNCONFIRMED) for key in self._unconfirmed.values())

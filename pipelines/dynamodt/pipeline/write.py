@@ -70,6 +70,7 @@ class WritePatches(beam.DoFn):
             None if job.inserts_rows else self._change_of,
             job.writers,
             stamp=job.script.stamp,
+            idempotent=job.script.idempotent,
             check_owner=self._signal.check_owner,
             wait_or_stop=self._signal.wait_or_stop,
             rate_queue=rate_limiter.writes,

@@ -35,6 +35,7 @@ from dynamodt.pipeline.conflicts import (
     CurrentItems,
     Resolved,
     SendAgain,
+    TransformAgain,
     Unclear,
     changes_by_source,
     inserts_of,
@@ -57,9 +58,9 @@ NOT_SENT = Statement("", [])
 _DEPENDS_ON_ALL = (Remove, Atomic)  # valid only for the whole item as it was read
 _THROTTLED = "raise the table's capacity, or run again later"
 _UNCLEAR = "a write of this item was never answered, and its attributes were changed since"
+_REPEATED = "a write of this item was refused, and the item has its values: by the application, or by the same request"
 _UNCLEAR_HINT = (
-    "look at the item: it may or may not be transformed, and no command retries it. "
-    "With STAMP in the script, a run recognizes its own writes"
+    "look at the item: it may or may not be transformed. With STAMP in the script, a run recognizes its own writes"
 )
 
 
@@ -83,6 +84,7 @@ class PageWriter:
     _: KW_ONLY
     backoff: Backoff = Backoff(base=0.2)  # a partition regains the capacity of some batches
     stamp: str | None = None
+    idempotent: bool = False  # the second application of `change_of` changes nothing
     check_owner: Callable[[], None] = lambda: None
     wait_or_stop: Callable[[], None] = lambda: None
     rate_queue: RateLimitedQueue = UnlimitedQueue()
@@ -315,7 +317,7 @@ class WriteTask:
         insertions, and the inserted rows."""
         sources = [p.change.key for p, image in refused if image is None and not isinstance(p.change, Insert)]
         known = [pending.change.key for pending, image in refused if image is not None]
-        versions = (change for p, _ in refused for change in (p.change, *p.doubts, *p.transactions))
+        versions = (change for p, _ in refused for change in (p.change, *p.doubts, *p.sent))
         places = [part.key for part in inserts_of(list(versions))]
         return self._read(sources, places, known)
 
@@ -328,7 +330,7 @@ class WriteTask:
         """Whether a change is sent again, fitted to the current items; otherwise it gets its outcome."""
         change = pending.change
         if self._writer.statements.conditional:
-            found = judge_refusal(change, pending.doubts, current, known, self._writer.stamp, pending.transactions)
+            found = judge_refusal(change, pending.doubts, current, known, self._writer.stamp, pending.sent)
         else:  # another region writes the item at this moment
             found = SendAgain(change)
         if isinstance(found, Resolved):
@@ -342,12 +344,14 @@ class WriteTask:
         elif isinstance(found, SendAgain):
             return self._continue_with(pending, found.change)
         else:
-            return self._transform_again(pending, found.now)
+            return self._transform_again(pending, found)
         return False
 
-    def _transform_again(self, pending: Pending, now: Image) -> bool:
+    def _transform_again(self, pending: Pending, found: TransformAgain) -> bool:
         """Transform the current item; returns whether there is a new change to send. Without a function, an item that
-        already has all values of the change is unchanged, and any other is superseded."""
+        already has all values of the change is unchanged, and any other is superseded. If the item has the values of a
+        refused update, and a script that is not idempotent would change it again, it is in doubt."""
+        now = found.now
         if self._writer.change_of is None:
             there = isinstance(pending.change, Update) and image_shows(pending.change, now)
             self._result.end(pending.change, "unchanged" if there else "superseded")
@@ -357,6 +361,8 @@ class WriteTask:
             if change is None:
                 self._result.end(pending.change, "superseded")
                 return False
+            if found.shows_update and not self._writer.idempotent:
+                raise WrittenOrNot(_REPEATED, hint=_UNCLEAR_HINT)
             pending.change, pending.request, pending.fresh = change, self._writer.statements.write(change), True
         except BaseException as error:  # the author's code may raise anything
             if isinstance(error, ScriptError | ServiceError) or is_interrupt(error):
