@@ -8,6 +8,7 @@ import pickle
 import sys
 import traceback
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -543,6 +544,71 @@ def items():
     yield {"code": os.waitpid(child, 0)[1] >> 8}
 """
     assert list(item_rows(script(body))) == [{"code": 7}]
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [("return item", 1), ("raise ValueError", 1), ("return None", 1), ("raise SystemExit(3)", 3)]
+)
+def test_a_process_forked_by_a_script_ends_where_the_script_returns(
+    end: str, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It would go on with the run, as a copy of it."""
+    body = f"""\
+import os
+def transform_up(item):
+    child = os.fork()
+    if not child:
+        {end}
+    return {{"code": os.waitpid(child, 0)[1] >> 8}}
+"""
+    apply = transform(body).apply
+    assert _in_this_process(lambda: apply({}, {})) == [{"code": code}]
+    assert (SHOWN in capfd.readouterr().err) == (code == 1)
+
+
+@pytest.mark.parametrize("end", ["yield {}", "return"])
+def test_a_process_forked_by_a_row_function_ends_there(end: str) -> None:
+    body = f"""\
+import os
+def items():
+    child = os.fork()
+    if not child:
+        {end}
+    yield {{"code": os.waitpid(child, 0)[1] >> 8}}
+"""
+    assert _in_this_process(lambda: list(item_rows(script(body)))) == [{"code": 1}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "fork()\nclass TransformUp:\n    def process(self, item): ...\n",
+        "class TransformUp:\n    def process(self, item): ...\n    def __init__(self): fork()\n",
+        "class TransformUp:\n    def process(self, item): ...\n    def setup(self): fork()\n",
+    ],
+    ids=["module", "constructor", "setup"],
+)
+def test_a_process_forked_by_the_other_code_of_a_script_ends_there(body: str, tmp_path: Path) -> None:
+    fork = f"""\
+import os
+def fork():
+    child = os.fork()
+    if child:
+        with open({str(tmp_path / "code")!r}, "w") as file:
+            file.write(str(os.waitpid(child, 0)[1] >> 8))
+"""
+    _in_this_process(lambda: transform(fork + body).setup())
+    assert (tmp_path / "code").read_text() == "1"
+
+
+def _in_this_process(call: Callable[[], Any]) -> Any:
+    """The result of a call. A forked process that returns from it ends with another code than by dynamodt."""
+    here = os.getpid()
+    try:
+        return call()
+    finally:
+        if os.getpid() != here:
+            os._exit(99)
 
 
 def test_code_outside_of_scripts_may_end_the_process() -> None:

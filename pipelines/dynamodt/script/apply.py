@@ -28,7 +28,7 @@ from dynamodt.script.diff import (
     with_stamp,
 )
 from dynamodt.script.functions import row_function
-from dynamodt.script.load import is_interrupt, line_of, load, script_failure
+from dynamodt.script.load import end_forked_process, is_interrupt, line_of, load, script_failure
 from dynamodt.script.names import is_run_id
 
 if TYPE_CHECKING:
@@ -224,6 +224,8 @@ def _caught(script: Script, what: str, step: Callable[[], Any]) -> Any:
             raise
         hint = "Correct the line named above, or what it reads from, and run the same command again."
         raise script_failure(script, what, error, hint) from error
+    finally:
+        end_forked_process()
 
 
 def _iterable(script: Script, name: str, rows: object, expected: str) -> Iterable[object]:

@@ -8,6 +8,7 @@ frozen list is a list, so that they are compared, unpacked, nested in an item an
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Delete, Direction, Item, OneResult, Put
-from dynamodt.script.load import is_interrupt, line_of, load, parameters, script_failure
+from dynamodt.script.load import end_forked_process, is_interrupt, line_of, load, script_failure
 
 Result: TypeAlias = OneResult
 _SEQUENCES: Final = frozenset({list, tuple, GeneratorType})  # the usual types: a check against the ABC is slow
@@ -184,6 +185,8 @@ class Transform:
             if isinstance(error, DynamodtError) or is_interrupt(error):
                 raise
             raise script_failure(self._script, f"{self._name}.{stage} fails", error, _MEND) from error
+        finally:
+            end_forked_process()
         if has_output:
             raise ScriptError(
                 f"{self._name}.{stage} yields an output",
@@ -221,20 +224,58 @@ def _instance(script: Script, name: str, kind: type) -> Any:
         failure = script_failure(script, f"{name}() fails", error)
         failure.where = line_of(script, name) if failure.where == script.path else failure.where
         raise failure from error
+    finally:
+        end_forked_process()
 
 
 def _applier(function: Callable[..., Any], count: int, name: str) -> Apply:
     """The hot path: a closure for each signature, and one test for the usual type of result."""
 
     def apply_item(item: Item, _prepared: Mapping[Any, Any]) -> list[Result]:
-        result = function(item)
-        return [result] if type(result) is dict else results_of(result, name)
+        try:
+            result = function(item)
+            return [result] if type(result) is dict else results_of(result, name)
+        finally:
+            end_forked_process()
 
     def apply_prepared(item: Item, prepared: Mapping[Any, Any]) -> list[Result]:
-        result = function(item, prepared)
-        return [result] if type(result) is dict else results_of(result, name)
+        try:
+            result = function(item, prepared)
+            return [result] if type(result) is dict else results_of(result, name)
+        finally:
+            end_forked_process()
 
     return apply_item if count == 1 else apply_prepared
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def parameters(script: Script, name: str, function: object, forms: Mapping[int, str]) -> int:
+    """The number of positional parameters of `function`, one of `forms` (number -> signature, for the hint).
+
+    Raises ScriptError at the function's line when it is not a function, or has another signature.
+    """
+    written = " or ".join(f"def {name.rpartition('.')[2]}{form}" for form in forms.values())
+    if not callable(function):
+        raise ScriptError(f"{name} is not a function", where=line_of(script, name), hint=f"Write {written}.")
+    found = _positional(function)
+    if found not in forms:
+        raise ScriptError(
+            f"{name} has parameters other than {' or '.join(forms.values())}",
+            where=line_of(script, name),
+            hint=f"Write {written}. A decorator must keep the signature (functools.wraps).",
+        )
+    return found
+
+
+def _positional(function: Callable[..., Any]) -> int:
+    """The number of parameters; -1 when some are not positional or the signature is unknown."""
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return -1
+    return len(found) if all(parameter.kind in _POSITIONAL for parameter in found) else -1
 
 
 _FROZEN_HINT = (

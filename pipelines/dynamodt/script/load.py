@@ -7,7 +7,8 @@ each for its own script. A process executes a module once for each content of a 
 
 A script cannot end the process: `os._exit(0)` would end a run as if it had succeeded, with nothing recorded. The
 functions of `os` that end or replace the process raise SystemExit if a script calls them in the process that has loaded
-it; other code, and processes that a script forks, call the real functions. A native library can still end the process.
+it; other code, and processes that a script forks, call the real functions. A forked process that returns from the
+script's code ends there. A native library can still end the process.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import ast
 import atexit
 import builtins
 import fcntl
-import inspect
 import linecache
 import os
 import shutil
@@ -53,7 +53,7 @@ def prevent_exit(path: str) -> None:
 
 def _guarded(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
     def ends(*arguments: Any, **more: Any) -> Any:
-        if _is_called_by_a_script(sys._getframe(1)):
+        if _calling_script(sys._getframe(1)):
             raise SystemExit(f"os.{name}() would end the process without an error")
         return real(*arguments, **more)
 
@@ -61,12 +61,42 @@ def _guarded(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
     return ends
 
 
-def _is_called_by_a_script(frame: FrameType | None) -> bool:
+def _calling_script(frame: FrameType | None) -> str:
+    """The path of the script that is on the stack, if any."""
     while frame is not None:
         if _loaded.get(frame.f_code.co_filename) == os.getpid():
-            return True
+            return frame.f_code.co_filename
         frame = frame.f_back
-    return False
+    return ""
+
+
+_forking = threading.local()  # `by`: the path of the script that forks in this thread
+_forked_by = ""  # in a process that a script has forked, the script's path
+
+
+def _before_fork() -> None:
+    _forking.by = _calling_script(sys._getframe(1))
+
+
+def _after_fork() -> None:
+    global _forked_by
+    _forked_by = _forking.by
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+
+
+def end_forked_process() -> None:
+    """Ends this process if a script has forked it. It is called where the script's code ends: the process is a copy of
+    the run, and would write its items a second time, or wait for threads that it does not have."""
+    if not _forked_by:
+        return
+    error = sys.exc_info()[1]
+    if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+        os._exit((error.code or 0) & 0xFF)
+    what = "a process that it has forked ends here: it must end by os._exit, and return nothing"
+    os.write(2, f"{_forked_by}: {what}\n".encode())
+    os._exit(1)
 
 
 def parse(text: str, where: str) -> ast.Module:
@@ -132,6 +162,8 @@ def _execute(module: ModuleType, text: str, path: str) -> None:
     except BaseException:
         sys.modules.pop(module.__name__, None)
         raise
+    finally:
+        end_forked_process()
 
 
 # ---------------------------------------------------------------- the files that a script uses
@@ -362,37 +394,7 @@ def _hint(script: Script, error: BaseException) -> str:
     )
 
 
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-
-
 def line_of(script: Script, name: str) -> str:
     """`file:line` of the top-level statement that binds `name`."""
     statement = bindings(parse(script.text, script.path)).get(name.partition(".")[0])
     return f"{script.path}:{statement.lineno}" if statement else script.path
-
-
-def parameters(script: Script, name: str, function: object, forms: Mapping[int, str]) -> int:
-    """The number of positional parameters of `function`, one of `forms` (number -> signature, for the hint).
-
-    Raises ScriptError at the function's line when it is not a function, or has another signature.
-    """
-    written = " or ".join(f"def {name.rpartition('.')[2]}{form}" for form in forms.values())
-    if not callable(function):
-        raise ScriptError(f"{name} is not a function", where=line_of(script, name), hint=f"Write {written}.")
-    found = _positional(function)
-    if found not in forms:
-        raise ScriptError(
-            f"{name} has parameters other than {' or '.join(forms.values())}",
-            where=line_of(script, name),
-            hint=f"Write {written}. A decorator must keep the signature (functools.wraps).",
-        )
-    return found
-
-
-def _positional(function: Callable[..., Any]) -> int:
-    """The number of parameters; -1 when some are not positional or the signature is unknown."""
-    try:
-        found = inspect.signature(function).parameters.values()
-    except (ValueError, TypeError):
-        return -1
-    return len(found) if all(parameter.kind in _POSITIONAL for parameter in found) else -1
