@@ -190,18 +190,18 @@ def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus
     """The states of the tables' versions: applied, pending, running, unfinished, edited or missing."""
     project = Project(stage, folder)
     found = [_status(project, name) for name in project.tables(names)]
-    found += [] if names else running.without_files(project, [one.table for one in found])
-    return [_compared(project, one) for one in found]
+    others = [] if names else running.without_files(project, [one.table for one in found])
+    return found + [_compared(project, one, project.state.runs(one.table)) for one in others]
 
 
-def _compared(project: Project, found: TableStatus) -> TableStatus:
+def _compared(project: Project, found: TableStatus, runs: Sequence[RunRecord]) -> TableStatus:
     """The status, with sentences that the table was recreated, or that the state table lacks its last run; without
     them where the table or the storage cannot be read."""
     try:
         spec = tables_of_stage.describe(project.stage.connection, found.table)
     except ServiceError:
         return found
-    found = with_younger(found, _recreated(spec, project.state.runs(found.table)))
+    found = with_younger(found, _recreated(spec, runs))
     try:
         return replace(found, older_state=older_state_notice(project, spec))
     except DynamodtError:
@@ -363,12 +363,13 @@ def create(folder: Path, name: str, title: str, dry_run: bool = False) -> list[P
 def _status(project: Project, name: str) -> TableStatus:
     """The status of one table; a fault of its folder is in `error`."""
     applied = project.state.applied(name)
-    at = max(applied, default=0)
+    found, runs = TableStatus(name, max(applied, default=0), ()), running.runs_and_lease(project.state, name)
     try:
         versions = statuses(project.versions(name), applied)
+        found = replace(found, versions=version_states(versions, runs, applied))
     except ScriptError as error:
-        return TableStatus(name, at, (), error)
-    return TableStatus(name, at, version_states(project.state, name, versions, applied))
+        found = replace(found, error=error)
+    return _compared(project, found, runs.records)
 
 
 def _on_glue(project: Project, request: Command, tables: Sequence[str]) -> list[TableReport]:

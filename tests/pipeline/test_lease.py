@@ -20,7 +20,7 @@ from dynamodt.pipeline import signals
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors, reported_error, stop
 from dynamodt.runs import control
 from dynamodt.runs.control import _unlock
-from dynamodt.runs.liveness import BEAT_SECONDS, Life, Process, Watch, observed_life
+from dynamodt.runs.liveness import BEAT_SECONDS, LeaseWatch, Life, Process, observed_life
 from dynamodt.runs.lock import TTL_SECONDS, acquire, hold_lease, hold_leases, new_lease
 from dynamodt.script.codec import encode
 from dynamodt.state.lease_rows import Report
@@ -208,7 +208,7 @@ def test_the_lease_of_a_suspended_process_of_this_host_ends_after_its_duration(s
 
 
 def test_a_watch_distinguishes_a_live_a_dead_and_an_unknown_holder(state: FakeState, clock: Clock) -> None:
-    watch = Watch(clock.time)
+    watch = LeaseWatch(clock.time)
     assert watch.poll(state.leases, "things")[1] is Life.NONE  # type: ignore[arg-type]
     hold(state, foreign())
     assert watch.poll(state.leases, "things")[1] is Life.UNKNOWN

@@ -294,7 +294,7 @@ def test_up_is_refused_if_the_other_tool_has_run_or_taken_back_a_version_since_t
     assert f"dynamodt import-history --table {table}" in report.error.hint and adopt(bench, table).at == 2
     put_record(endpoint, table, executionState=[1])
     for (report,) in (bench.up(table), bench.down(table)):
-        assert isinstance(report.error, Refused) and "has taken version 2 back since" in report.error.what
+        assert isinstance(report.error, Refused) and "has rolled back version 2 since" in report.error.what
         assert f"dynamodt stamp --table {table} --to 1" in report.error.hint
     put_record(endpoint, table)
     check_up_runs_the_third_alone(bench, table)

@@ -113,7 +113,7 @@ def test_a_deleted_job_is_not_recreated_while_the_other_job_is_running(
 ) -> None:
     account.deploy()
     account.client("glue").delete_job(JobName=f"dynamodt-{account.name}")
-    monkeypatch.setattr(GlueJob, "at_work", lambda self: [JobRun("jr_1", "RUNNING")] if "prepare" in self.name else [])
+    monkeypatch.setattr(GlueJob, "active", lambda self: [JobRun("jr_1", "RUNNING")] if "prepare" in self.name else [])
     with pytest.raises(Refused, match="jr_1"):
         account.deploy()
     assert account.job("-prepare")

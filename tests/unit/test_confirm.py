@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,11 +91,11 @@ def test_a_down_that_waits_for_a_run_shows_its_effects_after_that_run(
     after, waited = list(effects), list[str]()
     effects.clear()
 
-    def wait(project: Project, table: str, attempt: Callable[[], None]) -> None:
-        waited.append(f"{table} {project.options.wait_lock}")
+    def wait(project: Project, tables: Sequence[str]) -> None:
+        waited.extend(f"{table} {project.options.wait_lock}" for table in tables)
         effects.extend(after)
 
-    monkeypatch.setattr(lock, "attempt_in_turn", wait)
+    monkeypatch.setattr(lock, "wait_until_free", wait)
     keys.send_text("y")
     done = confirm_change(replace(DOWN, options=RunOptions(wait_lock="10m")), STAGE, HERE)
     assert (done, waited) == (replace(DOWN, to=1), ["users 10m"])

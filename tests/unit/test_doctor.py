@@ -17,7 +17,7 @@ from dynamodt.cli.short_reports import print_examination
 from dynamodt.doctor import doctor, suite
 from dynamodt.doctor.contract import CHECKS
 from dynamodt.doctor.doctor import OBJECT_ACTIONS, STATE_ACTIONS, TABLE_ACTIONS, _masked
-from dynamodt.doctor.suite import Finding, scratch
+from dynamodt.doctor.suite import CheckResult, scratch
 from dynamodt.dynamodb import table as tables
 from dynamodt.errors import ServiceError
 from dynamodt.model.tables import Connection, Stage, StorageSpec
@@ -59,8 +59,8 @@ class Aws:
 
 
 @pytest.fixture
-def findings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Finding]]:
-    def found(stage: Stage = STAGE, **answers: Any) -> dict[str, Finding]:
+def findings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, CheckResult]]:
+    def found(stage: Stage = STAGE, **answers: Any) -> dict[str, CheckResult]:
         aws = Aws(**answers)
         aws.meta = type("Meta", (), {"endpoint_url": "https://dynamodb.eu-west-1.amazonaws.com", "partition": "aws"})
         for module in (doctor, tables):
@@ -81,14 +81,14 @@ def simulated(*denied: str) -> dict[str, Any]:
     return {"EvaluationResults": results}
 
 
-def test_missing_permissions_are_named(findings: Callable[..., dict[str, Finding]]) -> None:
+def test_missing_permissions_are_named(findings: Callable[..., dict[str, CheckResult]]) -> None:
     given = {"describe_table": {"Table": USERS}, "get_caller_identity": CALLER, "get_role": ROLE}
     found = findings(**given, simulate_principal_policy=simulated("dynamodb:PartiQLUpdate"))["permissions on users"]
     assert found.status == "wrong" and found.seen == "not allowed: dynamodb:PartiQLUpdate" and "grant" in found.hint
     assert findings(**given, simulate_principal_policy=simulated())["permissions on users"].status == "ok"
 
 
-def test_without_iam_s_simulation_the_reads_are_tried(findings: Callable[..., dict[str, Finding]]) -> None:
+def test_without_iam_s_simulation_the_reads_are_tried(findings: Callable[..., dict[str, CheckResult]]) -> None:
     found = findings(describe_table={"Table": USERS}, get_item={}, batch_get_item={})["permissions on users"]
     assert found.status == "wrong" and found.seen == "not allowed: dynamodb:Scan"
     found = findings(describe_table={"Table": USERS}, scan={}, get_item={}, batch_get_item={})["permissions on users"]
@@ -96,13 +96,13 @@ def test_without_iam_s_simulation_the_reads_are_tried(findings: Callable[..., di
 
 
 @pytest.mark.parametrize(("minutes", "status"), [(0, "ok"), (-3, "wrong"), (3, "wrong")])
-def test_a_wrong_clock_is_a_finding(findings: Callable[..., dict[str, Finding]], minutes: int, status: str) -> None:
+def test_a_wrong_clock_is_a_finding(findings: Callable[..., dict[str, CheckResult]], minutes: int, status: str) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
     answer = {"TableNames": [], "ResponseMetadata": {"HTTPHeaders": {"date": date}}}
     assert findings(list_tables=answer)["clock"].status == status
 
 
-def test_the_findings_about_a_table(findings: Callable[..., dict[str, Finding]]) -> None:
+def test_the_findings_about_a_table(findings: Callable[..., dict[str, CheckResult]]) -> None:
     table = USERS | {
         "Replicas": [{"RegionName": "us-east-1"}],
         "StreamSpecification": {"StreamEnabled": True},
@@ -117,7 +117,7 @@ def test_the_findings_about_a_table(findings: Callable[..., dict[str, Finding]])
 
 
 def test_a_missing_resource_is_named_with_the_command_that_creates_it(
-    findings: Callable[..., dict[str, Finding]],
+    findings: Callable[..., dict[str, CheckResult]],
 ) -> None:
     found = findings(
         describe_table=refused("ResourceNotFoundException"),
@@ -170,7 +170,7 @@ UNREACHABLE = EndpointConnectionError(endpoint_url="https://x.eu-west-1.amazonaw
 
 @pytest.mark.parametrize("operation", ["get_job", "simulate_principal_policy", "describe_table", "list_tables"])
 def test_an_unreachable_service_ends_no_other_check(
-    findings: Callable[..., dict[str, Finding]], operation: str
+    findings: Callable[..., dict[str, CheckResult]], operation: str
 ) -> None:
     given = {"describe_table": {"Table": USERS}, "get_caller_identity": CALLER, "get_role": ROLE, "scan": {}}
     found = findings(**(given | {operation: UNREACHABLE}))
@@ -179,7 +179,7 @@ def test_an_unreachable_service_ends_no_other_check(
         assert found["glue job"].status == "wrong" and "x.eu-west-1.amazonaws.com" in found["glue job"].seen
 
 
-def test_an_unreachable_iam_is_tried_once(findings: Callable[..., dict[str, Finding]]) -> None:
+def test_an_unreachable_iam_is_tried_once(findings: Callable[..., dict[str, CheckResult]]) -> None:
     private = replace(STAGE, connection=Connection("eu-north-1"))
     given = {"describe_table": {"Table": USERS}, "get_caller_identity": CALLER, "get_role": ROLE, "scan": {}}
     found = findings(private, **given, get_account_summary=UNREACHABLE, simulate_principal_policy=simulated())
@@ -187,7 +187,7 @@ def test_an_unreachable_iam_is_tried_once(findings: Callable[..., dict[str, Find
 
 
 def test_advice_for_several_checks_is_given_once(capsys: pytest.CaptureFixture[str]) -> None:
-    wrong = tuple(Finding(name, "wrong", "no credentials", "set AWS_PROFILE") for name in ("a", "b"))
+    wrong = tuple(CheckResult(name, "wrong", "no credentials", "set AWS_PROFILE") for name in ("a", "b"))
     print_examination(Console(), doctor.Examination("prod", wrong))
     shown = capsys.readouterr().out
     assert shown.count("no credentials") == 2 and shown.count("set AWS_PROFILE") == 1

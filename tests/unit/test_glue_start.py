@@ -70,7 +70,7 @@ def test_a_run_that_is_being_stopped_is_not_followed(
     deployed._glue = job(Glue(True, *runs), monkeypatch)
     deployed._arguments = ARGUMENTS
     deployed._answers = NoAnswers()  # type: ignore[assignment]
-    found = deployed.at_work()
+    found = deployed.active()
     assert (found.id if found else None) == followed
     assert deployed._winding_up() == ("stopping" in runs)
 

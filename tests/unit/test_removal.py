@@ -73,7 +73,7 @@ def test_a_state_table_with_the_history_of_other_tables_stays_and_so_does_its_ke
 
 
 def test_a_state_table_with_a_live_lease_stays() -> None:
-    found = replace(ALL, state_table=TABLE._replace(at_work=("users",)), keys=())
+    found = replace(ALL, state_table=TABLE._replace(active=("users",)), keys=())
     assert "a run is active on users" in kept(found)[0]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from dynamodt.checks.examples import Replacer
 from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
 from dynamodt.checks.other_process import OtherProcess
-from dynamodt.checks.subject import HangError, Watch, applied_to_all
+from dynamodt.checks.subject import CallLimit, HangError, applied_to_all
 from dynamodt.checks.version import VersionInputs, VersionTrial
 from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError, file_explained, suggest
 from dynamodt.export.datafiles import DataFile, DataReader
@@ -59,7 +59,7 @@ def check_table(project: Project, name: str, options: CheckOptions) -> TableChec
     """
     scripts, state = project.versions(name), project.state
     table = usable_table(project.stage, name)
-    applied, half_done = state.applied(name), [run for run in state.runs(name) if unfinished(run.status)]
+    applied, unended = state.applied(name), [run for run in state.runs(name) if unfinished(run.status)]
     at = max(applied, default=0)
     chosen = _chosen(scripts, at, options.version)
     sample = _sample(project, table, options, was_held_recently(state.leases.read(name)))
@@ -67,8 +67,8 @@ def check_table(project: Project, name: str, options: CheckOptions) -> TableChec
     checking = _Checking(project, table, scripts, options)
     with mute_beam(), OtherProcess() as elsewhere:
         versions, notices = checking.versions(chosen, sample, at, elsewhere)
-    if half_done and not options.items:
-        run = half_done[-1]
+    if unended and not options.items:
+        run = unended[-1]
         what = f"a run of version {run.version} is unfinished ({run.status})"
         notices.append(f"{what}: it has changed some items already")
     return TableCheck(
@@ -179,11 +179,11 @@ class _Checking:
         """The results of a version's transform_down, without the items that raise an error."""
         if not script.has_down:
             return images
-        watch, found = Watch(self.options.seconds), dict[str, Image]()
+        limit, found = CallLimit(self.options.seconds), dict[str, Image]()
         try:
             side = self._asked(script, False).side("down")
-            with labelled(script), watch.at_work():
-                subject = side.open(watch)
+            with labelled(script), limit.guarded():
+                subject = side.open(limit)
                 for image in images:
                     found.update(applied_to_all(subject, [image])[0])
                 subject.close()

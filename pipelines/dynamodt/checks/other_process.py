@@ -32,7 +32,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple
 
-from dynamodt.checks.subject import HangError, Observed, Subject, Watch, first_rows
+from dynamodt.checks.subject import CallLimit, HangError, Observed, Subject, first_rows
 from dynamodt.errors import DynamodtError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Direction, Image, TableSpec
@@ -57,9 +57,9 @@ class Side(NamedTuple):
     prepared: Mapping[Any, Any]
     seconds: float
 
-    def open(self, watch: Watch) -> Subject:
+    def open(self, limit: CallLimit) -> Subject:
         """The side, loaded. Raises the errors of `Subject`."""
-        return Subject(self.script, self.direction, self.table, self.target, self.prepared, watch)
+        return Subject(self.script, self.direction, self.table, self.target, self.prepared, limit)
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,12 @@ def _answer(asked: SideRequest) -> list[Observed] | list[Image] | None:
     _set_zone(asked.zone)
     reset = shift() if asked.alike < _TIME else lambda: None
     os.chdir(asked.folder)
-    watch = Watch(asked.side.seconds)
+    limit = CallLimit(asked.side.seconds)
     try:
-        with watch.at_work():
+        with limit.guarded():
             if asked.rows:
-                return first_rows(asked.side.script, asked.side.target or asked.side.table, watch, asked.rows)
-            subject = asked.side.open(watch)
+                return first_rows(asked.side.script, asked.side.target or asked.side.table, limit, asked.rows)
+            subject = asked.side.open(limit)
             reverse = asked.alike < _ITEMS
             images = asked.images[::-1] if reverse else asked.images
             images = images if asked.alike >= _ATTRIBUTES else tuple(map(_turned, images))

@@ -59,7 +59,7 @@ class _Kept(io.TextIOBase):
         return True
 
 
-class Watch:
+class CallLimit:
     """Limits each call within `call()` to `seconds`; `printed` is the output of the author's code so far."""
 
     def __init__(self, seconds: float) -> None:
@@ -69,7 +69,7 @@ class Watch:
         self._inside = False
         self._seen = (0, 0)  # a call, and the number of ticks that have found it
 
-    def call(self) -> Watch:
+    def call(self) -> CallLimit:
         return self
 
     def __enter__(self) -> None:
@@ -80,7 +80,7 @@ class Watch:
         self._inside = False
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def guarded(self) -> Iterator[None]:
         """A context in which calls are limited, and stdout and stderr do not reach the terminal."""
         with redirect_stdout(self.printed), redirect_stderr(self.printed), self._timer():
             yield
@@ -157,17 +157,17 @@ class Subject:
         table: TableSpec,
         target: TableSpec | None,
         prepared: Mapping[Any, Any],
-        watch: Watch,
+        limit: CallLimit,
     ) -> None:
         self.script = script
         self.table = table
-        self._watch = watch
+        self._limit = limit
         self._paths = {script.path, *(shown(script, file.name) for file in script.files)}
-        with watch.call():
+        with limit.call():
             self._transform = Transform(script, direction)
             self._transform.setup()
             self._transform.start_bundle()
-        self._calls = _Calls(self._transform.apply, watch)
+        self._calls = _Calls(self._transform.apply, limit)
         self._statements = Statements(table, script.guard, InsertedRows("dynamodt", "check"))
         bare = replace(script, stamp=None)
         export = script.source == "export"
@@ -249,7 +249,7 @@ class Subject:
     def close(self) -> None:
         """Ends the class's life cycle. Raises ScriptError if `finish_bundle` fails; ignores an error of teardown, as
         Beam does in a run. Raises HangError."""
-        with self._watch.call():
+        with self._limit.call():
             try:
                 self._transform.finish_bundle()
             finally:
@@ -264,9 +264,9 @@ def _without_digits(text: str) -> str:
 class _Calls:
     """The author's function, with a record of its last call. It replaces the Transform that `Apply` calls."""
 
-    def __init__(self, function: Callable[[Item, Mapping[Any, Any]], list[Result]], watch: Watch) -> None:
+    def __init__(self, function: Callable[[Item, Mapping[Any, Any]], list[Result]], limit: CallLimit) -> None:
         self._function = function
-        self._watch = watch
+        self._limit = limit
         self._handed: Item = {}
         self._before: Item = {}
         self._results: list[Result] = []
@@ -276,7 +276,7 @@ class _Calls:
         self._handed, self._before, self._results = item, dict(item), []
         begun = time.perf_counter_ns()
         try:
-            with self._watch.call():
+            with self._limit.call():
                 self._results = self._function(item, prepared)
         finally:
             self.nanoseconds = time.perf_counter_ns() - begun
@@ -303,13 +303,13 @@ def applied_to_all(subject: Subject, images: Iterable[Image]) -> tuple[dict[str,
     return found, None
 
 
-def first_rows(script: Script, table: TableSpec, watch: Watch, most: int) -> list[Image]:
+def first_rows(script: Script, table: TableSpec, limit: CallLimit, most: int) -> list[Image]:
     """The first rows of `items()`, as images of the table. Raises ScriptError for a row that the table cannot hold, and
     for two with the same key."""
     found: dict[str, Image] = {}
     rows = item_rows(script)
     while len(found) < most:
-        with watch.call():
+        with limit.call():
             row = next(rows, None)
         if row is None:
             break

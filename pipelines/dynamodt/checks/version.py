@@ -14,7 +14,7 @@ from dynamodt.checks.examples import Judge, Replacer, SeenFault, smallest_item
 from dynamodt.checks.findings import Fault, Finding, Level, VersionCheck
 from dynamodt.checks.other_process import OtherProcess, Side
 from dynamodt.checks.properties import Trial, by_chance, collisions, effect_of, same_result
-from dynamodt.checks.subject import HangError, Observed, Outcome, Watch, first_rows
+from dynamodt.checks.subject import CallLimit, HangError, Observed, Outcome, first_rows
 from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, TableSpec
@@ -72,7 +72,7 @@ class VersionTrial:
         self._asked = asked
         self._elsewhere = elsewhere
         self._notify = notify
-        self._watch = Watch(asked.seconds)
+        self._limit = CallLimit(asked.seconds)
         self._met: dict[str, SeenFault] = {}
         self._made: list[tuple[Image, Observed]] = []
         self._variants = 0
@@ -108,16 +108,16 @@ class VersionTrial:
 
     def _opened(self) -> Trial:
         asked = self._asked
-        with self._watch.at_work():
-            up = asked.side("up").open(self._watch)
-            return Trial(up, asked.side("down").open(self._watch) if asked.script.has_down else None)
+        with self._limit.guarded():
+            up = asked.side("up").open(self._limit)
+            return Trial(up, asked.side("down").open(self._limit) if asked.script.has_down else None)
 
     def _unended(self, trial: Trial) -> list[Finding]:
         """The faults of the version's `finish_bundle`, and a `teardown` that hangs: a run would fail with them."""
         found = []
         for side in filter(None, (trial.up, trial.down)):
             try:
-                with self._watch.at_work():
+                with self._limit.guarded():
                     side.close()
             except (ScriptError, HangError) as error:
                 found.append(self._of_life(error, "its end"))
@@ -142,10 +142,10 @@ class VersionTrial:
         """The version's rows. Rows that differ in a second call, or in another process, are a fault."""
         asked = self._asked
         table = asked.target or asked.table
-        with self._watch.at_work():
-            rows = first_rows(asked.script, table, self._watch, _ROWS)
+        with self._limit.guarded():
+            rows = first_rows(asked.script, table, self._limit, _ROWS)
             with without_output():
-                again = first_rows(asked.script, table, self._watch, _ROWS)
+                again = first_rows(asked.script, table, self._limit, _ROWS)
         there = self._elsewhere.rows(asked.side(), _ROWS)
         if again != rows or (there is not None and there != rows):
             what = "items() gives other rows each time" if again != rows else "items() gives other rows elsewhere"
@@ -173,7 +173,7 @@ class VersionTrial:
             if time.monotonic() - notified >= _NOTIFY_SECONDS:
                 notified = time.monotonic()
                 self._notify(f"version {self._asked.script.sequence}: tried on {start:,} of {len(images):,} items")
-            with self._watch.at_work():
+            with self._limit.guarded():
                 for image in images[start : start + _CHUNK]:
                     faults, observed = trial.faults(image)
                     self._made.append((image, observed))
@@ -230,7 +230,7 @@ class VersionTrial:
         found = [(image, here, there)]
 
         def shows(candidate: Image) -> bool:
-            with self._watch.at_work():
+            with self._limit.guarded():
                 here = trial.up.observe(candidate)
             others = self._elsewhere.observed(self._asked.side(), [candidate])
             if here.outcome is None or not others or others[0].outcome is None or same_result(here, others[0]):
@@ -260,7 +260,7 @@ class VersionTrial:
         script, table = self._asked.script, self._asked.table
         bases = variants.bases(images, table.key_names) or [_assumed(script, table)]
         strategy = variants.variants(bases, table)
-        with self._watch.at_work():
+        with self._limit.guarded():
             new = self._new_kinds(trial, [] if self._hangs else variants.drawn(strategy, self._examples()))
             for kind, met in list(new.items())[:_KINDS]:
                 if met.fault.name != "hangs":
@@ -282,7 +282,7 @@ class VersionTrial:
         large = variants.large(widest, self._asked.table)
         if large is None or any(met.fault.name == "size" for met in self._met.values()):
             return
-        with self._watch.at_work():
+        with self._limit.guarded():
             raised = trial.up.observe(large).raised
         if raised is not None and raised.name == "size":
             fault = Fault("size", "of a large item", raised.text, raised.hint, raised.line)
@@ -336,7 +336,7 @@ class VersionTrial:
     def _idempotent(self, trial: Trial, outcomes: Sequence[tuple[Image, Outcome]]) -> bool | None:
         if "deterministic" in {met.fault.name for met in self._met.values()}:
             return None
-        with self._watch.at_work():
+        with self._limit.guarded():
             found = [trial.idempotent(outcome) for _, outcome in outcomes[:_CHUNK]]
         return all(found) if None not in found else False
 
@@ -361,7 +361,7 @@ class VersionTrial:
         asked = self._asked
         doubtful = asked.derived or (asked.script.has_prepare and asked.prepared is None)
         judge = Judge(asked.table, lambda image: [] if trial is None else trial.faults(image)[0], doubtful)
-        with self._watch.at_work():
+        with self._limit.guarded():
             return tuple(judge.findings(self._met.values(), [image for image, _ in self._made]))
 
     def _after(self, rows: Sequence[Image]) -> list[Image]:

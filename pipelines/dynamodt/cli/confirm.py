@@ -59,12 +59,11 @@ def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
 def _waited(project: Project, request: Request) -> Request:
     """A `down` with `--wait-lock`, after its wait: the run that it waits for may apply another version. The effects are
     shown afterwards, and the confirmed command does not wait again."""
-    from dynamodt.runs.lock import attempt_in_turn
+    from dynamodt.runs.lock import wait_until_free
 
     if request.command != "down" or not request.options.wait_lock:
         return request
-    for table in project.tables(request.tables):
-        attempt_in_turn(project, table, lambda: None)
+    wait_until_free(project, project.tables(request.tables))
     return replace(request, options=replace(request.options, wait_lock=""))
 
 

@@ -168,9 +168,9 @@ def _next_command(status: TableStatus, states: set[str]) -> Hint:
     undone = next((v.run for v in left(status) if v.run and v.run.status in ("undoing", "partly-undone")), None)
     if undone is not None:
         return "finish the undo: " + suggest("undo", undone.run)
-    half_done = next((v.run for v in left(status) if v.run), None)
-    if "edited" in states and half_done is not None:
-        return f"revert the edit, and finish the run {half_done.run}" + or_undo(half_done)
+    unended = next((v.run for v in left(status) if v.run), None)
+    if "edited" in states and unended is not None:
+        return f"revert the edit, and finish the run {unended.run}" + or_undo(unended)
     if states & {"edited", "missing"}:
         way = "restore the applied file, and make the change in a new version; or accept the edit: "
         return way + suggest("repair", table=status.table, reason="WHY")

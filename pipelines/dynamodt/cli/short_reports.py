@@ -24,7 +24,7 @@ from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptT
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.display import clip, printable
 from dynamodt.runs.options import Command, command_argv
-from dynamodt.state.runs import AT_WORK, ENDED, texts_reported
+from dynamodt.state.runs import ACTIVE, ENDED, texts_reported
 
 if TYPE_CHECKING:
     from dynamodt.doctor.doctor import Examination
@@ -309,7 +309,7 @@ def style_of(status: str) -> str:
     """A run's status in colour."""
     if status in ENDED:
         return "green"
-    return "cyan" if status in AT_WORK else "red" if status in ("failed", "gone") else "yellow"
+    return "cyan" if status in ACTIVE else "red" if status in ("failed", "gone") else "yellow"
 
 
 def _row(run: RunState, now: float, wide: bool, names: TableNames) -> tuple[str, ...]:

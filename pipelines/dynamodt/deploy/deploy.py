@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from dynamodt.config.settings import FILE_NAME, DeploySettings, deploy_settings_of, place
-from dynamodt.deploy.glue_runs import refuse_jobs_at_work
+from dynamodt.deploy.glue_runs import refuse_active_jobs
 from dynamodt.deploy.packages import Assets, Parts, parts, places, template, upload_parts
 from dynamodt.deploy.resources import (
     MANAGED_POLICIES,
@@ -225,7 +225,7 @@ class _Changer:
         if not forgotten and not drift.jobs:
             return
         if drift.jobs:
-            refuse_jobs_at_work(self.stage, own)
+            refuse_active_jobs(self.stage, own)
         self.applied({**self.current_parts(drift), **forgotten})
 
     def applied(self, urls: Mapping[str, str]) -> tuple[ResourceChange, ...]:

@@ -28,7 +28,7 @@ from dynamodt.deploy.buckets import (
     shared_files,
     tables_with_files,
 )
-from dynamodt.deploy.glue_runs import refuse_jobs_at_work
+from dynamodt.deploy.glue_runs import refuse_active_jobs
 from dynamodt.deploy.removal import SHOWN, Evidence, FoundBucket, FoundKey, FoundTable, Origin, Plan, neighbours, plan
 from dynamodt.deploy.resources import bucket_of, check_ours, check_tables, stack_of, tables_here
 from dynamodt.deploy.stacks import OWN_CHANGE_SET, UNMADE, Sleep, Stack, StackState, wait_until_idle
@@ -38,7 +38,7 @@ from dynamodt.errors import Refused, ServiceError, UsageError, suggest
 from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Stage
 from dynamodt.runs.context import Project
-from dynamodt.runs.liveness import Life, Watch, holder
+from dynamodt.runs.liveness import LeaseWatch, Life, holder
 from dynamodt.script.read import tables
 from dynamodt.state.state import StateContents, contents_of
 
@@ -94,7 +94,7 @@ def _planned(project: Project, stack: Stack, state: StackState | None, purge: bo
         check_ours(stage, stack, state)
         check_tables(stage, folder, stack, state, tables_here(stage, folder))
     own = stack.resources() if state is not None else {}
-    refuse_at_work(project, own, sleep)
+    refuse_active_runs(project, own, sleep)
     if purge:
         lasting = plan(gather_evidence(project, stack.name, own, sleep))
     else:
@@ -133,9 +133,9 @@ def _delete(project: Project, whole: Plan, sleep: Sleep) -> None:
 def _check_unshared(project: Project, sleep: Sleep) -> None:
     """Raises Refused if another table or a run has begun to use the state table while the stack was deleted."""
     stage = project.stage
-    strangers, at_work = users_of_state(project, contents_of(stage.connection, stage.state_table), sleep)
-    if strangers or at_work:
-        what = f"it is now used by {', '.join(strangers or at_work)}"
+    strangers, active = users_of_state(project, contents_of(stage.connection, stage.state_table), sleep)
+    if strangers or active:
+        what = f"it is now used by {', '.join(strangers or active)}"
         hint = "it was kept; run the same command again for the reasons"
         raise Refused(what, where=f"state table {stage.state_table}", hint=hint)
 
@@ -143,10 +143,10 @@ def _check_unshared(project: Project, sleep: Sleep) -> None:
 # ---------------------------------------------------------------- runs
 
 
-def refuse_at_work(project: Project, own: Mapping[str, str], sleep: Sleep) -> None:
+def refuse_active_runs(project: Project, own: Mapping[str, str], sleep: Sleep) -> None:
     """Raises Refused if a job of the stage is running, or a table of this project has a live lease."""
     stage = project.stage
-    refuse_jobs_at_work(stage, own)
+    refuse_active_jobs(stage, own)
     if place_of(stage.connection, stage.state_table) is None:
         return
     for lease in live_leases(project.state.leases, tables(project.folder / "transforms", stage.names), sleep):
@@ -158,7 +158,7 @@ def refuse_at_work(project: Project, own: Mapping[str, str], sleep: Sleep) -> No
 def live_leases(leases: LeaseRows, names: Iterable[str], sleep: Sleep) -> list[Lease]:
     """The leases whose holder is alive. A holder on another machine is observed by this process's own clock: for about
     one heartbeat if it is alive, for the duration of its lease if it is not (ADR 026)."""
-    watch, live, left = Watch(), [], list(names)
+    watch, live, left = LeaseWatch(), [], list(names)
     while left:
         polled = [watch.poll(leases, name) for name in left]
         live += [lease for lease, life in polled if life is Life.SEEN]
@@ -179,8 +179,8 @@ def gather_evidence(project: Project, stack: str, own: Mapping[str, str], sleep:
     table, bucket = found.state_table, found.bucket
     contents = contents_of(stage.connection, stage.state_table) if table is not None else None
     if table is not None and contents is not None and table.origin.is_of(stage.name):
-        strangers, at_work = users_of_state(project, contents, sleep)
-        table = table._replace(strangers=strangers, at_work=at_work)
+        strangers, active = users_of_state(project, contents, sleep)
+        table = table._replace(strangers=strangers, active=active)
     if bucket is not None and bucket.origin.is_of(stage.name):
         bucket = _with_contents(stage, bucket, _own_objects(stage, folder, contents))
     proved = any(key.origin.is_of(stage.name) for key in found.keys)

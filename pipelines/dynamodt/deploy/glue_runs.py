@@ -86,13 +86,13 @@ class GlueJob:
 
         Raises ConcurrentRuns if the job has reached its maximum of concurrent runs.
         """
-        before = {run.id for run in self.at_work()}
+        before = {run.id for run in self.active()}
         try:
             answer = self._asked("StartJobRun", self._once.start_job_run, JobName=self.name, Arguments=dict(arguments))
         except ServiceError as error:
             if not isinstance(error.__cause__, ConnectionClosedError | ReadTimeoutError):
                 raise
-            found = [run for run in self.at_work(arguments) if run.id not in before]
+            found = [run for run in self.active(arguments) if run.id not in before]
             if not found:
                 raise
             return found[0].id
@@ -102,7 +102,7 @@ class GlueJob:
         """The current state of a run."""
         return _job_run(self._asked("GetJobRun", self._glue.get_job_run, JobName=self.name, RunId=run)["JobRun"])
 
-    def at_work(self, arguments: Mapping[str, str] | None = None) -> list[JobRun]:
+    def active(self, arguments: Mapping[str, str] | None = None) -> list[JobRun]:
         """The runs that have not ended, the newest first; with arguments, only the runs that were started with them."""
         answer = self._asked("GetJobRuns", self._glue.get_job_runs, JobName=self.name, MaxResults=_MOST_RUNS)
         wanted = (arguments or {}).items()
@@ -140,7 +140,7 @@ def _job_run(found: dict[str, Any]) -> JobRun:
     )
 
 
-def refuse_jobs_at_work(stage: Stage, own: Mapping[str, str]) -> None:
+def refuse_active_jobs(stage: Stage, own: Mapping[str, str]) -> None:
     """Raises Refused if a job among the stack's resources `own` has a run, which may hold no lease yet."""
     for job in filter(None, (own.get(name) for name in _JOBS)):
         for run in _runs_of(stage, job):
@@ -150,7 +150,7 @@ def refuse_jobs_at_work(stage: Stage, own: Mapping[str, str]) -> None:
 
 def _runs_of(stage: Stage, job: str) -> list[str]:
     try:
-        return [run.id for run in GlueJob(stage.connection, job).at_work()]
+        return [run.id for run in GlueJob(stage.connection, job).active()]
     except Refused:  # it was deleted by hand
         return []
 
@@ -231,7 +231,7 @@ class JobWatch:
         try:
             for table, watch in self._watches.items():
                 watch.poll()
-                if self._aborts is not None and watch.at_work:
+                if self._aborts is not None and watch.active:
                     self._send_command(table, stop=ABORT)
             answer = self._answers.read(self.run.id)
             self._poll_glue()
@@ -261,21 +261,21 @@ class JobWatch:
     def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
         """Asks the user whether the job continues, pauses or ends. After SIGTERM, and without a terminal, it
         continues."""
-        at_work = [table for table, watch in self._watches.items() if watch.at_work]
+        active = [table for table, watch in self._watches.items() if watch.active]
         choices = {_LEAVE: "it continues without this command"}
-        choices |= {_PAUSE: "the run pauses before its next request, until `resume`"} if at_work else {}
-        choices[ABORT] = "the run ends before its next request" if at_work else "Glue stops the job at once"
+        choices |= {_PAUSE: "the run pauses before its next request, until `resume`"} if active else {}
+        choices[ABORT] = "the run ends before its next request" if active else "Glue stops the job at once"
         asked = not isinstance(interrupt, Terminated) and self._aborts is None
         choice = self._watcher.asked(f"The job {self._job.name} is running", choices) if asked else _LEAVE
-        if choice == ABORT and at_work:
+        if choice == ABORT and active:
             self._aborts = interrupt
         elif choice == ABORT:
             self._job.stop(self.run.id)
             raise StoppedError.by(interrupt, "the job is being stopped; the same command starts it again")
         elif choice == _PAUSE:
-            for table in at_work:
+            for table in active:
                 self._send_command(table, paused=True)
-            raise StoppedError.by(interrupt, _control_hint("the run pauses", at_work, "resume"))
+            raise StoppedError.by(interrupt, _control_hint("the run pauses", active, "resume"))
         else:
             raise StoppedError.by(interrupt, _control_hint("the job continues", list(self._watches), "pause"))
 

@@ -46,7 +46,7 @@ from dynamodt.model.tables import Stage
 from dynamodt.runs.context import Project
 from dynamodt.runs.exports import exports_of
 from dynamodt.runs.jobs import NEW
-from dynamodt.runs.lock import attempt_in_turn, check_not_leased, is_held
+from dynamodt.runs.lock import check_not_leased, is_held, wait_until_free
 from dynamodt.runs.migration import TableMigration, hold_back_if_any_refused, refuse
 from dynamodt.runs.options import Command, command_argv
 from dynamodt.runs.pace import as_watcher
@@ -88,10 +88,10 @@ class DeployedJob:
         self._run = JobRun("", "")
         self._ended: dict[str, list[RunReport]] = {}
 
-    def at_work(self) -> JobRun | None:
+    def active(self) -> JobRun | None:
         """The run that is executing this command on this project; the same command follows it. A run that Glue is
         stopping does not count."""
-        found = (run for run in self._glue.at_work(self._arguments) if run.state != STOPPING)
+        found = (run for run in self._glue.active(self._arguments) if run.state != STOPPING)
         return next((run for run in found if self._answers.read(run.id) is None), None)
 
     def answer(self, found: JobRun | None, tables: Sequence[str]) -> JobAnswer | None:
@@ -205,7 +205,7 @@ class DeployedJob:
             waited += rest(self._watcher)
 
     def _winding_up(self) -> bool:
-        runs = self._glue.at_work()
+        runs = self._glue.active()
         return any(run.state == STOPPING or self._answers.read(run.id) is not None for run in runs)
 
     def _count_items(self, table: str) -> int:
@@ -233,7 +233,7 @@ def _place_of(stage: Stage, export: str) -> tuple[str, str]:
 def examine_in_job(project: Project, tables: Sequence[str]) -> list[dict[str, str]]:
     """The checks of `doctor`, as the job's role makes them. Raises the error that prevents them."""
     job = DeployedJob(project, Command("doctor", tables=tuple(tables)))
-    answer = job.answer(job.at_work(), [])
+    answer = job.answer(job.active(), [])
     if answer is None or "checks" not in answer.document:
         raise job.failure(answer)
     checks: list[dict[str, str]] = answer.document["checks"]
@@ -248,9 +248,8 @@ def wait_for_others(project: Project, tables: Sequence[str], request: Command) -
     job that is already running this command is followed instead. Raises Busy on timeout."""
     if not project.options.wait_lock or not any(is_held(project.state.leases, table) for table in tables):
         return
-    if DeployedJob(project, request).at_work() is None:
-        for table in tables:
-            attempt_in_turn(project, table, lambda: None)
+    if DeployedJob(project, request).active() is None:
+        wait_until_free(project, tables)
 
 
 def migrate(project: Project, moves: Sequence[TableMigration], request: Command) -> Reports:
@@ -259,7 +258,7 @@ def migrate(project: Project, moves: Sequence[TableMigration], request: Command)
     if not any(move.has_steps for move in moves):
         return {}
     job = DeployedJob(project, request)
-    found = job.at_work()
+    found = job.active()
     if found is None:
         refuse(project, moves, check_free)
         if request.command == "up" and not request.options.dry_run and hold_back_if_any_refused(job.state, moves):
@@ -339,7 +338,7 @@ def undo(project: Project, record: RunRecord) -> UndoReport:
     """Undoes a run, which was checked to be undoable, in the deployed job."""
     options = project.options
     job = DeployedJob(project, Command("undo", tables=(record.table,), run=record.run, options=options))
-    found = job.at_work()
+    found = job.active()
     if found is None and not options.dry_run:
         for table in filter(None, (record.table, record.target)):
             check_not_leased(job.state.leases, table)
@@ -358,7 +357,7 @@ def prepare(project: Project, script: Script) -> PreparedRef:
     """Runs a version's `prepare` in the second deployed job."""
     request = Command("prepare", tables=(script.table,), number=script.sequence, options=project.options)
     job = DeployedJob(project, request)
-    answer = job.answer(job.at_work(), [])
+    answer = job.answer(job.active(), [])
     if answer is None or "sha256" not in answer.document:
         raise job.failure(answer)
     with explain_unreadable(job.place):

@@ -84,13 +84,13 @@ class Origin(NamedTuple):
 
 class FoundTable(NamedTuple):
     """The state table: the ARN of its key (empty: DynamoDB's own). For a table that belongs to the stage, also the
-    `strangers`, tables without a folder here whose history it holds, and the tables with a live lease (`at_work`)."""
+    `strangers`, tables without a folder here whose history it holds, and the tables with a live lease (`active`)."""
 
     name: str
     origin: Origin
     key: str
     strangers: tuple[str, ...]
-    at_work: tuple[str, ...]
+    active: tuple[str, ...]
 
 
 class FoundBucket(NamedTuple):
@@ -181,8 +181,8 @@ def _table(found: Evidence) -> Decision | None:
         return None
     if table.strangers:
         stay = f"it holds the history of tables without a folder in transforms/: {_some(table.strangers)}"
-    elif table.at_work:
-        stay = f"a run is active on {_some(table.at_work)}"
+    elif table.active:
+        stay = f"a run is active on {_some(table.active)}"
     else:
         stay = _used(other.name for other in found.neighbours if other.state_table == table.name)
     return _verdict(found, table.origin, stay, "State")

@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from dynamodt.doctor.suite import OF_STORAGE, Check, Scratch, WriteAnswer, differs
+from dynamodt.doctor.suite import OF_STORAGE, Assumption, Scratch, WriteAnswer, differs
 from dynamodt.dynamodb.network import refusal
 
 _GUIDE = "docs.aws.amazon.com/amazondynamodb/latest/developerguide"
@@ -78,14 +78,14 @@ def _compares(stored: Any, compared: Any, expected: str) -> Callable[[Scratch], 
     return probe
 
 
-def _values() -> Iterator[Check]:
+def _values() -> Iterator[Assumption]:
     place = "pipeline/conflicts.py"
     for kind, value in _STORED.items():
-        yield Check(f"equal-{kind}", place, _COMPARED, _compares(value, value, "done"))
+        yield Assumption(f"equal-{kind}", place, _COMPARED, _compares(value, value, "done"))
         if kind in _SAME:
-            yield Check(f"equal-{kind}-written-otherwise", place, _COMPARED, _compares(value, _SAME[kind], "done"))
+            yield Assumption(f"equal-{kind}-written-otherwise", place, _COMPARED, _compares(value, _SAME[kind], "done"))
         other = _OTHER.get(kind, {"S": "another type"})
-        yield Check(f"different-{kind}", place, _COMPARED, _compares(value, other, _CONFLICT))
+        yield Assumption(f"different-{kind}", place, _COMPARED, _compares(value, other, _CONFLICT))
 
 
 # ---------------------------------------------------------------- statements
@@ -324,32 +324,32 @@ def _index_keys(found: Scratch) -> str:
 
 _FORMS = "dynamodb/statements.py"
 _BATCH = "dynamodb/batch.py"
-CHECKS: tuple[Check, ...] = (
+CHECKS: tuple[Assumption, ...] = (
     *_values(),
     *(
-        Check(name, _FORMS, source, _statement(before, text, given, outcome, after))
+        Assumption(name, _FORMS, source, _statement(before, text, given, outcome, after))
         for name, source, before, text, given, outcome, after in _STATEMENTS
     ),
-    Check("refusal-returns-item", _BATCH, _BATCH_ERRORS, _returns_item),
-    Check("refusal-leaves-others", _BATCH, _BATCHES, _batch_goes_on),
-    Check("same-key-twice-in-a-batch", _BATCH, _NOWHERE, _same_key_twice, asked=True),
-    Check("capacity-of-a-refused-statement", "pipeline/rate_limit.py", _NOWHERE, _capacity_of_refused, asked=True),
-    Check("names-like-placeholders", _FORMS, _NOWHERE, _placeholder_names, asked=True),
-    Check("statement-of-8192-characters", _FORMS, _LIMITS, _longest_statement,
+    Assumption("refusal-returns-item", _BATCH, _BATCH_ERRORS, _returns_item),
+    Assumption("refusal-leaves-others", _BATCH, _BATCHES, _batch_goes_on),
+    Assumption("same-key-twice-in-a-batch", _BATCH, _NOWHERE, _same_key_twice, asked=True),
+    Assumption("capacity-of-a-refused-statement", "pipeline/rate_limit.py", _NOWHERE, _capacity_of_refused, asked=True),
+    Assumption("names-like-placeholders", _FORMS, _NOWHERE, _placeholder_names, asked=True),
+    Assumption("statement-of-8192-characters", _FORMS, _LIMITS, _longest_statement,
           harmless="dynamodt sends no longer statement"),
-    Check("25-statements", _BATCH, _BATCHES, _most_statements),
-    Check("149-attributes-guarded", _FORMS, _LIMITS, _many_guarded),
-    Check("400-attributes-guarded", _FORMS, _LEGACY, _legacy),
-    Check("item-of-400-kb", "script/codec.py", _LIMITS, _largest_item),
-    Check("call-returns-item", _FORMS, f"{_API}/API_UpdateItem.html", _call_returns_item),
-    Check("conditional-delete-of-no-item", _FORMS, f"{_API}/API_DeleteItem.html", _delete_of_no_item),
-    Check("transaction-token-repeated", "pipeline/inserted.py", _TRANSACTIONS, _token_repeated),
-    Check("transaction-reasons", _BATCH, _TRANSACTIONS, _cancelled),
-    Check("segments-cover-the-table", "dynamodb/reads.py", f"{_GUIDE}/Scan.html", _segments),
-    Check("response-has-a-checksum", "dynamodb/clients.py", f"{_GUIDE}/Programming.LowLevelAPI.html", _checksum),
-    Check("table-has-an-identity", "runs/plan.py", f"{_API}/API_TableDescription.html", _identity,
+    Assumption("25-statements", _BATCH, _BATCHES, _most_statements),
+    Assumption("149-attributes-guarded", _FORMS, _LIMITS, _many_guarded),
+    Assumption("400-attributes-guarded", _FORMS, _LEGACY, _legacy),
+    Assumption("item-of-400-kb", "script/codec.py", _LIMITS, _largest_item),
+    Assumption("call-returns-item", _FORMS, f"{_API}/API_UpdateItem.html", _call_returns_item),
+    Assumption("conditional-delete-of-no-item", _FORMS, f"{_API}/API_DeleteItem.html", _delete_of_no_item),
+    Assumption("transaction-token-repeated", "pipeline/inserted.py", _TRANSACTIONS, _token_repeated),
+    Assumption("transaction-reasons", _BATCH, _TRANSACTIONS, _cancelled),
+    Assumption("segments-cover-the-table", "dynamodb/reads.py", f"{_GUIDE}/Scan.html", _segments),
+    Assumption("response-has-a-checksum", "dynamodb/clients.py", f"{_GUIDE}/Programming.LowLevelAPI.html", _checksum),
+    Assumption("table-has-an-identity", "runs/plan.py", f"{_API}/API_TableDescription.html", _identity,
           harmless="a table is recognised by its time of creation"),
-    Check("index-rejects-other-keys", "script/diff.py", f"{_GUIDE}/GSI.html", _index_keys,
+    Assumption("index-rejects-other-keys", "script/diff.py", f"{_GUIDE}/GSI.html", _index_keys,
           harmless="dynamodt finds a value that an index cannot take before the write"),
     *OF_STORAGE,
 )  # fmt: skip

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from dynamodt.deploy.glue_runs import GlueJob
 from dynamodt.deploy.stacks import GONE, UNMADE, Stack, StackState, known_events, wait_for_end
-from dynamodt.doctor.suite import Check, Scratch, differs
+from dynamodt.doctor.suite import Assumption, Scratch, differs
 from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.network import refusal
 
@@ -124,25 +124,25 @@ _CFN = "docs.aws.amazon.com/AWSCloudFormation/latest/APIReference"
 _GLUE = "docs.aws.amazon.com/glue/latest/webapi"
 _LOGGING = "docs.aws.amazon.com/glue/latest/dg/monitor-continuous-logging.html"
 _STACKS, _JOBS = "deploy/stacks.py", "deploy/glue_runs.py"
-DEPLOYED: tuple[Check, ...] = (
-    Check("absent-stack", _STACKS, f"{_CFN}/API_DescribeStacks.html", _absent_stack),
-    Check("stack-before-its-first-change", _STACKS, f"{_CFN}/API_CreateChangeSet.html",
+DEPLOYED: tuple[Assumption, ...] = (
+    Assumption("absent-stack", _STACKS, f"{_CFN}/API_DescribeStacks.html", _absent_stack),
+    Assumption("stack-before-its-first-change", _STACKS, f"{_CFN}/API_CreateChangeSet.html",
           lambda found: differs(UNMADE, _seen(found).unmade)),
-    Check("change-set-lists-resources", _STACKS, f"{_CFN}/API_DescribeChangeSet.html",
+    Assumption("change-set-lists-resources", _STACKS, f"{_CFN}/API_DescribeChangeSet.html",
           lambda found: differs(("Add Handle",), _seen(found).changes)),
-    Check("stack-has-outputs", "config/names.py", f"{_CFN}/API_Output.html",
+    Assumption("stack-has-outputs", "config/names.py", f"{_CFN}/API_Output.html",
           lambda found: differs(("CREATE_COMPLETE", found.table), (_seen(found).made, _seen(found).output))),
-    Check("change-set-without-changes", _STACKS, f"{_CFN}/API_DescribeChangeSet.html",
+    Assumption("change-set-without-changes", _STACKS, f"{_CFN}/API_DescribeChangeSet.html",
           lambda found: "an equal template has changes" if _seen(found).again else "",
           harmless="dynamodt reports an update that changes nothing"),
-    Check("events-newest-first", _STACKS, f"{_CFN}/API_DescribeStackEvents.html",
+    Assumption("events-newest-first", _STACKS, f"{_CFN}/API_DescribeStackEvents.html",
           lambda found: "" if _seen(found).newest_first else "another order",
           harmless="dynamodt sorts the events that it reports by their times"),
-    Check("deleted-stack-by-its-id", _STACKS, f"{_CFN}/API_DescribeStacks.html",
+    Assumption("deleted-stack-by-its-id", _STACKS, f"{_CFN}/API_DescribeStacks.html",
           lambda found: differs(GONE, _seen(found).gone)),
-    Check("absent-job", _JOBS, f"{_GLUE}/API_GetJob.html", _absent_job),
-    Check("job-runs-newest-first", _JOBS, f"{_GLUE}/API_GetJobRuns.html", _runs_newest_first, needs="glue"),
-    Check("job-run-has-its-arguments", _JOBS, f"{_GLUE}/API_JobRun.html", _arguments_of_a_run, needs="glue"),
-    Check("log-of-a-job-run", _JOBS, _LOGGING, _log_of_a_run, needs="glue",
+    Assumption("absent-job", _JOBS, f"{_GLUE}/API_GetJob.html", _absent_job),
+    Assumption("job-runs-newest-first", _JOBS, f"{_GLUE}/API_GetJobRuns.html", _runs_newest_first, needs="glue"),
+    Assumption("job-run-has-its-arguments", _JOBS, f"{_GLUE}/API_JobRun.html", _arguments_of_a_run, needs="glue"),
+    Assumption("log-of-a-job-run", _JOBS, _LOGGING, _log_of_a_run, needs="glue",
           harmless="dynamodt shows the end of the log, and depends on nothing in it"),
 )  # fmt: skip

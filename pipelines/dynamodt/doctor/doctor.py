@@ -27,7 +27,7 @@ from dynamodt.config.names import with_names
 from dynamodt.config.stage import load_stage
 from dynamodt.deploy.buckets import bucket_facts
 from dynamodt.doctor.contract import CHECKS
-from dynamodt.doctor.suite import Check, Finding, Status, run_suite, scratch
+from dynamodt.doctor.suite import Assumption, CheckResult, Status, run_suite, scratch
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.network import Tolerated, refusal
 from dynamodt.dynamodb.table import NO_RESOURCE, consumers, describe, description, has_point_in_time_recovery, place_of
@@ -71,11 +71,11 @@ class Examination:
     """The findings. `report` is the file that was written (empty: none)."""
 
     stage: str
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
     report: str = ""
 
     @property
-    def wrong(self) -> tuple[Finding, ...]:
+    def wrong(self) -> tuple[CheckResult, ...]:
         return tuple(finding for finding in self.findings if finding.status == "wrong")
 
 
@@ -87,7 +87,7 @@ def doctor(
     *,
     full: bool = False,
     in_job: InJob | None = None,
-    more: Sequence[Check] = (),
+    more: Sequence[Assumption] = (),
 ) -> Examination:
     """Examines the stage of this name and its tables (default: all that have a folder). The embedded stage is started;
     on another one nothing is written without `full`. Raises UsageError for a stage that is not configured, ServiceError
@@ -110,23 +110,23 @@ def doctor(
     return Examination(stage.name, found, str(_written(stage.name, found, folder)) if full else "")
 
 
-def _contract(stage: Stage, observer: Observer, checks: Sequence[Check]) -> Iterator[Finding]:
+def _contract(stage: Stage, observer: Observer, checks: Sequence[Assumption]) -> Iterator[CheckResult]:
     try:
         with scratch(stage, observer.notify) as found:
             yield from [*run_suite(checks, found)]
     except DynamodtError as error:
-        yield Finding("scratch table", "wrong", str(error), error.hint)
+        yield CheckResult("scratch table", "wrong", str(error), error.hint)
 
 
-def _in_the_job(project: Project, names: Sequence[str], job: InJob) -> Iterator[Finding]:
+def _in_the_job(project: Project, names: Sequence[str], job: InJob) -> Iterator[CheckResult]:
     """The read-only checks as the job's role makes them, in the job's environment."""
     try:
         checks = job(project, names)
     except DynamodtError as error:
-        yield Finding("job", "wrong", str(error), error.hint)
+        yield CheckResult("job", "wrong", str(error), error.hint)
         return
     for each in checks:
-        yield Finding(f"job: {each['name']}", each["status"], each["seen"], each["hint"])
+        yield CheckResult(f"job: {each['name']}", each["status"], each["seen"], each["hint"])
 
 
 def _masked(text: str) -> str:
@@ -134,14 +134,14 @@ def _masked(text: str) -> str:
     return _ACCOUNT.sub(lambda id: f"...{id[0][-3:]}", text)
 
 
-def _written(stage: str, findings: tuple[Finding, ...], folder: Path) -> Path:
+def _written(stage: str, findings: tuple[CheckResult, ...], folder: Path) -> Path:
     path = folder / f"dynamodt-doctor-{stage}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     with file_explained("written", path):
         path.write_text(json.dumps([finding._asdict() for finding in findings], indent=1) + "\n", encoding="utf-8")
     return path
 
 
-def read_only(stage: Stage, names: Sequence[str]) -> Iterator[Finding]:
+def read_only(stage: Stage, names: Sequence[str]) -> Iterator[CheckResult]:
     """The findings about the stage and these tables (real names). A failed check does not end the others."""
     checks: list[tuple[str, Callable[[], Seen]]] = [
         ("versions", _versions),
@@ -162,14 +162,14 @@ def read_only(stage: Stage, names: Sequence[str]) -> Iterator[Finding]:
         yield _finding(name, check, f"region {stage.connection.region}")
 
 
-def _finding(name: str, check: Callable[[], Seen], where: str) -> Finding:
+def _finding(name: str, check: Callable[[], Seen], where: str) -> CheckResult:
     try:
         with explained(f"the check {name!r}", where):
-            return Finding(name, *check())
+            return CheckResult(name, *check())
     except DynamodtError as error:
         if _UNKNOWN in error.what:
-            return Finding(name, "skipped", "the endpoint has no such call")
-        return Finding(name, WRONG, str(error), error.hint)
+            return CheckResult(name, "skipped", "the endpoint has no such call")
+        return CheckResult(name, WRONG, str(error), error.hint)
 
 
 def _versions() -> Seen:

@@ -32,7 +32,7 @@ INDEX = "by_g"
 _SCRATCH = "dynamodt-doctor-"
 
 
-class Finding(NamedTuple):
+class CheckResult(NamedTuple):
     """The result of one check. `status` is "ok"; "wrong"; "differs": an emulator deviates from the service without
     harm, for the reason in `hint`; "asked": no document has the answer, which is `seen`; or "skipped", for the reason
     in `seen`. `relies`: the module that depends on it; `source`: the document that states it."""
@@ -53,7 +53,7 @@ class WriteAnswer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Check:
+class Assumption:
     """One assumption. `probe` returns the differing observation, or empty if the assumption holds; for a check that is
     `asked`, the answer. Without the service `needs` it is skipped. `harmless`: the reason why an emulator may
     differ."""
@@ -174,29 +174,29 @@ def _delete(found: Scratch) -> None:
                 found.s3.delete_object(Bucket=found.bucket, Key=one["Key"])
 
 
-def run_suite(checks: Sequence[Check], found: Scratch) -> Iterator[Finding]:
+def run_suite(checks: Sequence[Assumption], found: Scratch) -> Iterator[CheckResult]:
     """Tries each check; a check that raises an error is wrong."""
     for check in checks:
         yield _tried(check, found)
 
 
-def _tried(check: Check, found: Scratch) -> Finding:
+def _tried(check: Assumption, found: Scratch) -> CheckResult:
     about = {"relies": check.relies, "source": check.source}
     reason = _missing(check, found)
     if reason:
-        return Finding(check.name, "skipped", reason, **about)
+        return CheckResult(check.name, "skipped", reason, **about)
     try:
         seen = check.probe(found)
     except (ClientError, BotoCoreError, DynamodtError) as error:
-        return Finding(check.name, "asked" if check.asked else "wrong", str(error), **about)
+        return CheckResult(check.name, "asked" if check.asked else "wrong", str(error), **about)
     if check.asked:
-        return Finding(check.name, "asked", seen, **about)
+        return CheckResult(check.name, "asked", seen, **about)
     if seen and check.harmless and not found.is_aws:
-        return Finding(check.name, "differs", seen, check.harmless, **about)
-    return Finding(check.name, "wrong" if seen else "ok", seen, **about)
+        return CheckResult(check.name, "differs", seen, check.harmless, **about)
+    return CheckResult(check.name, "wrong" if seen else "ok", seen, **about)
 
 
-def _missing(check: Check, found: Scratch) -> str:
+def _missing(check: Assumption, found: Scratch) -> str:
     if check.needs == "s3" and not found.bucket:
         return "the storage is a folder"
     if check.needs == "aws" and not found.is_aws:
@@ -288,13 +288,13 @@ def _short_window(found: Scratch) -> str:
     return differs("InvalidExportTimeException", _export(found, **kind))
 
 
-OF_STORAGE: tuple[Check, ...] = (
-    Check("object-is-read-as-written", "export/objects.py", f"{_S3}/API_GetObject.html", _object, needs="s3"),
-    Check("names-are-in-utf-8-order", "state/storage.py", f"{_S3}/API_ListObjectsV2.html", _listing, needs="s3"),
-    Check("bucket-of-another-account", "dynamodb/clients.py", f"{_S3}/API_HeadBucket.html", _owner, needs="s3",
+OF_STORAGE: tuple[Assumption, ...] = (
+    Assumption("object-is-read-as-written", "export/objects.py", f"{_S3}/API_GetObject.html", _object, needs="s3"),
+    Assumption("names-are-in-utf-8-order", "state/storage.py", f"{_S3}/API_ListObjectsV2.html", _listing, needs="s3"),
+    Assumption("bucket-of-another-account", "dynamodb/clients.py", f"{_S3}/API_HeadBucket.html", _owner, needs="s3",
           harmless="an emulator compares no owner, and no bucket of it is a stranger's"),
-    Check("export-needs-recovery", "export/request.py", _EXPORTS, needs="aws",
+    Assumption("export-needs-recovery", "export/request.py", _EXPORTS, needs="aws",
           probe=lambda found: differs("PointInTimeRecoveryUnavailableException", _export(found))),
-    Check("export-token-repeated", "export/request.py", _EXPORTS, _token_of_an_export, needs="aws"),
-    Check("export-window-of-15-minutes", "export/request.py", _EXPORTS, _short_window, needs="aws"),
+    Assumption("export-token-repeated", "export/request.py", _EXPORTS, _token_of_an_export, needs="aws"),
+    Assumption("export-window-of-15-minutes", "export/request.py", _EXPORTS, _short_window, needs="aws"),
 )  # fmt: skip

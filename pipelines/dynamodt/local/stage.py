@@ -250,7 +250,7 @@ def _emulator_to_end(folder: Path, data: Path, notify: Notify = lambda _: None) 
 
 def _refuse_under_a_run(folder: Path, record: Record, notify: Notify) -> None:
     """Raises Refused while a run is active: it would fail after a minute of retries, or lose its tables."""
-    from dynamodt.runs.control import runs_at_work  # late: `local status` does not need it
+    from dynamodt.runs.control import active_leases  # late: `local status` does not need it
 
     try:
         stage, known = embedded_stage(folder), True
@@ -259,7 +259,7 @@ def _refuse_under_a_run(folder: Path, record: Record, notify: Notify) -> None:
         region = stage.connection.region
         notify(f"{FILE_NAME} is invalid: runs are looked for in each state table of region {region} ({error.what})")
     reach = replace(stage.connection, endpoint_url=emulator.url(record.port))
-    for lease in runs_at_work(replace(stage, connection=reach), known):
+    for lease in active_leases(replace(stage, connection=reach), known):
         raise Refused(
             f"a run is active on the local stage: {lease.run} (process {lease.pid})",
             where=f"table {lease.table}",

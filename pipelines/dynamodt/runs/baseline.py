@@ -25,7 +25,7 @@ from dynamodt.runs.lock import check_not_leased, hold_lease
 from dynamodt.runs.plan import last_run_before_recreation, recreated_sentence, runs_on_gone_tables, usable_table
 from dynamodt.runs.provenance import Provenance, provenance
 from dynamodt.runs.restored_tables import lacks_rows, note_begun, unknown_run
-from dynamodt.runs.resume import check_not_undoing, check_nothing_half_done
+from dynamodt.runs.resume import check_none_unfinished, check_not_undoing
 from dynamodt.script.versions import Applied, another_script, is_unedited
 from dynamodt.state.object_keys import keep_text
 from dynamodt.state.runs import PARTLY_UNDONE, TABLE, TAKEN_OVER, next_status, or_undo, unfinished
@@ -96,7 +96,7 @@ def _take_over(
             runs = state.runs(name)
             gone = runs_on_gone_tables(stage, spec, runs) | _runs_with_lost_data(project, runs, behind)
             partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
-            check_nothing_half_done(state, name, scripts, {*gone, *(run.run for run in partly)})
+            check_none_unfinished(state, name, scripts, {*gone, *(run.run for run in partly)})
             entries, at, before = planned()
             entries = _with_texts(storage, scripts, entries)
             replaced = [run for run in runs if run.run in gone and unfinished(run.status)]

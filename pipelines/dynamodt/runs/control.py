@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.dynamodb.table import describe, list_tables
 from dynamodt.errors import Refused, ServiceError, UsageError, suggest
@@ -22,11 +22,11 @@ from dynamodt.model.reports import RunReport, TableStatus, VersionStatus
 from dynamodt.model.runs import ABORT, AppliedVersion, Lease, RunProgress, RunRecord, RunState
 from dynamodt.model.tables import Item, Stage
 from dynamodt.runs.history import report_of
-from dynamodt.runs.liveness import SILENT_SECONDS, Watch, has_ended_on_this_host, holder, is_alive, observed_life
+from dynamodt.runs.liveness import SILENT_SECONDS, LeaseWatch, has_ended_on_this_host, holder, is_alive, observed_life
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.versions import statuses
 from dynamodt.state.lease_rows import LeaseRows
-from dynamodt.state.runs import AT_WORK, phases, run_progress, with_runs
+from dynamodt.state.runs import ACTIVE, phases, run_progress, with_runs
 from dynamodt.state.split_rows import RunTotals, totals_of
 from dynamodt.state.state import State, may_be_state
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dynamodt.runs.context import Project
 
 
-def runs_at_work(stage: Stage, known: bool = True) -> list[Lease]:
+def active_leases(stage: Stage, known: bool = True) -> list[Lease]:
     """The leases of live runs; none if the stage has no state table. If the state table is not `known`, each table that
     could be one is searched. Raises ServiceError."""
     tables = list_tables(stage.connection)
@@ -82,19 +82,17 @@ def _former_table_hint(project: Project, tables: Sequence[str], run: str) -> str
 
 def run_states(state: State, table: str) -> list[RunState]:
     """All runs of a table, the newest first. The counts of a run without a recorded end are read from its splits."""
-    records, lease, alive = _runs_and_lease(state, table)
-    return [_run_state(state, record, lease, alive) for record in reversed(records)]
+    found = runs_and_lease(state, table)
+    return [_run_state(state, record, found.lease, found.alive) for record in reversed(found.records)]
 
 
 def version_states(
-    state: State, table: str, versions: tuple[VersionStatus, ...], applied: Mapping[int, AppliedVersion] = {}
+    versions: Sequence[VersionStatus], found: RunsAndLease, applied: Mapping[int, AppliedVersion] = {}
 ) -> tuple[VersionStatus, ...]:
     """The versions, each with its active or unfinished run, and applied versions with the number of their dead
     letters."""
     dead = {number: one.counts.dead for number, one in applied.items()}
-    versions = tuple(replace(one, dead=dead.get(one.version, 0)) for one in versions)
-    records, lease, alive = _runs_and_lease(state, table)
-    return with_runs(versions, records, lease, alive)
+    return with_runs(tuple(replace(one, dead=dead.get(one.version, 0)) for one in versions), *found)
 
 
 def without_files(project: Project, here: Sequence[str]) -> list[TableStatus]:
@@ -121,18 +119,26 @@ def _without_run(version: VersionStatus) -> VersionStatus:
     return replace(version, run=None, state="applied" if version.when else "pending")
 
 
-def _runs_and_lease(state: State, table: str) -> tuple[list[RunRecord], Lease, bool]:
-    """The runs, the lease if one of them may hold it, and whether that run is alive. Both are read again if a run has
-    ended between the two reads, since its process would seem to have died."""
+class RunsAndLease(NamedTuple):
+    """A table's runs, the lease if one of them may hold it, and whether that run is alive."""
+
+    records: list[RunRecord]
+    lease: Lease
+    alive: bool
+
+
+def runs_and_lease(state: State, table: str) -> RunsAndLease:
+    """The runs and the lease of a table. Both are read again if a run has ended between the two reads, since its
+    process would seem to have died."""
     for _ in range(2):
         records, lease, alive = state.runs(table), Lease(table, 0), False
-        open_runs = {record.run for record in records if record.status in AT_WORK}
+        open_runs = {record.run for record in records if record.status in ACTIVE}
         if open_runs:
             lease = state.leases.read(table)
             alive = lease.run in open_runs and _is_alive(state, lease)
         if open_runs <= ({lease.run} if alive else set()):
             break
-    return records, lease, alive
+    return RunsAndLease(records, lease, alive)
 
 
 def _is_alive(state: State, lease: Lease) -> bool:
@@ -145,7 +151,7 @@ def _is_alive(state: State, lease: Lease) -> bool:
 
 def _run_state(state: State, record: RunRecord, lease: Lease, alive: bool) -> RunState:
     status = run_progress(record, lease, alive)
-    if record.status not in AT_WORK:
+    if record.status not in ACTIVE:
         return RunState(record, status, record.counts)
     counts = totals_of(state, phases(record)).counts
     return RunState(record, status, counts, None if status == "gone" else lease)
@@ -248,10 +254,10 @@ class TableWatch:
     watcher: ProgressRecorder
     clock: Clock = time.time
     before: Mapping[str, int] | None = None
-    lives: Watch | None = None
+    lives: LeaseWatch | None = None
 
     def __post_init__(self) -> None:
-        self._lives = self.lives or Watch()
+        self._lives = self.lives or LeaseWatch()
         self._held = ""  # the run that held the lease at the last poll
         self._gone = ""  # a run whose process was gone at the first poll
         self._shown: RunRecord | None = None
@@ -259,7 +265,7 @@ class TableWatch:
         self.ended: dict[str, RunReport] = {}
 
     @property
-    def at_work(self) -> bool:
+    def active(self) -> bool:
         """Whether a run was active at the last poll."""
         return bool(self._held)
 
@@ -302,7 +308,7 @@ class TableWatch:
 
     def _show(self, lease: Lease) -> None:
         record = self.state.run(self.table, lease.run)
-        if record is None or record.status not in AT_WORK:
+        if record is None or record.status not in ACTIVE:
             if record is not None and self._shown is not None and self._shown.run == record.run:
                 self._end(record)
             return
@@ -320,7 +326,7 @@ class TableWatch:
         self.watcher.run_found(record, items, elapsed)
 
     def _end(self, record: RunRecord) -> None:
-        if record.status in AT_WORK:  # its end is not recorded
+        if record.status in ACTIVE:  # its end is not recorded
             totals = self._totals if self._shown is not None else RunTotals(self.state)
             reached = totals.poll(record)
             report = replace(report_of(record), status="gone", error=_GONE)
@@ -342,7 +348,7 @@ def follow_runs(
 ) -> list[RunReport]:
     """Follow the tables' runs until none is active; returns the runs that have ended since, by table. A run without a
     live process and without a recorded end is "gone"."""
-    watches = [TableWatch(state, table, count_items, watcher, lives=Watch(clock)) for table in tables]
+    watches = [TableWatch(state, table, count_items, watcher, lives=LeaseWatch(clock)) for table in tables]
     busy_at = clock() if _poll(watches) else None
     while busy_at is not None:
         _wait(watches, partial(_tick, watcher, sleep), clock)
@@ -354,8 +360,8 @@ def follow_runs(
 
 
 def _poll(watches: Sequence[TableWatch]) -> bool:
-    at_work = [watch.poll() for watch in watches]  # a list, so that every table is polled
-    return any(at_work)
+    active = [watch.poll() for watch in watches]  # a list, so that every table is polled
+    return any(active)
 
 
 def _wait(watches: Sequence[TableWatch], tick: Callable[[], None], clock: Clock) -> None:

@@ -140,7 +140,7 @@ class _Observation:
     moved: bool
 
 
-class Watch:
+class LeaseWatch:
     """Observes leases over time. `clock` is monotonic."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -217,18 +217,18 @@ def has_ended_on_this_host(lease: Lease) -> bool:
 
 def is_alive(lease: Lease) -> bool:
     """Whether a run may be active under the lease, by one poll. A dead holder on another host counts as alive; only
-    `Watch` detects it."""
+    `LeaseWatch` detects it."""
     here = _seconds_here(lease)
     lasts = here is None or is_ours(lease) or here < lease.ttl
     return bool(lease.run) and not has_ended_on_this_host(lease) and lasts
 
 
 def observed_life(
-    leases: LeaseRows, table: str, sleep: Callable[[float], None] = time.sleep, watch: Watch | None = None
+    leases: LeaseRows, table: str, sleep: Callable[[float], None] = time.sleep, watch: LeaseWatch | None = None
 ) -> tuple[Lease, Life]:
     """Observe the lease until it is known whether the holder is alive: for one heartbeat if it is, for the lease's
     duration if not."""
-    watch = watch or Watch()
+    watch = watch or LeaseWatch()
     while True:
         lease, life = watch.poll(leases, table)
         if life is not Life.UNKNOWN:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from dynamodt.errors import Busy, Fenced, Refused, ServiceError, suggest
 from dynamodt.model.runs import Fence, Lease
 from dynamodt.runs import liveness
-from dynamodt.runs.liveness import BEAT_SECONDS, SILENT_SECONDS, Life, Process, Watch, holder
+from dynamodt.runs.liveness import BEAT_SECONDS, SILENT_SECONDS, LeaseWatch, Life, Process, holder
 from dynamodt.runs.liveness import is_alive as is_alive
 from dynamodt.runs.provenance import user
 from dynamodt.script.names import seconds
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dynamodt.state.lease_rows import LeaseRows
 
 TTL_SECONDS = 30.0
-_watch = Watch()  # of this process, so that a table for which a command has waited need not be observed again
+_watch = LeaseWatch()  # of this process, so that a table for which a command has waited need not be observed again
 
 
 class Held(NamedTuple):
@@ -129,9 +129,9 @@ def acquire(
             sleep(min(1.0, left))
 
 
-def watch_of(clock: Callable[[], float]) -> Watch:
+def watch_of(clock: Callable[[], float]) -> LeaseWatch:
     """The observations by a clock; for this process's own clock, they are shared."""
-    return _watch if clock is time.monotonic else Watch(clock)
+    return _watch if clock is time.monotonic else LeaseWatch(clock)
 
 
 def check_not_leased(leases: LeaseRows, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -245,6 +245,12 @@ def attempt_in_turn(project: Project, table: str, attempt: Callable[[], Done], c
         turn.pause()
 
 
+def wait_until_free(project: Project, tables: Sequence[str]) -> None:
+    """With `wait_lock`, wait until no run is active on these tables. Raises Busy on timeout."""
+    for table in tables:
+        attempt_in_turn(project, table, lambda: None)
+
+
 def is_held(leases: LeaseRows, table: str) -> bool:
     """Whether a run may be active on the table."""
     return is_alive(leases.read(table))
@@ -261,7 +267,7 @@ class _Turn:
     notify: Callable[[str], None]
     clock: Clock
     began: float = field(init=False)
-    watch: Watch = field(init=False)
+    watch: LeaseWatch = field(init=False)
     tables: list[str] = field(init=False)  # to wait for; a table to which the run writes is added when it refuses it
     notified: tuple[str, float] = ("", 0.0)  # the run that was reported last, and when
 

@@ -26,8 +26,8 @@ from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unpre
 from dynamodt.runs.preflight import note_changed_files, note_other_key, note_other_prepared, refuse_unsafe, with_writers
 from dynamodt.runs.restored_tables import check_state, refuse_other_rows, refuse_restored
 from dynamodt.runs.resume import (
+    check_none_unfinished,
     check_not_undoing,
-    check_nothing_half_done,
     check_unfinished,
     find_reopened,
     partly_restored,
@@ -116,7 +116,7 @@ class TableMigration:
             _check_partly_restored(planned, runs, options)
             self.notices += () if quiet else consumers_reported(project, planned, runs)
         else:
-            check_nothing_half_done(state, table, planned.scripts, planned.former_runs)
+            check_none_unfinished(state, table, planned.scripts, planned.former_runs)
 
     def check_prepared(self) -> None:
         """Raises the refusal that shortened a dry run's plan: a real run would be refused as a whole."""
@@ -200,9 +200,9 @@ def _refuse_renamed(project: Project, table: str) -> None:
 
 
 def _renamed(table: str, logical: str, before: str, at: int, left: Sequence[RunRecord]) -> Refused:
-    half_done = f", with the unfinished run {left[-1].run}" if left else ""
+    unended = f", with the unfinished run {left[-1].run}" if left else ""
     return Refused(
-        f"the name {logical} meant the table {before} until now, at version {at}{half_done}, and now means {table}, "
+        f"the name {logical} meant the table {before} until now, at version {at}{unended}, and now means {table}, "
         "which has no history: which versions are applied to it is not known",
         where=f"table {table}",
         hint=f"to continue with {before}, restore its name in dynamodt.toml; else look at the items, record which "

@@ -198,7 +198,7 @@ def _describe(stage: Stage, name: str) -> TableSpec:
 
 
 def _check_imported(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord], applied: Applied) -> None:
-    """Raises Refused for a table whose versions another tool has applied, or taken back, since its history was
+    """Raises Refused for a table whose versions another tool has applied, or rolled back, since its history was
     imported, if it was; a later `stamp` states what is applied in spite of that record."""
     key, statuses = record_key(spec), {run.status for run in runs}
     if key is None or "stamped" in statuses:
@@ -218,7 +218,7 @@ def _check_imported(stage: Stage, spec: TableSpec, runs: Sequence[RunRecord], ap
 def _not_imported(spec: TableSpec, there: Collection[int], applied: Applied) -> Refused:
     hint = "import its history first: " + suggest("import-history", table=spec.name)
     if back := applied.keys() - there:
-        what = f"{TOOL} has taken version {max(back)} back since its history was imported"
+        what = f"{TOOL} has rolled back version {max(back)} since its history was imported"
         hint = "record which versions are applied: " + suggest("stamp", table=spec.name, to=max(there, default=0))
     elif applied:
         what = f"{TOOL} has run version {max(there)} since its history was imported"

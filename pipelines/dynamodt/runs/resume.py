@@ -191,7 +191,7 @@ def unfinished_run_of_step(state: State, planned: TablePlan, only: str = "") -> 
             continues = record.run == only or record is last or has_written(state, record)
             found = record if continues else None
         elif has_written(state, record):
-            raise _half_done(state, record, planned.scripts)
+            raise _unfinished_refusal(state, record, planned.scripts)
     return found
 
 
@@ -210,14 +210,14 @@ def as_continued(project: Project, planned: TablePlan, record: RunRecord) -> Run
     return record
 
 
-def check_nothing_half_done(state: State, table: str, scripts: Sequence[Script], gone: Collection[str] = ()) -> None:
+def check_none_unfinished(state: State, table: str, scripts: Sequence[Script], gone: Collection[str] = ()) -> None:
     """Raises Refused if a run has written and is unfinished, active or not. The runs in `gone`, whose table was
     deleted, are ignored. `scripts` are the versions that have a file."""
     records = [record for record in state.runs(table) if record.run not in gone]
     check_not_undoing(records)
     for record in records:
         if unfinished(record.status) and has_written(state, record):
-            raise _half_done(state, record, scripts)
+            raise _unfinished_refusal(state, record, scripts)
 
 
 def check_not_undoing(records: Iterable[RunRecord]) -> None:
@@ -266,7 +266,7 @@ def cannot_continue(run: str) -> Refused:
     return Refused(f"run {run} is not the unfinished one of its table", hint=suggest("history") + " shows which is")
 
 
-def _half_done(state: State, left: RunRecord, scripts: Sequence[Script]) -> Refused:
+def _unfinished_refusal(state: State, left: RunRecord, scripts: Sequence[Script]) -> Refused:
     lease = state.leases.read(left.table)
     if lease.run == left.run:
         lease, life = observed_life(state.leases, left.table)

@@ -203,14 +203,14 @@ def written_order(record: RunRecord) -> tuple[int, bool, int, str, str]:
 
 
 UNDOING = "undoing"
-AT_WORK = ("running", UNDOING)
+ACTIVE = ("running", UNDOING)
 PARTLY_UNDONE = "partly-undone"
 
 
 def run_progress(record: RunRecord, lease: Lease, alive: bool) -> str:
     """A run's current status. `alive`: the lease's holder seems to be alive. A run whose recorded status is in
-    `AT_WORK` is "gone" if its holder is not alive."""
-    if record.status not in AT_WORK:
+    `ACTIVE` is "gone" if its holder is not alive."""
+    if record.status not in ACTIVE:
         return record.status
     if not alive or lease.run != record.run:
         return "gone"
@@ -229,7 +229,7 @@ def with_runs(
     others = [
         VersionStatus(number, record.name, "pending")
         for number, record in open_runs.items()
-        if number not in known and (record.status in AT_WORK or record.counts.changed)
+        if number not in known and (record.status in ACTIVE or record.counts.changed)
     ]
     found = sorted((*versions, *others), key=lambda version: version.version)
     return tuple(_with_run(version, open_runs.get(version.version), lease, alive) for version in found)
@@ -237,7 +237,7 @@ def with_runs(
 
 def _is_open(record: RunRecord) -> bool:
     """Whether `status` shows the run. A `down` that ended before it changed an item is left out."""
-    untouched = record.direction == "down" and record.status not in AT_WORK and not record.counts.changed
+    untouched = record.direction == "down" and record.status not in ACTIVE and not record.counts.changed
     return unfinished(record.status) and not untouched
 
 
@@ -245,7 +245,7 @@ def _with_run(version: VersionStatus, run: RunRecord | None, lease: Lease, alive
     if run is None:
         return version
     status = run_progress(run, lease, alive)
-    if run.status in AT_WORK and status != "gone":
+    if run.status in ACTIVE and status != "gone":
         held = lease.pause_reason if status == "held" else ""
         return replace(version, state="running", run=replace(run, status=status), held=held)
     by_undo = run.status in (UNDOING, PARTLY_UNDONE)  # only an undo continues such a run
