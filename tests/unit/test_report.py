@@ -611,6 +611,17 @@ def test_without_a_terminal_there_is_a_line_every_five_seconds() -> None:
     ]
 
 
+def test_a_paused_run_has_a_line_a_minute() -> None:
+    clock, console = Clock(), Console(file=io.StringIO(), width=80)
+    recorder = LineDisplay(lambda line, text: console.print(text), clock)
+    recorder.run_started("users", 2, "split_name", "up", 10_000)
+    for second in range(1, 126):
+        clock.now = float(second)
+        recorder.progressed("users", RunProgress(Totals(), 100, idle="paused"))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.endswith(", paused") for line in lines].count(True) == 2
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_on_a_terminal_the_bar_fits(width: int) -> None:
     clock = Clock()

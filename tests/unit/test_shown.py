@@ -117,3 +117,15 @@ def test_any_text_is_printed_inert(text: str) -> None:
 @pytest.mark.parametrize("text", ["a::b", "std::vector", "# heading", "## two", "##x", "", "Grüße 日本 🎉"])
 def test_harmless_text_is_unchanged(text: str) -> None:
     assert inert(printable(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("what", "shown"),
+    [
+        ("has no sequence", "error: v2_x.py has no sequence\nhint: add it\n"),
+        ("the script fails", "error: the script fails\n  v2_x.py\nhint: add it\n"),
+    ],
+)
+def test_an_error_about_its_place_is_one_sentence(capsys: pytest.CaptureFixture[str], what: str, shown: str) -> None:
+    console.print_error(console.message_console(), RunFailed(what, where="v2_x.py", hint="add it"))
+    assert capsys.readouterr().err == shown

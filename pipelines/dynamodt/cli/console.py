@@ -117,17 +117,24 @@ def message_console() -> Console:
     return _console(sys.stderr)
 
 
+# A text that begins with one of these is about its place: `transforms/users/v2_x.py has no sequence`.
+_PREDICATES = frozenset("is was has holds needs names must cannot differs imports uses lists fails".split())
+
+
 def print_error(console: Console, error: BaseException) -> None:
     """`error: what`, where, `hint: next step`. The hint of an unexpected error names the variable for its traceback."""
     from rich.text import Text
 
     expected = isinstance(error, DynamodtError)
     what = error.what if isinstance(error, DynamodtError) else f"{type(error).__name__}: {error}"
+    where = error.where if isinstance(error, DynamodtError) else ""
+    if where and what.split(" ", 1)[0] in _PREDICATES:
+        what, where = f"{where} {what}", ""
     unexpected = f"this error was not expected; {DEBUG}=1 shows the traceback"
     hint = error.hint.written(program()) if isinstance(error, DynamodtError) else unexpected
     console.print(Text.assemble(("error: ", "bold red"), printable(what)), soft_wrap=True)
-    if isinstance(error, DynamodtError) and error.where:
-        console.print(Text(f"  {printable(error.where)}"), soft_wrap=True)
+    if where:
+        console.print(Text(f"  {printable(where)}"), soft_wrap=True)
     if hint:
         console.print(Text.assemble(("hint: ", "bold cyan"), printable(hint)), soft_wrap=True)
     if not expected and os.environ.get(DEBUG):

@@ -164,11 +164,13 @@ def _figures_line(parts: list[str], width: int) -> Text:
 
 
 LINE_EVERY = 5.0  # seconds
+IDLE_LINE_EVERY = 60.0  # seconds, of a run that is paused or held
 Writer = Callable[[Line, str], None]  # takes a line, and how it is written as text
 
 
 class LineDisplay(ProgressRecorder):
-    """For logs: one line when a run starts and ends, and every `LINE_EVERY` seconds in between."""
+    """For logs: one line when a run starts and ends, and every `LINE_EVERY` seconds in between, or
+    `IDLE_LINE_EVERY` while it is paused or held."""
 
     def __init__(
         self, write: Writer, clock: Clock = time.monotonic, watching: bool = False, now: Clock = time.time
@@ -187,7 +189,8 @@ class LineDisplay(ProgressRecorder):
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         super().progressed(table, run_progress)
         run = self.running.get(table)
-        if run is not None and self.clock() - self._shown[table] >= LINE_EVERY:
+        every = IDLE_LINE_EVERY if run_progress.idle else LINE_EVERY
+        if run is not None and self.clock() - self._shown[table] >= every:
             self._shown[table] = self.clock()
             self._of(run, ", ".join(self._figures(run)))
 

@@ -77,7 +77,7 @@ def _image(line: bytes, where: str) -> Image:
             return dict(image)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, ItemError):
         pass
-    raise UsageError("is no item in DynamoDB's JSON", where=where, hint=f"Write one item a line: {_FORM}")
+    raise UsageError("is not an item in DynamoDB's JSON", where=where, hint=f"Write one item per line: {_FORM}")
 
 
 def _is_untyped(value: dict[str, Any]) -> bool:
