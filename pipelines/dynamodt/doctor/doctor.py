@@ -193,7 +193,7 @@ def _proxy(stage: Stage) -> Seen:
 
 def _credentials(stage: Stage) -> Seen:
     if not stage.connection.is_aws:
-        return "skipped", "an endpoint of its own", ""
+        return "skipped", "the stage has its own endpoint", ""
     with explained("GetCallerIdentity", f"region {stage.connection.region}"):
         found = client(stage.connection, "sts").get_caller_identity()
     return OK, str(found["Arn"]), ""
@@ -207,7 +207,7 @@ def _clock(stage: Stage) -> Seen:
     if not there:
         return "skipped", "the endpoint sends no Date", ""
     skew = (here - parsedate_to_datetime(there)).total_seconds()
-    seen = f"{skew:+.0f} s beside the service"
+    seen = f"{skew:+.0f} s from the service's"
     if abs(skew) <= _LARGEST_SKEW:
         return OK, seen, ""
     return WRONG, seen, "correct this machine's clock: AWS refuses signatures that are five minutes off"
@@ -245,14 +245,14 @@ def _storage(stage: Stage) -> Seen:
         client(stage.connection, "s3").list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/", MaxKeys=1)
     partition = client(stage.connection, "s3").meta.partition
     denied = _denied(stage, OBJECT_ACTIONS, [f"arn:{partition}:s3:::{bucket}/{prefix}/x"])
-    return (WRONG, denied, _GRANT) if denied else (OK, f"{url}, {facts.kms_key or 'encrypted with a key of S3'}", "")
+    return (WRONG, denied, _GRANT) if denied else (OK, f"{url}, {facts.kms_key or 'encrypted with SSE-S3'}", "")
 
 
 def _key(stage: Stage) -> Seen:
     key = stage.storage.kms_key
     if not key:
         in_s3 = stage.storage.url.startswith("s3://")
-        return (OK, "that of the bucket", "") if in_s3 else ("skipped", "the storage is a folder", "")
+        return (OK, "the bucket's default encryption", "") if in_s3 else ("skipped", "the storage is a folder", "")
     with explained("DescribeKey", f"key {key}"):
         found = client(stage.connection, "kms").describe_key(KeyId=key)["KeyMetadata"]
     if found["KeyState"] != "Enabled":
@@ -262,7 +262,7 @@ def _key(stage: Stage) -> Seen:
 
 def _glue_job(stage: Stage) -> Seen:
     if stage.embedded or not (stage.connection.is_aws or stage.connection.endpoint("GLUE")):
-        return "skipped", "the embedded stage has no Glue" if stage.embedded else "an endpoint of its own", ""
+        return "skipped", "the embedded stage has no Glue" if stage.embedded else "the stage has its own endpoint", ""
     try:
         job = client(stage.connection, "glue").get_job(JobName=stage.job_name)["Job"]
     except ClientError as error:
@@ -329,7 +329,7 @@ _GRANT = "grant the actions to the role or user that runs dynamodt (infra/templa
 
 def _permissions(stage: Stage, name: str) -> Seen:
     if not stage.connection.is_aws or name in dict(stage.connection.table_roles):
-        return "skipped", "an endpoint of its own, or a role of another account", ""
+        return "skipped", "the stage has its own endpoint, or the table a role of another account", ""
     place = place_of(stage.connection, name)
     if place is None:
         return "skipped", "the table does not exist", ""

@@ -200,7 +200,7 @@ def _missing(check: Assumption, found: Scratch) -> str:
     if check.needs == "s3" and not found.bucket:
         return "the storage is a folder"
     if check.needs == "aws" and not found.is_aws:
-        return "the stage is at an endpoint of its own, not in AWS"
+        return "the stage has its own endpoint, not AWS's"
     if check.needs == "glue" and not _has_run(found):
         return f"the job {found.job} is not deployed, or has not run yet"
     return ""
