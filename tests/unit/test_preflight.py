@@ -525,7 +525,8 @@ def test_consumers_of_the_writes_are_named_with_the_expected_number(services: di
     assert line == (
         "table users: version 2 writes up to 20,000 items (a count of the last six hours), and each write is a record "
         "of its stream (functions: index, mail:live) and a record of the Kinesis stream orders and a write in "
-        "us-east-1; a move is two; items expire by expires (TTL); one that expires during the run counts as vanished"
+        "us-east-1; a move is two writes; items expire by expires (TTL); one that expires during the run counts as "
+        "vanished"
     )
 
 
@@ -535,7 +536,7 @@ def test_consumers_that_cannot_be_listed_are_skipped(services: dict[str, Stubber
         services["dynamodb"].add_client_error(call, "AccessDeniedException")
     services["lambda"].add_client_error("list_event_source_mappings", "AccessDeniedException")
     (line,) = reported(spec)
-    assert "each write is a record of its stream; a move is two" in line
+    assert "each write is a record of its stream; a move is two writes" in line
 
 
 def test_a_table_without_consumers_is_not_mentioned(services: dict[str, Stubber]) -> None:

@@ -138,7 +138,7 @@ def test_money(usd: tuple[float, float], told: str) -> None:
 
 
 def test_the_consumers_of_the_writes_as_json() -> None:
-    said = "table users: version 2 writes up to 9 items, and each write is a record of its stream; a move is two"
+    said = "table users: version 2 writes up to 9 items, and each write is a record of its stream; a move is two writes"
     (table,) = json_output.tables_document([TableReport("users", "up", (RUN,), notices=(said,))])["tables"]
     assert table["notices"] == [said]
     (table,) = json_output.tables_document([TableReport("users", "up", (RUN,))])["tables"]

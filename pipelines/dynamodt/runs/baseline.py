@@ -230,7 +230,7 @@ def _check_files(name: str, logical: str, versions: Sequence[int], scripts: Sequ
         raise Refused(
             f"by the record of {TOOL}, version {versions[-1]} has run, but version {gap} has not",
             where=f"table {name}",
-            hint="number the files from 1 on without a gap, and say how many of them have run: "
+            hint="number the files from 1 on without a gap, and record how many of them have run: "
             + suggest("stamp", table=name, to="N"),
         )
     if len(versions) > len(scripts):
@@ -238,7 +238,7 @@ def _check_files(name: str, logical: str, versions: Sequence[int], scripts: Sequ
         raise UsageError(
             f"by the record of {TOOL}, version {number} has run, but it has no file",
             where=f"transforms/{logical}/v{number}_<name>.py",
-            hint="write it, and adopt again (it is not run): " + suggest("create", "NAME", table=name),
+            hint="write it (it is not run), and import the history again: " + suggest("create", "NAME", table=name),
         )
 
 

@@ -175,7 +175,7 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
         raise Refused(f"no run is in progress{paused}", where=f"table {table}", hint=hint)
     if lease.owner and command != "unlock":
         raise Refused(
-            f"run {lease.run} of table {lease.owner} writes to it, and is controlled there",
+            f"run {lease.run} of table {lease.owner} writes to this table: name its own table",
             where=f"table {table}",
             hint=suggest(command, table=lease.owner),
         )

@@ -261,7 +261,7 @@ def _consumers_of(table: TableSpec, found: Consumers, version: int, items: int) 
     receives = " and ".join([*stream, *kinesis, *replicas])
     many = f"up to {counted(items, 'item')} (a count of the last six hours)" if items else "items"
     ttl = f"items expire by {found.ttl} (TTL); one that expires during the run counts as vanished" if found.ttl else ""
-    each = f"version {version} writes {many}, and each write is {receives}; a move is two" if receives else ""
+    each = f"version {version} writes {many}, and each write is {receives}; a move is two writes" if receives else ""
     return f"table {table.name}: {'; '.join(filter(None, (each, ttl)))}" if each or ttl else ""
 
 

@@ -121,7 +121,7 @@ def acquire(
             mine = new_lease(table, seen.token + 1, run, time.time(), lease_replicas)._replace(owner=owner, goal=goal)
             if leases.take(mine, over=seen):
                 if seen.run:
-                    notify(f"took the lease on {seen.table} over from {holder(seen)}, which is gone")
+                    notify(f"took over the lease on {seen.table} from {holder(seen)}, whose process is gone")
                 return mine
         else:
             left = watch.seconds_left(leases, seen)

@@ -114,7 +114,7 @@ def parse(text: str, where: str) -> ast.Module:
 def _marked(error: SyntaxError, text: str) -> str:
     number = error.lineno or 1  # one past the end if a bracket or string is not closed
     line = "".join(text.splitlines()[number - 1 : number]).strip()
-    return f"Correct this line: {line}" if line else "Look at the end of the file."
+    return f"Correct this line: {line}" if line else "Check the end of the file."
 
 
 def bindings(tree: ast.Module) -> dict[str, ast.stmt]:

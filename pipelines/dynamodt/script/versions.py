@@ -116,8 +116,8 @@ def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
         raise Refused(
             f"version {record.version} of {record.table} is applied, but its file is missing",
             where=file_name,
-            hint=f"Bring {file_name} back, or use the release that has it (another branch?): a version is rolled back "
-            "before its file goes.",
+            hint=f"Bring {file_name} back, or use the release that has it (another branch?). Roll a version back "
+            "before its file is deleted.",
         )
     if is_unedited(script, record):
         return script

@@ -83,8 +83,8 @@ def find(storage: Storage, script: Script, region: str = "") -> PreparedRef:
         hint += "; stages with tables of one name in two regions need a storage each"
         raise Refused(what, where=ref.url, hint=hint)
     if ref.prepare_checksum != script.prepare_checksum:
-        what = f"the prepared data was made by another text of {script.path}'s prepare, or of what prepare uses there"
-        raise Refused(what, where=ref.url, hint=hint + "; or bring that text back")
+        what = f"the prepared data was made by another text of {script.path}'s prepare, or of a file that it uses"
+        raise Refused(what, where=ref.url, hint=hint + "; or restore that text")
     return ref
 
 
