@@ -40,7 +40,7 @@ from dynamodt.model.tables import Connection, Item, Stage, StorageSpec
 from dynamodt.pipeline.migrate import migrate, undo
 from dynamodt.pipeline.ownership import split_groups
 from dynamodt.runs.jobs import retry_job
-from dynamodt.runs.not_restored import next_pass
+from dynamodt.runs.undo import next_pass
 from dynamodt.script.codec import decode, encode, key_text
 from dynamodt.script.read import read_script
 from dynamodt.state.object_keys import DEAD, key_of_job

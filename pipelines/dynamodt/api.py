@@ -64,6 +64,7 @@ from dynamodt.runs.restored_tables import older_state_notice
 from dynamodt.runs.resume import cannot_continue
 from dynamodt.runs.retry_rehearsal import rehearse_retry
 from dynamodt.runs.show import RunDetails
+from dynamodt.runs.undo_checks import undoable
 from dynamodt.runs.validation import Validation
 from dynamodt.script.versions import statuses
 from dynamodt.state.state import State
@@ -125,7 +126,7 @@ def undo(
     """Undo a run of these tables by its journal; see `runs.undo.undo`."""
     project = Project(stage, folder, options, observer)
     if options.runner == GLUE:
-        return on_glue.undo(project, undoing.undoable(project, project.tables(names), run))
+        return on_glue.undo(project, undoable(project, project.tables(names), run))
     return undoing.undo(replace(project, options=with_caller(options, folder)), project.tables(names), run, engine)
 
 

@@ -16,7 +16,7 @@ from dynamodt.model.runs import INSERTED_ROWS, Job, JournalSource, RowsSource
 from dynamodt.pipeline.migrate import migrate, undo
 from dynamodt.pipeline.outcomes import waiting_keys
 from dynamodt.runs.jobs import retry_job
-from dynamodt.runs.not_restored import next_pass
+from dynamodt.runs.undo import next_pass
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.object_keys import DEAD, NOT_RESTORED, committed_notes, key_of_job
 from dynamodt.state.runs import retry_run, undo_run

@@ -14,7 +14,7 @@ import pytest
 
 from dynamodt.model.pages import Counts, JournalCount
 from dynamodt.model.runs import Job, RunRecord
-from dynamodt.runs.journal_check import JournalCheck, check_journal
+from dynamodt.runs.undo_checks import JournalCheck, check_journal
 from dynamodt.state.object_keys import is_note, journal_prefix
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench

@@ -14,7 +14,7 @@ from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
 from dynamodt.pipeline.migrate import migrate, undo
 from dynamodt.runs.jobs import retry_job
-from dynamodt.runs.not_restored import next_pass
+from dynamodt.runs.undo import next_pass
 from dynamodt.state.object_keys import DEAD, NOT_RESTORED, key_of_job
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench

@@ -19,8 +19,7 @@ from dynamodt.model.tables import Connection, Image, Index, KeyAttribute, Stage,
 from dynamodt.runs.context import Project
 from dynamodt.runs.cost import GB, PRICES
 from dynamodt.runs.estimate import Span, Stratum, TableSample
-from dynamodt.runs.forecast import Rate, TableForecast, VersionForecast, _Forecasting, exceeded
-from dynamodt.runs.obstacles import Obstacle
+from dynamodt.runs.forecast import Obstacle, Rate, TableForecast, VersionForecast, _Forecasting, exceeded
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 from tests.unit.estimated import HALF, images, read

@@ -11,8 +11,7 @@ import pytest
 from dynamodt.model.pages import Counts, Totals
 from dynamodt.model.runs import Job, JournalSource, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
-from dynamodt.runs.not_restored import next_pass, totals_without_repeats
-from dynamodt.runs.undo import undo_jobs
+from dynamodt.runs.undo import next_pass, totals_without_repeats, undo_jobs
 from tests.unit.followed_runs import RECORD
 from tests.unit.followed_runs import Stage as Stages
 

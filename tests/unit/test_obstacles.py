@@ -11,10 +11,9 @@ from dynamodt.dynamodb.table import Consumers
 from dynamodt.errors import ServiceError
 from dynamodt.model.runs import Lease
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
-from dynamodt.runs import obstacles
+from dynamodt.runs import forecast
 from dynamodt.runs.estimate import Span, VersionEstimate
-from dynamodt.runs.forecast import VersionForecast
-from dynamodt.runs.obstacles import obstacles_of
+from dynamodt.runs.forecast import VersionForecast, obstacles_of
 from dynamodt.runs.plan import Step, TablePlan
 from tests.unit.estimated import HALF, read
 
@@ -45,9 +44,9 @@ def found(folder: Any, monkeypatch: pytest.MonkeyPatch, recovery: Any, consumers
             raise recovery
         return bool(recovery)
 
-    monkeypatch.setattr(obstacles, "check_unfinished", lambda *_: None)
-    monkeypatch.setattr(obstacles, "has_point_in_time_recovery", has_recovery)
-    monkeypatch.setattr(obstacles, "consumers", lambda *_: consumers)
+    monkeypatch.setattr(forecast, "check_unfinished", lambda *_: None)
+    monkeypatch.setattr(forecast, "has_point_in_time_recovery", has_recovery)
+    monkeypatch.setattr(forecast, "consumers", lambda *_: consumers)
     planned = TablePlan(TABLE, "up", (Step(read(folder, HALF), None, None),), 0, ())
     versions = [VersionForecast(1, "change", ESTIMATE)]
     shown = obstacles_of(SimpleNamespace(stage=STAGE, state=NoRuns()), planned, None, versions)  # type: ignore[arg-type]

@@ -16,8 +16,7 @@ from dynamodt.model.tables import TableNames
 from dynamodt.runs.cost import usd
 from dynamodt.runs.display import printable
 from dynamodt.runs.estimate import Span, VersionEstimate, sum_if_known
-from dynamodt.runs.forecast import TableForecast, VersionForecast
-from dynamodt.runs.obstacles import Obstacle
+from dynamodt.runs.forecast import Obstacle, TableForecast, VersionForecast
 from dynamodt.runs.pace import counted
 
 # ---------------------------------------------------------------- figures

@@ -238,6 +238,13 @@ def finish_it(record: RunRecord, scripts: Sequence[Script]) -> Hint:
     return finish + or_undo(record)
 
 
+def restore_or_repair(record: RunRecord) -> Hint:
+    """The next step after an undo that lacked a part of the journal."""
+    repair = "; or repair the items by hand, and record which versions are applied: "
+    stamp = suggest("stamp", table=record.table, to="N")
+    return "restore them, then: " + suggest("undo", record.run) + repair + stamp
+
+
 def _has_file(record: RunRecord, scripts: Sequence[Script]) -> bool:
     return any(one.sequence == record.version and not is_another_script(record, one) for one in scripts)
 

@@ -33,11 +33,11 @@ from dynamodt.runs.history import (
     is_another_script,
     last_change,
     refusal_for,
+    restore_or_repair,
     title_of,
     version_reverted_by,
 )
 from dynamodt.runs.jobs import NEW, SCAN, new_run
-from dynamodt.runs.journal_check import restore_or_repair
 from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import busy_refusal, check_not_leased
 from dynamodt.runs.options import RunOptions

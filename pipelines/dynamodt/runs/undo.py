@@ -8,48 +8,44 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
+from typing import Any, NamedTuple
+
+import orjson
 
 from dynamodt.dynamodb import table as tables_of_stage
-from dynamodt.errors import DeadLetters, DynamodtError, Fenced, Hint, Refused, RunFailed, ServiceError, suggest
-from dynamodt.model.pages import Counts, Totals, Units
-from dynamodt.model.reports import RunReport, UndoReport, counted, pick
+from dynamodt.errors import DeadLetters, DynamodtError, Fenced, RunFailed, ServiceError, suggest
+from dynamodt.model.pages import Totals
+from dynamodt.model.reports import NotRestored, RunReport, UndoReport, counted, pick
 from dynamodt.model.runs import Job, JournalSource, RunRecord, Script
-from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.model.tables import TableSpec
+from dynamodt.pipeline.outcomes import is_waiting, waiting_keys
 from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, Project, RunContext, Runner, is_governed, run_phases
 from dynamodt.runs.control import find_run
 from dynamodt.runs.dead_letters import samples
-from dynamodt.runs.history import (
-    goal,
-    last_change,
-    last_change_of_target,
-    now,
-    refusal_for,
-    report_of,
-    title_of,
-    unrecorded_notice,
-    version_reverted_by,
-)
+from dynamodt.runs.history import file_of, now, unrecorded_notice, version_reverted_by
 from dynamodt.runs.jobs import lease_replicas, new_run
-from dynamodt.runs.journal_check import JournalCheck, check_journal, incomplete_error, journal_refusal
 from dynamodt.runs.lock import attempt_in_turn, hold_leases, take_rehearsal_lease
-from dynamodt.runs.not_restored import (
-    NotRestoredCounts,
-    count_waiting,
-    gather_not_restored,
-    has_lost_items,
-    next_pass,
-    totals_without_repeats,
-    with_further_passes,
-)
-from dynamodt.runs.plan import check_not_recreated, usable_table
-from dynamodt.runs.preflight import check_tables, refusal_of
+from dynamodt.runs.preflight import refusal_of
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.restored_tables import check_begun, check_rows, note_begun
-from dynamodt.state.object_keys import NOT_RESTORED_FILE, key_of_job
-from dynamodt.state.runs import UNDOING, next_status, phases, undo_run, unfinished, write_periods
+from dynamodt.runs.stored_dead_letters import committed_lines, committed_parts
+from dynamodt.runs.undo_checks import (
+    JournalCheck,
+    check_journal,
+    check_undoable,
+    checked,
+    incomplete_error,
+    journal_refusal,
+    refused_report,
+)
+from dynamodt.state.object_keys import NOT_RESTORED, NOT_RESTORED_FILE, key_of_job
+from dynamodt.state.runs import next_status, phases, undo_run, write_periods
 from dynamodt.state.split_rows import totals_of
 from dynamodt.state.state import State
+
+_SHOWN = 3
+_PASSES = 1000  # the maximum of one try: the ids of its phases are numbered together with those of other tries
 
 
 def undo(project: Project, tables: Sequence[str], run: str, runner: Runner) -> UndoReport:
@@ -63,7 +59,7 @@ def undo(project: Project, tables: Sequence[str], run: str, runner: Runner) -> U
 
 
 def _attempt_undo(project: Project, record: RunRecord, runner: Runner) -> UndoReport:
-    record = _checked(project, record)
+    record = checked(project, record)
     table = tables_of_stage.describe(project.stage.connection, record.table)
     target = tables_of_stage.describe(project.stage.connection, record.target) if record.target else None
     context = RunContext.opened(project, runner)
@@ -75,7 +71,7 @@ def _attempt_undo(project: Project, record: RunRecord, runner: Runner) -> UndoRe
         found = check_journal(context, record)
         refused = journal_refusal(found, context.storage, record)
         if refused is not None and not context.options.partial:
-            return _refused_report(context, record, refused)
+            return refused_report(context, record, refused)
         limit_budget(context, base, table, target)
         number, jobs = undo_jobs(context, record, table, target, base, partly=refused is not None)
         undo = _Undo(context, record, table, jobs, number, found).run()
@@ -94,85 +90,6 @@ def _hold_tables(context: RunContext, record: RunRecord) -> Iterator[tuple[RunCo
     others = [record.target] if record.target else []
     with hold_leases(leases, record.table, others, record.run, context.observer.notify, replicas) as (lease, fences):
         yield replace(context, token=lease.token, fences=fences), record.run
-
-
-# ---------------------------------------------------------------- checks
-
-
-def undoable(project: Project, tables: Sequence[str], run: str) -> RunRecord:
-    """The run with this id, or beginning of one, if it can be undone now, or within `wait_lock`. Raises UsageError, or
-    Refused."""
-    record = find_run(project, tables, run)
-    return attempt_in_turn(project, record.table, partial(_checked, project, record))
-
-
-def _checked(project: Project, record: RunRecord) -> RunRecord:
-    """The run's present record. Raises Refused if it cannot be undone."""
-    stage, record = project.stage, find_run(project, [record.table], record.run)
-    check_undoable(project.state, record)
-    check_not_recreated(stage, record)
-    check_same_storage(stage, record)
-    check_tables(stage, [usable_table(stage, record.target or record.table)], project.options)
-    return record
-
-
-def check_same_storage(stage: Stage, record: RunRecord) -> None:
-    """Raises Refused if the run's journal is in another storage than the stage's."""
-    was, now_at = record.began.get("storage"), stage.storage.url.rstrip("/")
-    if was not in (None, now_at):
-        what = f"the journal of run {record.run} is in {was}, and the storage of stage {stage.name} is now {now_at}"
-        hint = f"give the stage that storage for the undo: DYNAMODT_STORAGE={was} " + suggest("undo", record.run)
-        raise refusal_for(record, what, hint)
-
-
-def check_undoable(state: State, record: RunRecord) -> None:
-    """Raises Refused for a run that is undone, that has no journal, or whose table a later run has changed."""
-    stamp = "to change which versions are applied: " + suggest("stamp", table=record.table, to="N")
-    elsewhere = f"{record.run} did not run here: its version was {record.status}"
-    why = "it had written nothing, or to a table that is gone, or its version was stamped"
-    refusals = {
-        "stamped": (elsewhere, stamp),
-        "adopted": (elsewhere, stamp),
-        "repaired": (f"{record.run} has accepted an edit of a script, and ran nothing", stamp),
-        "closed": (f"run {record.run} was undone in part, and its version stamped since", stamp),
-        "undone": (f"run {record.run} is undone already", suggest("status", table=record.table)),
-        "replaced": (f"run {record.run} was replaced: {why}", suggest("history", table=record.table)),
-    }
-    what, hint = refusals.get(record.status, ("", ""))
-    if not what and not record.journal:
-        what = f"run {record.run} has no journal: version {record.version} ({record.name}) is IDEMPOTENT"
-        hint = _other_way(record)
-    if what:
-        raise refusal_for(record, what, hint)
-    _check_last(state, record)
-
-
-def _check_last(state: State, record: RunRecord) -> None:
-    last = last_change(state, record)
-    if last.run == record.run and record.target and record.status != UNDOING:
-        last = last_change_of_target(state, record)
-    if last.run != record.run:
-        what = f"{title_of(last)} changed this table later: {last.status}"
-        raise refusal_for(last, what, "undo that one first: " + suggest("undo", last.run))
-    above = max(state.applied(record.table), default=0)
-    if above > record.version:
-        hint = "if it is not applied: " + suggest("stamp", table=record.table, to=record.version)
-        raise refusal_for(record, f"version {above} was recorded above it, without a run", hint)
-
-
-def _other_way(record: RunRecord) -> Hint:
-    other, to = ("down", record.version - 1) if record.direction == "up" else ("up", record.version)
-    way = suggest(other, table=record.table, to=to) + f", where its script has a transform_{other}"
-    if not unfinished(record.status):
-        return way
-    return "finish it (" + suggest(record.direction, table=record.table, to=goal(record)) + "), then: " + way
-
-
-def _refused_report(project: Project, record: RunRecord, error: Refused) -> UndoReport:
-    """The report of an undo that is refused for an incomplete journal."""
-    run = replace(report_of(record), status="refused", counts=Counts(), consumed=Units(), seconds=0.0, error=str(error))
-    run = replace(run, dead_letters="", rehearsal=project.options.dry_run)
-    return UndoReport(run, max(project.state.applied(record.table), default=0), error=error)
 
 
 # ---------------------------------------------------------------- phases
@@ -225,8 +142,8 @@ def undo_jobs(
 
 def _script(record: RunRecord) -> Script:
     """The version as its run has recorded it, since its file may be edited or missing."""
-    path, stamp = f"v{record.version}_{record.name}.py", record.began.get("STAMP") or None
-    return Script(record.table, record.version, record.name, path, "", record.checksum, stamp=stamp)
+    stamp = record.began.get("STAMP") or None
+    return Script(record.table, record.version, record.name, file_of(record), "", record.checksum, stamp=stamp)
 
 
 # ---------------------------------------------------------------- the undo
@@ -364,3 +281,73 @@ class _Undo:
         )
         others = {*applied_now} - ({record.version} if reverted else set())
         self.at = max([*others, *([record.version] if again else [])], default=0)
+
+
+# ---------------------------------------------------------------- items that are not restored
+
+
+def next_pass(job: Job, number: int) -> Job:
+    """The phase, in the try `number`, that repeats the items that this phase has left waiting."""
+    assert isinstance(job.source, JournalSource)
+    head, _, last = job.run.rpartition("/undo")
+    done, dot, period = last.partition(".")
+    turn = 1 if int(done) == number else int(done) % _PASSES + 1
+    run = f"{head}/undo{number * _PASSES + turn}{dot}{period}"
+    return replace(job, run=run, source=replace(job.source, waiting=job.run))
+
+
+def with_further_passes(state: State, jobs: Sequence[Job], number: int) -> list[Job]:
+    """The phases of the try `number`, and of its further passes that have begun."""
+    found = list(jobs)
+    again = [next_pass(job, number) for job in jobs]
+    while any(True for job in again for _ in state.splits(job.run).all(job.splits)):
+        found += again
+        again = [next_pass(job, number) for job in again]
+    return found
+
+
+def count_waiting(context: RunContext, job: Job) -> int:
+    """The number of items that a phase has left waiting."""
+    return sum(
+        map(len, waiting_keys(context.storage, committed_parts(context, job, key_of_job(job, NOT_RESTORED))).values())
+    )
+
+
+def totals_without_repeats(follower: Follower, jobs: Sequence[Job]) -> Totals:
+    """The totals of the phases. A repeated item counts once, with its last outcome."""
+    totals = follower.totals
+    again = sum(follower.read(job) for job in jobs if isinstance(job.source, JournalSource) and job.source.waiting)
+    counts = totals.counts
+    return totals._replace(counts=counts._replace(read=counts.read - again, superseded=counts.superseded - again))
+
+
+class NotRestoredCounts(NamedTuple):
+    """The items that an undo has not restored: their number, how many are restored in part, and the first few."""
+
+    items: int
+    partly: int
+    first: tuple[NotRestored, ...]
+
+
+def gather_not_restored(context: RunContext, jobs: list[Job], name: str) -> NotRestoredCounts:
+    """Join the items that the phases have not restored into one JSON-lines file."""
+    again = {job.source.waiting for job in jobs if isinstance(job.source, JournalSource)}
+    kept = [line for job in jobs for line in _lines_of(context, job) if job.run not in again or not is_waiting(line)]
+    if kept:
+        context.storage.write(name, b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in kept))
+    first = tuple(map(_not_restored, kept[:_SHOWN]))
+    return NotRestoredCounts(len(kept), sum(bool(line["restored"]) for line in kept), first)
+
+
+def has_lost_items(context: RunContext, job: Job) -> bool:
+    """Whether fewer items that a phase has not restored are stored than its splits' rows count."""
+    counted = context.state.splits(job.run).totals(job.splits).journal.records
+    return counted > 0 and sum(1 for _ in _lines_of(context, job)) < counted
+
+
+def _lines_of(context: RunContext, job: Job) -> Iterator[dict[str, Any]]:
+    return committed_lines(context, job, key_of_job(job, NOT_RESTORED))
+
+
+def _not_restored(line: dict[str, Any]) -> NotRestored:
+    return NotRestored(line["key"], tuple(line["attributes"]), line["why"], tuple(line["restored"]))

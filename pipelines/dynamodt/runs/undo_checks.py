@@ -1,22 +1,37 @@
-"""Checks that a run's journal is complete, before an undo writes anything.
+"""The checks of an undo before it writes anything: that the run can be undone now, and that its journal is complete.
 
-Each part that the splits' rows count must be stored with a valid seal and belong to this run, and the numbers must be
-equal. Every counted object is read once; a phase's rows and a few objects are in memory.
+Each part of the journal that the splits' rows count must be stored with a valid seal and belong to this run, and the
+numbers must be equal. Every counted object is read once; a phase's rows and a few objects are in memory.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.errors import Hint, Refused, RunFailed, suggest
-from dynamodt.model.pages import Claim, JournalCount
+from dynamodt.model.pages import Claim, Counts, JournalCount, Units
+from dynamodt.model.reports import UndoReport
 from dynamodt.model.runs import RunRecord
+from dynamodt.model.tables import Stage
+from dynamodt.runs.control import find_run
+from dynamodt.runs.history import (
+    goal,
+    last_change,
+    last_change_of_target,
+    refusal_for,
+    report_of,
+    restore_or_repair,
+    title_of,
+)
+from dynamodt.runs.lock import attempt_in_turn
+from dynamodt.runs.plan import check_not_recreated, usable_table
+from dynamodt.runs.preflight import check_tables
 from dynamodt.state.journal import Unsealed, check
 from dynamodt.state.object_keys import (
     JOURNAL,
@@ -30,7 +45,8 @@ from dynamodt.state.object_keys import (
     part_of,
     split_prefix,
 )
-from dynamodt.state.runs import phases
+from dynamodt.state.runs import UNDOING, phases, unfinished
+from dynamodt.state.state import State
 from dynamodt.state.storage import Storage
 
 if TYPE_CHECKING:
@@ -40,6 +56,85 @@ _READERS = 10  # as many as a client has connections
 _AHEAD = 4 * _READERS
 _SHOWN = 3
 _NOTIFY_SECONDS = 10.0  # seconds
+
+
+def undoable(project: Project, tables: Sequence[str], run: str) -> RunRecord:
+    """The run with this id, or beginning of one, if it can be undone now, or within `wait_lock`. Raises UsageError, or
+    Refused."""
+    record = find_run(project, tables, run)
+    return attempt_in_turn(project, record.table, partial(checked, project, record))
+
+
+def checked(project: Project, record: RunRecord) -> RunRecord:
+    """The run's present record. Raises Refused if it cannot be undone."""
+    stage, record = project.stage, find_run(project, [record.table], record.run)
+    check_undoable(project.state, record)
+    check_not_recreated(stage, record)
+    check_same_storage(stage, record)
+    check_tables(stage, [usable_table(stage, record.target or record.table)], project.options)
+    return record
+
+
+def check_same_storage(stage: Stage, record: RunRecord) -> None:
+    """Raises Refused if the run's journal is in another storage than the stage's."""
+    was, now_at = record.began.get("storage"), stage.storage.url.rstrip("/")
+    if was not in (None, now_at):
+        what = f"the journal of run {record.run} is in {was}, and the storage of stage {stage.name} is now {now_at}"
+        hint = f"give the stage that storage for the undo: DYNAMODT_STORAGE={was} " + suggest("undo", record.run)
+        raise refusal_for(record, what, hint)
+
+
+def check_undoable(state: State, record: RunRecord) -> None:
+    """Raises Refused for a run that is undone, that has no journal, or whose table a later run has changed."""
+    stamp = "to change which versions are applied: " + suggest("stamp", table=record.table, to="N")
+    elsewhere = f"{record.run} did not run here: its version was {record.status}"
+    why = "it had written nothing, or to a table that is gone, or its version was stamped"
+    refusals = {
+        "stamped": (elsewhere, stamp),
+        "adopted": (elsewhere, stamp),
+        "repaired": (f"{record.run} has accepted an edit of a script, and ran nothing", stamp),
+        "closed": (f"run {record.run} was undone in part, and its version stamped since", stamp),
+        "undone": (f"run {record.run} is undone already", suggest("status", table=record.table)),
+        "replaced": (f"run {record.run} was replaced: {why}", suggest("history", table=record.table)),
+    }
+    what, hint = refusals.get(record.status, ("", ""))
+    if not what and not record.journal:
+        what = f"run {record.run} has no journal: version {record.version} ({record.name}) is IDEMPOTENT"
+        hint = _other_way(record)
+    if what:
+        raise refusal_for(record, what, hint)
+    _check_last(state, record)
+
+
+def _check_last(state: State, record: RunRecord) -> None:
+    last = last_change(state, record)
+    if last.run == record.run and record.target and record.status != UNDOING:
+        last = last_change_of_target(state, record)
+    if last.run != record.run:
+        what = f"{title_of(last)} changed this table later: {last.status}"
+        raise refusal_for(last, what, "undo that one first: " + suggest("undo", last.run))
+    above = max(state.applied(record.table), default=0)
+    if above > record.version:
+        hint = "if it is not applied: " + suggest("stamp", table=record.table, to=record.version)
+        raise refusal_for(record, f"version {above} was recorded above it, without a run", hint)
+
+
+def _other_way(record: RunRecord) -> Hint:
+    other, to = ("down", record.version - 1) if record.direction == "up" else ("up", record.version)
+    way = suggest(other, table=record.table, to=to) + f", where its script has a transform_{other}"
+    if not unfinished(record.status):
+        return way
+    return "finish it (" + suggest(record.direction, table=record.table, to=goal(record)) + "), then: " + way
+
+
+def refused_report(project: Project, record: RunRecord, error: Refused) -> UndoReport:
+    """The report of an undo that is refused for an incomplete journal."""
+    run = replace(report_of(record), status="refused", counts=Counts(), consumed=Units(), seconds=0.0, error=str(error))
+    run = replace(run, dead_letters="", rehearsal=project.options.dry_run)
+    return UndoReport(run, max(project.state.applied(record.table), default=0), error=error)
+
+
+# ---------------------------------------------------------------- the journal
 
 
 class Checked(NamedTuple):
@@ -81,7 +176,7 @@ def check_journal(project: Project, record: RunRecord, clock: Callable[[], float
     progress = _Progress(found.expected.parts + found.expected.notes, project.observer.notify, clock)
     for run, claims in by_phase.items():
         if any(expected_journal(claim).parts for claim in claims.values()):
-            _Phase(project.storage, object_key(record.table, run, JOURNAL), claims, found).check(progress.step)
+            _PhaseJournal(project.storage, object_key(record.table, run, JOURNAL), claims, found).check(progress.step)
     return found
 
 
@@ -113,18 +208,11 @@ def incomplete_error(found: JournalCheck, storage: Storage, record: RunRecord) -
     )
 
 
-def restore_or_repair(record: RunRecord) -> Hint:
-    """The next step after an undo that lacked a part of the journal."""
-    repair = "; or repair the items by hand, and record which versions are applied: "
-    stamp = suggest("stamp", table=record.table, to="N")
-    return "restore them, then: " + suggest("undo", record.run) + repair + stamp
-
-
 def _root(record: RunRecord) -> str:
     return f"runs/{folder_of(record.table)}/"
 
 
-class _Phase:
+class _PhaseJournal:
     """The journal of one phase."""
 
     def __init__(self, objects: Storage, prefix: str, claims: Claims, found: JournalCheck) -> None:
