@@ -286,7 +286,7 @@ def test_an_undo_of_these_runs_is_refused(bench: Bench, make_table: MakeTable) -
     first, second = bench.history(table)
     after = bench.tables.items(table)
 
-    assert refusal(bench, "19990101", UsageError).hint == "dynamodt history"
+    assert refusal(bench, "19990101", UsageError).hint == "dynamodt history shows the ids of runs"
     several = first.run[:8]  # the day
     assert first.run in refusal(bench, several, UsageError).what
     idempotent = refusal(bench, second.run)
