@@ -25,7 +25,7 @@ PIP_LOCKED := -m pip install --quiet --disable-pip-version-check --no-deps --req
 PIP_COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet \
 	--upgrade --generate-hashes --allow-unsafe --strip-extras --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
-# The tests wait as much as they compute: two for each of two cores.
+# Tests wait about half of their time: two workers for each of two cores.
 WORKERS ?= 4
 TESTS := -m pytest -m "not chaos"
 PYTEST := $(BIN)/python $(TESTS)
@@ -36,10 +36,10 @@ SEEDS := 0-1999
 SEED := 20
 MINUTES :=
 test-chaos: WORKERS := 2
-# Many containers set it; every process of the tests would compile the package again, and pytest all of its asserts.
+# Many containers set it; each process of the tests would then compile the package again.
 test test-quick test-unit test-pythons test-pipeline test-service test-e2e test-chaos coverage: export PYTHONDONTWRITEBYTECODE :=
 COMMA := ,
-# Probes that take themselves out when they are hit; what a tracer does for each line doubled what the tests compute.
+# slipcover's probes are removed after the first hit; a tracer of each line doubles the CPU time of the tests.
 COVERED := $(BIN)/python -W "ignore:Unable to activate pytest branch coverage" -m slipcover
 
 on = $(filter-out 0 no false,$(1))
@@ -65,33 +65,33 @@ help: ## this list
 
 install: $(INSTALLED) $(EMULATOR) ## .venv with the locked dependencies (the other targets do it when it is missing)
 
-run: $(INSTALLED) $(if $(filter spark,$(RUNNER)),$(SPARK)) ## bring a table to a version: make run TABLE=users VERSION=2 RUNNER=direct
+run: $(INSTALLED) $(if $(filter spark,$(RUNNER)),$(SPARK)) ## apply versions to a table: make run TABLE=users VERSION=2 RUNNER=direct
 ## TABLE (default: all that have a folder), VERSION (the latest), RUNNER (direct; spark: Java 17, Maven),
 ## DIRECTION (up, or down), SOURCE (scan, or export), STAGE (local), DRY=1 (writes nothing), ARGS (further options)
 	@case '$(DIRECTION)' in up|down) ;; *) echo 'DIRECTION is up or down' >&2; exit 2 ;; esac
 	$(call show_and_run,$(DYNAMODT_RUN))
 
-prepare: $(INSTALLED) ## gather a version's data from outside: make prepare TABLE=users VERSION=3
+prepare: $(INSTALLED) ## run a version's prepare, and store its rows: make prepare TABLE=users VERSION=3
 	@test -n "$(TABLE)" && test -n "$(VERSION)" || { echo 'usage: make prepare TABLE=users VERSION=3' >&2; exit 2; }
 	$(call show_and_run,$(DYNAMODT_PREPARE))
 
-deploy: $(INSTALLED) ## what a stage needs in AWS: make deploy STAGE=prod (DRY=1: only shows it)
+deploy: $(INSTALLED) ## create the resources of a stage in AWS: make deploy STAGE=prod (DRY=1: only lists them)
 	$(call show_and_run,$(BIN)/dynamodt deploy --stage $(STAGE) $(if $(call on,$(DRY)),--dry-run) $(ARGS))
 
 jar: $(INSTALLED) ## Beam's Spark runner as one jar, for RUNNER=spark and Glue (Java 17, Maven; once)
 	@$(BIN)/python -m dynamodt.pipeline.spark.jar
 
 ##@ Test (ARGS goes to pytest: make test-unit ARGS="-k diff")
-test: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar serverless ## all but chaos, 5 minutes; then what was skipped, and why
+test: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar serverless ## all tests except chaos, 5 minutes; lists the skipped tests with the reasons
 	PYTHONHASHSEED=0 $(PYTEST) -rs $(AT_ONCE) $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)
 
-test-quick: $(INSTALLED) ## unit and pipeline, a minute (needs nothing)
+test-quick: $(INSTALLED) ## unit and pipeline tests, a minute (needs no service)
 	PYTHONHASHSEED=0 $(PYTEST) $(AT_ONCE) $(wildcard tests/unit transforms tests/pipeline) $(ARGS)
 
-coverage: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar serverless ## as test, with what no test has run (a third more CPU)
+coverage: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar serverless ## as test, and lists the lines that no test has run (a third more CPU)
 	PYTHONHASHSEED=0 $(COVERED) $(TESTS) -rs $(AT_ONCE) $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)
 
-test-unit: $(INSTALLED) ## pure logic, and the scripts in transforms/ (needs nothing)
+test-unit: $(INSTALLED) ## pure logic, and the scripts in transforms/ (needs no service)
 	$(PYTEST) tests/unit transforms $(ARGS)
 
 test-lowest: $(LOWEST) ## test-unit with the lowest versions that pyproject.toml allows (needs a package index)
@@ -100,34 +100,34 @@ test-lowest: $(LOWEST) ## test-unit with the lowest versions that pyproject.toml
 test-pythons: $(PACKAGING) ## unit and pipeline on each Python found here, with the locked and the lowest Beam (2 minutes each)
 	WORKERS=$(WORKERS) $(VENV)/packaging/bin/nox --envdir $(VENV)/pythons --no-error-on-missing-interpreters $(if $(SESSIONS),--session $(SESSIONS)) -- $(ARGS)
 
-test-pipeline: $(INSTALLED) ## the Beam composition on a fake DynamoDB (needs nothing)
+test-pipeline: $(INSTALLED) ## the Beam composition on a fake DynamoDB (needs no service)
 	$(PYTEST) tests/pipeline $(ARGS)
 
-test-service: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar ## on ministack (is installed), DynamoDB Local and Spark (Java 17; Maven, once)
+test-service: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar ## on ministack (installed automatically), DynamoDB Local and Spark (Java 17; Maven, once)
 	$(PYTEST) -rs tests/service $(ARGS)
 
-test-chaos: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar ## what breaks it on purpose, in full, 30 minutes (as test-service)
+test-chaos: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar ## kills, faults and fuzzers in full, 30 minutes (needs what test-service needs)
 ## KILLS (48), FAULTS (500), SEEDS (0-1999) of the fuzzers, SEED (20) of all others (the fuzzers try 500 more there);
-## after MINUTES no test begins, and what is left is skipped. It prints how to repeat it
+## after MINUTES no further test starts, and the rest is skipped. It prints the command that repeats it
 	@echo "make test-chaos KILLS=$(KILLS) FAULTS=$(FAULTS) SEEDS=$(SEEDS) SEED=$(SEED)" >&2
 	PYTHONHASHSEED=0 DYNAMODT_KILLS=$(KILLS) DYNAMODT_FAULTS=$(FAULTS) DYNAMODT_SEED=$(SEED) \
 		DYNAMODT_SEEDS=$(SEEDS)$(if $(filter-out 20,$(SEED)),$(COMMA)$(SEED)000-$(SEED)499) DYNAMODT_EXAMPLES=400 \
 		DYNAMODT_MINUTES=$(MINUTES) $(BIN)/python -m pytest -m "chaos or scaled" -rsP --hypothesis-seed=$(SEED) $(AT_ONCE) tests transforms $(ARGS)
 
-test-e2e: $(INSTALLED) $(EMULATOR) serverless ## the commands as typed, on the embedded local stage (and node for the plugin's)
+test-e2e: $(INSTALLED) $(EMULATOR) serverless ## the commands as typed, on the embedded local stage (Node for the plugin's tests)
 	$(PYTEST) -rs tests/e2e $(ARGS)
 
-dynamodb-local: ## the jars of DynamoDB Local for the service tests (Java 17, Maven; only said when missing)
+dynamodb-local: ## the jars of DynamoDB Local for the service tests (Java 17, Maven; only a message if these are missing)
 	@tests/service/dynamodb-local/fetch
 
-spark-jar: $(INSTALLED) ## the jar for the tests on Spark (as `jar`, but only said when it cannot be built)
+spark-jar: $(INSTALLED) ## the jar for the tests on Spark (as `jar`, but only a message if it cannot be built)
 	@$(BIN)/python -m dynamodt.pipeline.spark.jar >/dev/null || [ "$${CI:-}" != true ]
 
-serverless: ## the Serverless Framework for its plugin's tests (node 20.19, npm, once; only said when missing)
+serverless: ## the Serverless Framework for its plugin's tests (Node 20.19, npm, once; only a message if these are missing)
 	@infra/serverless/fetch
 
 ##@ Maintain
-bench: $(INSTALLED) $(EMULATOR) $(SPARK) $(BENCH) spark-jar ## measure it beside its peers: benchmarks/RESULTS.md and its plot (cc; 25 minutes)
+bench: $(INSTALLED) $(EMULATOR) $(SPARK) $(BENCH) spark-jar ## measure the speed beside other tools: benchmarks/RESULTS.md and its plot (cc; 25 minutes)
 ## ARGS: --only cpu,rate,partitions,memory,startup,workers,safety,requests,connectors; --size 0.1; --times 3
 	PYTHONPATH=. $(BIN)/python -m benchmarks.run $(ARGS)
 
@@ -147,7 +147,7 @@ dist: $(PACKAGING) ## wheel, source distribution and the packed plugin, checked,
 	$(VENV)/packaging/bin/check-wheel-contents $(DIST)/*.whl
 	npm pack --ignore-scripts --pack-destination $(abspath $(DIST)) ./infra/serverless
 
-image: ## the Dockerfile's image, dynamodt (Docker; only said when there is no engine)
+image: ## the Dockerfile's image, dynamodt (Docker; only a message if there is no engine)
 	@if docker info >/dev/null 2>&1; then docker build --tag dynamodt . && docker run --rm dynamodt --version; \
 	else echo 'image: no Docker engine answers; the image is not built' >&2; fi
 
@@ -155,7 +155,7 @@ format: $(INSTALLED) ## ruff: format, and fix what is safe to fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: ## requirements/*.lock anew from pyproject.toml and requirements/*.in, every version the newest that fits
+lock: ## write requirements/*.lock from pyproject.toml and requirements/*.in, with the newest versions that fit
 	@$(MAKE) --no-print-directory $(INSTALLED)
 	@sed -nE 's/^ .*"(apache-beam==[0-9.]+)".*/\1/p' pyproject.toml >$(VENV)/beam.txt
 	$(PIP_COMPILE) --extra beam,dev --constraint $(VENV)/beam.txt --no-build-isolation --output-file requirements/base.lock pyproject.toml
@@ -196,19 +196,19 @@ $(SPARK): requirements/spark.lock $(INSTALLED)
 	@touch $@
 
 $(SECURITY): requirements/security.lock $(INSTALLED)
-	@echo 'Installing what infra/ is checked with into $(VENV)/security (once; a minute or two) ...' >&2
+	@echo 'Installing the linters of infra/ into $(VENV)/security (once; a minute or two) ...' >&2
 	@$(BIN)/python -m venv $(VENV)/security
 	@$(VENV)/security/bin/python $(PIP_LOCKED) requirements/security.lock
 	@touch $@
 
 $(BENCH): requirements/bench.lock $(INSTALLED)
-	@echo 'Installing what make bench compares with into $(VENV)/bench (once; a minute or two) ...' >&2
+	@echo 'Installing the tools that make bench compares with into $(VENV)/bench (once; a minute or two) ...' >&2
 	@$(BIN)/python -m venv $(VENV)/bench
 	@$(VENV)/bench/bin/python $(PIP_LOCKED) requirements/bench.lock
 	@touch $@
 
 $(PACKAGING): requirements/packaging.lock $(INSTALLED)
-	@echo 'Installing what the package is built and checked with into $(VENV)/packaging (once) ...' >&2
+	@echo 'Installing the packaging tools into $(VENV)/packaging (once) ...' >&2
 	@$(BIN)/python -m venv $(VENV)/packaging
 	@$(VENV)/packaging/bin/python $(PIP_LOCKED) requirements/packaging.lock
 	@touch $@
