@@ -20,10 +20,10 @@ from dynamodt.model.pages import Counts, Totals
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Item, Stage, StorageSpec
-from dynamodt.runs import ending
-from dynamodt.runs.ending import LeftDeadLetters, completion_error
+from dynamodt.runs import recording
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.runs.recording import LeftDeadLetters, completion_error
 from dynamodt.script.read import read_versions
 from dynamodt.state.state import State
 from tests.emulators import Endpoint
@@ -168,7 +168,7 @@ class Bench:
         ) -> DynamodtError | None:
             return completion_error(totals, splits, where, dead_letters._replace(tolerated=0), run)
 
-        with patch.object(ending, "completion_error", strict):
+        with patch.object(recording, "completion_error", strict):
             (report,) = getattr(self, command)(table, **options)
         assert isinstance(report, TableReport)
         return report

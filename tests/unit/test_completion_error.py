@@ -6,7 +6,7 @@ import pytest
 
 from dynamodt.errors import RunFailed
 from dynamodt.model.pages import Counts, Totals
-from dynamodt.runs.ending import LeftDeadLetters, completion_error
+from dynamodt.runs.recording import LeftDeadLetters, completion_error
 
 
 @pytest.mark.parametrize(

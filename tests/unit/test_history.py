@@ -12,8 +12,8 @@ from dynamodt.model.pages import Counts, Units
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Direction, KeyAttribute, TableSpec
 from dynamodt.pipeline.process import Terminated
-from dynamodt.runs.ending import _text
 from dynamodt.runs.history import RunRecorder, first_record, last_change, next_record
+from dynamodt.runs.recording import _text
 from dynamodt.runs.undo import _script as undone_script
 from dynamodt.state.runs import written_order
 

@@ -1,7 +1,7 @@
 """One table's run, in order: plan, preflight, lock, phases, end.
 
 An error is raised where it occurs, and `migrate` collects it in the table's report, so that other tables are
-independent of it. `ending` records and reports the end of every run that was begun.
+independent of it. `recording` decides which run continues, and records and reports the end of every run that was begun.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from dynamodt.runs.dead_letters import (
     with_accepted_dead_letters,
     with_skipped_dead_letters,
 )
-from dynamodt.runs.ending import record_end, recorded_end
 from dynamodt.runs.exports import CatchingUp, SourceExport, begun_catch_up_phases, export_for_replay, source_export
-from dynamodt.runs.history import RunRecorder, next_record
+from dynamodt.runs.history import RunRecorder
 from dynamodt.runs.jobs import (
     EXPORT,
     NONE,
@@ -42,22 +41,11 @@ from dynamodt.runs.lock import attempt_in_turn, hold_leases, take_rehearsal_leas
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_export, check_moment
-from dynamodt.runs.provenance import provenance_of_continued_run
-from dynamodt.runs.restored_tables import check_begun, check_rows, items_transformed, note_begun
-from dynamodt.runs.resume import (
-    as_continued,
-    changed_facts,
-    check_continued,
-    check_only,
-    edited_sentence,
-    fresh_record,
-    partly_restored,
-    target_tables,
-    unfinished_run,
-    unfinished_run_of_step,
-)
+from dynamodt.runs.recording import record_end, record_to_run, recorded_end
+from dynamodt.runs.restored_tables import check_begun, note_begun
+from dynamodt.runs.resume import as_continued, fresh_record, target_tables, unfinished_run
 from dynamodt.state.object_keys import keep_text
-from dynamodt.state.runs import ITEMS, differences, next_status, unfinished, updated_facts, with_initial_settings
+from dynamodt.state.runs import with_initial_settings
 
 
 def migrate(
@@ -124,60 +112,10 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
     with hold_leases(leases, table, others, run, notify, replicas, planned.goal) as (lease, fences):
         context = replace(context, token=lease.token, fences=fences)
         check_begun(context, planned.table)
-        record = _record(context, planned, "" if before else run)
+        record = record_to_run(context, planned, "" if before else run)
         if record.run != run:
             _name_run(context, table, record.run)
         yield context, record
-
-
-def _record(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
-    """The record of the plan's first run, continued or new; this is decided again under the lease.
-
-    `run` is the id of a new run; if it is empty, one is made.
-    """
-    state, options = context.state, context.options
-    left = unfinished_run(context, planned)
-    check_only(options.only, left)
-    if left is not None:
-        return _continued(context, planned, left)
-    records = (one for one in state.runs(planned.table.name) if one.run not in planned.former_runs)
-    record = replace(fresh_record(planned, planned.steps[0], options, run), accepts=partly_restored(records, options))
-    _end_replaced(context, planned)
-    return record
-
-
-def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunRecord:
-    """The record of a continued run. Raises Refused if the options differ from those at its start."""
-    step, observer, state = planned.steps[0], context.observer, context.state
-    check_continued(left, context.options)
-    check_rows(context, left)
-    again = "its dead letters are replayed" if planned.reopens else "it continues from its checkpoints"
-    observer.notify(f"run {left.run} {'has' if planned.reopens else 'is unfinished,'} {left.status}: {again}")
-    for one in changed_facts(state, left, step):
-        observer.notify(f"{step.script.path}: {one.sentence}: {one.effect}")
-    done = 0
-    if step.script.content != left.content:
-        done = items_transformed(context, step.target or planned.table, left)
-        observer.notify(edited_sentence(left, step.script, done))
-    rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}
-    began = {**step.began, **left.began, **rows, **updated_facts(step.began)}
-    return next_record(left, step.script, done, began, provenance_of_continued_run(context.options))
-
-
-def _end_replaced(context: RunContext, planned: TablePlan) -> None:
-    """End the runs that a new run replaces: an unfinished run of the same step, and runs whose table was deleted."""
-    state, step = context.state, planned.steps[0]
-    left = unfinished_run_of_step(state, planned)
-    if left is not None:
-        changed = [one.sentence for one in differences(left.began, step.began)]
-        why = "a new run begins: " + "; ".join(changed) if changed else "a new run begins in its place"
-        context.observer.notify(f"run {left.run} is unfinished, {left.status}: {why}")
-    for record in state.runs(planned.table.name):
-        is_gone = record.run in planned.former_runs and unfinished(record.status)
-        if is_gone and record.version == step.script.sequence:
-            context.observer.notify(f"the table that run {record.run} wrote to is gone: its checkpoints are not used")
-        if is_gone or (left is not None and record.run == left.run):
-            state.record(replace(record, status=next_status(record.status, "replace")), context.token)
 
 
 def _dry_run_context(context: RunContext, run: str) -> RunContext:

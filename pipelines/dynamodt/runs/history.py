@@ -331,3 +331,42 @@ def changed_since(state: State, record: RunRecord, moment: datetime) -> RunRecor
 def _order(record: RunRecord) -> tuple[bool, int, bool, int, str, str]:
     """The sort key of runs by their ends, since a failed run may continue after others."""
     return unfinished(record.status), *written_order(record)
+
+
+# ---------------------------------------------------------------- a run that has succeeded with dead letters
+
+
+def find_reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVersion]) -> Reopened | None:
+    """The run that has succeeded with dead letters, to be continued by their replay; None for any other run.
+
+    Raises Refused if its dead letters cannot be replayed any more, since a later run has changed the table, or its
+    version was recorded otherwise: items that a later version has transformed would be transformed by this one.
+    """
+    record = state.run(table, run) if run else None
+    if record is None or record.status != "succeeded" or not record.tolerated:
+        return None
+    last, at = last_change(state, record), max(applied, default=0)
+    version = applied.get(record.version)
+    recorded = version is not None and version.run == run if record.direction == "up" else version is None
+    why = ""
+    if last.run != run:
+        why = f"{title_of(last)} has changed the table later"
+    elif at != goal(record) or not recorded:
+        why = f"since then version {at} was recorded, without a run"
+    if why:
+        hint = "they stay as they are; to transform them, undo what came later, or repair them in a later version"
+        raise Refused(f"the dead letters of run {run} cannot be replayed: {why}", where=f"table {table}", hint=hint)
+    return Reopened(record, None if record.direction == "up" else version_reverted_by(state, record))
+
+
+def reopened_record(reopens: Reopened) -> RunRecord:
+    """The record of a run after it is reopened: the script of a `down` may then be corrected."""
+    return replace(reopens.record, status=next_status(reopens.record.status, "reopen"))
+
+
+def versions_before(applied: Mapping[int, AppliedVersion], reopens: Reopened | None) -> Mapping[int, AppliedVersion]:
+    """The applied versions without the effect of a run that is reopened."""
+    if reopens is None:
+        return applied
+    rest = {number: version for number, version in applied.items() if number != reopens.record.version}
+    return rest if reopens.applied is None else {**rest, reopens.record.version: reopens.applied}

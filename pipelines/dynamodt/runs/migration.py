@@ -16,7 +16,15 @@ from dynamodt.model.runs import AppliedVersion, Lease, RunRecord
 from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs.control import find_run
 from dynamodt.runs.cost import consumers_reported
-from dynamodt.runs.history import Reopened, goal, refusal_for, report_of
+from dynamodt.runs.history import (
+    Reopened,
+    find_reopened,
+    goal,
+    refusal_for,
+    reopened_record,
+    report_of,
+    versions_before,
+)
 from dynamodt.runs.jobs import was_held_recently
 from dynamodt.runs.liveness import holder
 from dynamodt.runs.lock import is_held
@@ -25,15 +33,7 @@ from dynamodt.runs.pace import counted
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
 from dynamodt.runs.preflight import note_changed_files, note_other_key, note_other_prepared, refuse_unsafe, with_writers
 from dynamodt.runs.restored_tables import check_state, refuse_other_rows, refuse_restored
-from dynamodt.runs.resume import (
-    check_none_unfinished,
-    check_not_undoing,
-    check_unfinished,
-    find_reopened,
-    partly_restored,
-    reopened_record,
-    versions_before,
-)
+from dynamodt.runs.resume import check_none_unfinished, check_not_undoing, check_unfinished, partly_restored
 from dynamodt.runs.stored_dead_letters import StoredDeadLetters, chosen_dead_letters
 from dynamodt.script.versions import Applied, is_reversible, newer_versions
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished

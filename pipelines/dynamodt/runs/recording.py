@@ -1,4 +1,6 @@
-"""The end of a run: whether it has succeeded, its record, and its report.
+"""The record of a run at its begin and at its end, and its report.
+
+The record at the begin is that of the unfinished run that continues, or a new one (`resume` decides).
 
 A run has succeeded if it has read every split, its counts balance, its tables are those that it began with, and no dead
 letter is left except those that a person has accepted (`retry --accept`) or tolerates (`--max-errors`). The end of
@@ -26,16 +28,81 @@ from dynamodt.errors import (
 )
 from dynamodt.model.pages import Totals, Units
 from dynamodt.model.reports import RunReport, counted
-from dynamodt.model.runs import Job
+from dynamodt.model.runs import Job, RunRecord
 from dynamodt.pipeline.process import signal_name
 from dynamodt.runs.context import Follower, RunContext
 from dynamodt.runs.cost import with_expected_cost
 from dynamodt.runs.dead_letters import count_dead, first_dead_letter, gather_dead_letters, samples
-from dynamodt.runs.history import RunRecorder, doubts_hint, unrecorded_notice
+from dynamodt.runs.history import RunRecorder, doubts_hint, next_record, unrecorded_notice
 from dynamodt.runs.jobs import NEW
-from dynamodt.runs.plan import recreated_during_run
+from dynamodt.runs.plan import TablePlan, recreated_during_run
+from dynamodt.runs.provenance import provenance_of_continued_run
+from dynamodt.runs.restored_tables import check_rows, items_transformed
+from dynamodt.runs.resume import (
+    changed_facts,
+    check_continued,
+    check_only,
+    edited_sentence,
+    fresh_record,
+    partly_restored,
+    unfinished_run,
+    unfinished_run_of_step,
+)
 from dynamodt.state.object_keys import DEAD_LETTERS_FILE, key_of_job
-from dynamodt.state.runs import next_status
+from dynamodt.state.runs import ITEMS, differences, next_status, unfinished, updated_facts
+
+
+def record_to_run(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
+    """The record of the plan's first run, continued or new; this is decided again under the lease.
+
+    `run` is the id of a new run; if it is empty, one is made.
+    """
+    state, options = context.state, context.options
+    left = unfinished_run(context, planned)
+    check_only(options.only, left)
+    if left is not None:
+        return _continued(context, planned, left)
+    records = (one for one in state.runs(planned.table.name) if one.run not in planned.former_runs)
+    record = replace(fresh_record(planned, planned.steps[0], options, run), accepts=partly_restored(records, options))
+    _end_replaced(context, planned)
+    return record
+
+
+def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunRecord:
+    """The record of a continued run. Raises Refused if the options differ from those at its start."""
+    step, observer, state = planned.steps[0], context.observer, context.state
+    check_continued(left, context.options)
+    check_rows(context, left)
+    again = "its dead letters are replayed" if planned.reopens else "it continues from its checkpoints"
+    observer.notify(f"run {left.run} {'has' if planned.reopens else 'is unfinished,'} {left.status}: {again}")
+    for one in changed_facts(state, left, step):
+        observer.notify(f"{step.script.path}: {one.sentence}: {one.effect}")
+    done = 0
+    if step.script.content != left.content:
+        done = items_transformed(context, step.target or planned.table, left)
+        observer.notify(edited_sentence(left, step.script, done))
+    rows = {ITEMS: step.began[ITEMS]} if ITEMS in step.began else {}
+    began = {**step.began, **left.began, **rows, **updated_facts(step.began)}
+    return next_record(left, step.script, done, began, provenance_of_continued_run(context.options))
+
+
+def _end_replaced(context: RunContext, planned: TablePlan) -> None:
+    """End the runs that a new run replaces: an unfinished run of the same step, and runs whose table was deleted."""
+    state, step = context.state, planned.steps[0]
+    left = unfinished_run_of_step(state, planned)
+    if left is not None:
+        changed = [one.sentence for one in differences(left.began, step.began)]
+        why = "a new run begins: " + "; ".join(changed) if changed else "a new run begins in its place"
+        context.observer.notify(f"run {left.run} is unfinished, {left.status}: {why}")
+    for record in state.runs(planned.table.name):
+        is_gone = record.run in planned.former_runs and unfinished(record.status)
+        if is_gone and record.version == step.script.sequence:
+            context.observer.notify(f"the table that run {record.run} wrote to is gone: its checkpoints are not used")
+        if is_gone or (left is not None and record.run == left.run):
+            state.record(replace(record, status=next_status(record.status, "replace")), context.token)
+
+
+# ---------------------------------------------------------------- the end
 
 
 @contextmanager
