@@ -26,7 +26,7 @@ Beam with `dynamodb_pyio` as its sink (unguarded).
 
 The **canned endpoint** (`benchmarks/endpoint/canned.c`) answers scans and writes with ready bytes after a set latency.
 It keeps no write, and each condition holds; dynamodt's state table is kept by ministack behind it, at the same latency
-or more. The journal is written to a folder, where the section does not say S3.
+or more. The journal is written to a folder unless the section names S3.
 """
 
 
