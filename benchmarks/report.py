@@ -15,18 +15,18 @@ HEAD = f"""# What was measured
 
 Written by `make bench`. Each figure is the median of the runs given in its section, the programs in turn (A B A B ...).
 CPU is user and system time of the client's process and its children; the endpoint is a separate process on the same
-machine. The time for an empty table is subtracted: start-up has a separate section. Items are of {ITEM_BYTES} bytes,
-ten attributes, a map and a set among them; the version splits `name` in two.
+machine. The time for an empty table is subtracted: start-up has a separate section. An item has {ITEM_BYTES} bytes and
+ten attributes, among them a map and a set; the version splits `name` in two.
 
-dynamodt is run as its users run it: `dynamodt up --table T --json` in a folder of its own, with its state table and its
-journal, guard and checkpoints as they come. Its peers, in `benchmarks/peers`: (a) boto3 as its documentation shows, a
+dynamodt is run as a user runs it: `dynamodt up --table T --json` in a folder of its own, with its default state table,
+journal, guard and checkpoints. The other programs, in `benchmarks/peers`, are: (a) boto3 as its documentation shows, a
 paginated scan and `batch_writer` (unguarded); (b) the same by 8 threads; (c) boto3, `update_item` with a condition for
-each item; (d) the floor: signed HTTP on a kept connection, orjson, guarded PartiQL batches, no engine around it; (e)
+each item; (d) the floor: signed HTTP on a persistent connection, orjson and guarded PartiQL batches in a bare loop; (e)
 Beam with `dynamodb_pyio` as its sink (unguarded).
 
-The **canned endpoint** (`benchmarks/endpoint/canned.c`) answers scans and writes with ready bytes after a set latency.
-It keeps no write, and each condition holds; dynamodt's state table is kept by ministack behind it, at the same latency
-or more. The journal is written to a folder unless the section names S3.
+The **canned endpoint** (`benchmarks/endpoint/canned.c`) answers scans and writes with prepared bytes after a set
+latency. It stores no write, and each condition succeeds. dynamodt's state table is in ministack behind it, at the same
+latency or more. The journal is written to a folder unless the section names S3.
 """
 
 
