@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dynamodt import api as operations
-from dynamodt.errors import Aborted, DeadLetters, ScriptError, ServiceError
+from dynamodt.errors import Aborted, DeadLetters, Refused, ScriptError, ServiceError
 from dynamodt.model.reports import RunReport
 from dynamodt.pipeline import signals
 from dynamodt.runs import execute, jobs, migration
@@ -58,6 +58,45 @@ def test_an_unfinished_run_without_writes_is_replaced_after_other_runs(bench: Be
     assert report.error is None and report.versions[0].counts.changed == 39
     assert report.versions[0].run != failed.versions[0].run
     assert not any("v1" in item for item in bench.tables.items(table))
+
+
+@pytest.mark.parametrize("accept", [False, True])
+def test_a_retry_does_not_continue_a_run_without_writes_after_other_runs(
+    bench: Bench, make_table: MakeTable, accept: bool
+) -> None:
+    """Its dead letters alone would be replayed, and items that it has found unchanged may have changed since."""
+    table = make_table(id="N")
+    kind = """
+        def transform_up(item):
+            return {{**item, "kind": {0!r}}}
+    """
+    bench.script(table, kind.format("old"), 1, "kind")
+    bench.script(
+        table,
+        """
+        def transform_up(item):
+            if "bad" in item:
+                raise ValueError("bad")
+            return item if item["kind"] == "old" else {**item, "marked": 1}
+        """,
+        2,
+        "mark",
+    )
+    bench.tables.put(table, {"id": 1}, {"id": 2, "bad": 1})
+    (failed,) = bench.up(table)
+    assert isinstance(failed.error, DeadLetters)
+    first, second = (version.run for version in failed.versions)
+    assert operations.undo(bench.stage, bench.folder, [table], first, RunOptions(), bench.recorder).error is None
+    bench.script(table, kind.format("new"), 1, "kind")
+    assert bench.up(table, to=1)[0].error is None
+    bench.tables.put(table, {"id": 2, "kind": "new"})
+    options = RunOptions(accept_all=accept, reason="test data" if accept else "")
+    with pytest.raises(Refused, match=r"has written nothing, and run .* followed it") as refused:
+        operations.retry(bench.stage, bench.folder, [table], second, options, bench.recorder)
+    assert f"up --table {table} --to 2" in str(refused.value.hint)
+    (report,) = bench.up(table, to=2)
+    assert report.error is None and report.versions[0].counts.changed == 2
+    assert all("marked" in item for item in bench.tables.items(table))
 
 
 COUNTED = """

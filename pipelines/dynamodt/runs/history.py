@@ -282,6 +282,13 @@ def claims_of_run(state: State, record: RunRecord) -> Iterator[Claim]:
     return (claim for each in phases(record) for claim in state.splits(each.run).all(each.splits))
 
 
+def is_continued(state: State, record: RunRecord, last: RunRecord) -> bool:
+    """Whether a command continues an unfinished run; `last` is the table's last run. A run that has written nothing
+    does not exclude others. If another one followed it, it is not continued: its checkpoints count items as unchanged
+    that may have changed since."""
+    return record.run == last.run or has_written(state, record)
+
+
 _APPLYING = ("succeeded", "stamped", "adopted")
 
 

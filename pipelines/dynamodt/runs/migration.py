@@ -20,6 +20,7 @@ from dynamodt.runs.history import (
     Reopened,
     find_reopened,
     goal,
+    is_continued,
     refusal_for,
     reopened_record,
     report_of,
@@ -314,6 +315,11 @@ def check_retriable(project: Project, record: RunRecord) -> None:
         again = "a new run begins with: " + suggest(record.direction, table=record.table)
         check_not_recreated(project.stage, record, hint=again)
         find_reopened(state, record.table, run, state.applied(record.table))
+        last = state.runs(record.table)[-1]
+        if begun and not is_continued(state, record, last):
+            what = f"run {run} has written nothing, and run {last.run} followed it"
+            onward = suggest(record.direction, table=record.table, to=goal(record))
+            raise refusal_for(record, what, "a new run begins with: " + onward)
         repeats = accepts and begun and record.accepted  # the command that accepted them has died afterwards
         if not repeats and totals_of(state, phases(record)).counts.dead <= record.accepted_items:
             onward = suggest(record.direction, table=record.table, to=goal(record))

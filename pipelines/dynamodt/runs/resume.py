@@ -30,6 +30,7 @@ from dynamodt.runs.history import (
     goal,
     has_written,
     is_another_script,
+    is_continued,
     refusal_for,
     restore_or_repair,
     title_of,
@@ -174,18 +175,15 @@ def fresh_record(planned: TablePlan, step: Step, options: RunOptions, run: str =
 
 def unfinished_run_of_step(state: State, planned: TablePlan, only: str = "") -> RunRecord | None:
     """The unfinished run of the plan's first step, or the run `only`, which may have succeeded with dead letters.
-    Raises Refused if an unfinished run of another version or direction has written.
-
-    A run that has written nothing does not exclude others: if another run followed it, it is not continued."""
+    Raises Refused if an unfinished run of another version or direction has written."""
     wanted = (planned.steps[0].script.sequence, planned.direction)
     found = None
     records = [record for record in state.runs(planned.table.name) if record.run not in planned.former_runs]
     check_not_undoing(records)
-    last = records[-1] if records else None
     for record in (record for record in records if unfinished(record.status) or record.run == only):
         if (record.version, record.direction) == wanted:
-            continues = record.run == only or record is last or has_written(state, record)
-            found = record if continues else None
+            reopened = not unfinished(record.status)
+            found = record if reopened or is_continued(state, record, records[-1]) else None
         elif has_written(state, record):
             raise _unfinished_refusal(state, record, planned.scripts)
     return found
