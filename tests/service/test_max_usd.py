@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dynamodt import api as operations
-from dynamodt.cli.run_details import continuing
+from dynamodt.cli.next_steps import continuing
 from dynamodt.errors import CostReached, Refused
 from dynamodt.runs.cost import Prices, Spending
 from tests.service.bench import Bench

@@ -24,7 +24,8 @@ from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
 from dynamodt.checks.other_process import OtherProcess
 from dynamodt.checks.version import VersionInputs, VersionTrial
 from dynamodt.cli import check_report
-from dynamodt.cli.request import Request, written_steps
+from dynamodt.cli.next_steps import written_steps
+from dynamodt.cli.request import Request
 from dynamodt.dynamodb.reads import ScanPage
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import Image, KeyAttribute, TableNames, TableSpec

@@ -14,8 +14,8 @@ import pytest
 import typer
 
 from dynamodt.cli.app import app
-from dynamodt.cli.plugin import plugin_command, with_plugin
-from dynamodt.cli.request import Request, check, steps_of, with_stage, written_steps
+from dynamodt.cli.next_steps import steps_of, written_steps
+from dynamodt.cli.request import Request, check, plugin_command, with_plugin, with_stage
 from dynamodt.config.stage import load_stage
 from dynamodt.errors import RunFailed, UsageError, suggest
 from dynamodt.model.pages import Counts

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from dynamodt.cli.json_output import error_document
+from dynamodt.cli.next_steps import Step, step_after_sample
 from dynamodt.cli.report import facts_lines, print_steps, show
-from dynamodt.cli.request import Request, Step, step_after_sample
+from dynamodt.cli.request import Request
 from dynamodt.errors import DynamodtError
 from dynamodt.model.reports import pick
 from dynamodt.model.tables import Image, TableNames

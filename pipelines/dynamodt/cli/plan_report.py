@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from dynamodt.cli.json_output import Document, error_document, rounded
+from dynamodt.cli.next_steps import Step, step_after_sample
 from dynamodt.cli.report import facts_lines, print_steps, show
-from dynamodt.cli.request import Request, Step, program, step_after_sample, with_stage, with_tables
+from dynamodt.cli.request import Request, program, with_stage, with_tables
 from dynamodt.model.reports import pick
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.cost import usd

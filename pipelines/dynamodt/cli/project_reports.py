@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.text import Text
 
 from dynamodt.cli.json_output import Document, error_document
-from dynamodt.cli.report import STYLES, facts_lines, print_steps, show
-from dynamodt.cli.request import Request, after_baseline, after_deploy
+from dynamodt.cli.next_steps import after_baseline, after_deploy
+from dynamodt.cli.report import STYLES, facts_lines, print_steps, show, texts_kept
+from dynamodt.cli.request import Request
 from dynamodt.model.reports import TakeOver, VersionOutcome, counted
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import TableNames
-from dynamodt.runs.display import printable
 
 if TYPE_CHECKING:
     from dynamodt.deploy.deploy import Deployment
@@ -134,12 +134,3 @@ def _baseline_record(run: RunRecord) -> Text:
 def _left_as_it_was(one: VersionOutcome) -> Text:
     what = "applied; its file was edited since, which `repair` accepts" if one.outcome == "edited" else "applied before"
     return Text.assemble((f"  v{one.version} {one.name}", "bold"), f"  unchanged  {what}")
-
-
-def texts_kept(run: RunRecord) -> list[Text]:
-    """The reason for an accepted edit, and the locations of both texts."""
-    if run.status != "repaired":
-        return []
-    was = run.text_before or "not kept: the version was recorded without its text"
-    lines = [f"    reason: {printable(run.reason)}", f"    text that was applied: {was}"]
-    return [Text(line) for line in (*lines, *([f"    text that was accepted: {run.text}"] if run.text else []))]

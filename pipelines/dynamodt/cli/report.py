@@ -13,15 +13,16 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from dynamodt import without
-from dynamodt.cli.request import CommandStep, NextStep, Request, Step, after_undo, steps_of, written_steps
+from dynamodt.cli.next_steps import NextStep, Step, after_undo, merged_steps, written_steps
+from dynamodt.cli.request import Request
 from dynamodt.config.stage import LOCAL, embedded_file
 from dynamodt.errors import DynamodtError
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import Cost, RunReport, TableReport, UndoReport, counted
+from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import WORK_FOLDER, Item, Stage
 from dynamodt.runs.cost import GB
 from dynamodt.runs.display import clip, item_diff, key_line, printable
-from dynamodt.runs.options import Command, takes_several_tables
 from dynamodt.script.codec import decode
 
 _CENT = 0.01
@@ -270,6 +271,25 @@ def _not_restored(undo: UndoReport, stage: Stage) -> list[Text]:
     return lines
 
 
+def why_lines(run: RunRecord) -> list[str]:
+    """The reason and the commit of a run, and its accepted dead letters. The reason to accept an edit is printed with
+    the edit."""
+    lines = [f"reason: {run.reason}"] if run.reason and run.status != "repaired" else []
+    lines += [f"commit {run.commit[:12]}"] if run.commit else []
+    return lines + [
+        f"{counted(one.items, 'dead letter')} accepted {one.when} by {one.by}: {one.why}" for one in run.accepted
+    ]
+
+
+def texts_kept(run: RunRecord) -> list[Text]:
+    """The reason for an accepted edit, and the locations of both texts."""
+    if run.status != "repaired":
+        return []
+    was = run.text_before or "not kept: the version was recorded without its text"
+    lines = [f"    reason: {printable(run.reason)}", f"    text that was applied: {was}"]
+    return [Text(line) for line in (*lines, *([f"    text that was accepted: {run.text}"] if run.text else []))]
+
+
 # ---------------------------------------------------------------- around the runs
 
 
@@ -292,36 +312,6 @@ def _places(stage: Stage, tables: Sequence[str]) -> Group:
     files = {"files": f"{WORK_FOLDER}/{LOCAL}, of the embedded stage"} if stage.embedded else {}
     facts = {"data": data, "state": f"table {stage.state_table}", "storage": stage.storage.url, **files}
     return Group(*facts_lines(facts))
-
-
-_MOST_STEPS = 8
-
-
-def merged_steps(request: Request, reports: Sequence[TableReport]) -> list[CommandStep]:
-    """The next steps for several tables, each command once."""
-    merged: list[CommandStep] = []
-    for command, why in (step for report in reports for step in _steps(request, report)):
-        found = next((n for n, (one, w) in enumerate(merged) if w == why and _differ_in_tables(one, command)), None)
-        if found is None:
-            merged.append((command, why))
-        else:
-            tables = tuple(dict.fromkeys((*merged[found][0].tables, *command.tables)))
-            merged[found] = replace(command, tables=tables), why
-    if len(reports) > 1:
-        merged = sorted(merged, key=lambda step: step[0].command == "status")
-    return merged[:_MOST_STEPS]
-
-
-def _steps(request: Request, report: TableReport) -> list[CommandStep]:
-    """The next steps of one table, without those that would be refused."""
-    steps = steps_of(request, report)
-    return [step for step in steps if step[0].command == "status"] if report.refusal is not None else steps
-
-
-def _differ_in_tables(one: Command, other: Command) -> bool:
-    """Whether one command can combine the tables of both."""
-    several = takes_several_tables(one.command) or one.tables == other.tables
-    return several and bool(one.tables) == bool(other.tables) and replace(one, tables=other.tables) == other
 
 
 def print_steps(console: Console, request: Request, steps: Sequence[Step]) -> None:

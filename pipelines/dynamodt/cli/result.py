@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynamodt.cli import json_output
-from dynamodt.cli.plugin import with_needs, with_plugin
-from dynamodt.cli.request import Request, as_typed, with_higher_limit, with_stage, with_tables
+from dynamodt.cli.next_steps import with_higher_limit
+from dynamodt.cli.request import Request, as_typed, with_needs, with_plugin, with_stage, with_tables
 from dynamodt.errors import (
     PROGRAM,
     CostReached,
@@ -27,7 +27,7 @@ from dynamodt.errors import (
 from dynamodt.model.reports import RunReport, TableStatus, VersionStatus, pick
 from dynamodt.model.tables import TableNames
 from dynamodt.pipeline.process import StoppedError
-from dynamodt.runs.options import GLUE, MIGRATIONS, command_argv
+from dynamodt.runs.options import GLUE, MIGRATIONS
 from dynamodt.state.runs import or_undo
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _seriousness(error: json_output.Document) -> int:
 
 
 def _typed(request: Request) -> str:
-    return with_needs(as_typed(request), command_argv(request), request.stage)
+    return with_needs(as_typed(request), request)
 
 
 def with_retry_hint(request: Request, error: BaseException) -> BaseException:

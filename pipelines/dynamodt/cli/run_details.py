@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dynamodt.cli.json_output import Document, accepted_documents, error_document, rounded
+from dynamodt.cli.next_steps import Step, continuing
 from dynamodt.cli.report import STYLES, print_steps, show
-from dynamodt.cli.request import Request, Step
+from dynamodt.cli.request import Request
 from dynamodt.config.stage import embedded_file
 from dynamodt.errors import DynamodtError
 from dynamodt.model.pages import Counts, Units
@@ -23,8 +24,7 @@ from dynamodt.model.reports import LEFT_EARLY, counted, outcome, pick
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Stage
 from dynamodt.runs.display import inert, printable
-from dynamodt.runs.history import goal
-from dynamodt.runs.options import Command, RunOptions
+from dynamodt.runs.options import RunOptions
 from dynamodt.runs.show import ErrorGroup, Example, PhaseShown, RunDetails
 from dynamodt.state.runs import texts_reported
 
@@ -125,16 +125,6 @@ def _phases(phases: Iterable[PhaseShown]) -> Table:
     return table
 
 
-def why_lines(run: RunRecord) -> list[str]:
-    """The reason and the commit of a run, and its accepted dead letters. The reason to accept an edit is printed with
-    the edit."""
-    lines = [f"reason: {run.reason}"] if run.reason and run.status != "repaired" else []
-    lines += [f"commit {run.commit[:12]}"] if run.commit else []
-    return lines + [
-        f"{counted(one.items, 'dead letter')} accepted {one.when} by {one.by}: {one.why}" for one in run.accepted
-    ]
-
-
 # ---------------------------------------------------------------- dead letters
 
 
@@ -231,12 +221,6 @@ def _group(group: ErrorGroup) -> Document:
         "keys": group.keys,
         "keys_left_out": group.items - group.accepted - len(group.keys),
     }
-
-
-def continuing(run: RunRecord, stage: str, table: str) -> Command:
-    """The command that continues an unfinished run, and no later version, which may lack its prepared data; after a
-    run reached its limit of the cost, with a higher one."""
-    return Command(run.direction, stage, (table,), goal(run), options=RunOptions(max_usd=run.higher_usd))
 
 
 def _next_steps(request: Request, found: RunDetails, stage: Stage) -> list[Step]:

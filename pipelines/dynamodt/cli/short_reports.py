@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from dynamodt.cli.plugin import with_needs
-from dynamodt.cli.project_reports import texts_kept
-from dynamodt.cli.report import NARROW, STYLES, facts_lines, print_steps, show
-from dynamodt.cli.request import Request, after_files, after_init, after_preparation, as_typed
-from dynamodt.cli.run_details import continuing, why_lines
+from dynamodt.cli.next_steps import after_files, after_init, after_preparation, continuing
+from dynamodt.cli.report import NARROW, STYLES, facts_lines, print_steps, show, texts_kept, why_lines
+from dynamodt.cli.request import Request, as_typed, with_needs
 from dynamodt.config.stage import LOCAL
 from dynamodt.model.reports import TableStatus, VersionStatus, counted, outcome
 from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.display import clip, printable
-from dynamodt.runs.options import Command, command_argv
+from dynamodt.runs.options import Command
 from dynamodt.state.runs import ACTIVE, ENDED, texts_reported
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ def print_history(
 
 def younger_text(table: str, reason: str, stage: str) -> Text:
     command = Command("stamp", stage, (table,))
-    typed = with_needs(f"{as_typed(command)} --to N", command_argv(command), stage)
+    typed = with_needs(f"{as_typed(command)} --to N", command)
     return Text(f"  {printable(reason)}\n  record which versions are applied: {typed}", "yellow")
 
 
@@ -190,7 +188,7 @@ def _text(text: ScriptText) -> Text:
 
 def undo_command(run: RunRecord, stage: str) -> str:
     command = Command("undo", stage, run=run.run)
-    return with_needs(as_typed(command), command_argv(command), stage)
+    return with_needs(as_typed(command), command)
 
 
 def reason(run: RunRecord) -> list[str]:
@@ -260,7 +258,7 @@ def _unfinished_lines(run: RunRecord, stage: str, table: str, hindered: str) -> 
     undone = run.status in ("undoing", "partly-undone")
     first = f"once {hindered}, " if hindered and run.direction == "up" and not undone else ""
     command = Command("undo", stage, run=run.run) if undone else continuing(run, stage, table)
-    onward = with_needs(f"{first}`{as_typed(command)}` continues it", command_argv(command), stage)
+    onward = with_needs(f"{first}`{as_typed(command)}` continues it", command)
     shown = [(f"run {run.run} {LEFT.get(run.status, run.status)}", "dim"), (onward, "dim")]
     shown[1:1] = [(line, "yellow") for line in reason(run)]
     lines = [Text(f"       {line}", style) for line, style in shown]
