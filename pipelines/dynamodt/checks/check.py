@@ -268,11 +268,10 @@ def sample_of_export(
     table: TableSpec,
     place: str,
     number: int,
-    dice: random.Random | None = None,
 ) -> TableSample:
     """Items of the first chunks of random data files of the export at `place`. Raises the errors of a run with this
     export; UsageError for an empty one."""
-    files = (dice or random.Random()).sample(files, len(files))
+    files = random.sample(files, len(files))
     limit = max(1, -(-number // _PLACES))
     images: list[Image] = []
     for file in files:

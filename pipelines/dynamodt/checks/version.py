@@ -162,8 +162,8 @@ class VersionTrial:
 
     # ------------------------------------------------------------ items of the sample
 
-    def _meet(self, fault: Fault, image: Image, items: int, why: str = "") -> None:
-        met = self._met.setdefault(fault.kind, SeenFault(fault, image, why=why))
+    def _meet(self, fault: Fault, image: Image, items: int) -> None:
+        met = self._met.setdefault(fault.kind, SeenFault(fault, image))
         met.items += items
         self._hangs = self._hangs or fault.name == "hangs"
 

@@ -20,7 +20,7 @@ from dynamodt.dynamodb.table import NO_RESOURCE
 from dynamodt.errors import Fenced, Refused, ServiceError, suggest
 from dynamodt.model.runs import ABORT
 from dynamodt.pipeline.process import StoppedError, Terminated
-from dynamodt.runs.control import LOOK_SECONDS, TICK_SECONDS, Clock, Sleep, TableWatch
+from dynamodt.runs.control import LOOK_SECONDS, Clock, Sleep, TableWatch, rest
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 
@@ -287,14 +287,6 @@ class JobWatch:
                 self._leases.set(table, lease.token, **word)
         except Fenced:
             return
-
-
-def rest(watcher: ProgressRecorder, seconds: float = GLUE_SECONDS, sleep: Sleep = time.sleep) -> float:
-    """Waits while the display is refreshed; returns the seconds."""
-    for _ in range(round(seconds / TICK_SECONDS)):
-        sleep(TICK_SECONDS)
-        watcher.tick()
-    return seconds
 
 
 def _control_hint(what: str, tables: Sequence[str], command: str) -> str:

@@ -15,13 +15,13 @@ from typing import Any
 from dynamodt.config.settings import deploy_settings_of
 from dynamodt.deploy.buckets import may_read
 from dynamodt.deploy.glue_runs import (
+    GLUE_SECONDS,
     STOPPING,
     SUCCEEDED,
     ConcurrentRuns,
     GlueJob,
     JobRun,
     JobWatch,
-    rest,
     tail,
     watches_over,
 )
@@ -44,6 +44,7 @@ from dynamodt.model.reports import RunReport, UndoReport
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Stage
 from dynamodt.runs.context import Project
+from dynamodt.runs.control import rest
 from dynamodt.runs.exports import exports_of
 from dynamodt.runs.jobs import NEW
 from dynamodt.runs.lock import check_not_leased, is_held, wait_until_free
@@ -202,7 +203,7 @@ class DeployedJob:
                 if waited >= _WINDING_UP_SECONDS or not self._winding_up():
                     raise
             self._watcher.waiting(f"{self._glue.name}: waiting for the previous run to end")
-            waited += rest(self._watcher)
+            waited += rest(self._watcher, GLUE_SECONDS)
 
     def _winding_up(self) -> bool:
         runs = self._glue.active()

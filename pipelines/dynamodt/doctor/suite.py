@@ -220,9 +220,6 @@ _EXPORTS = "docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExportTab
 _EXPORT_SECONDS, _POLL_SECONDS = 1800.0, 10.0
 
 
-# ---------------------------------------------------------------- S3
-
-
 def _object(found: Scratch) -> str:
     """An object can be read as soon as it is written, and a range of it only until it is replaced."""
     key = f"{found.prefix}/object"
@@ -292,9 +289,9 @@ OF_STORAGE: tuple[Assumption, ...] = (
     Assumption("object-is-read-as-written", "export/objects.py", f"{_S3}/API_GetObject.html", _object, needs="s3"),
     Assumption("names-are-in-utf-8-order", "state/storage.py", f"{_S3}/API_ListObjectsV2.html", _listing, needs="s3"),
     Assumption("bucket-of-another-account", "dynamodb/clients.py", f"{_S3}/API_HeadBucket.html", _owner, needs="s3",
-          harmless="an emulator compares no owner, and no bucket of it is a stranger's"),
+               harmless="an emulator compares no owner, and no bucket of it is a stranger's"),
     Assumption("export-needs-recovery", "export/request.py", _EXPORTS, needs="aws",
-          probe=lambda found: differs("PointInTimeRecoveryUnavailableException", _export(found))),
+               probe=lambda found: differs("PointInTimeRecoveryUnavailableException", _export(found))),
     Assumption("export-token-repeated", "export/request.py", _EXPORTS, _token_of_an_export, needs="aws"),
     Assumption("export-window-of-15-minutes", "export/request.py", _EXPORTS, _short_window, needs="aws"),
 )  # fmt: skip

@@ -128,15 +128,15 @@ def spawn(found: Environment, folder: Path, port: int, token: str, lock: IO[byte
     return process
 
 
-def wait_until_ready(process: Process, token: str, folder: Path, seconds: float = _READY_SECONDS) -> Record:
+def wait_until_ready(process: Process, token: str, folder: Path) -> Record:
     """Waits until it answers. Raises ServiceError, with the end of its log, if it ends or does not answer in time."""
-    for _ in polls(seconds):
+    for _ in polls(_READY_SECONDS):
         record = read_record(folder)
         if record is not None and record.token == token and identity(record) is not None:
             return record
         if not process.alive:
             raise _did_not_start("it ended while starting", folder)
-    raise _did_not_start(f"it does not answer after {seconds:.0f} s", folder)
+    raise _did_not_start(f"it does not answer after {_READY_SECONDS:.0f} s", folder)
 
 
 def identity(record: Record) -> dict[str, Any] | None:

@@ -230,7 +230,7 @@ def _check_not_ending(lease: Lease) -> None:
 
 
 LOOK_SECONDS = 1.0
-TICK_SECONDS = 0.25
+_TICK_SECONDS = 0.25
 LINGER_SECONDS = 3.0  # no lease is held between two tables of one `up`
 _ROWS_PER_SECOND = 500  # a run with more splits is polled less often
 _GONE = "its process is gone, or sent no heartbeat for too long"
@@ -351,7 +351,7 @@ def follow_runs(
     watches = [TableWatch(state, table, count_items, watcher, lives=LeaseWatch(clock)) for table in tables]
     busy_at = clock() if _poll(watches) else None
     while busy_at is not None:
-        _wait(watches, partial(_tick, watcher, sleep), clock)
+        rest(watcher, max(LOOK_SECONDS, sum(watch.rows for watch in watches) / _ROWS_PER_SECOND), sleep)
         if _poll(watches):
             busy_at = clock()
         elif len(watches) == 1 or clock() - busy_at >= LINGER_SECONDS:
@@ -364,12 +364,9 @@ def _poll(watches: Sequence[TableWatch]) -> bool:
     return any(active)
 
 
-def _wait(watches: Sequence[TableWatch], tick: Callable[[], None], clock: Clock) -> None:
-    until = clock() + max(LOOK_SECONDS, sum(watch.rows for watch in watches) / _ROWS_PER_SECOND)
-    while clock() < until:
-        tick()
-
-
-def _tick(watcher: ProgressRecorder, sleep: Sleep) -> None:
-    sleep(TICK_SECONDS)
-    watcher.tick()
+def rest(watcher: ProgressRecorder, seconds: float, sleep: Sleep = time.sleep) -> float:
+    """Wait while the display is refreshed; returns the seconds."""
+    for _ in range(round(seconds / _TICK_SECONDS)):
+        sleep(_TICK_SECONDS)
+        watcher.tick()
+    return seconds

@@ -52,6 +52,7 @@ class InertStream:
 
 
 _ABSENT = object()
+_KEY_WIDTH = 60
 _LEAD = 8  # characters kept before the first difference of two long values
 
 
@@ -69,9 +70,11 @@ def item_diff(before: Item, after: Item | None, width: int = 60) -> list[DiffLin
     return list(_map_lines((), before, after or {}, width))
 
 
-def key_line(item: Item, key_names: Iterable[str], width: int = 60) -> str:
+def key_line(item: Item, key_names: Iterable[str]) -> str:
     """The item's key as text: `id = "u1", sort = 3`."""
-    return ", ".join(f"{_name(name)} = {clip(value_text(item[name]), width)}" for name in key_names if name in item)
+    return ", ".join(
+        f"{_name(name)} = {clip(value_text(item[name]), _KEY_WIDTH)}" for name in key_names if name in item
+    )
 
 
 def value_text(value: Any) -> str:

@@ -134,7 +134,7 @@ def watch_of(clock: Callable[[], float]) -> LeaseWatch:
     return _watch if clock is time.monotonic else LeaseWatch(clock)
 
 
-def check_not_leased(leases: LeaseRows, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
+def check_not_leased(leases: LeaseRows, table: str) -> None:
     """Raises Busy if a live process holds the table, since a later run would be refused. A holder on another host is
     observed for two heartbeats."""
     while True:
@@ -143,7 +143,7 @@ def check_not_leased(leases: LeaseRows, table: str, sleep: Callable[[float], Non
             raise busy_refusal(seen)
         if known.is_over or seen.ttl - _watch.seconds_left(leases, seen) >= SILENT_SECONDS:
             return
-        sleep(1.0)
+        time.sleep(1.0)
 
 
 def new_lease(table: str, token: int, run: str, now: float, lease_replicas: int = 1) -> Lease:
