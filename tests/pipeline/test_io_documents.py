@@ -14,7 +14,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from dynamodt.export.request import ExportRequest
 from dynamodt.export.stand_in import StandInExports
-from dynamodt.io.endpoint import Endpoint
+from dynamodt.io.connector import Endpoint
 from dynamodt.model.tables import KeyAttribute, TableSpec
 from dynamodt.script.codec import decode
 from tests import ROOT

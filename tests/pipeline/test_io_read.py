@@ -29,8 +29,7 @@ from dynamodt.io import (
     ReadRequest,
 )
 from dynamodt.io import read as reading
-from dynamodt.io.budget import METRICS, Budget
-from dynamodt.io.endpoint import Endpoint
+from dynamodt.io.connector import METRICS, Budget, Endpoint
 from dynamodt.model.tables import Connection, KeyAttribute, TableSpec
 from tests import ROOT
 from tests.fake_objects import FakeObjects

@@ -20,10 +20,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from dynamodt.dynamodb.wire import Refusal
 from dynamodt.errors import DynamodtError, UsageError
-from dynamodt.io import FailedWrite, WriteOutcome, WriteToDynamoDB, budget
+from dynamodt.io import FailedWrite, WriteOutcome, WriteToDynamoDB, connector
 from dynamodt.io import write as writing
-from dynamodt.io.budget import METRICS
-from dynamodt.io.endpoint import Endpoint
+from dynamodt.io.connector import METRICS, Endpoint
 from dynamodt.model.tables import IndexKey, KeyAttribute, TableSpec
 from dynamodt.pipeline.write_page import PageWriter
 from tests.fakes import FakeDynamoDB
@@ -52,7 +51,7 @@ class Written:
     """What a bundle has written: the elements, and those that failed."""
 
     def __init__(
-        self, elements: list[Any], mode: Any = "put", guard: Any = "item", of: budget.Budget = budget.Budget()
+        self, elements: list[Any], mode: Any = "put", guard: Any = "item", of: connector.Budget = connector.Budget()
     ) -> None:
         writer = writing._WriteElements(writing.Target("things", mode, guard, Endpoint()), of)
         writer.setup()
@@ -237,11 +236,11 @@ def test_a_process_writes_within_its_part_of_the_budget(
     """Each item takes a unit: 300 units, of which this process may use 10 a second. DynamoDB Local does not report
     units."""
     clock, sent = Clock(), list[tuple[float, int]]()
-    monkeypatch.setattr(budget, "time", clock)
+    monkeypatch.setattr(connector, "time", clock)
     fill(things, mode, 300)
     for name in ("_batchwriteitem", "_batchexecutestatement"):
         monkeypatch.setattr(things, name, partial(noted, getattr(things, name), clock, sent, reported))
-    assert not Written(elements(mode, 300), mode, of=budget.Budget(20.0, 2, f"{mode} {reported}")).failed
+    assert not Written(elements(mode, 300), mode, of=connector.Budget(20.0, 2, f"{mode} {reported}")).failed
     expect(things, mode, 300)
     assert 290 / 10 <= clock.now <= 300 / 10 * 1.1
     for begin, _ in sent:

@@ -11,7 +11,7 @@ import pytest
 
 from dynamodt import io
 from dynamodt.errors import UsageError
-from dynamodt.io.endpoint import Endpoint
+from dynamodt.io.connector import Endpoint
 from dynamodt.model.tables import KeyAttribute, TableSpec
 from tests import ROOT
 from tests.fake_objects import FakeObjects

@@ -18,7 +18,7 @@ from boto3.dynamodb.conditions import Attr
 
 from dynamodt.errors import DynamodtError
 from dynamodt.io import ReadFromDynamoDB, WriteOutcome, WriteToDynamoDB
-from dynamodt.io.budget import METRICS
+from dynamodt.io.connector import METRICS
 from dynamodt.pipeline.engine import engine
 from tests.emulators import Endpoint
 from tests.service.bench import Bench

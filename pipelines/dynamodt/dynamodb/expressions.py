@@ -27,7 +27,7 @@ class Expression:
         self._values[placeholder] = value
         return f"{self.name(name)}={placeholder}"
 
-    def checkoperators(self, terms: int) -> None:
+    def check_operators(self, terms: int) -> None:
         """Raises ItemError when a condition of this many terms, joined by AND, has too many operators."""
         if operators(terms) > MAX_OPERATORS:
             raise _wide(f"{operators(terms)} of {MAX_OPERATORS} operators of a condition")

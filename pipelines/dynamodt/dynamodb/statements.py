@@ -14,6 +14,7 @@ condition; REMOVE is repeated for each attribute; INSERT takes a struct of singl
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from dynamodt.dynamodb.expressions import MAX_OPERATORS, Expression, operators
@@ -183,7 +184,9 @@ class Statements:
         shape = (tuple(sets), removes, tuple(read))
         kept = self._texts.get(shape)
         if kept is None:
-            kept = self._remember(shape, self._update_text(change), self._guarded(change))
+            if len(self._texts) >= _CACHED_SHAPES:  # bounded for items without a common shape
+                self._texts.clear()
+            kept = self._texts[shape] = (self._update_text(change), self._guarded(change))
         text, guarded = kept
         if text is None:
             return self.alone(change)
@@ -235,14 +238,6 @@ class Statements:
         guarded = self._guarded(change)
         return Statement(text, [*change.key.values(), *[change.read[name] for name in guarded]])
 
-    def _remember(
-        self, shape: tuple[Any, ...], text: str | None, guarded: tuple[str, ...]
-    ) -> tuple[str | None, tuple[str, ...]]:
-        if len(self._texts) >= _CACHED_SHAPES:  # bounded for items without a common shape
-            self._texts.clear()
-        self._texts[shape] = (text, guarded)
-        return text, guarded
-
     # ------------------------------------------------------------ expressions
 
     def _single(self, operation: str, body: dict[str, Any]) -> Call:
@@ -269,15 +264,10 @@ class Statements:
             return _DELETE_BY_HAND
         if any(isinstance(part, Remove) for part in parts_of(change)):
             return _IN_TWO_VERSIONS
-        helps = self._guard == "item" and Statements(self._spec, "changed").can_write(change)
-        return _OTHER_GUARD if helps else "change fewer of its attributes at once, in several versions"
-
-    def can_write(self, change: Change) -> bool:
-        """Whether a change fits a request."""
-        try:
-            return bool(self.write(change))
-        except ItemError:
-            return False
+        with suppress(ItemError):
+            if self._guard == "item" and Statements(self._spec, "changed").write(change):
+                return _OTHER_GUARD
+        return "change fewer of its attributes at once, in several versions"
 
     def _actions(self, part: Part, source: Image | None, transaction: str) -> list[dict[str, Any]]:
         if isinstance(part, Insert):
@@ -335,7 +325,7 @@ class Statements:
         exists = f"attribute_exists({expression.name(self._keys[0])})"
         equal = [expression.equal(name, change.read[name]) for name in self._guarded(change, whole)]
         missing = [f"attribute_not_exists({expression.name(name)})" for name in self._added(change)]
-        expression.checkoperators(len(equal) + len(missing) + 1)
+        expression.check_operators(len(equal) + len(missing) + 1)
         return " AND ".join([exists, *equal, *missing])
 
     # ------------------------------------------------------------ beyond the limits of expressions

@@ -15,7 +15,7 @@ from apache_beam.typehints.row_type import RowTypeConstraint
 
 from dynamodt.errors import UsageError
 from dynamodt.io import export, read, write
-from dynamodt.io.endpoint import in_full
+from dynamodt.io.connector import in_full
 from dynamodt.io.rows import as_value
 
 _ROWS = "rows can be put, put if absent or deleted; patch in a pipeline of Python"

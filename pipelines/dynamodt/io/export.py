@@ -24,8 +24,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from dynamodt.errors import Refused, UsageError
 from dynamodt.export.datafiles import Chunk, DataFile, DataReader, Manifest, data_files, read_manifest
 from dynamodt.export.request import FAILED, check_arn, describe_export, failure, find, folder_of, split_url
-from dynamodt.io.budget import METRICS
-from dynamodt.io.endpoint import Connector, Endpoint, check_begin, in_full, no_such_output
+from dynamodt.io.connector import METRICS, Connector, Endpoint, check_begin, in_full, no_such_output
 from dynamodt.io.read import ItemForm
 from dynamodt.io.rows import Schema
 from dynamodt.model.tables import Image, Item, TableSpec

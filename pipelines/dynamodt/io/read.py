@@ -23,8 +23,17 @@ from apache_beam.transforms.core import RestrictionProvider
 
 from dynamodt.dynamodb.reads import ScanPage, Scans, projected
 from dynamodt.errors import ItemError, UsageError
-from dynamodt.io.budget import METRICS, Budget, UnitCounter
-from dynamodt.io.endpoint import Connector, Endpoint, check_begin, check_flag, check_table, in_full
+from dynamodt.io.connector import (
+    METRICS,
+    Budget,
+    Connector,
+    Endpoint,
+    UnitCounter,
+    check_begin,
+    check_flag,
+    check_table,
+    in_full,
+)
 from dynamodt.io.rows import Schema
 from dynamodt.io.segments import (
     Position,

@@ -20,7 +20,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from dynamodt.dynamodb.reads import projected, read_estimate, segments
 from dynamodt.dynamodb.table import index_capacity
 from dynamodt.errors import UsageError
-from dynamodt.io.endpoint import Endpoint, check_table
+from dynamodt.io.connector import Endpoint, check_table
 from dynamodt.model.tables import Image, name_in_requests
 from dynamodt.script.codec import encode_value
 

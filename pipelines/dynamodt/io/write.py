@@ -26,8 +26,16 @@ from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import Replacing, Statements
 from dynamodt.errors import ItemError, UsageError
-from dynamodt.io.budget import METRICS, Budget, UnitCounter
-from dynamodt.io.endpoint import Connector, Endpoint, check_table, in_full, no_such_output
+from dynamodt.io.connector import (
+    METRICS,
+    Budget,
+    Connector,
+    Endpoint,
+    UnitCounter,
+    check_table,
+    in_full,
+    no_such_output,
+)
 from dynamodt.io.rows import as_item
 from dynamodt.model.tables import Change, Guard, Image, Insert, Item, Remove, TableSpec, Update
 from dynamodt.pipeline.inserted import Lookups

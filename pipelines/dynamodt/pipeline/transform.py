@@ -51,13 +51,7 @@ class ApplyVersion(beam.DoFn):
                 change_of = self._earlier.of_page(page.images, change_of)
             applied, dead = apply_page(self._job, page, change_of)
             for step, name in (("transform", "transform"), ("doubt", "retried-doubt")):
-                store_dead_letters(
-                    self._storage,
-                    self._job,
-                    page,
-                    name,
-                    [dead_letter for dead_letter in dead if dead_letter.step == step],
-                )
+                store_dead_letters(self._storage, self._job, page, name, [one for one in dead if one.step == step])
             store_dead_letters(self._storage, self._job, page, UNREADABLE, page.unreadable)
             yield applied
 

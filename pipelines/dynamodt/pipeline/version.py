@@ -10,7 +10,7 @@ from apache_beam.utils.shared import Shared
 
 from dynamodt.errors import WrittenOrNot
 from dynamodt.model.pages import DeadLetter
-from dynamodt.model.runs import Job, PreparedRef
+from dynamodt.model.runs import Job
 from dynamodt.model.tables import Change, Image, Insert, Remove
 from dynamodt.pipeline.author_output import begin
 from dynamodt.pipeline.outcomes import dead_letters_in, doubtful_keys_to_retry
@@ -26,38 +26,11 @@ if TYPE_CHECKING:
     from dynamodt.state.storage import Storage
 
 
-NOTHING: Mapping[Any, Any] = MappingProxyType({})
-
-
 class _Rows:
-    """Holds the mapping in an object to which a weak reference can point."""
+    """Holds the prepared rows in an object to which a weak reference can point."""
 
     def __init__(self, rows: Mapping[Any, Any]) -> None:
         self.rows = rows
-
-
-class PreparedCache:
-    """The prepared rows, one copy for all DoFns and threads of a worker process.
-
-    A reference travels with the job; each process reads and checks the file once.
-    """
-
-    def __init__(self, job: Job, resources: Resources) -> None:
-        self._job = job
-        self._resources = resources
-        self._shared = Shared()
-
-    def rows(self) -> Mapping[Any, Any]:
-        """The job's prepared rows, if any. Raises Refused if the file differs from its manifest."""
-        ref = self._job.prepared
-        if ref is None:
-            return NOTHING
-        self._held = self._shared.acquire(lambda: self._load(ref), tag=ref.sha256)
-        rows: Mapping[Any, Any] = self._held.rows
-        return rows
-
-    def _load(self, ref: PreparedRef) -> _Rows:
-        return _Rows(load(self._resources.storage(), self._job.script, ref))
 
 
 class Version:
@@ -72,7 +45,7 @@ class Version:
         self._lazy = lazy
         self._output = resources.output
         self._storage = resources.storage
-        self._prepared = PreparedCache(job, resources)
+        self._shared = Shared()  # one copy of the prepared rows for all DoFns and threads of a worker process
         self._transform: Transform | None = None
         self._bound: ChangeOf | None = None
 
@@ -118,12 +91,23 @@ class Version:
             transform,
             job.table,
             run=job.base_run,
-            prepared=self._prepared.rows(),
+            prepared=self._prepared_rows(),
             target=job.target,
             snapshot=job.export is not None,
             final_scan=job.export is not None and job.export.final_scan,
         ).change_of
         return except_left_dead_letters(job, self._storage(), change_of) if job.untransformed else change_of
+
+    def _prepared_rows(self) -> Mapping[Any, Any]:
+        """The prepared rows, if any; each process reads and checks their file once. Raises Refused if the file differs
+        from its manifest."""
+        ref = self._job.prepared
+        if ref is None:
+            return MappingProxyType({})
+        script, storage = self._job.script, self._storage
+        self._held = self._shared.acquire(lambda: _Rows(load(storage(), script, ref)), tag=ref.sha256)
+        rows: Mapping[Any, Any] = self._held.rows
+        return rows
 
     def _inserted_item(self, image: Image) -> Change | None:
         """The change of a row of `items()`: `up` inserts it if it is absent, `down` deletes it if it is unchanged."""

@@ -1,30 +1,43 @@
-"""The endpoint of a connector: a value that travels with the pipeline, from which a worker makes its clients of
-DynamoDB and S3.
+"""What every connector has: its endpoint, and its budget of capacity units.
 
+An `Endpoint` is a value that travels with the pipeline, from which a worker makes its clients of DynamoDB and S3.
 Region, endpoint, proxies and credentials that are not given are found on the worker, as by botocore. No client and no
 secret is pickled.
+
+A `Budget` is a number of units a second, without a state table. Each process of the runner has an equal part of it,
+which its threads share. Beam's in-process runners have one process, or as many as `--direct_num_workers` gives with
+`--direct_running_mode=multi_processing`. For another runner, the number is not known when a pipeline is built, and must
+be given.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.pvalue import PBegin
 
 from dynamodt.dynamodb.clients import AGAIN, CONTINUES, client, region_of
 from dynamodt.dynamodb.network import environment_endpoints, environment_region
+from dynamodt.dynamodb.reads import RateLimitedQueue, UnlimitedQueue
 from dynamodt.dynamodb.table import describe
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import DynamodtError, UsageError
 from dynamodt.export.objects import S3Objects
 from dynamodt.model.tables import Connection, TableSpec, is_elsewhere
+from dynamodt.pipeline import rate_limit
+from dynamodt.pipeline.engine import processes_of
+from dynamodt.rate import TokenBucket
 from dynamodt.script.names import is_table_name
 
 _AGAIN = "run the pipeline again"
@@ -155,3 +168,81 @@ def check_table(table: object, where: str) -> str:
         hint = "a name has 3 to 255 characters out of a-z, A-Z, 0-9, '_', '-' and '.'; a table elsewhere has an ARN"
         raise UsageError(f"{table!r} is not the name or the ARN of a DynamoDB table", where=where, hint=hint)
     return table
+
+
+# ---------------------------------------------------------------- the budget
+
+METRICS = "dynamodt.io"  # the namespace of the connectors' metrics
+_REQUEST_SECONDS = 0.25  # the time for which a bucket saves up
+_IN_PROCESS = ("SwitchingDirectRunner", "BundleBasedDirectRunner", "FnApiRunner", "PrismRunner", "InProcess")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """`units` a second over all `processes` of a transform, which `key` distinguishes from others; None: no limit."""
+
+    units: float | None = None
+    processes: int | None = None
+    key: str = ""
+
+    @classmethod
+    def of(cls, option: str, units: float | None, processes: int | None, where: str) -> Budget:
+        """The budget of a transform, from its argument `option`. Raises UsageError for anything but positive
+        numbers."""
+        if units is not None and not (_is_number(units) and units > 0):
+            raise UsageError(f"{option} is {units!r}", where=where, hint=f"leave {option} out, or give units a second")
+        if processes is not None and not (type(processes) is int and processes > 0):
+            hint = "give the number of worker processes, or leave it out on Beam's in-process runner"
+            raise UsageError(f"processes is {processes!r}", where=where, hint=hint)
+        return cls(units, processes, uuid4().hex)
+
+    def on(self, pipeline: Any, where: str) -> Budget:
+        """The budget with the number of the runner's processes. Raises UsageError if it is needed and not known."""
+        if self.units is None or self.processes is not None:
+            return self
+        runner = type(pipeline.runner).__name__
+        if runner not in _IN_PROCESS:
+            hint = "give processes=N, the number of worker processes (of Spark: executors x cores), each of which gets "
+            what = f"a budget on {runner} needs the number of worker processes that share it"
+            raise UsageError(what, where=where, hint=hint + "an N-th of the budget")
+        return replace(self, processes=processes_of(pipeline.options.view_as(DirectOptions)))
+
+    def shown(self, option: str) -> dict[str, float | None]:
+        """The entries of `display_data`."""
+        return {option: self.units, "processes": self.processes}
+
+    def queue(self) -> RateLimitedQueue:
+        """The part of this process, which its threads share."""
+        return UnlimitedQueue() if self.units is None else _queue(self)
+
+
+class _Part(rate_limit.RateLimitedQueue):
+    """The part of a process. A request takes at most the units of a fraction of a second, so that a low budget is kept
+    in each second, not only on average."""
+
+    def within(self, seconds: float, estimate: float) -> float:
+        return super().within(min(seconds, _REQUEST_SECONDS), estimate)
+
+
+def _is_number(given: object) -> TypeGuard[float]:
+    return isinstance(given, int | float) and not isinstance(given, bool)
+
+
+@lru_cache(maxsize=256)
+def _queue(budget: Budget) -> RateLimitedQueue:
+    rate = (budget.units or 0.0) / (budget.processes or 1)
+    return _Part(TokenBucket(rate, time.monotonic), 1.0, lambda: None, time.sleep)
+
+
+class UnitCounter:
+    """A counter of capacity units. Beam's counters have whole numbers only: fractions are kept for the next count."""
+
+    def __init__(self, name: str) -> None:
+        self._counter = Metrics.counter(METRICS, name)
+        self._rest = 0.0
+
+    def add(self, units: float) -> None:
+        self._rest += units
+        whole = int(self._rest)
+        self._rest -= whole
+        self._counter.inc(whole)
