@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Delete, Direction, Item, OneResult, Put
-from dynamodt.script.load import end_forked_process, is_interrupt, line_of, load, script_failure
+from dynamodt.script.load import end_forked_process, forked_by, is_interrupt, line_of, load, script_failure
 
 Result: TypeAlias = OneResult
 _SEQUENCES: Final = frozenset({list, tuple, GeneratorType})  # the usual types: a check against the ABC is slow
@@ -236,14 +236,16 @@ def _applier(function: Callable[..., Any], count: int, name: str) -> Apply:
             result = function(item)
             return [result] if type(result) is dict else results_of(result, name)
         finally:
-            end_forked_process()
+            if forked_by:
+                end_forked_process()
 
     def apply_prepared(item: Item, prepared: Mapping[Any, Any]) -> list[Result]:
         try:
             result = function(item, prepared)
             return [result] if type(result) is dict else results_of(result, name)
         finally:
-            end_forked_process()
+            if forked_by:
+                end_forked_process()
 
     return apply_item if count == 1 else apply_prepared
 

@@ -71,7 +71,7 @@ def _calling_script(frame: FrameType | None) -> str:
 
 
 _forking = threading.local()  # `by`: the path of the script that forks in this thread
-_forked_by = ""  # in a process that a script has forked, the script's path
+forked_by: list[str] = []  # in a process that a script has forked, the script's path; empty in any other
 
 
 def _before_fork() -> None:
@@ -79,8 +79,7 @@ def _before_fork() -> None:
 
 
 def _after_fork() -> None:
-    global _forked_by
-    _forked_by = _forking.by
+    forked_by[:] = filter(None, [_forking.by])
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
@@ -88,14 +87,15 @@ os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 def end_forked_process() -> None:
     """Ends this process if a script has forked it. It is called where the script's code ends: the process is a copy of
-    the run, and would write its items a second time, or wait for threads that it does not have."""
-    if not _forked_by:
+    the run, and would write its items a second time, or wait for threads that it does not have. The hot path tests
+    `forked_by` itself, which is cheaper than a call for each item."""
+    if not forked_by:
         return
     error = sys.exc_info()[1]
     if isinstance(error, SystemExit) and isinstance(error.code, int | None):
         os._exit((error.code or 0) & 0xFF)
     what = "a process that it has forked ends here: it must end by os._exit, and return nothing"
-    os.write(2, f"{_forked_by}: {what}\n".encode())
+    os.write(2, f"{forked_by[0]}: {what}\n".encode())
     os._exit(1)
 
 
