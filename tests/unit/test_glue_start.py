@@ -72,7 +72,7 @@ def test_a_run_that_is_being_stopped_is_not_followed(
     deployed._answers = NoAnswers()  # type: ignore[assignment]
     found = deployed.active()
     assert (found.id if found else None) == followed
-    assert deployed._winding_up() == ("stopping" in runs)
+    assert deployed._is_ending() == ("stopping" in runs)
 
 
 @pytest.mark.parametrize("policies", [True, False])

@@ -16,11 +16,10 @@ from dynamodt.cli.next_steps import Step, step_after_sample
 from dynamodt.cli.report import facts_lines, print_steps, show
 from dynamodt.cli.request import Request
 from dynamodt.errors import DynamodtError
-from dynamodt.model.reports import pick
+from dynamodt.model.reports import counted, pick
 from dynamodt.model.tables import Image, TableNames
 from dynamodt.runs.display import clip, key_line, printable, value_text
 from dynamodt.runs.options import Command
-from dynamodt.runs.pace import counted
 from dynamodt.script.codec import decode
 
 if TYPE_CHECKING:

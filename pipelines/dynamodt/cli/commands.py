@@ -35,7 +35,7 @@ from dynamodt.script.names import check_no_state_table, check_table_name, withou
 from dynamodt.state.runs import ENDED
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    pass
 
 
 def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -70,7 +70,7 @@ def ended_early(request: Request, recorder: ProgressRecorder | None, error: Base
     document: json_output.Document = json_output.tables_document(reports) if reports else {}
     document = {**json_output.with_names(document, names), "error": json_output.error_document(ended)}
     shown = [_with_both_names(each, names) for each in reports]
-    return CommandResult(document, partial(_render_migrations, request, None, shown), (ended,))
+    return CommandResult(document, lambda console: report.print_migrations(console, request, None, shown), (ended,))
 
 
 def _with_both_names(found: TableReport, names: TableNames) -> TableReport:
@@ -111,7 +111,7 @@ def _migrated(request: Request, stage: Stage, found: Sequence[TableReport]) -> C
     tables = [_with_reported_error(request, table, stage.names) for table in found]
     errors = tuple(table.error for table in tables if table.error is not None)
     document = with_error(json_output.tables_document(tables), errors)
-    return CommandResult(document, partial(_render_migrations, request, stage, tables), errors)
+    return CommandResult(document, lambda console: report.print_migrations(console, request, stage, tables), errors)
 
 
 def _undo(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -257,7 +257,9 @@ def _init(request: Request, folder: Path, recorder: ProgressRecorder) -> Command
 def _create(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     operations, dry_run = load_operations(), request.options.dry_run
     check_no_state_table(load_stage(request.stage, folder), request.tables[0])
-    return _files(request, operations.create(folder, request.tables[0], request.name, dry_run=dry_run))
+    files = operations.create(folder, request.tables[0], request.name, dry_run=dry_run)
+    document = json_output.files_document(files, dry_run)
+    return CommandResult(document, lambda console: short_reports.print_files(console, request, files))
 
 
 def _local(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -358,11 +360,6 @@ _ON_A_STAGE: dict[str, Callable[[Any, Stage, Request, Path, ProgressRecorder], C
 }
 
 
-def _files(request: Request, files: Sequence[Path]) -> CommandResult:
-    document = json_output.files_document(files, request.options.dry_run)
-    return CommandResult(document, lambda console: short_reports.print_files(console, request, files))
-
-
 def _require_transforms(folder: Path) -> None:
     if not (folder / "transforms").is_dir():
         hint = "go to the folder that holds transforms/, or make it: " + suggest("init", table="users")
@@ -379,7 +376,3 @@ def _with_reported_error(request: Request, table: TableReport, names: TableNames
         error = with_retry_hint(request, error)
     refusal = table.refusal and printed_error(request, table.refusal, names)
     return replace(table, error=None if error is None else printed_error(request, error, names), refusal=refusal)
-
-
-def _render_migrations(request: Request, stage: Stage | None, tables: Sequence[TableReport], console: Console) -> None:
-    report.print_migrations(console, request, stage, tables)

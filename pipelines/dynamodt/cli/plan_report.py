@@ -12,13 +12,12 @@ from dynamodt.cli.json_output import Document, error_document, rounded
 from dynamodt.cli.next_steps import Step, step_after_sample
 from dynamodt.cli.report import facts_lines, print_steps, show
 from dynamodt.cli.request import Request, program, with_stage, with_tables
-from dynamodt.model.reports import pick
+from dynamodt.model.reports import counted, pick
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.cost import usd
 from dynamodt.runs.display import printable
 from dynamodt.runs.estimate import Span, VersionEstimate, sum_if_known
 from dynamodt.runs.forecast import Obstacle, TableForecast, VersionForecast
-from dynamodt.runs.pace import counted
 
 # ---------------------------------------------------------------- figures
 

@@ -59,7 +59,7 @@ from dynamodt.state.storage import with_owner
 Reports = dict[str, list[RunReport]]  # by table
 PREPARE = "-prepare"  # the suffix of the second job's name
 _TAIL_LINES = 20
-_WINDING_UP_SECONDS = 120.0  # in which a job that has answered ends
+_ENDING_SECONDS = 120.0  # in which a job that has answered ends
 
 
 class DeployedJob:
@@ -200,12 +200,12 @@ class DeployedJob:
             try:
                 return self._glue.start(self._arguments | provenance_arguments(self._caller))
             except ConcurrentRuns:
-                if waited >= _WINDING_UP_SECONDS or not self._winding_up():
+                if waited >= _ENDING_SECONDS or not self._is_ending():
                     raise
             self._watcher.waiting(f"{self._glue.name}: waiting for the previous run to end")
             waited += rest(self._watcher, GLUE_SECONDS)
 
-    def _winding_up(self) -> bool:
+    def _is_ending(self) -> bool:
         runs = self._glue.active()
         return any(run.state == STOPPING or self._answers.read(run.id) is not None for run in runs)
 
@@ -253,82 +253,82 @@ def wait_for_others(project: Project, tables: Sequence[str], request: Command) -
         wait_until_free(project, tables)
 
 
-def migrate(project: Project, moves: Sequence[TableMigration], request: Command) -> Reports:
+def migrate(project: Project, plans: Sequence[TableMigration], request: Command) -> Reports:
     """Runs `request` in the deployed job; returns the runs of each table, and sets the `error` of each that failed. No
     job is started where no table has a step left."""
-    if not any(move.has_steps for move in moves):
+    if not any(plan.has_steps for plan in plans):
         return {}
     job = DeployedJob(project, request)
     found = job.active()
     if found is None:
-        refuse(project, moves, check_free)
-        if request.command == "up" and not request.options.dry_run and hold_back_if_any_refused(job.state, moves):
+        refuse(project, plans, check_free)
+        if request.command == "up" and not request.options.dry_run and hold_back_if_any_refused(job.state, plans):
             return {}
-        if not any(move.has_steps for move in moves):
+        if not any(plan.has_steps for plan in plans):
             return {}
         job.check_export(request.options.export)
-        job.check_roles([move.table for move in moves if move.has_steps])
-    answer = job.answer(found, [move.table for move in moves])
+        job.check_roles([plan.table for plan in plans if plan.has_steps])
+    answer = job.answer(found, [plan.table for plan in plans])
     if answer is None or "tables" not in answer.document:
-        return _without_answer(job, moves, answer)
-    return _with_answer(job, moves, answer)
+        return _without_answer(job, plans, answer)
+    return _with_answer(job, plans, answer)
 
 
-def _with_answer(job: DeployedJob, moves: Sequence[TableMigration], answer: JobAnswer) -> Reports:
+def _with_answer(job: DeployedJob, plans: Sequence[TableMigration], answer: JobAnswer) -> Reports:
     with explain_unreadable(job.place):
         answered = {real_name(table): table for table in answer.document["tables"]}
-    reports = {move.table: _answered(job, move, answer, answered) for move in moves}
-    if answer.exit_code and all(move.error is None for move in moves):  # the error is of the command as a whole
+    reports = {plan.table: _answered(job, plan, answer, answered) for plan in plans}
+    if answer.exit_code and all(plan.error is None for plan in plans):  # the error is of the command as a whole
         raise job.failure(answer)
-    if any(isinstance(move.error, RunFailed) and not isinstance(move.error, DeadLetters) for move in moves):
+    if any(isinstance(plan.error, RunFailed) and not isinstance(plan.error, DeadLetters) for plan in plans):
         job.show_log()
     return reports
 
 
 def _answered(
-    job: DeployedJob, move: TableMigration, answer: JobAnswer, answered: Mapping[str, Any]
+    job: DeployedJob, plan: TableMigration, answer: JobAnswer, answered: Mapping[str, Any]
 ) -> list[RunReport]:
-    table = answered.get(move.table, {"table": move.table, "direction": move.direction})
+    table = answered.get(plan.table, {"table": plan.table, "direction": plan.direction})
     with explain_unreadable(job.place):
         runs = runs_of(table)
-        move.error = move.error or error_in(table, dead=any(run.dead_letters for run in runs))
-        move.held_back = bool(table.get("not_started"))
-    runs = [_in_full(job, run, move) for run in runs]
-    if move.error is None and not answer.exit_code and not _is_answered(job, move, answered):
-        move.error = job.unanswered(move.table)
+        plan.error = plan.error or error_in(table, dead=any(run.dead_letters for run in runs))
+        plan.held_back = bool(table.get("not_started"))
+    runs = [_in_full(job, run, plan) for run in runs]
+    if plan.error is None and not answer.exit_code and not _is_answered(job, plan, answered):
+        plan.error = job.unanswered(plan.table)
     return runs
 
 
-def _is_answered(job: DeployedJob, move: TableMigration, answered: Mapping[str, Any]) -> bool:
+def _is_answered(job: DeployedJob, plan: TableMigration, answered: Mapping[str, Any]) -> bool:
     """Whether the job has run a version of a table that was planned, or there was none left to run."""
-    has_run = move.table in answered and (job.project.options.dry_run or bool(answered[move.table].get("versions")))
-    return has_run or _has_arrived(job, move)
+    has_run = plan.table in answered and (job.project.options.dry_run or bool(answered[plan.table].get("versions")))
+    return has_run or _is_at_goal(job, plan)
 
 
-def _without_answer(job: DeployedJob, moves: Sequence[TableMigration], answer: JobAnswer | None) -> Reports:
+def _without_answer(job: DeployedJob, plans: Sequence[TableMigration], answer: JobAnswer | None) -> Reports:
     """The outcome without a job's answer (the job was killed, or an emulator ran nothing), by the state table. A table
     that has reached its version has lost only the answer."""
-    failure = None if all(_has_arrived(job, move) for move in moves) else job.failure(answer)
-    for move in moves:
-        move.error = move.error or (None if _has_arrived(job, move) else failure)
-    return {move.table: [_in_full(job, run, move) for run in job.ended(move.table)] for move in moves}
+    failure = None if all(_is_at_goal(job, plan) for plan in plans) else job.failure(answer)
+    for plan in plans:
+        plan.error = plan.error or (None if _is_at_goal(job, plan) else failure)
+    return {plan.table: [_in_full(job, run, plan) for run in job.ended(plan.table)] for plan in plans}
 
 
-def _has_arrived(job: DeployedJob, move: TableMigration) -> bool:
+def _is_at_goal(job: DeployedJob, plan: TableMigration) -> bool:
     """Whether a table is at the version of the first plan: a new plan of `down` would go one version further."""
-    if move.planned is None or not move.has_steps:
+    if plan.planned is None or not plan.has_steps:
         return True
-    if move.reopens is not None:  # the table is at that version before and after
-        now = job.state.run(move.table, move.reopens.record.run)
-        return now is not None and now.status == "succeeded" and now.attempts > move.reopens.record.attempts
-    last = move.planned.steps[-1].script.sequence
-    at = max(job.state.applied(move.table), default=0)
-    return not job.project.options.dry_run and at == (last if move.direction == "up" else last - 1)
+    if plan.reopens is not None:  # the table is at that version before and after
+        now = job.state.run(plan.table, plan.reopens.record.run)
+        return now is not None and now.status == "succeeded" and now.attempts > plan.reopens.record.attempts
+    last = plan.planned.steps[-1].script.sequence
+    at = max(job.state.applied(plan.table), default=0)
+    return not job.project.options.dry_run and at == (last if plan.direction == "up" else last - 1)
 
 
-def _in_full(job: DeployedJob, run: RunReport, move: TableMigration) -> RunReport:
+def _in_full(job: DeployedJob, run: RunReport, plan: TableMigration) -> RunReport:
     """A run's report, with the parts that only the stage's storage has."""
-    scripts, keys = (move.planned.scripts, move.planned.table.key_names) if move.planned else ((), ())
+    scripts, keys = (plan.planned.scripts, plan.planned.table.key_names) if plan.planned else ((), ())
     return in_full(job.project, run, scripts, keys)
 
 

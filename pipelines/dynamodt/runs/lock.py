@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from dynamodt.errors import Busy, Fenced, Refused, ServiceError, suggest
 from dynamodt.model.runs import Fence, Lease
 from dynamodt.runs import liveness
-from dynamodt.runs.liveness import BEAT_SECONDS, SILENT_SECONDS, LeaseWatch, Life, Process, holder
-from dynamodt.runs.liveness import is_alive as is_alive
+from dynamodt.runs.liveness import BEAT_SECONDS, SILENT_SECONDS, LeaseWatch, Life, Process, holder, is_alive
 from dynamodt.runs.provenance import user
 from dynamodt.script.names import seconds
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.errors import Busy, DynamodtError, Refused, ServiceError, UsageError, suggest
-from dynamodt.model.reports import RunReport, TableReport
+from dynamodt.model.reports import RunReport, TableReport, counted
 from dynamodt.model.runs import AppliedVersion, Lease, RunRecord
 from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs.control import find_run
@@ -30,7 +30,6 @@ from dynamodt.runs.jobs import was_held_recently
 from dynamodt.runs.liveness import holder
 from dynamodt.runs.lock import is_held
 from dynamodt.runs.options import Command, RunOptions
-from dynamodt.runs.pace import counted
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
 from dynamodt.runs.preflight import note_changed_files, note_other_key, note_other_prepared, refuse_unsafe, with_writers
 from dynamodt.runs.restored_tables import check_state, refuse_other_rows, refuse_restored

@@ -10,8 +10,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from dynamodt.model.pages import Totals
-from dynamodt.model.reports import RunReport, TableReport
-from dynamodt.model.reports import counted as counted
+from dynamodt.model.reports import RunReport, TableReport, counted
 from dynamodt.model.runs import RunProgress, RunRecord
 from dynamodt.model.tables import Direction, TableNames
 from dynamodt.pipeline.author_output import Line
