@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from dynamodt import api as operations
+from dynamodt.dynamodb.batch import DONE, BatchAnswer, Coming, Verdict, Writes
 from dynamodt.errors import Aborted, DeadLetters, Refused, ScriptError, ServiceError
 from dynamodt.model.reports import RunReport
 from dynamodt.pipeline import signals
+from dynamodt.rate import Backoff
 from dynamodt.runs import execute, jobs, migration
 from dynamodt.runs.control import control_run
 from dynamodt.runs.options import RunOptions
@@ -133,6 +135,35 @@ def test_the_unfinished_run_that_has_written_is_continued_whatever_the_clocks(
     assert {item["n"] for item in bench.tables.items(table)} == {11}
     shown = [run.record.run for run in operations.runs(bench.stage, bench.folder, [table])]
     assert shown == [run.run for run in reversed(bench.history(table))] and shown[0] == failed.versions[0].run
+
+
+def test_a_run_whose_only_write_is_in_doubt_is_finished_or_undone_before_any_other(
+    bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The item may have the change: another run would transform it twice, or from the wrong version."""
+    table, other = make_table(id="N"), make_table(id="N")
+    bench.script(table, COUNTED.format(1), 1, "one")
+    bench.script(table, COUNTED.format(10), 2, "ten")
+    bench.tables.put(table, {"id": 1, "n": 0})
+    assert bench.up(table, to=1)[0].error is None
+    send = Writes.batch
+
+    def unanswered(self: Writes, statements: Any) -> Coming:
+        if send(self, statements)().verdicts == [DONE]:
+            bench.tables.put(table, {"id": 1, "n": 111})  # the application adds 100
+        return lambda: BatchAnswer([Verdict("doubt")], None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writes, "batch", unanswered)
+        patch.setattr(Backoff, "delay", lambda self, attempt, random: 0.002)
+        (failed,) = bench.up(table)
+    assert isinstance(failed.error, DeadLetters) and failed.versions[0].counts.changed == 0
+    (down,) = bench.down(table)
+    bench.script(table, f"TARGET_TABLE = {other!r}" + COUNTED.format(10), 2, "ten")
+    (up,) = bench.up(table)
+    for report in (down, up):
+        assert isinstance(report.error, Refused) and f"dynamodt undo {failed.versions[0].run}" in str(report.error.hint)
+    assert bench.tables.items(table) == [{"id": 1, "n": 111}] and bench.tables.items(other) == []
 
 
 class Fast(datetime):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dynamodt.model.pages import Counts, Totals
+from dynamodt.model.pages import Counts, JournalCount, Totals
 from dynamodt.model.runs import RunRecord
 from dynamodt.runs.history import has_written
 from tests.fakes import FakeState
@@ -23,6 +23,16 @@ def test_a_changed_item_in_any_phase_counts_as_written(run: str) -> None:
     units.checkpoint(units.claim(0, 1), 1, None, Totals(Counts(5, 0, 4, dead=1)))
     assert not has_written(state, RECORD)  # type: ignore[arg-type]
     units.checkpoint(units.claim(0, 1), 2, None, Totals(Counts(5, 1, 4)))
+    assert has_written(state, RECORD)  # type: ignore[arg-type]
+
+
+def test_a_dead_letter_beside_a_change_that_was_sent_counts_as_written() -> None:
+    """The write may have no answer, and the item may have the change."""
+    state = FakeState()
+    units, sent = state.splits("01RUN"), JournalCount(1, 1, 0)
+    units.checkpoint(units.claim(0, 1), 1, None, Totals(Counts(1, superseded=1), journal=sent))
+    assert not has_written(state, RECORD)  # type: ignore[arg-type]
+    units.checkpoint(units.claim(0, 1), 2, None, Totals(Counts(2, superseded=1, dead=1), journal=sent))
     assert has_written(state, RECORD)  # type: ignore[arg-type]
 
 

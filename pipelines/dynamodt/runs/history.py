@@ -266,15 +266,17 @@ def goal(record: RunRecord) -> int:
 
 
 def has_written(state: State, record: RunRecord) -> bool:
-    """Whether a run may have changed an item. Without a journal, pages have no intent: a page that was begun may have
-    been written, unless the attempt has ended with whole pages."""
+    """Whether a run may have changed an item. A dead letter of a phase that has sent a change counts: it may be in
+    doubt. Without a journal, pages have no intent: a page that was begun may have been written, unless the attempt has
+    ended with whole pages."""
     silent = not record.journal and not record.whole_pages
     return any(_may_have_written(claim, silent) for claim in claims_of_run(state, record))
 
 
 def _may_have_written(claim: Claim, silent: bool) -> bool:
     intended = claim.intent is not None or any(period.parts for period in claim.periods)
-    return bool(claim.counts.changed) or intended or (silent and not claim.done)
+    doubtful = claim.journal.parts > 0 and claim.counts.dead > 0
+    return bool(claim.counts.changed) or intended or doubtful or (silent and not claim.done)
 
 
 def claims_of_run(state: State, record: RunRecord) -> Iterator[Claim]:
