@@ -8,9 +8,9 @@ import pytest
 
 from dynamodt.dynamodb.statements import Statements
 from dynamodt.model.runs import Job
-from dynamodt.pipeline import conflicts, earlier_phases, undo
-from dynamodt.pipeline.inserted import Lookups
-from dynamodt.pipeline.intents import IntentLog
+from dynamodt.pipeline import conflicts, own_writes, undo
+from dynamodt.pipeline.own_writes import Lookups
+from dynamodt.pipeline.record import IntentLog
 from dynamodt.pipeline.request_pipeline import Pending
 from dynamodt.script.codec import key_text
 from dynamodt.state import split_rows
@@ -111,7 +111,7 @@ def rows_of_refused_transactions(patch: pytest.MonkeyPatch) -> None:
 
 def rows_of_earlier_transactions(patch: pytest.MonkeyPatch) -> None:
     """The note of void keys of a page decides instead of the inserted rows."""
-    patch.setattr(earlier_phases, "has_own_row", lambda transaction, current: False)
+    patch.setattr(own_writes, "has_own_row", lambda transaction, current: False)
 
 
 def rows_in_undo(patch: pytest.MonkeyPatch) -> None:

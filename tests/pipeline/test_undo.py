@@ -12,7 +12,7 @@ from dynamodt.dynamodb.statements import InsertedRow
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Totals
 from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Change, Image, Item, Update
-from dynamodt.pipeline.intents import IntentLog
+from dynamodt.pipeline.record import IntentLog
 from dynamodt.pipeline.restoration import DELETED, UNCONFIRMED
 from dynamodt.pipeline.undo import records_of
 from dynamodt.script.apply import Apply

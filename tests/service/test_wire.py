@@ -22,7 +22,7 @@ from dynamodt.dynamodb.wire import Call, InDoubt, Refusal, Throttled, Unsent, Wi
 from dynamodt.errors import ServiceError
 from dynamodt.model.pages import Counts
 from dynamodt.model.tables import Change, Connection, Image, Item, Remove, TableSpec, Update
-from dynamodt.pipeline.inserted import Lookups
+from dynamodt.pipeline.own_writes import Lookups
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode

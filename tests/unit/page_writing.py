@@ -13,8 +13,8 @@ from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.model.tables import Change, Guard, Image, Item, KeyAttribute, Remove, TableSpec
-from dynamodt.pipeline.inserted import InsertedItems, Lookups
 from dynamodt.pipeline.outcomes import WriteResult
+from dynamodt.pipeline.own_writes import InsertedItems, Lookups
 from dynamodt.pipeline.request_pipeline import Wait
 from dynamodt.pipeline.write_page import PageWriter, WriteTask
 from dynamodt.script.codec import decode

@@ -33,7 +33,7 @@ from dynamodt.pipeline.author_output import Line, captured
 from dynamodt.runs import estimate
 from dynamodt.runs.context import Project
 from dynamodt.runs.estimate import TableSample
-from dynamodt.script.attempt import Attempt, attempt_change
+from dynamodt.script.apply import Attempt, attempt_change
 from dynamodt.script.codec import image_bytes
 from dynamodt.script.read import read_script
 from tests.fake_operations import STAGE

@@ -22,8 +22,8 @@ from dynamodt.dynamodb.wire import Refusal
 from dynamodt.errors import Fenced, ServiceError
 from dynamodt.model.pages import Counts
 from dynamodt.model.tables import Change, Guard, Image, Remove, Update
-from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.outcomes import WriteResult
+from dynamodt.pipeline.own_writes import Lookups
 from dynamodt.pipeline.request_pipeline import Wait
 from dynamodt.pipeline.write_page import PageWriter, WriteTask
 from dynamodt.rate import Backoff

@@ -24,8 +24,7 @@ from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Change, Direction, Image, Insert, Item, Put, TableSpec
-from dynamodt.script.apply import Apply, item_rows, row_image
-from dynamodt.script.attempt import ChangeOf, attempt_change, effect
+from dynamodt.script.apply import Apply, ChangeOf, attempt_change, effect, item_rows, row_image
 from dynamodt.script.codec import holds, key_text, same_image
 from dynamodt.script.diff import key_of, key_shown, parts_of
 from dynamodt.script.functions import Result, Transform

@@ -343,7 +343,7 @@ CHECKS: tuple[Assumption, ...] = (
     Assumption("item-of-400-kb", "script/codec.py", _LIMITS, _largest_item),
     Assumption("call-returns-item", _FORMS, f"{_API}/API_UpdateItem.html", _call_returns_item),
     Assumption("conditional-delete-of-no-item", _FORMS, f"{_API}/API_DeleteItem.html", _delete_of_no_item),
-    Assumption("transaction-token-repeated", "pipeline/inserted.py", _TRANSACTIONS, _token_repeated),
+    Assumption("transaction-token-repeated", "pipeline/own_writes.py", _TRANSACTIONS, _token_repeated),
     Assumption("transaction-reasons", _BATCH, _TRANSACTIONS, _cancelled),
     Assumption("segments-cover-the-table", "dynamodb/reads.py", f"{_GUIDE}/Scan.html", _segments),
     Assumption("response-has-a-checksum", "dynamodb/clients.py", f"{_GUIDE}/Programming.LowLevelAPI.html", _checksum),

@@ -38,8 +38,8 @@ from dynamodt.io.connector import (
 )
 from dynamodt.io.rows import as_item
 from dynamodt.model.tables import Change, Guard, Image, Insert, Item, Remove, TableSpec, Update
-from dynamodt.pipeline.inserted import Lookups
 from dynamodt.pipeline.outcomes import WriteResult
+from dynamodt.pipeline.own_writes import Lookups
 from dynamodt.pipeline.process import reduce_collections
 from dynamodt.pipeline.write_page import GaveUp, PageWriter
 from dynamodt.script.codec import encode, key_text

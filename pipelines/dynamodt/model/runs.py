@@ -284,7 +284,7 @@ class Job:
     shards: int = 1  # partition keys of the workers' reports and of the lease: one for every fifty workers
     governed: bool = False  # it waits for a part of the budget before its first request
     fences: tuple[Fence, ...] = ()  # leases that the run holds besides that of its own table
-    earlier: tuple[str, ...] = ()  # phases whose dead letters it may read again (`pipeline.earlier_phases`)
+    earlier: tuple[str, ...] = ()  # phases whose dead letters it may read again (`pipeline.own_writes`)
     untransformed: tuple[LeftPart, ...] = ()  # dead letters of the version's other direction (`pipeline.version`)
     before: tuple[Job, ...] = ()  # of a dry run: the phases before this one, which are applied in memory
     accepted: frozenset[str] = frozenset()  # of a dry run: keys of the dead letters that a run would leave as they are

@@ -1,7 +1,7 @@
 """Decides by the current items: about a refused change, a change that a previous owner left, and an item for which an
 earlier phase has sent a change.
 
-Pure: `pipeline.inserted` reads the items and the run's rows. The decisions of an undo are in `pipeline.restoration`.
+Pure: `pipeline.own_writes` reads the items and the run's rows. The decisions of an undo are in `pipeline.restoration`.
 """
 
 from __future__ import annotations

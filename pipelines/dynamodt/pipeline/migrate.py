@@ -7,8 +7,8 @@
 
 - `read` reads the job's source as pages of items.
 - `transform.ApplyVersion` calls the author's function on each item; an item for which it fails becomes a dead letter.
-- `write.WritePatches` writes a page: `intents` records it first, `write_page` sends conditional writes, and `conflicts`
-  decides about refusals.
+- `write.WritePatches` writes a page: `record` records its intent first, `write_page` sends conditional writes, and
+  `conflicts` decides about refusals.
 - `record.RecordProgress` checkpoints the page's split in the state table.
 - `rehearse.RehearseVersion` takes the place of applying and writing in a dry run.
 

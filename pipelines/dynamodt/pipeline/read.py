@@ -20,8 +20,8 @@ from dynamodt.model.pages import Claim, DeadLetter, Page
 from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, RowsSource
 from dynamodt.model.tables import Cursor, Image
 from dynamodt.pipeline.author_output import begin
-from dynamodt.pipeline.inserted import Foreign, InsertedItems, filter_of_inserted_items, inserted_items, keep_all
 from dynamodt.pipeline.outcomes import dead_letters
+from dynamodt.pipeline.own_writes import Foreign, InsertedItems, filter_of_inserted_items, inserted_items, keep_all
 from dynamodt.pipeline.ownership import PendingPage, ReadPages, pages_in_turn, resumed_pages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.signals import report_errors

@@ -31,7 +31,6 @@ from dynamodt.model.pages import AppliedPage, Counts, DeadLetter, Page, Units, W
 from dynamodt.model.runs import INSERTED_ROWS, EarlierPhase, Job
 from dynamodt.model.tables import Change, Image, Insert, Remove
 from dynamodt.pipeline.conflicts import inserts_of
-from dynamodt.pipeline.inserted import inserted_items, statements
 from dynamodt.pipeline.outcomes import (
     MOST_SAMPLES,
     UNREADABLE,
@@ -41,14 +40,14 @@ from dynamodt.pipeline.outcomes import (
     store_dead_letters,
     written_page,
 )
+from dynamodt.pipeline.own_writes import inserted_items, statements
 from dynamodt.pipeline.ownership import job_to_read
 from dynamodt.pipeline.process import without_output
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.signals import context_of, forget_others, report_errors
 from dynamodt.pipeline.taken_keys import AttemptOutcome, RecentKeys, outcome_of_attempt
 from dynamodt.pipeline.version import Version
-from dynamodt.script.apply import item_rows, row_image, table_of_rows
-from dynamodt.script.attempt import attempt_change, effect
+from dynamodt.script.apply import attempt_change, effect, item_rows, row_image, table_of_rows
 from dynamodt.script.codec import image_digest, key_text, same_image
 from dynamodt.script.diff import key_of, write_units
 

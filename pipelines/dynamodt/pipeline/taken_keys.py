@@ -22,7 +22,7 @@ from dynamodt.pipeline.conflicts import (
     without_taken_keys,
 )
 from dynamodt.pipeline.outcomes import collision
-from dynamodt.script.attempt import Attempt
+from dynamodt.script.apply import Attempt
 from dynamodt.script.codec import image_digest, key_text
 from dynamodt.script.diff import parts_of
 

@@ -11,12 +11,11 @@ from dynamodt.errors import WrittenOrNot
 from dynamodt.model.pages import AppliedPage, DeadLetter, Page
 from dynamodt.model.runs import DeadLetterSource, Job
 from dynamodt.model.tables import Change
-from dynamodt.pipeline.earlier_phases import EarlierWrites
-from dynamodt.pipeline.inserted import inserted_items
 from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store_dead_letters
+from dynamodt.pipeline.own_writes import EarlierWrites, inserted_items
 from dynamodt.pipeline.signals import report_errors
 from dynamodt.pipeline.version import Version
-from dynamodt.script.attempt import ChangeOf, check_continues
+from dynamodt.script.apply import ChangeOf, check_continues
 from dynamodt.script.diff import key_of
 
 if TYPE_CHECKING:

@@ -27,7 +27,6 @@ from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
 from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
 from dynamodt.pipeline.conflicts import CurrentItems, has_own_row, inserted_rows_of, inserts_of
-from dynamodt.pipeline.inserted import InsertedItems, Lookups, inserted_items
 from dynamodt.pipeline.outcomes import (
     FOLLOWS,
     MOST_SAMPLES,
@@ -37,6 +36,7 @@ from dynamodt.pipeline.outcomes import (
     store_not_restored,
     waiting_keys,
 )
+from dynamodt.pipeline.own_writes import InsertedItems, Lookups, inserted_items
 from dynamodt.pipeline.ownership import ReadPages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.restoration import (

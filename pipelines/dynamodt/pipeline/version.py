@@ -14,8 +14,7 @@ from dynamodt.model.runs import Job
 from dynamodt.model.tables import Change, Image, Insert, Remove
 from dynamodt.pipeline.author_output import begin
 from dynamodt.pipeline.outcomes import dead_letters_in, doubtful_keys_to_retry
-from dynamodt.script.apply import Apply
-from dynamodt.script.attempt import ChangeOf
+from dynamodt.script.apply import Apply, ChangeOf
 from dynamodt.script.codec import key_text, same_image
 from dynamodt.script.diff import key_of
 from dynamodt.script.functions import Transform

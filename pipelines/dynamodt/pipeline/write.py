@@ -15,12 +15,11 @@ from dynamodt.dynamodb.batch import Writes
 from dynamodt.model.pages import AppliedPage, Totals, WrittenPage
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Change, Image
-from dynamodt.pipeline.earlier_phases import EarlierWrites
-from dynamodt.pipeline.inserted import inserted_items, lookups, statements
-from dynamodt.pipeline.intents import IntentLog, RunningTotals
 from dynamodt.pipeline.outcomes import counts_without_write, written_page
+from dynamodt.pipeline.own_writes import EarlierWrites, inserted_items, lookups, statements
 from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.rate_limit import rate_limiter_of
+from dynamodt.pipeline.record import IntentLog, RunningTotals
 from dynamodt.pipeline.request_pipeline import PageScheduler, Wait
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors
 from dynamodt.pipeline.version import Version

@@ -11,7 +11,7 @@ A change is sent on the condition that its item is as it was read. The next step
 - *rejected*: the service cannot take the change: a statement is sent once more as a call of its own, which has wider
   limits; otherwise it becomes a dead letter.
 
-Every change is recorded as an intent before it is first sent (guarantee G3, see `intents`). Before each request the
+Every change is recorded as an intent before it is first sent (guarantee G3, see `record`). Before each request the
 worker confirms that it still owns the run and the split.
 """
 
@@ -50,7 +50,7 @@ from dynamodt.script.load import is_interrupt
 
 if TYPE_CHECKING:
     from dynamodt.dynamodb.statements import Statements
-    from dynamodt.pipeline.inserted import Lookups
+    from dynamodt.pipeline.own_writes import Lookups
 
 MAX_CONFLICTS = 12
 READ_LASTS = 1.0  # seconds; a page that is not delayed is written by then

@@ -22,8 +22,7 @@ from dynamodt.model.tables import STATE_TABLE, Change, Image, Insert, TableSpec
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.budget import read_limiter
-from dynamodt.script.apply import item_rows, row_image
-from dynamodt.script.attempt import Attempt, effect
+from dynamodt.script.apply import Attempt, effect, item_rows, row_image
 from dynamodt.script.codec import image_bytes
 from dynamodt.script.diff import Charge, charge_of, key_of
 from dynamodt.script.load import error_text

@@ -18,7 +18,7 @@ from dynamodt.errors import Hint, Refused, suggest
 from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord
 from dynamodt.model.tables import Change, Check, Image, Journaled, Stage, TableSpec
-from dynamodt.pipeline.inserted import InsertedItems
+from dynamodt.pipeline.own_writes import InsertedItems
 from dynamodt.pipeline.restoration import restoration
 from dynamodt.runs.history import claims_of_run, has_written, refusal_for
 from dynamodt.runs.plan import last_run_before_recreation, recreated_sentence

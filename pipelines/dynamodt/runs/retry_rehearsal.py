@@ -20,7 +20,7 @@ from dynamodt.runs.display import key_line
 from dynamodt.runs.history import goal
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, chosen_dead_letters
-from dynamodt.script.attempt import Attempt, effect
+from dynamodt.script.apply import Attempt, effect
 from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import write_units
 from dynamodt.script.load import error_text

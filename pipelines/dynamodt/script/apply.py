@@ -1,5 +1,11 @@
 """Applies the author's functions: `transform_up` and `transform_down` turn an image into a change; `prepare(context)`
-and `items()` give rows."""
+and `items()` give rows.
+
+Dry runs, `check` and authors' tests apply a version by `attempt_change`, with every check that a real write makes
+before it is sent. It accepts and refuses the same items as a run, in which `pipeline.transform` calls the author's
+function and `pipeline.write_page` makes the requests. Conflicts with other items, such as a taken key, are resolved by
+`pipeline.conflicts`. Refusals by the service (a throttle, a concurrent write) occur in a run only.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +15,32 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
 from dynamodt.model import tables
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import Atomic, Change, Delete, Direction, Image, Insert, Item, Put, TableSpec, Update
+from dynamodt.model.tables import (
+    Atomic,
+    Change,
+    Check,
+    Delete,
+    Direction,
+    Image,
+    Insert,
+    Item,
+    Put,
+    Remove,
+    TableSpec,
+    Update,
+)
 from dynamodt.script.codec import decode, key_text, surely_fit
 from dynamodt.script.diff import (
     Part,
     change,
     check_size,
     combined_change,
+    image_after,
     insert,
     key_of,
     parts_of,
@@ -33,6 +53,7 @@ from dynamodt.script.names import is_run_id
 
 if TYPE_CHECKING:
     from dynamodt.script.functions import Transform
+
 
 NO_INSERTION = {  # the hint, by whether the table is a strongly consistent global one
     True: "write the items by a program of your own, or to a table without replicas",
@@ -179,6 +200,8 @@ def _reread_of_insertions(script: Script, snapshot: bool, final_scan: bool) -> t
     )
 
 
+# ---------------------------------------------------------------- rows of `prepare` and `items`
+
 _END: Final = object()
 
 
@@ -304,3 +327,66 @@ def _twice(script: Script, table: TableSpec, image: Image, first: int, second: i
         where=script.path,
         hint="Give each row a key of its own: of two, only the first would be written. Nothing was started.",
     )
+
+
+# ---------------------------------------------------------------- one item, without a write
+
+ChangeOf = Callable[[Image], Change | None]
+Request = Callable[[Change], object]  # makes the request of a change; raises ItemError if no request can hold it
+
+
+def any_request(change: Change) -> None:
+    """A `Request` that accepts every change."""
+
+
+class Attempt(NamedTuple):
+    """The result of a version for one item: the change (None: the item stays as it is), or the `error` that makes the
+    item a dead letter of `step`."""
+
+    image: Image
+    change: Change | None
+    error: BaseException | None = None
+    step: Literal["transform", "write"] = "transform"
+
+
+def attempt_change(image: Image, change_of: ChangeOf, request: Request = any_request) -> Attempt:
+    """Applies a version to an item. Any exception of the author's code, including `sys.exit`, makes the item a dead
+    letter. Raises ScriptError for a fault that stops the whole run, and KeyboardInterrupt for Ctrl-C."""
+    step: Literal["transform", "write"] = "transform"
+    try:
+        change = change_of(image)
+        if change is not None:
+            step = "write"
+            request(change)
+    except BaseException as error:
+        check_continues(error)
+        return Attempt(image, None, error, step)
+    return Attempt(image, change)
+
+
+def check_continues(error: BaseException) -> None:
+    """Raises an error of `change_of` that stops the whole run; any other makes its item a dead letter."""
+    if isinstance(error, ScriptError) or is_interrupt(error):
+        raise error
+
+
+class ItemsAfter(NamedTuple):
+    """The items after a change: `stays` is the item itself (None: it was deleted or moved), `inserts` are the new
+    ones."""
+
+    stays: Image | None
+    inserts: tuple[Insert, ...] = ()
+
+
+def effect(image: Image, change: Change | None) -> ItemsAfter:
+    """The effect of a change of `image`, if the change is written now."""
+    stays: Image | None = image
+    inserts: list[Insert] = []
+    for part in () if change is None else parts_of(change):
+        if isinstance(part, Insert):
+            inserts.append(part)
+        elif isinstance(part, Remove):
+            stays = None
+        elif not isinstance(part, Check):
+            stays = image_after(part)
+    return ItemsAfter(stays, tuple(inserts))

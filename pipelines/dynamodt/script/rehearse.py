@@ -10,8 +10,7 @@ from typing import Any, Final
 from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Direction, Image, TableSpec
-from dynamodt.script.apply import Apply
-from dynamodt.script.attempt import Attempt, ChangeOf, Request, any_request, attempt_change
+from dynamodt.script.apply import Apply, Attempt, ChangeOf, Request, any_request, attempt_change
 from dynamodt.script.functions import Transform, frozen
 
 REHEARSED: Final = "20000101T000000.000000Z-000000"  # a run's id, for a STAMP that no run writes

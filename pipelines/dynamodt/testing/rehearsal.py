@@ -26,8 +26,7 @@ from dynamodt.model.tables import (
     TableSpec,
 )
 from dynamodt.pipeline.taken_keys import AttemptOutcome, RecentKeys, outcome_of_attempt
-from dynamodt.script.apply import item_rows, row_image, table_of_rows
-from dynamodt.script.attempt import Attempt, effect
+from dynamodt.script.apply import Attempt, effect, item_rows, row_image, table_of_rows
 from dynamodt.script.codec import decode, decode_value, encode_value, key_text, same_image
 from dynamodt.script.diff import insert, key_of
 from dynamodt.script.names import version_files

@@ -28,8 +28,7 @@ from dynamodt.errors import DynamodtError, UsageError, suggest
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, Item
 from dynamodt.pipeline.taken_keys import AttemptOutcome
-from dynamodt.script.apply import prepare_rows
-from dynamodt.script.attempt import effect
+from dynamodt.script.apply import effect, prepare_rows
 from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import key_of, key_shown
 from dynamodt.script.functions import check

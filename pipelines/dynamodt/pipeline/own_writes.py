@@ -1,10 +1,14 @@
-"""Finds the changes that earlier phases of a run have sent for an item that a later phase reads again: an incremental
-export, a final scan or a replay of dead letters must not transform the run's own result (guarantee G3, ADR 050).
+"""What the run itself has written: the items that it has inserted, and the changes that its earlier phases have sent
+(guarantee G3). A later read must not transform either of them again.
 
-A phase may read an item again that was a dead letter: a replay reads it on purpose, and an incremental export shows it
-as created if it was deleted and created again between two exports. Its page has ended, but a request may have had an
-effect unknown to the page: it was never answered, or was refused and then repeated by the network. Therefore evidence
-decides, and not the page's note:
+A row of the state table is written in the transaction of each insertion (ADR 034): one strongly consistent read shows
+whether an insertion has happened, even after the application has changed or deleted the item. Readers skip inserted
+items (`filter_of_inserted_items`), and a writer reads the rows to decide about a refusal (`Lookups`).
+
+A phase may read an item again that was a dead letter (ADR 050): a replay reads it on purpose, and an incremental export
+shows it as created if it was deleted and created again between two exports. Its page has ended, but a request may have
+had an effect unknown to the page: it was never answered, or was refused and then repeated by the network. Therefore
+evidence decides, and not the page's note (`EarlierWrites`):
 
 - of a transaction with insertions, the inserted row (`conflicts.has_own_row`): without it nothing was written. With it,
   an item that is as it was written is done; any other is in doubt: changed since, or another one of its key;
@@ -16,24 +20,140 @@ An item in doubt that the script would not change is unchanged; any other is a d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from dynamodt.dynamodb.reads import RateLimitedQueue, Reads, UnlimitedQueue
+from dynamodt.dynamodb.statements import InsertedRow, InsertedRows, Statements, inserted_row
+from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import WrittenOrNot
-from dynamodt.model.runs import Job
+from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Atomic, Change, Image, Remove, Update
 from dynamodt.pipeline.conflicts import CurrentItems, Evidence, evidence_of, has_own_row, inserts_of
 from dynamodt.pipeline.outcomes import dead_letters, doubtful_keys_to_retry
-from dynamodt.script.attempt import ChangeOf
+from dynamodt.script.apply import ChangeOf
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import image_shows, key_of, key_shown, parts_of, transaction_digest
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import DEAD, JOURNAL, comes_before_intent, is_note, object_key, part_of, split_prefix
 
 if TYPE_CHECKING:
-    from dynamodt.dynamodb.statements import InsertedRow
-    from dynamodt.pipeline.inserted import InsertedItems
+    from dynamodt.pipeline.resources import Resources
     from dynamodt.state.storage import Storage
+
+
+class InsertedItems:
+    """The items of `table` that a run has inserted, by its rows in the state table."""
+
+    def __init__(self, wire: Wire, rows: InsertedRows, table: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._reads = Reads(wire, rows.spec, sleep=sleep)
+        self._rows = rows
+        self._table = table
+
+    def rows_at(self, keys: Sequence[Image]) -> dict[str, InsertedRow]:
+        """The rows of the keys that the run has inserted, by `key_text`; strongly consistent."""
+        rows = {key_text(key): self._rows.key(self._table, key) for key in keys}
+        found = self._reads.items(list(rows.values())).items if rows else {}
+        by_key = ((text, found.get(key_text(row))) for text, row in rows.items())
+        return {text: inserted_row(image) for text, image in by_key if image is not None}
+
+
+@dataclass(eq=False)
+class Lookups:
+    """Reads the current items and rows for `pipeline.conflicts`. `sources` reads the transformed table, `placed` the
+    table that receives insertions, if it is another one. `meets_insertions`: an item that the run has inserted is not a
+    source. `asks`: it is a source, and its row shows that the previous item at its key is gone. `phase`: the phase that
+    writes."""
+
+    sources: Reads
+    placed: Reads | None = None
+    inserted: InsertedItems | None = None
+    _: KW_ONLY
+    meets_insertions: bool = False
+    asks: bool = False
+    phase: str = ""
+
+    def current(self, sources: Iterable[Image], places: Iterable[Image], known: Collection[Image] = ()) -> CurrentItems:
+        """The current items, strongly consistent. `known` are the keys of sources that came with a refusal: only their
+        inserted rows are read."""
+        wanted, places = _each_once(sources), _each_once(places)
+        if self.placed is None:
+            there = placed = self.sources.items(_each_once([*wanted, *places]))
+            rcu = there.rcu
+        else:
+            there, placed = self.sources.items(wanted), self.placed.items(places)
+            rcu = there.rcu + placed.rcu
+        asked = [*places, *wanted, *known] if self.meets_insertions or self.asks else places
+        # The rows are read last: each insertion that the items show has its row, even if both were written late.
+        inserted = self.inserted.rows_at(asked) if self.inserted is not None and asked else {}
+        return CurrentItems(there.items, placed.items, inserted, self.meets_insertions, rcu, self.phase)
+
+
+def _each_once(keys: Iterable[Image]) -> list[Image]:
+    """The keys without duplicates, which BatchGetItem refuses."""
+    return list({key_text(key): key for key in keys}.values())
+
+
+def lookups(
+    wire: Wire, job: Job, rate_queue: RateLimitedQueue = UnlimitedQueue(), sleep: Callable[[float], None] = time.sleep
+) -> Lookups:
+    """The lookups of a job's writer."""
+    sources = Reads(wire, job.table, rate_queue=rate_queue, sleep=sleep)
+    placed = None if job.target is None else Reads(wire, job.target, rate_queue=rate_queue, sleep=sleep)
+    asks = job.journals and job.script.idempotent and placed is None and not job.table.lacks_transactions
+    inserted = inserted_items(wire, job, sleep)
+    return Lookups(sources, placed, inserted, meets_insertions=job.meets_insertions, asks=asks, phase=job.run)
+
+
+def inserted_items(wire: Wire, job: Job, sleep: Callable[[float], None] = time.sleep) -> InsertedItems:
+    """The items that the job's run has inserted, or the run that it undoes."""
+    return InsertedItems(wire, inserted_rows_of_job(job), job.written_table.name, sleep)
+
+
+def inserted_rows_of_job(job: Job) -> InsertedRows:
+    """The inserted rows of the job's run."""
+    inserted_by = job.origin.inserted_by if isinstance(job.origin, RowsSource) else ""
+    return InsertedRows(job.stage.state_table, inserted_by or job.journaled_run.partition("/")[0], job.run)
+
+
+Foreign = Callable[[list[Image]], list[Image]]  # the images that the run has not inserted itself
+
+
+def keep_all(images: list[Image]) -> list[Image]:
+    """All images: the run has inserted nothing."""
+    return images
+
+
+def filter_of_inserted_items(wire: Wire, job: Job, resources: Resources) -> Foreign:
+    """A filter that drops items that the run has inserted itself, including rows of `items()`: they must not be
+    transformed. The first scan of a run contains none of them."""
+    everything = job.meets_insertions
+    if not (everything or (job.script.has_items and job.later and job.target is None and not job.inserts_rows)):
+        return keep_all
+    inserted = inserted_items(wire, job, resources.sleep)
+
+    def foreign(images: list[Image]) -> list[Image]:
+        rows = inserted.rows_at([key_of(job.table, image) for image in images])
+        own = {text for text, row in rows.items() if everything or row.source is None}
+        return [image for image in images if key_text(key_of(job.table, image)) not in own] if own else images
+
+    return foreign
+
+
+def statements(job: Job) -> Statements:
+    """The statements for a job's changes."""
+    return Statements(
+        job.table,
+        job.script.guard,
+        inserted_rows_of_job(job),
+        confirms=job.journals,
+        meets_insertions=job.meets_insertions,
+    )
+
+
+# ---------------------------------------------------------------- the changes of earlier phases
 
 _MAY_BE_WRITTEN = "an earlier phase may have written this item, which was a dead letter, and it was changed since"
 _INSERTED = (
@@ -42,7 +162,7 @@ _INSERTED = (
 )
 _HINT = "look at the item: it may or may not be transformed; `retry --in-doubt again` transforms it"
 _HINT_INSERTED = f"{_HINT}, and keeps the inserted item, which only an undo deletes"
-Rows = dict[str, "InsertedRow"]
+Rows = dict[str, InsertedRow]
 
 
 class SentChange(NamedTuple):
