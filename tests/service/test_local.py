@@ -22,7 +22,6 @@ from dynamodt import api as operations
 from dynamodt.config.stage import load_stage
 from dynamodt.dynamodb.clients import client
 from dynamodt.errors import Refused, ServiceError, UsageError
-from dynamodt.local import data as emulator_data
 from dynamodt.local import emulator, install
 from dynamodt.local import stage as local
 from dynamodt.model.tables import Connection, Stage
@@ -372,7 +371,7 @@ def written(folder: Path) -> Process:
 
 def test_a_killed_emulator_has_saved_its_data(folder: Path) -> None:
     process = written(folder)
-    until(lambda: not emulator_data.unsaved_since(folder / ".dynamodt" / "local"), "what was written is saved")
+    until(lambda: not emulator.unsaved_since(folder / ".dynamodt" / "local"), "what was written is saved")
     process.kill()
     notes: list[str] = []
     url = local.ensure_started(folder, notes.append)
@@ -383,7 +382,7 @@ def test_a_killed_emulator_has_saved_its_data(folder: Path) -> None:
 def test_the_possible_loss_of_a_killed_emulator_is_reported(folder: Path) -> None:
     process = written(folder)
     process.kill()
-    emulator_data.mark_unsaved(folder / ".dynamodt" / "local", "2026-01-31T00:00:00+00:00")
+    emulator.mark_unsaved(folder / ".dynamodt" / "local", "2026-01-31T00:00:00+00:00")
     notes: list[str] = []
     local.ensure_started(folder, notes.append)
     assert "since 2026-01-31T00:00:00+00:00 may be lost" in notes[0]
@@ -476,7 +475,7 @@ def test_data_that_cannot_be_saved_is_reported_at_once_and_at_the_stop(folder: P
         local.stop(folder)
     (data / "state").unlink()
     (data / "state").mkdir()
-    until(lambda: not emulator_data.unsaved_since(data), "a save that succeeds")
+    until(lambda: not emulator.unsaved_since(data), "a save that succeeds")
     until(lambda: answer_of(folder)["failure"] == "", "an emulator that says so")
     assert local.stop(folder) and (data / "state" / "dynamodb.json").exists()
 

@@ -1,20 +1,31 @@
-"""The emulator's process, for the commands that use it: its start, environment, lock, record and identity. It runs in a
-session of its own: neither Ctrl-C nor the end of the command that started it ends it. `server` is the process itself.
+"""The emulator's process, for the commands that use it: its start, environment, lock, record and identity; and its
+files: saving them, and their recovery after it was killed. `server` is the process itself.
+
+It runs in a session of its own: neither Ctrl-C nor the end of the command that started it ends it.
+
+`state/SERVICE.json` holds a consistent state of a service. The file `unsaved` exists while some changes are in memory
+only, and contains the time of the first one; the next start reports it. A file that cannot be read is moved to
+`damaged/` before an emulator starts, since the emulator would ignore and then overwrite it.
 """
 
 from __future__ import annotations
 
 import fcntl
+import filecmp
 import io
 import json
 import os
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from dynamodt.errors import ServiceError, suggest
-from dynamodt.local.data import STATE
+from dynamodt.errors import ServiceError, file_explained, suggest
 from dynamodt.local.install import Environment
 from dynamodt.runs.liveness import Process, polls
 
@@ -23,6 +34,12 @@ LOG_NAME = "emulator.log"
 LOCK_NAME = "lock"
 IDENTITY_PATH = "/_dynamodt"
 
+STATE = "state"
+_DAMAGED = "damaged"
+_UNSAVED = "unsaved"
+_LOST = "lost"
+_SAVING = ".saving-"
+_FORMAT = "__ministack_format__"  # ministack's key for the version of a state's layout
 _RECORD_NAME = "emulator.json"
 _READY_SECONDS = 120.0  # on a busy machine the start takes half a minute
 _LOG_TAIL_LINES = 15
@@ -67,6 +84,10 @@ def write_record(folder: Path, record: Record) -> None:
     fresh = folder / f"{_RECORD_NAME}.new"
     fresh.write_text(json.dumps(asdict(record)), encoding="utf-8")
     fresh.replace(folder / _RECORD_NAME)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def url(port: int) -> str:
@@ -177,3 +198,132 @@ def _did_not_start(reason: str, folder: Path) -> ServiceError:
     what = "\n  ".join([f"the embedded emulator did not start: {reason}", *lines])
     hint = suggest("local stop") + ", then the command again; " + suggest("local reset") + " starts with empty tables"
     return ServiceError(what, where=str(log), hint=hint)
+
+
+# ---------------------------------------------------------------- unsaved changes
+
+
+def mark_unsaved(data: Path, since: str) -> None:
+    """Records that changes since then are in memory only."""
+    data.joinpath(_UNSAVED).write_text(since, encoding="ascii")
+
+
+def mark_saved(data: Path) -> None:
+    data.joinpath(_UNSAVED).unlink(missing_ok=True)
+
+
+def unsaved_since(data: Path) -> str:
+    """The time of the first unsaved change; empty if all changes are saved."""
+    return _since(data / _UNSAVED)
+
+
+def _since(file: Path) -> str:
+    """The time that the file contains; if a full disk has left it empty, the time of its creation."""
+    try:
+        made = datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
+        return file.read_text(encoding="ascii", errors="replace") or made
+    except OSError:
+        return ""
+
+
+# ---------------------------------------------------------------- writing
+
+
+def save(data: Path, services: Iterable[str], write: Callable[[Path], None]) -> None:
+    """Replaces the services' files, each atomically, after `write` has written all of them into a folder and they are
+    synced. Raises OSError for a file that `write` has not written.
+    """
+    state = data / STATE
+    fresh = Path(tempfile.mkdtemp(prefix=_SAVING, dir=state))
+    try:
+        write(fresh)
+        files = {fresh / f"{service}.json": state / f"{service}.json" for service in services}
+        changed = [new for new, old in files.items() if not (old.exists() and filecmp.cmp(new, old, shallow=False))]
+        for file in changed:
+            _to_disk(file)
+        for file in changed:
+            file.replace(state / file.name)
+        _to_disk(state)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# ---------------------------------------------------------------- recovery
+
+
+def recover(data: Path, stopped: bool, formats: Mapping[str, int]) -> list[str]:
+    """Prepares the files for a new emulator; returns the messages for the user: what may be lost, and which files were
+    damaged. `stopped`: the last emulator has ended cleanly, or there was none. `formats`: see `install.Environment`.
+    Until `mark_recovered`, a second attempt returns the same loss.
+
+    Raises ServiceError for a file without read access, or of a later release of the emulator.
+    """
+    state = data / STATE
+    state.mkdir(parents=True, exist_ok=True)
+    _keep_as_lost(data)
+    for unfinished in state.glob(f"{_SAVING}*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    found = [] if stopped else [_cost(data)]
+    found += [_set_aside(data, file) for file in sorted(state.glob("*.json")) if not _is_readable(file, formats)]
+    return found
+
+
+def mark_recovered(data: Path) -> None:
+    """Records that a new emulator runs, and that the loss was reported."""
+    data.joinpath(_LOST).unlink(missing_ok=True)
+
+
+def _cost(data: Path) -> str:
+    since = _since(data / _LOST)
+    lost = f"changes since {since} may be lost" if since else "no change is lost"
+    return f"the embedded emulator was killed, or the machine stopped: {lost}"
+
+
+def _keep_as_lost(data: Path) -> None:
+    """Renames the file, which needs no space. A file of an earlier attempt is older, and is kept."""
+    if not data.joinpath(_LOST).exists():
+        with suppress(FileNotFoundError):
+            data.joinpath(_UNSAVED).rename(data / _LOST)
+    mark_saved(data)
+
+
+def _is_readable(file: Path, formats: Mapping[str, int]) -> bool:
+    if not file.is_file():
+        return False
+    with file_explained("read", file):
+        text = file.read_bytes()
+    try:
+        content = _parsed(text)
+        version = content[_FORMAT]
+        readable = isinstance(content["payload"], dict)
+    except (ValueError, LookupError, TypeError):
+        return False
+    if version > formats.get(file.stem, formats[""]):
+        hint = "pip install -U dynamodt, or " + suggest("local reset") + " to start with empty tables"
+        raise ServiceError("the file was written by a later release of ministack", where=str(file), hint=hint)
+    return readable
+
+
+def _parsed(text: bytes) -> Any:
+    import orjson
+
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return json.loads(text)  # accepts lone surrogates, which orjson refuses
+
+
+def _set_aside(data: Path, file: Path) -> str:
+    (data / _DAMAGED).mkdir(exist_ok=True)
+    moved = data / _DAMAGED / f"{file.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.json"
+    file.rename(moved)
+    what = "its tables are empty" if file.stem == "dynamodb" else f"{file.stem} is empty"
+    return f"{file} is damaged; it was moved to {moved}, and {what}"

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dynamodt.local import data as emulator_data
+from dynamodt.local import emulator
 from dynamodt.local.emulator import HOST, IDENTITY_PATH, LOCK_NAME, LOG_NAME, Record, read_record, write_record
 from dynamodt.runs.liveness import Process
 
@@ -51,7 +51,7 @@ def main(release: str, token: str, preferred_port: int, lock: int) -> None:
     os.environ.update(GATEWAY_PORT=str(port), PORT=str(port))
     me = Process.of(os.getpid())
     started = me.started if me else ""
-    record = Record(token, port, os.getpid(), started, emulator_data.now(), HERE.stat().st_ino, release=release)
+    record = Record(token, port, os.getpid(), started, emulator.now(), HERE.stat().st_ino, release=release)
     write_record(HERE, record)
     asyncio.run(_serve(listener, record, lock))
 
@@ -215,16 +215,16 @@ class Saver:
     def change(self) -> Iterator[None]:
         """Encloses a request that may change data. The change is recorded first: after a SIGKILL nothing could record
         it."""
-        if not emulator_data.unsaved_since(HERE):
+        if not emulator.unsaved_since(HERE):
             with suppress(OSError):  # the save reports a full disk
-                emulator_data.mark_unsaved(HERE, emulator_data.now())
-        self._since = self._since or emulator_data.now()
+                emulator.mark_unsaved(HERE, emulator.now())
+        self._since = self._since or emulator.now()
         self._under_way += 1
         try:
             yield
         finally:
             self._under_way -= 1
-            self._since = self._since or emulator_data.now()
+            self._since = self._since or emulator.now()
             self._changed.set()
 
     async def keep_saving(self) -> None:
@@ -248,14 +248,14 @@ class Saver:
         """The last save, after the last request."""
         try:
             _save(self._services())
-            emulator_data.mark_saved(HERE)
-            write_record(HERE, replace(record, stopped=emulator_data.now()))
+            emulator.mark_saved(HERE)
+            write_record(HERE, replace(record, stopped=emulator.now()))
         except Exception:
             _log.exception("the tables could not be written")
 
     async def _save_by_copy(self) -> None:
         self._changed.clear()
-        seen, self._since = self._since, emulator_data.now() if self._under_way else ""
+        seen, self._since = self._since, emulator.now() if self._under_way else ""
         self._copy = os.fork()
         if not self._copy:
             _save_and_exit(self._services, self._lock)
@@ -270,14 +270,14 @@ class Saver:
         if status:
             self._since = seen
             self._changed.set()
-            self.failure = f"what was written since {emulator_data.unsaved_since(HERE) or seen} is not saved yet"
+            self.failure = f"what was written since {emulator.unsaved_since(HERE) or seen} is not saved yet"
             return
         self.failure = ""
         with suppress(OSError):
             if self._since:
-                emulator_data.mark_unsaved(HERE, self._since)
+                emulator.mark_unsaved(HERE, self._since)
             else:
-                emulator_data.mark_saved(HERE)
+                emulator.mark_saved(HERE)
 
 
 def _save_and_exit(services: Callable[[], Mapping[str, Callable[[], Any]]], lock: int) -> None:
@@ -313,4 +313,4 @@ def _save(services: Mapping[str, Callable[[], Any]]) -> None:
         for name, state in states.items():
             persistence.save_state(name, state)  # logs a failure instead of raising
 
-    emulator_data.save(HERE, states, write)
+    emulator.save(HERE, states, write)

@@ -23,7 +23,6 @@ from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.network import Tolerated
 from dynamodt.dynamodb.table import create_table, list_tables
 from dynamodt.errors import Refused, ServiceError, UsageError, suggest
-from dynamodt.local import data as emulator_data
 from dynamodt.local import emulator, install
 from dynamodt.local.emulator import Record
 from dynamodt.local.install import Environment
@@ -201,13 +200,13 @@ def _found_or_started(data: Path, found: Environment, notify: Notify) -> Record:
 
 def _start(data: Path, found: Environment, lock: IO[bytes], notify: Notify) -> Record:
     last = emulator.read_record(data)
-    for message in emulator_data.recover(data, last is None or bool(last.stopped), found.formats):
+    for message in emulator.recover(data, last is None or bool(last.stopped), found.formats):
         notify(message)
     token = secrets.token_hex(8)
     FolderStorage(data).check()  # on a full disk the emulator ends without a message
     process = emulator.spawn(found, data, last.port if last else 0, token, lock)
     record = emulator.wait_until_ready(process, token, data)
-    emulator_data.mark_recovered(data)
+    emulator.mark_recovered(data)
     return record
 
 
@@ -284,10 +283,10 @@ def _wait_for_end(data: Path, record: Record) -> None:
 
 
 def _check_saved(data: Path) -> None:
-    since = emulator_data.unsaved_since(data)
+    since = emulator.unsaved_since(data)
     if since:
         what = f"the embedded emulator ended without saving the changes since {since}: they are lost"
-        raise ServiceError(what, where=str(data / emulator_data.STATE), hint=_reason(data))
+        raise ServiceError(what, where=str(data / emulator.STATE), hint=_reason(data))
 
 
 def _reason(data: Path) -> str:
