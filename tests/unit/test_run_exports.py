@@ -104,7 +104,7 @@ def test_another_export_is_refused_once_the_run_has_read_the_first(monkeypatch: 
     ):  # type: ignore[arg-type]
         with pytest.raises(Refused, match="began with the export arn:one, and arn:two is there now") as caught:
             read()
-        assert "dynamodt undo run" in caught.value.hint
+        assert "run the same command again" in caught.value.hint
     assert recorder.record.exports == ("s3://theirs/x",)
 
 
