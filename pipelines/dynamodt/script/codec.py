@@ -235,7 +235,9 @@ def holds(stored: AttributeValue, value: Any) -> bool:
             return _holds_map(raw, value)
         if kind == "L":
             return len(raw) == len(value) and all(map(holds, raw, value))
-        return bool(_DECODERS[kind](raw) == value) and (kind not in _SETS or _one_type(kind, value))
+        if kind in _SETS and set(map(type, value)) != _SETS[kind]:  # {True} and {1} are equal in Python
+            return False
+        return bool(_DECODERS[kind](raw) == value)
     return False
 
 
@@ -254,11 +256,6 @@ _PYTHON: dict[str, Any] = {
     "S": str, "N": Decimal, "B": bytes, "BOOL": bool, "NULL": type(None), "M": dict, "L": list, "SS": set, "NS": set,
     "BS": set,
 }  # fmt: skip
-
-
-def _one_type(kind: str, members: set[Any]) -> bool:
-    """Distinguishes {True} from {1}, which are equal in Python."""
-    return set(map(type, members)) == _SETS[kind]
 
 
 def same(one: AttributeValue, other: AttributeValue) -> bool:

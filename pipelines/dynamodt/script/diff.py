@@ -62,7 +62,8 @@ def change(spec: TableSpec, image: Image, item: Item, result: Item) -> Change | 
     if not _keeps_key(spec, item, result):
         return _rekey(spec, image, result)
     sets = _sets(image, item, result)
-    removes = _removes(image, result)
+    # Most results lack no attribute, which one comparison shows.
+    removes = () if image.keys() <= result.keys() else tuple(name for name in image if name not in result)
     if not sets and not removes:
         return None
     if spec.index_keys:
@@ -114,13 +115,6 @@ def _sets(image: Image, item: Item, result: Item) -> Image:
             if not same(before, encoded):
                 sets[name] = encoded
     return sets
-
-
-def _removes(image: Image, result: Item) -> tuple[str, ...]:
-    """The attributes that are missing from the result. Most results lack none, which one comparison shows."""
-    if image.keys() <= result.keys():
-        return ()
-    return tuple(name for name in image if name not in result)
 
 
 def insert(spec: TableSpec, item: Item) -> Insert:
