@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dynamodt.cli.result import not_applied
 from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError
 from dynamodt.model.pages import Counts
-from dynamodt.model.reports import VersionStatus
-from dynamodt.model.runs import AppliedVersion, Script
+from dynamodt.model.reports import TableStatus, VersionStatus
+from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Direction
 from dynamodt.script.read import read_versions, tables
 from dynamodt.script.versions import newer_versions, plan, statuses
@@ -342,6 +343,24 @@ def test_an_irreversible_step_is_refused_before_any_is_run() -> None:
     assert "irreversible" in error.what and "transform_down" in error.what
     assert "Nothing was started" in error.hint
     assert plan(scripts, history(scripts, 3), "down", 2) == (scripts[2],)
+
+
+def test_the_check_of_a_status_suggests_only_what_is_possible() -> None:
+    """`repair` accepts no other script, and `up` finds no missing file."""
+
+    def hint(*versions: VersionStatus) -> str:
+        error = not_applied(TableStatus("users", 2, versions))
+        assert error is not None
+        return str(error.hint)
+
+    edited = AppliedVersion("users", 2, "n2", "old", "r", "2026-02-02T00:00:00Z", "me")
+    assert "dynamodt repair --table users" in hint(*statuses(THREE[:2], history(THREE, 1) | {2: edited}))
+    other = statuses(THREE[:2], history(THREE, 1) | {2: replace(edited, name="names")})
+    assert "repair" not in hint(*other) and "bring v2_names.py back under its number" in hint(*other)
+    run = RunRecord("users", "r", 3, "n3", "up", "", "failed", "")
+    unfinished = VersionStatus(3, "n3", "unfinished", run=run)
+    assert hint(unfinished) == "bring v3_n3.py back, and finish it: dynamodt up --table users --to 3"
+    assert hint(replace(unfinished, path="transforms/users/v3_n3.py")) == "apply them: dynamodt up --table users"
 
 
 def test_rows_of_items_are_deleted_without_transform_down() -> None:

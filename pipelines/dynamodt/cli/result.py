@@ -172,14 +172,34 @@ def _next_command(status: TableStatus, states: set[str]) -> Hint:
     if "edited" in states and unended is not None:
         return f"revert the edit, and finish the run {unended.run}" + or_undo(unended)
     if states & {"edited", "missing"}:
-        way = "restore the applied file, and make the change in a new version; or accept the edit: "
-        return way + suggest("repair", table=status.table, reason="WHY")
+        return _restore(status, "edited" in states)
     if states == {"running"}:
         return suggest("status", follow=True) + " watches the run"
+    return _finish(status)
+
+
+def _finish(status: TableStatus) -> Hint:
+    """The command for pending or unfinished versions. The file of an unfinished one may be missing."""
     back = next((v.run for v in left(status) if v.run and v.run.direction == "down"), None)
     if back is not None:
         return "finish it: " + suggest("down", table=status.table, to=back.version - 1)
+    if (lost := next((v for v in left(status) if v.run and not v.path), None)) is not None:
+        return f"bring {_file_of(lost)} back, and finish it: " + suggest("up", table=status.table, to=lost.version)
     return "apply them: " + suggest("up", table=status.table)
+
+
+def _restore(status: TableStatus, edited: bool) -> Hint:
+    """The hint for versions whose applied files are not here. `repair` accepts no file under another name."""
+    others = [v for v in status.versions if v.state == "edited" and not v.path.endswith(f"/{_file_of(v)}")]
+    if others:
+        return Hint(f"bring {_file_of(others[0])} back under its number, and give the new script the next free one")
+    restore = Hint("restore the applied file, and make the change in a new version")
+    repair = "; or accept the edit: " + suggest("repair", table=status.table, reason="WHY")
+    return restore + repair if edited else restore
+
+
+def _file_of(version: VersionStatus) -> str:
+    return f"v{version.version}_{version.name}.py"
 
 
 def check_document(found: Sequence[TableStatus]) -> json_output.Document:

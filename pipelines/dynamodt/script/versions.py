@@ -182,7 +182,8 @@ def _check_reversible(script: Script) -> None:
 
 
 def statuses(scripts: Sequence[Script], applied: Applied) -> tuple[VersionStatus, ...]:
-    """The status of each version that has a file or is applied, in order."""
+    """The status of each version that has a file or is applied, in order. An edited one has the name with which it was
+    applied, and the path of the present file."""
     numbered = {script.sequence: script for script in scripts}
     return tuple(
         _status(number, numbered.get(number), applied.get(number)) for number in sorted(numbered.keys() | applied)
@@ -195,9 +196,10 @@ def _status(number: int, script: Script | None, record: AppliedVersion | None) -
         return VersionStatus(number, record.name, "missing", when=record.when)
     if record is None:
         return VersionStatus(number, script.name, "pending", script.path)
-    state = "applied" if is_unedited(script, record) else "edited"
     changed = changed_files(record.files, script.file_checksums)
-    return VersionStatus(number, script.name, state, script.path, record.when, changed=changed)
+    if is_unedited(script, record):
+        return VersionStatus(number, script.name, "applied", script.path, record.when, changed=changed)
+    return VersionStatus(number, record.name, "edited", script.path, record.when, changed=changed)
 
 
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
