@@ -20,7 +20,7 @@ from dynamodt.cli.next_steps import NextStep, after_preparation, steps_of, writt
 from dynamodt.cli.progress import BarDisplay, LineDisplay, display, timed_lines
 from dynamodt.cli.request import Request, program, with_stage
 from dynamodt.cli.result import with_retry_hint, without_duplicates
-from dynamodt.cli.short_reports import print_runs
+from dynamodt.cli.run_reports import print_runs
 from dynamodt.errors import DynamodtError, Refused, ServiceError, as_hint, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, VersionStatus

@@ -9,7 +9,7 @@ import pytest
 from prompt_toolkit.input import PipeInput
 from rich.console import Console
 
-from dynamodt.cli import project_reports
+from dynamodt.cli import short_reports
 from dynamodt.cli.confirm import confirm_removal as confirm
 from dynamodt.cli.request import Request
 from dynamodt.deploy.deploy import Deployment, _one_change_each
@@ -27,7 +27,7 @@ PLANNED = Removal("dynamodt-prod", "dry-run", ("stack dynamodt-prod",), ("bucket
 
 def shown(made: Deployment, request: Request = REQUEST) -> str:
     console = Console(file=io.StringIO(), width=120)
-    project_reports.print_deployment(console, request, made)
+    short_reports.print_deployment(console, request, made)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

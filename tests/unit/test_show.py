@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from dynamodt.cli.request import Request
-from dynamodt.cli.run_details import details_document, print_details, print_keys
+from dynamodt.cli.run_reports import details_document, print_details, print_keys
 from dynamodt.model.pages import Acceptance, Contention, Counts, Totals, Units
 from dynamodt.model.runs import RunRecord
 from dynamodt.runs.show import MOST_GROUPS, MOST_KEYS, PhaseShown, RunDetails, frames_of, grouped, normalised

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.cli import check_report, json_output, project_reports, report, result, run_details, short_reports
+from dynamodt.cli import check_report, json_output, report, result, run_reports, short_reports
 from dynamodt.cli.confirm import confirm_change, confirm_removal, confirm_reset
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
@@ -142,10 +142,10 @@ def _show(api: Any, stage: Stage, request: Request, folder: Path, recorder: Prog
     if request.keys:
         keys = api.keys_to_accept(stage, folder, request.tables, request.run)
         document = {"keys": list(keys)} if request.json else {}
-        return CommandResult(document, lambda console: run_details.print_keys(console, keys))
+        return CommandResult(document, lambda console: run_reports.print_keys(console, keys))
     found = api.show(stage, folder, request.tables, request.run)
-    document = run_details.details_document(found)
-    return CommandResult(document, lambda console: run_details.print_details(console, request, found, stage))
+    document = run_reports.details_document(found)
+    return CommandResult(document, lambda console: run_reports.print_details(console, request, found, stage))
 
 
 def _status(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -179,7 +179,7 @@ def _runs(api: Any, stage: Stage, request: Request, folder: Path, recorder: Prog
     found = api.runs(stage, folder, request.tables)
     _mention_unknown(request, stage, folder, recorder, {run.record.table for run in found})
     document = json_output.runs_document(found)
-    return CommandResult(document, lambda console: short_reports.print_runs(console, found, names=stage.names))
+    return CommandResult(document, lambda console: run_reports.print_runs(console, found, names=stage.names))
 
 
 def _follow(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -211,7 +211,7 @@ def _baseline(api: Any, stage: Stage, request: Request, folder: Path, recorder: 
     else:
         taken = api.import_history(stage, folder, table, recorder, options)
     document = json_output.baseline_document(taken)
-    return CommandResult(document, lambda console: project_reports.print_baseline(console, request, taken, stage.names))
+    return CommandResult(document, lambda console: short_reports.print_baseline(console, request, taken, stage.names))
 
 
 def _prepare(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -287,7 +287,7 @@ def _deploy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     stage = stage if request.state_only else with_names(stage, folder)
     made = deploy.deploy(Project(stage, folder, request.options, recorder), request.state_only)
     document = json_output.deployment_document(made)
-    return CommandResult(document, lambda console: project_reports.print_deployment(console, request, made))
+    return CommandResult(document, lambda console: short_reports.print_deployment(console, request, made))
 
 
 def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -302,7 +302,7 @@ def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     if not dry_run:
         found = destroy.destroy(Project(stage, folder, request.options, recorder), request.purge, agreed=found)
     document = json_output.removal_document(found)
-    return CommandResult(document, lambda console: project_reports.print_removal(console, request, found))
+    return CommandResult(document, lambda console: short_reports.print_removal(console, request, found))
 
 
 def _doctor(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
@@ -318,8 +318,8 @@ def _doctor(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
 def _validate(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     found = load_operations().validate(folder, request.tables)
     errors = tuple(printed_error(request, error, recorder.names) for error in found.all_errors)
-    document = with_error(project_reports.validation_document(found), errors)
-    return CommandResult(document, lambda console: project_reports.print_validation(console, found), errors)
+    document = with_error(short_reports.validation_document(found), errors)
+    return CommandResult(document, lambda console: short_reports.print_validation(console, found), errors)
 
 
 def _plan(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:

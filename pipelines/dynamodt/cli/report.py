@@ -271,6 +271,22 @@ def _not_restored(undo: UndoReport, stage: Stage) -> list[Text]:
     return lines
 
 
+LEFT = {
+    "failed": "failed",
+    "stopped": "was stopped",
+    "paused": "is paused",
+    "gone": "has no live process",
+    "undoing": "is being undone, unfinished",
+    "partly-undone": "is undone in part: parts of its journal are missing",
+}
+
+
+def reason(run: RunRecord) -> list[str]:
+    """The reason why a run has ended early, without the location of its dead letters, which has its own line."""
+    told = run.status == "paused" or (run.status in LEFT and not run.dead_letters)
+    return [printable(run.error.removeprefix(f"run {run.run}: "))] if run.error and told else []
+
+
 def why_lines(run: RunRecord) -> list[str]:
     """The reason and the commit of a run, and its accepted dead letters. The reason to accept an edit is printed with
     the edit."""

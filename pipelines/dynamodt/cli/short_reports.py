@@ -1,11 +1,9 @@
-"""The results of the other commands as text: history, status, runs, and the files or versions that were written or
-recorded."""
+"""The results of the other commands as text: history, status, files that were written, versions that were recorded or
+checked, and the stack. The document of `validate`, too."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -13,20 +11,26 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from dynamodt.cli.next_steps import after_files, after_init, after_preparation, continuing
-from dynamodt.cli.report import NARROW, STYLES, facts_lines, print_steps, show, texts_kept, why_lines
+from dynamodt.cli.json_output import Document, error_document
+from dynamodt.cli.next_steps import after_baseline, after_deploy, after_files, after_init, after_preparation, continuing
+from dynamodt.cli.report import LEFT, NARROW, STYLES, facts_lines, print_steps, reason, show, texts_kept, why_lines
 from dynamodt.cli.request import Request, as_typed, with_needs
 from dynamodt.config.stage import LOCAL
-from dynamodt.model.reports import TableStatus, VersionStatus, counted, outcome
-from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState, ScriptText
+from dynamodt.model.reports import TableStatus, TakeOver, VersionOutcome, VersionStatus, counted, outcome
+from dynamodt.model.runs import Lease, PreparedRef, RunRecord, ScriptText
 from dynamodt.model.tables import TableNames
-from dynamodt.runs.display import clip, printable
+from dynamodt.runs.display import printable
 from dynamodt.runs.options import Command
-from dynamodt.state.runs import ACTIVE, ENDED, texts_reported
+from dynamodt.state.runs import texts_reported
 
 if TYPE_CHECKING:
+    from dynamodt.deploy.deploy import Deployment
+    from dynamodt.deploy.destroy import Removal
+    from dynamodt.deploy.stacks import ResourceChange
     from dynamodt.doctor.doctor import Examination
     from dynamodt.local.stage import LocalStatus
+    from dynamodt.model.runs import Script
+    from dynamodt.runs.validation import ValidatedTable, Validation
 
 
 _FOUND = {"ok": "green", "wrong": "bold red", "differs": "yellow", "skipped": "dim"}
@@ -36,14 +40,14 @@ _STATES = {
 }
 _DAY = len("2026-01-31")
 _TO_BE_DONE = ("running", "paused", "held", "stopping", "unfinished", "pending")
-LEFT = {
-    "failed": "failed",
-    "stopped": "was stopped",
-    "paused": "is paused",
-    "gone": "has no live process",
-    "undoing": "is being undone, unfinished",
-    "partly-undone": "is undone in part: parts of its journal are missing",
+_WORDS = {
+    "created": "is deployed",
+    "updated": "is updated",
+    "unchanged": "Nothing to do: the stack is up to date",
+    "dry-run": "dry run: nothing was changed",
 }
+_BY_EMAIL, _ADDRESS = "AlarmsByEmail", "AlarmsTo"  # in the template: the subscription, and its address
+_MARKS = {"Add": "+", "Remove": "-", "Modify": "~", "Import": "+"}
 _UNENDED = "no end is recorded: it is running, or its process was killed; the same command continues it"
 
 
@@ -191,12 +195,6 @@ def undo_command(run: RunRecord, stage: str) -> str:
     return with_needs(as_typed(command), command)
 
 
-def reason(run: RunRecord) -> list[str]:
-    """The reason why a run has ended early, without the location of its dead letters, which has its own line."""
-    told = run.status == "paused" or (run.status in LEFT and not run.dead_letters)
-    return [printable(run.error.removeprefix(f"run {run.run}: "))] if run.error and told else []
-
-
 def print_status(
     console: Console, statuses: Sequence[TableStatus], stage: str = LOCAL, names: TableNames = TableNames()
 ) -> None:
@@ -265,102 +263,105 @@ def _unfinished_lines(run: RunRecord, stage: str, table: str, hindered: str) -> 
     return lines + ([Text(f"       dead letters: {printable(run.dead_letters)}", "red")] if run.dead_letters else [])
 
 
-# ---------------------------------------------------------------- runs
-
-_HEAD = ("run", "table", "version", "status", "started", "read", "dead")
-_TABLE, _STATUS = 1, 3
-_NUMBERS = (5, 6)
-_WIDE = 110  # from here on there is room for exact figures
-_LEAST_TABLE = 8
+# ---------------------------------------------------------------- deploy and destroy
 
 
-def print_runs(
-    console: Console, runs: Sequence[RunState], now: float | None = None, names: TableNames = TableNames()
-) -> None:
-    """The runs in the order given; `now` is in seconds since 1970."""
-    if not runs:
-        console.print(Text("no run yet", "dim"))
-        return
-    moment = time.time() if now is None else now
-    rows = [_HEAD, *(_row(run, moment, console.width >= _WIDE, names) for run in runs)]
-    widths = _widths(rows, console.width)
-    narrow = sum(widths) + len(widths) - 1 > console.width
-    if not narrow:
-        show(console, _line(rows[0], widths, "dim"))
-    for run, row in zip(runs, rows[1:], strict=True):
-        style = style_of(run.status)
-        show(console, *(_lines(row, style) if narrow else (_line(row, widths, "", style),)))
-        if run.record.reason:
-            show(console, Text(f"  by {run.record.by}: {printable(run.record.reason)}", "dim"))
-        if run.holder is not None:
-            show(console, Text(f"  held by {_holder(run.holder)}", "dim"))
-        show(console, *(Text(f"  {line}", "dim") for line in reason(run.record)))
+def print_deployment(console: Console, request: Request, made: Deployment) -> None:
+    """The changes, the stack's outputs, and the next steps."""
+    show(console, Text.assemble((made.stack, "bold"), f"  {_WORDS[made.status]}"))
+    outputs = {} if made.status == "dry-run" else made.outputs
+    show(console, *map(_change, made.changes), *facts_lines(outputs))
+    if any(change.resource == _BY_EMAIL for change in made.changes) and _ADDRESS in made.outputs:
+        mail = f"AWS has sent a mail to {made.outputs[_ADDRESS]}: alarms are sent there after it is confirmed"
+        show(console, Text(mail, "yellow"))
+    console.print()
+    if made.status != "dry-run" or made.changes:
+        print_steps(console, request, after_deploy(request, made.status == "dry-run"))
 
 
-def _holder(lease: Lease) -> str:
-    held = f"{lease.user}@{lease.host}, process {lease.pid}, since {lease.since}"
-    beat = time.strftime("%H:%M:%SZ", time.gmtime(lease.beat))
-    return f"{held}, last heartbeat by its clock {beat}" if lease.beat else held
+def print_removal(console: Console, request: Request, removal: Removal) -> None:
+    """The deleted and the kept resources."""
+    if removal.status == "nothing":
+        show(console, Text.assemble(("Nothing to do: ", "bold"), f"{removal.stack} does not exist"))
+    word = "would be deleted" if removal.status == "dry-run" else "deleted"
+    show(console, *(Text.assemble((f"{word}  ", "bold"), one) for one in removal.removed))
+    show(console, *(Text.assemble(("stays  ", "dim"), one) for one in removal.kept))
+    if removal.kept and not request.purge:
+        show(console, Text("the next `deploy` uses the kept resources again", "dim"))
 
 
-def style_of(status: str) -> str:
-    """A run's status in colour."""
-    if status in ENDED:
-        return "green"
-    return "cyan" if status in ACTIVE else "red" if status in ("failed", "gone") else "yellow"
+def _change(change: ResourceChange) -> Text:
+    line = Text(f"  {_MARKS.get(change.action, change.action)} {change.resource}  ")
+    line.append(change.type, "dim")
+    return line.append("  is replaced", "yellow") if change.replacement else line
 
 
-def _row(run: RunState, now: float, wide: bool, names: TableNames) -> tuple[str, ...]:
-    record, counts = run.record, run.counts
-    elapsed = now - datetime.fromisoformat(record.started).timestamp()
-    started = record.started[:19].replace("T", " ") if wide else ago(elapsed)
-    read = f"{counts.read:,}" if wide else short(counts.read)
-    dead = f"{counts.dead:,}" if wide else short(counts.dead)
-    version = f"v{record.version} {record.direction}"
-    return record.run, names.shown(record.table), version, run.status, started, read, dead if counts.dead else "-"
+# ---------------------------------------------------------------- validate
 
 
-def _widths(rows: Sequence[tuple[str, ...]], room: int) -> list[int]:
-    """The widths of the columns, by their cells. Only the table's name is shortened: run ids are copied."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    over = sum(widths) + len(widths) - 1 - room
-    widths[_TABLE] = max(_LEAST_TABLE, widths[_TABLE] - max(0, over))
-    return widths
+def validation_document(found: Validation) -> Document:
+    """The document of `validate`."""
+    return {
+        "valid": not found.all_errors,
+        "tables": [_validated(table) for table in found.tables],
+        "errors": [error_document(error) for error in found.errors],
+    }
 
 
-def _line(row: tuple[str, ...], widths: Sequence[int], style: str, status_style: str = "") -> Text:
-    line = Text(style=style)
-    for number, (cell, width) in enumerate(zip(row, widths, strict=True)):
-        text = clip(cell, width)
-        padded = f"{text:>{width}}" if number in _NUMBERS else f"{text:<{width}}"
-        line.append(padded, status_style if number == _STATUS else None).append(" ")
-    line.rstrip()
-    return line
+def _validated(table: ValidatedTable) -> Document:
+    return {
+        "table": table.table,
+        "files": list(table.files),
+        "versions": [_version(script) for script in table.versions],
+        "errors": [error_document(error) for error in table.errors],
+    }
 
 
-def _lines(row: tuple[str, ...], status_style: str) -> Iterator[Text]:
-    """A run on a terminal that is too narrow for a line of columns."""
-    run, table, version, status, started, read, dead = row
-    yield Text(run)
-    yield Text.assemble(f"  {table} {version}  ", (status, status_style))
-    yield Text(f"  {started}, {read} read" + ("" if dead == "-" else f", {dead} dead"), "dim")
+def _version(script: Script) -> Document:
+    functions: Mapping[str, bool] = {
+        "up": script.has_up,
+        "down": script.has_down,
+        "prepare": script.has_prepare,
+        "items": script.has_items,
+    }
+    defined = [name for name, given in functions.items() if given]
+    return {"version": script.sequence, "name": script.name, "path": script.path, "functions": defined}
 
 
-def ago(seconds: float) -> str:
-    """`5s ago`, `14m ago`, `3h ago`, `12d ago`."""
-    whole = max(0, int(seconds))
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
-        if whole >= 2 * size or (unit == "m" and whole >= size):
-            return f"{whole // size}{unit} ago"
-    return f"{whole}s ago"
+def print_validation(console: Console, found: Validation) -> None:
+    """A line for each table; the errors are printed by the command line."""
+    width = max(len(table.table) for table in found.tables)
+    for table in found.tables:
+        number = len(table.errors)
+        result = (counted(number, "error"), "bold red") if number else ("valid", "green")
+        line = Text.assemble((f"{table.table:<{width}}", "bold"), f"  {counted(len(table.files), 'version')}  ", result)
+        show(console, line)
 
 
-def short(number: int) -> str:
-    """A count in at most six characters: `12,345`, `123k`, `12.3M`."""
-    if number < 100_000:
-        return f"{number:,}"
-    for size, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            whole = number / size
-            return f"{whole:.1f}{unit}" if whole < 100 and unit != "k" else f"{whole:,.0f}{unit}"
-    return f"{number:,}"
+# ---------------------------------------------------------------- stamp, import-history and repair
+
+
+def print_baseline(console: Console, request: Request, taken: TakeOver, names: TableNames = TableNames()) -> None:
+    """The versions that were recorded, or would be, and the next steps."""
+    table = names.shown(taken.table)
+    if taken.records:
+        dry, done = ("dry run: nothing was recorded", "bold cyan"), ("recorded, and nothing run", "bold")
+        at = f": {table} {'would be' if taken.dry_run else 'is'} at version {taken.at}"
+        show(console, Text.assemble(dry if taken.dry_run else done, at))
+        show(console, *map(_baseline_record, taken.records))
+    else:
+        show(console, Text.assemble(("Nothing to do: ", "bold"), f"{table} is at version {taken.at}"))
+    recorded = {record.version for record in taken.records}
+    show(console, *(_left_as_it_was(one) for one in taken.outcomes if one.version not in recorded))
+    print_steps(console, request, after_baseline(request, taken))
+
+
+def _baseline_record(run: RunRecord) -> Text:
+    title = Text.assemble((f"  v{run.version} {run.name}", "bold"), f"  {run.direction}  ")
+    title.append(run.status, STYLES[run.status]).append(f"  {run.ended}", "dim")
+    return Text("\n").join([title, *texts_kept(run)])
+
+
+def _left_as_it_was(one: VersionOutcome) -> Text:
+    what = "applied; its file was edited since, which `repair` accepts" if one.outcome == "edited" else "applied before"
+    return Text.assemble((f"  v{one.version} {one.name}", "bold"), f"  unchanged  {what}")

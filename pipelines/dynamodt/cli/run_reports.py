@@ -1,12 +1,14 @@
-"""`show RUN`: one run as text and as JSON, with its dead letters grouped by error.
+"""Runs as text and as JSON: `show RUN`, one run with its dead letters grouped by error, and `runs`, a line for each.
 
-Unlike other documents, this one has error messages, which may contain values of items.
+Unlike other documents, that of `show` has error messages, which may contain values of items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from rich.console import Console
 from rich.padding import Padding
@@ -15,18 +17,18 @@ from rich.text import Text
 
 from dynamodt.cli.json_output import Document, accepted_documents, error_document, rounded
 from dynamodt.cli.next_steps import Step, continuing
-from dynamodt.cli.report import STYLES, print_steps, show
+from dynamodt.cli.report import STYLES, print_steps, reason, show
 from dynamodt.cli.request import Request
 from dynamodt.config.stage import embedded_file
 from dynamodt.errors import DynamodtError
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import LEFT_EARLY, counted, outcome, pick
-from dynamodt.model.runs import RunRecord
-from dynamodt.model.tables import Stage
-from dynamodt.runs.display import inert, printable
+from dynamodt.model.runs import Lease, RunRecord, RunState
+from dynamodt.model.tables import Stage, TableNames
+from dynamodt.runs.display import clip, inert, printable
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.show import ErrorGroup, Example, PhaseShown, RunDetails
-from dynamodt.state.runs import texts_reported
+from dynamodt.state.runs import ACTIVE, ENDED, texts_reported
 
 _FEW, _MANY = 3, 100  # keys of a group
 
@@ -239,3 +241,104 @@ def _next_steps(request: Request, found: RunDetails, stage: Stage) -> list[Step]
     ]
     retry = replace(request, command="retry", run=record.run, keys=False, verbose=False, json=False)
     return [(replace(retry, options=options), why) for options, why in steps]
+
+
+# ---------------------------------------------------------------- all runs
+
+_HEAD = ("run", "table", "version", "status", "started", "read", "dead")
+_TABLE, _STATUS = 1, 3
+_NUMBERS = (5, 6)
+_WIDE = 110  # from here on there is room for exact figures
+_LEAST_TABLE = 8
+
+
+def print_runs(
+    console: Console, runs: Sequence[RunState], now: float | None = None, names: TableNames = TableNames()
+) -> None:
+    """The runs in the order given; `now` is in seconds since 1970."""
+    if not runs:
+        console.print(Text("no run yet", "dim"))
+        return
+    moment = time.time() if now is None else now
+    rows = [_HEAD, *(_row(run, moment, console.width >= _WIDE, names) for run in runs)]
+    widths = _widths(rows, console.width)
+    narrow = sum(widths) + len(widths) - 1 > console.width
+    if not narrow:
+        show(console, _line(rows[0], widths, "dim"))
+    for run, row in zip(runs, rows[1:], strict=True):
+        style = style_of(run.status)
+        show(console, *(_lines(row, style) if narrow else (_line(row, widths, "", style),)))
+        if run.record.reason:
+            show(console, Text(f"  by {run.record.by}: {printable(run.record.reason)}", "dim"))
+        if run.holder is not None:
+            show(console, Text(f"  held by {_holder(run.holder)}", "dim"))
+        show(console, *(Text(f"  {line}", "dim") for line in reason(run.record)))
+
+
+def _holder(lease: Lease) -> str:
+    held = f"{lease.user}@{lease.host}, process {lease.pid}, since {lease.since}"
+    beat = time.strftime("%H:%M:%SZ", time.gmtime(lease.beat))
+    return f"{held}, last heartbeat by its clock {beat}" if lease.beat else held
+
+
+def style_of(status: str) -> str:
+    """A run's status in colour."""
+    if status in ENDED:
+        return "green"
+    return "cyan" if status in ACTIVE else "red" if status in ("failed", "gone") else "yellow"
+
+
+def _row(run: RunState, now: float, wide: bool, names: TableNames) -> tuple[str, ...]:
+    record, counts = run.record, run.counts
+    elapsed = now - datetime.fromisoformat(record.started).timestamp()
+    started = record.started[:19].replace("T", " ") if wide else ago(elapsed)
+    read = f"{counts.read:,}" if wide else short(counts.read)
+    dead = f"{counts.dead:,}" if wide else short(counts.dead)
+    version = f"v{record.version} {record.direction}"
+    return record.run, names.shown(record.table), version, run.status, started, read, dead if counts.dead else "-"
+
+
+def _widths(rows: Sequence[tuple[str, ...]], room: int) -> list[int]:
+    """The widths of the columns, by their cells. Only the table's name is shortened: run ids are copied."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    over = sum(widths) + len(widths) - 1 - room
+    widths[_TABLE] = max(_LEAST_TABLE, widths[_TABLE] - max(0, over))
+    return widths
+
+
+def _line(row: tuple[str, ...], widths: Sequence[int], style: str, status_style: str = "") -> Text:
+    line = Text(style=style)
+    for number, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        text = clip(cell, width)
+        padded = f"{text:>{width}}" if number in _NUMBERS else f"{text:<{width}}"
+        line.append(padded, status_style if number == _STATUS else None).append(" ")
+    line.rstrip()
+    return line
+
+
+def _lines(row: tuple[str, ...], status_style: str) -> Iterator[Text]:
+    """A run on a terminal that is too narrow for a line of columns."""
+    run, table, version, status, started, read, dead = row
+    yield Text(run)
+    yield Text.assemble(f"  {table} {version}  ", (status, status_style))
+    yield Text(f"  {started}, {read} read" + ("" if dead == "-" else f", {dead} dead"), "dim")
+
+
+def ago(seconds: float) -> str:
+    """`5s ago`, `14m ago`, `3h ago`, `12d ago`."""
+    whole = max(0, int(seconds))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if whole >= 2 * size or (unit == "m" and whole >= size):
+            return f"{whole // size}{unit} ago"
+    return f"{whole}s ago"
+
+
+def short(number: int) -> str:
+    """A count in at most six characters: `12,345`, `123k`, `12.3M`."""
+    if number < 100_000:
+        return f"{number:,}"
+    for size, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            whole = number / size
+            return f"{whole:.1f}{unit}" if whole < 100 and unit != "k" else f"{whole:,.0f}{unit}"
+    return f"{number:,}"
