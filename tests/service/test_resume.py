@@ -54,6 +54,8 @@ def test_an_unfinished_run_without_writes_is_replaced_after_other_runs(bench: Be
     assert isinstance(failed.error, DeadLetters)
     bench.tables.put(table, {"id": 1, "v1": 1})
     assert bench.up(table)[0].at == 2
+    (left,) = (run for run in bench.history(table) if run.run == failed.versions[0].run)
+    assert left.status == "replaced"
     bench.tables.put(table, *({"id": number, "v1": 1, "v2": 1} for number in range(2, 40)))
     assert bench.down(table, to=1)[0].at == 1
     (report,) = bench.down(table)
@@ -89,13 +91,15 @@ def test_a_retry_does_not_continue_a_run_without_writes_after_other_runs(
     assert isinstance(failed.error, DeadLetters)
     first, second = (version.run for version in failed.versions)
     assert operations.undo(bench.stage, bench.folder, [table], first, RunOptions(), bench.recorder).error is None
-    bench.script(table, kind.format("new"), 1, "kind")
-    assert bench.up(table, to=1)[0].error is None
-    bench.tables.put(table, {"id": 2, "kind": "new"})
     options = RunOptions(accept_all=accept, reason="test data" if accept else "")
     with pytest.raises(Refused, match=r"has written nothing, and run .* followed it") as refused:
         operations.retry(bench.stage, bench.folder, [table], second, options, bench.recorder)
     assert f"up --table {table} --to 2" in str(refused.value.hint)
+    bench.script(table, kind.format("new"), 1, "kind")
+    assert bench.up(table, to=1)[0].error is None
+    with pytest.raises(Refused, match=r"has ended \(replaced\)"):
+        operations.retry(bench.stage, bench.folder, [table], second, options, bench.recorder)
+    bench.tables.put(table, {"id": 2, "kind": "new"})
     (report,) = bench.up(table, to=2)
     assert report.error is None and report.versions[0].counts.changed == 2
     assert all("marked" in item for item in bench.tables.items(table))

@@ -46,7 +46,6 @@ from dynamodt.runs.resume import (
     fresh_record,
     partly_restored,
     unfinished_run,
-    unfinished_run_of_step,
 )
 from dynamodt.state.object_keys import DEAD_LETTERS_FILE, key_of_job
 from dynamodt.state.runs import ITEMS, differences, next_status, unfinished, updated_facts
@@ -87,19 +86,24 @@ def _continued(context: RunContext, planned: TablePlan, left: RunRecord) -> RunR
 
 
 def _end_replaced(context: RunContext, planned: TablePlan) -> None:
-    """End the runs that a new run replaces: an unfinished run of the same step, and runs whose table was deleted."""
-    state, step = context.state, planned.steps[0]
-    left = unfinished_run_of_step(state, planned)
-    if left is not None:
-        changed = [one.sentence for one in differences(left.began, step.began)]
-        why = "a new run begins: " + "; ".join(changed) if changed else "a new run begins in its place"
-        context.observer.notify(f"run {left.run} is unfinished, {left.status}: {why}")
-    for record in state.runs(planned.table.name):
-        is_gone = record.run in planned.former_runs and unfinished(record.status)
-        if is_gone and record.version == step.script.sequence:
-            context.observer.notify(f"the table that run {record.run} wrote to is gone: its checkpoints are not used")
-        if is_gone or (left is not None and record.run == left.run):
-            state.record(replace(record, status=next_status(record.status, "replace")), context.token)
+    """End all unfinished runs, which the new run replaces: they are of its version and direction, or have written
+    nothing, or their table was deleted."""
+    state, script = context.state, planned.steps[0].script
+    for record in (record for record in state.runs(planned.table.name) if unfinished(record.status)):
+        if record.run in planned.former_runs:
+            if record.version == script.sequence:
+                what = f"the table that run {record.run} wrote to is gone: its checkpoints are not used"
+                context.observer.notify(what)
+        elif (record.version, record.direction) == (script.sequence, planned.direction):
+            context.observer.notify(
+                f"run {record.run} is unfinished, {record.status}: {_why_replaced(planned, record)}"
+            )
+        state.record(replace(record, status=next_status(record.status, "replace")), context.token)
+
+
+def _why_replaced(planned: TablePlan, left: RunRecord) -> str:
+    changed = [one.sentence for one in differences(left.began, planned.steps[0].began)]
+    return "a new run begins: " + "; ".join(changed) if changed else "a new run begins in its place"
 
 
 # ---------------------------------------------------------------- the end
