@@ -40,7 +40,7 @@ def item(number: int, **more: Any) -> dict[str, Any]:
 @pytest.fixture
 def things(monkeypatch: pytest.MonkeyPatch) -> FakeDynamoDB:
     fake = FakeDynamoDB(SPEC)
-    writing._described.cache_clear()
+    writing._description.cache_clear()
     monkeypatch.setattr(Endpoint, "wire", lambda self, table: fake)
     monkeypatch.setattr(Endpoint, "describe", lambda self, table: SPEC)
     monkeypatch.setitem(PageWriter.__init__.__kwdefaults__, "sleep", lambda seconds: None)  # type: ignore[arg-type]

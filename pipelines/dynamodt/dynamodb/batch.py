@@ -147,13 +147,13 @@ class Writes:
         except Refusal as refusal:
             if refusal.code in _WHOLE and len(writes) > 1:
                 return BatchAnswer([Verdict("doubt", None, str(refusal))] * len(writes), None, whole=True)
-            return BatchAnswer([self._refused(operation, refusal)] * len(writes), None)
+            return BatchAnswer([self._verdict_of_refusal(operation, refusal)] * len(writes), None)
         except (Throttled, Unsent, InDoubt) as error:
             whole = not isinstance(error, Unsent)
-            return BatchAnswer([_unanswered(error)] * len(writes), 0.0, whole)
+            return BatchAnswer([_verdict_without_answer(error)] * len(writes), 0.0, whole)
         units = _units(answer.get("ConsumedCapacity"))
         if operation == "BatchWriteItem":
-            return BatchAnswer(_processed(writes, answer), units)
+            return BatchAnswer(_verdicts_of_items(writes, answer), units)
         failures = [response.get("Error") for response in answer["Responses"]]
         return BatchAnswer([DONE if one is None else self._failure(one) for one in failures], units)
 
@@ -168,20 +168,20 @@ class Writes:
         try:
             answer = answered()
         except Refusal as refusal:
-            return BatchAnswer([self._refused(operation, refusal)], None)
+            return BatchAnswer([self._verdict_of_refusal(operation, refusal)], None)
         except (Throttled, Unsent, InDoubt) as error:
-            return BatchAnswer([_unanswered(error)], 0.0)
+            return BatchAnswer([_verdict_without_answer(error)], 0.0)
         return BatchAnswer([DONE], _units(answer.get("ConsumedCapacity"), self._uncounted))
 
     def _failure(self, error: dict[str, Any]) -> Verdict:
         return self._verdict("BatchExecuteStatement", error["Code"], error.get("Message", ""), error.get("Item"))
 
-    def _refused(self, operation: str, refusal: Refusal) -> Verdict:
+    def _verdict_of_refusal(self, operation: str, refusal: Refusal) -> Verdict:
         if refusal.code == "TransactionCanceledException":
-            return self._cancelled(refusal)
+            return self._verdict_of_cancellation(refusal)
         return self._verdict(operation, refusal.code, refusal.message, refusal.answer.get("Item"))
 
-    def _cancelled(self, refusal: Refusal) -> Verdict:
+    def _verdict_of_cancellation(self, refusal: Refusal) -> Verdict:
         reasons = [r for r in refusal.answer.get("CancellationReasons", ()) if r.get("Code", "None") != "None"]
         found_reasons = [(reason["Code"], reason.get("Message") or refusal.message) for reason in reasons]
         verdicts = [self._verdict("TransactWriteItems", code, message, None) for code, message in found_reasons]
@@ -226,7 +226,7 @@ def _statements(statements: Sequence[Any]) -> dict[str, Any]:
     return {"Statements": entries, "ReturnConsumedCapacity": "INDEXES"}
 
 
-def _processed(writes: Sequence[BatchWrite], answer: dict[str, Any]) -> list[Verdict]:
+def _verdicts_of_items(writes: Sequence[BatchWrite], answer: dict[str, Any]) -> list[Verdict]:
     """The verdicts of a BatchWriteItem. An unprocessed write was throttled, or exceeded the size of one answer: it had
     no effect."""
     left = [one for requests in answer.get("UnprocessedItems", {}).values() for one in requests]
@@ -239,7 +239,7 @@ def _processed(writes: Sequence[BatchWrite], answer: dict[str, Any]) -> list[Ver
     return [again if key_text(write.key) in unprocessed else DONE for write in writes]
 
 
-def _unanswered(error: Throttled | Unsent | InDoubt) -> Verdict:
+def _verdict_without_answer(error: Throttled | Unsent | InDoubt) -> Verdict:
     if isinstance(error, Throttled):
         return Verdict("throttled", None, str(error))
     return Verdict("unsent" if isinstance(error, Unsent) else "doubt", None, str(error), error.hint)

@@ -99,14 +99,14 @@ class Connector:
 
     def connect(self) -> socket.socket:
         """A new connection. Raises Unreachable."""
-        made = self._through_proxy() if self._proxy else self._opened(self._url)
+        made = self._through_proxy() if self._proxy else self._open(self._url)
         return self._secured(made, self._url) if self._secure else made
 
     def _through_proxy(self) -> socket.socket:
         if urlsplit(self._proxy).scheme not in _PORTS:
             raise Unreachable(proxy_reason(self._proxy, self._url, "its URL must begin with http:// or https://"))
         try:
-            made = self._opened(self._proxy)
+            made = self._open(self._proxy)
             if self._proxy.startswith("https:"):
                 made = self._secured(made, self._proxy)
         except Unreachable as error:
@@ -115,7 +115,7 @@ class Connector:
             self._tunnel(made)
         return made
 
-    def _opened(self, url: str) -> socket.socket:
+    def _open(self, url: str) -> socket.socket:
         try:
             made = socket.create_connection(_address(url), CONNECT_SECONDS)
         except (OSError, ValueError) as error:  # ValueError: no host name, or no port

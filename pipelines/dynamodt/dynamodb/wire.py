@@ -166,7 +166,7 @@ class Wire:
         except BROKEN as error:
             raise self._unanswered(operation, error) from error
         if status == 200:
-            return _parsed(operation, data)
+            return _parse(operation, data)
         failure = _failure(operation, status, data)
         if isinstance(failure, Refusal) and is_expired(failure.code) and self._renewed(secret):
             raise Unsent(str(failure), "renew the credentials") from failure
@@ -232,9 +232,11 @@ class RetryingWire:
 
     def begin(self, operation: str, body: dict[str, Any]) -> Callable[[], RetriedResponse]:
         """Sends `call`; the function that it returns waits for the response."""
-        return partial(self._answered, operation, body, self._wire.begin(operation, body))
+        return partial(self._answer_with_retries, operation, body, self._wire.begin(operation, body))
 
-    def _answered(self, operation: str, body: dict[str, Any], answer: Callable[[], dict[str, Any]]) -> RetriedResponse:
+    def _answer_with_retries(
+        self, operation: str, body: dict[str, Any], answer: Callable[[], dict[str, Any]]
+    ) -> RetriedResponse:
         attempt, throttles = 1, 0
         while True:
             try:
@@ -271,7 +273,7 @@ def _headers(operation: str) -> dict[str, str]:
     }
 
 
-def _parsed(operation: str, data: bytes | bytearray) -> dict[str, Any]:
+def _parse(operation: str, data: bytes | bytearray) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = orjson.loads(data)
     except orjson.JSONDecodeError as error:

@@ -147,7 +147,7 @@ class _CheckedFile:
             self._check_unread(head)
         try:
             pieces = hash_pieces(self._objects.pieces(self._file.key, head), self._md5)
-            yield from lines(self._counted(unzipped(pieces)), skip)
+            yield from lines(self._count_lines(unzipped(pieces)), skip)
         except Damaged as error:
             raise self._fault(str(error)) from error
         self._check_whole(skip)
@@ -161,7 +161,7 @@ class _CheckedFile:
             raise self._fault(f"its ETag {head.etag} is not the manifest's, {self._file.etag}: it was replaced")
         return head
 
-    def _counted(self, texts: Iterator[bytes]) -> Iterator[bytes]:
+    def _count_lines(self, texts: Iterator[bytes]) -> Iterator[bytes]:
         for text in texts:
             self._lines += text.count(b"\n")
             if text:
@@ -293,7 +293,7 @@ def data_files(objects: S3Objects, manifest: Manifest) -> tuple[DataFile, ...]:
     place = objects.place(manifest.files_key)
     if head is None:
         raise RunFailed(f"{FILES}.json is missing", where=place, hint=REPLACE)
-    digest, files = _listed(objects, manifest, head)
+    digest, files = _read_list(objects, manifest, head)
     _check_md5(objects, manifest.folder, FILES, digest)
     total = sum(file.items for file in files)
     if total != manifest.items:
@@ -302,7 +302,7 @@ def data_files(objects: S3Objects, manifest: Manifest) -> tuple[DataFile, ...]:
     return files
 
 
-def _listed(objects: S3Objects, manifest: Manifest, head: Head) -> tuple[bytes, tuple[DataFile, ...]]:
+def _read_list(objects: S3Objects, manifest: Manifest, head: Head) -> tuple[bytes, tuple[DataFile, ...]]:
     """The list, and the MD5 of its file."""
     md5 = hashlib.md5(usedforsecurity=False)
     found: list[DataFile] = []

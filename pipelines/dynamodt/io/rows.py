@@ -55,7 +55,7 @@ def _reader(made: Callable[..., Any], given: Sequence[tuple[str, Any]]) -> Calla
                     raise ItemError("is missing, and not optional", where=name, hint=f"{name}: Optional[...]")
                 found[name] = None
             else:
-                found[name] = _converted(convert, name, value)
+                found[name] = _convert(convert, name, value)
         return made(**found)
 
     return row
@@ -132,7 +132,7 @@ def _integer(value: Any) -> int:
     return int(value)
 
 
-def _converted(convert: Callable[[Any], Any], name: str, value: Any) -> Any:
+def _convert(convert: Callable[[Any], Any], name: str, value: Any) -> Any:
     try:
         return convert(value)
     except TypeError as error:

@@ -195,7 +195,7 @@ class _WriteElements(beam.DoFn):
         target = self._target
         reduce_collections()  # as the readers
         self._metrics = WriteMetrics()
-        self._spec = _described(target.endpoint, target.table, self._budget.key)
+        self._spec = _description(target.endpoint, target.table, self._budget.key)
         self._change_of = _CHANGES[target.mode]
         wire = target.endpoint.wire(target.table)
         self._writer = PageWriter(
@@ -218,7 +218,7 @@ class _WriteElements(beam.DoFn):
         try:
             found = self._change_of(self._spec, element)
         except (ItemError, TypeError, ValueError) as error:
-            yield self._failed(element, WriteError("invalid", _text(error)))
+            yield self._failed_output(element, WriteError("invalid", _text(error)))
             return
         if found is None:  # a patch without a difference
             self._metrics.unchanged()
@@ -226,10 +226,10 @@ class _WriteElements(beam.DoFn):
             return
         self._gather(_Element(element, found, timestamp, window))
         if self._size == PAGE:
-            yield from self._written()
+            yield from self._write_pages()
 
     def finish_bundle(self) -> Iterator[Any]:
-        yield from self._written()
+        yield from self._write_pages()
 
     def _gather(self, element: _Element) -> None:
         """Put an element into the first page that follows those with its key."""
@@ -241,7 +241,7 @@ class _WriteElements(beam.DoFn):
         self._met[text] = number + 1
         self._size += 1
 
-    def _written(self) -> Iterator[Any]:
+    def _write_pages(self) -> Iterator[Any]:
         pages = self._pages
         self.start_bundle()
         for page in pages:
@@ -251,10 +251,10 @@ class _WriteElements(beam.DoFn):
             self._metrics.page(ends)
             for element in page:
                 error = ends.error(element.change)
-                value = element.value if error is None else self._failed(element.value, error)
+                value = element.value if error is None else self._failed_output(element.value, error)
                 yield _in_window(value, element)
 
-    def _failed(self, element: Any, error: WriteError) -> TaggedOutput:
+    def _failed_output(self, element: Any, error: WriteError) -> TaggedOutput:
         self._metrics.failed(error.code)
         return TaggedOutput(_FAILED, FailedWrite(element, error))
 
@@ -265,7 +265,7 @@ def _in_window(value: Any, element: _Element) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _described(endpoint: Endpoint, table: str, transform: str) -> TableSpec:
+def _description(endpoint: Endpoint, table: str, transform: str) -> TableSpec:
     """A table's description, requested once for each transform: the next pipeline of the process may find another key
     or index."""
     return endpoint.describe(table)

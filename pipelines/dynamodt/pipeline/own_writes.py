@@ -186,7 +186,7 @@ class EarlierWrites:
 
     def of_page(self, images: Sequence[Image], change_of: ChangeOf) -> ChangeOf:
         """`change_of` for the items of a page, whose rows are read at once."""
-        sent = [one for image in images for one in self._sent(image)]
+        sent = [one for image in images for one in self._sent_for(image)]
         if not sent:
             return change_of
         rows = self._rows(sent)
@@ -194,12 +194,12 @@ class EarlierWrites:
 
     def change_of(self, image: Image, change_of: ChangeOf) -> Change | None:
         """The change of an item; None for the run's own result. Raises WrittenOrNot."""
-        sent = self._sent(image)
+        sent = self._sent_for(image)
         return self._change_of(image, change_of, self._rows(sent)) if sent else change_of(image)
 
     def _change_of(self, image: Image, change_of: ChangeOf, rows: Rows) -> Change | None:
-        sent = self._sent(image)
-        shows = [self._shown(one, image, rows) for one in sent]
+        sent = self._sent_for(image)
+        shows = [self._evidence(one, image, rows) for one in sent]
         if "written" in shows:
             return None
         change = change_of(image)
@@ -210,7 +210,7 @@ class EarlierWrites:
             return change  # its row refuses it
         raise _in_doubt(unclear)
 
-    def _shown(self, sent: SentChange, image: Image, rows: Rows) -> Evidence:
+    def _evidence(self, sent: SentChange, image: Image, rows: Rows) -> Evidence:
         current = CurrentItems({key_text(sent.change.key): image}, {}, rows, phase=sent.phase)
         if isinstance(sent.change, Atomic):
             return _of_transaction(sent.change, image, current)
@@ -219,12 +219,12 @@ class EarlierWrites:
             return found
         return "unclear" if found == "written" else "unwritten"  # the values may be the application's
 
-    def _sent(self, image: Image) -> list[SentChange]:
+    def _sent_for(self, image: Image) -> list[SentChange]:
         if self._kept is None:
-            self._kept = self._loaded()
+            self._kept = self._load_sent()
         return self._kept.get(key_text(key_of(self._job.table, image)), []) if self._kept else []
 
-    def _loaded(self) -> dict[str, list[SentChange]]:
+    def _load_sent(self) -> dict[str, list[SentChange]]:
         storage, job = self._storage, self._job
         self._again = doubtful_keys_to_retry(storage, job)
         found: dict[str, list[SentChange]] = {}

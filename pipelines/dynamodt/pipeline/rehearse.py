@@ -89,14 +89,14 @@ class RehearseVersion(beam.DoFn):
     def process(self, page: Page) -> Iterator[WrittenPage]:
         with report_errors(self._leases, self._job):
             with without_output():
-                page = self._arrived(page)
+                page = self._after_earlier_phases(page)
             outcomes = self._phases[-1].outcomes(page.images)
             store_dead_letters(self._storage, self._job, page, "transform", self._dead(outcomes, "transform"))
             store_dead_letters(self._storage, self._job, page, UNREADABLE, page.unreadable)
             rcu = sum(phase.read_units() for phase in self._phases)
-            yield _written(page, outcomes, self._dead(outcomes, "write"), rcu)
+            yield _page_of_outcomes(page, outcomes, self._dead(outcomes, "write"), rcu)
 
-    def _arrived(self, page: Page) -> Page:
+    def _after_earlier_phases(self, page: Page) -> Page:
         """The page with the items that the earlier phases leave in the job's table. Rows of `items()` pass through no
         other phase of their version. An unreadable line of another table is a dead letter of that table."""
         job, earlier = self._job, self._phases[:-1]
@@ -132,7 +132,9 @@ class RehearseVersion(beam.DoFn):
         self._wire.close()
 
 
-def _written(page: Page, outcomes: Sequence[AttemptOutcome], dead: list[DeadLetter], rcu: float) -> WrittenPage:
+def _page_of_outcomes(
+    page: Page, outcomes: Sequence[AttemptOutcome], dead: list[DeadLetter], rcu: float
+) -> WrittenPage:
     """A page's outcome. The write units are estimated and include those of refused changes; `rcu` is the cost of the
     key lookups."""
     changes = [outcome.change for outcome in outcomes if outcome.change is not None]
@@ -170,7 +172,7 @@ class _Phase:
         if self._job.inserts_rows and self._job.direction == "down":
             return self._removals(images)
         attempts = [attempt_change(image, self._change_of, self._write) for image in images]
-        placed = self._placed(inserts_of([found.change for found in attempts if found.change is not None]))
+        placed = self._items_at_keys(inserts_of([found.change for found in attempts if found.change is not None]))
         with self._memory.lock:
             return [outcome_of_attempt(found, placed, self._memory) for found in attempts]
 
@@ -186,7 +188,7 @@ class _Phase:
         """The outcomes of a `down` for rows of `items()`, which are deleted if they are unchanged."""
         table = self._job.written_table
         wanted = [Insert(table.name, key_of(table, row), row) for row in rows]
-        there = self._placed(wanted)
+        there = self._items_at_keys(wanted)
 
         def removal(row: Insert) -> AttemptOutcome:
             now = there.get(key_text(row.key))
@@ -222,7 +224,7 @@ class _Phase:
         rcu, self._rcu = self._rcu, 0.0
         return rcu
 
-    def _placed(self, wanted: Sequence[Insert]) -> dict[str, Image]:
+    def _items_at_keys(self, wanted: Sequence[Insert]) -> dict[str, Image]:
         """The items at the keys of insertions when the phase begins, by `key_text`: those of the table after the
         earlier phases, and those that these phases have inserted."""
         if not wanted:

@@ -93,7 +93,7 @@ class RequestPipeline:
             for batch, estimate in self._batches(list(waiting)):
                 if len(sent) >= self._most_in_flight(estimate) and not full:
                     first = sent.popleft()
-                    answer, full = self._awaited(first)
+                    answer, full = self._await_answer(first)
                     yield first.batch, answer
                 if full:
                     held += batch
@@ -101,7 +101,7 @@ class RequestPipeline:
                     sent.append(begun)
             while sent:
                 first = sent.popleft()
-                yield first.batch, self._awaited(first)[0]
+                yield first.batch, self._await_answer(first)[0]
         finally:
             for one in sent:
                 with suppress(ServiceError):
@@ -122,7 +122,7 @@ class RequestPipeline:
         units, most = 0.0, self._most_units()
         for pending in waiting:
             if isinstance(pending.request, Call):
-                yield [pending], self._estimated([pending])
+                yield [pending], self._estimate([pending])
                 continue
             estimate = 0.0 if most == inf else _units(pending)
             if batch and (len(batch) == size or units + estimate > most):
@@ -146,19 +146,19 @@ class RequestPipeline:
             self._rate_queue.leave(taken, estimate, 0.0)
             return None
         if len(left) < len(batch):
-            estimate = self._estimated(left)
+            estimate = self._estimate(left)
         for check_owner in self._assures:
             check_owner()
-        return _Sent(left, self._begun(left), estimate, taken)
+        return _Sent(left, self._begin_request(left), estimate, taken)
 
-    def _estimated(self, batch: list[Pending]) -> float:
+    def _estimate(self, batch: list[Pending]) -> float:
         return sum(map(_units, batch)) if self._rate_queue.limited else 0.0
 
-    def _awaited(self, sent: _Sent) -> tuple[BatchAnswer, bool]:
+    def _await_answer(self, sent: _Sent) -> tuple[BatchAnswer, bool]:
         """The answer to a batch, charged to the budget, and whether most of the batch was throttled. A single throttled
         change may be due to one busy item."""
         answer = sent.answer()
-        answer = answer._replace(wcu=_metered(sent.batch, answer))
+        answer = answer._replace(wcu=_units_of_batch(sent.batch, answer))
         throttled = [verdict.outcome for verdict in answer.verdicts].count("throttled")
         unsent = answer.verdicts[0].outcome == "unsent"
         full = unsent or (len(sent.batch) > 1 and 2 * throttled > len(sent.batch))
@@ -171,14 +171,14 @@ class RequestPipeline:
         self._rate_queue.leave(sent.taken, estimate, max(sent.taken, spent) if unknown else spent)
         return answer, full
 
-    def _begun(self, batch: list[Pending]) -> Coming:
+    def _begin_request(self, batch: list[Pending]) -> Coming:
         first = batch[0].request
         if isinstance(first, Call):
             return self._writes.single(first)
         return self._writes.batch([pending.request for pending in batch])  # type: ignore[arg-type]
 
 
-def _metered(batch: list[Pending], answer: BatchAnswer) -> float:
+def _units_of_batch(batch: list[Pending], answer: BatchAnswer) -> float:
     """The units of an answer, estimated if the endpoint does not report them. A refused condition costs as much as a
     write."""
     if answer.wcu is not None:

@@ -285,8 +285,8 @@ class PageItems:
         self._moved_from = records.moved_from
         self._reads = reads
         self.rcu = 0.0  # the cost of reading the items
-        self._records = {**self._stamped(records.void, stamp), **records.by_key}
-        self._found = self._judged(list(self._records))
+        self._records = {**self._void_but_stamped(records.void, stamp), **records.by_key}
+        self._found = self._read_and_decide(list(self._records))
         self.changes: list[Change] = [found.change for found in self._found.values() if found.change is not None]
         alone = len(self._unconfirmed.keys() - self._records.keys())
         self.counts = Counts(read=len(self._records) + alone, superseded=alone)
@@ -295,7 +295,7 @@ class PageItems:
                 kind = {"": "unchanged", DELETED: "vanished"}.get(found.why, "superseded")
                 self.counts = self.counts._replace(**{kind: getattr(self.counts, kind) + 1})
 
-    def _stamped(self, void: dict[str, list[Update]], stamp: str | None) -> dict[str, list[Journaled]]:
+    def _void_but_stamped(self, void: dict[str, list[Update]], stamp: str | None) -> dict[str, list[Journaled]]:
         """The updates that were void for their page, but whose item has their stamp: they were refused, and then
         repeated by the network."""
         if stamp is None or not void:
@@ -358,7 +358,7 @@ class PageItems:
     def _not_written(self, void: set[str]) -> set[str]:
         """Those of the items without a write that are not restored. They are read again: if a request was executed
         twice, its item is restored although it was refused."""
-        for text, one in self._judged(list(void)).items():
+        for text, one in self._read_and_decide(list(void)).items():
             changed_back = one.change is not None  # it was changed during the write
             self._found[text] = one._replace(why=CHANGED, restored=()) if changed_back else one
         return {text for text in void if self._found[text].why}
@@ -374,7 +374,7 @@ class PageItems:
         unconfirmed = (NotRestored(key, (), UNCONFIRMED) for key in self._unconfirmed.values())
         return [*{**judged, **dead}.values(), *unconfirmed]
 
-    def _judged(self, texts: Sequence[str]) -> dict[str, Restoration]:
+    def _read_and_decide(self, texts: Sequence[str]) -> dict[str, Restoration]:
         keys = {text: self._records[text][-1].key for text in texts}
         for text in texts:
             keys.update(self._moved_to.get(text, {}))

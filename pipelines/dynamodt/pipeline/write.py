@@ -91,7 +91,7 @@ class WritePatches(beam.DoFn):
         with report_errors(self._leases, self._job), suppress(Interrupted):
             if not self._context.interrupted:
                 for written in self._scheduler.write(page.page.claim.split, partial(self._begin, page)):
-                    yield self._counted(written)
+                    yield self._add_to_totals(written)
 
     def _begin(self, page: AppliedPage) -> PageTask:
         ownership = self._free.pop() if self._free else SplitOwnership(self._splits, self._resources.clock)
@@ -99,7 +99,7 @@ class WritePatches(beam.DoFn):
         self._ownerships[page.page.claim.split] = ownership
         return PageTask(page, self._running.before(page.page), self._page_writer, self._journal, ownership)
 
-    def _counted(self, written: WrittenPage) -> WrittenPage:
+    def _add_to_totals(self, written: WrittenPage) -> WrittenPage:
         """Adds a page to its split's totals, before the split's next page begins."""
         self._running.add(written)
         self._free.append(self._ownerships.pop(written.page.claim.split))  # its unread answer occupies a connection
@@ -109,7 +109,7 @@ class WritePatches(beam.DoFn):
         with self._context.working(), report_errors(self._leases, self._job), suppress(Interrupted):
             if not self._context.ended:  # a waiting page that is left has an intent, or may be written twice
                 for written in self._scheduler.finish():
-                    yield GlobalWindows.windowed_value(self._counted(written))
+                    yield GlobalWindows.windowed_value(self._add_to_totals(written))
         self._version.finish_bundle()
 
     def teardown(self) -> None:

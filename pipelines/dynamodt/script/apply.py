@@ -110,17 +110,17 @@ class Apply:
         if found is not None and type(found) is not Update:
             self._check_halloween(found, image)
             self._check_transaction(found)
-        return found if self._stamp is None else self._stamped(found)
+        return found if self._stamp is None else self._with_stamp(found)
 
     def _is_done(self, image: Image) -> bool:
-        """Whether an item has this run's stamp. Raises as `_check_mark`."""
+        """Whether an item has this run's stamp. Raises as `_check_stamp`."""
         attribute = self._script.stamp
         if attribute is not None and image.get(attribute) == self._stamp:
             return True
-        self._check_mark(image)
+        self._check_stamp(image)
         return False
 
-    def _check_mark(self, image: Image) -> None:
+    def _check_stamp(self, image: Image) -> None:
         """Raises ItemError unless the stamp's attribute is absent or holds an earlier run's stamp."""
         attribute = self._script.stamp
         if attribute is not None and attribute in image and not is_run_id(image[attribute].get("S")):
@@ -130,26 +130,26 @@ class Apply:
                 hint='name an attribute that nothing else uses: STAMP = "_dynamodt"',
             )
 
-    def _stamped(self, found: Change | None) -> Change | None:
+    def _with_stamp(self, found: Change | None) -> Change | None:
         attribute = self._script.stamp
         if self._stamp is None or attribute is None or found is None:
             return found
         if isinstance(found, Update):
-            self._check_mark(found.sets)
+            self._check_stamp(found.sets)
             update = with_stamp(found, attribute, self._stamp)
             return None if update.sets.keys() == {attribute} and not update.removes else update
         if isinstance(found, Atomic):
-            return found._replace(parts=tuple(self._marked(part, attribute) for part in found.parts))
+            return found._replace(parts=tuple(self._part_with_stamp(part, attribute) for part in found.parts))
         return found
 
-    def _marked(self, part: Part, attribute: str) -> Part:
+    def _part_with_stamp(self, part: Part, attribute: str) -> Part:
         """The part with the stamp, by which the reader of an incremental export recognizes inserted items."""
         assert self._stamp is not None
         if isinstance(part, Update):
-            self._check_mark(part.sets)
+            self._check_stamp(part.sets)
             return with_stamp(part, attribute, self._stamp)
         if isinstance(part, Insert):
-            self._check_mark(part.item)
+            self._check_stamp(part.item)
             marked = part._replace(item={**part.item, attribute: self._stamp})
             if not surely_fit(marked.item):
                 check_size(marked.item)
@@ -229,16 +229,16 @@ def item_rows(script: Script) -> Iterator[Item]:
 
 
 def _rows(script: Script, name: str, function: Callable[[], object], expected: str) -> Iterator[object]:
-    rows = _caught(script, f"{name} fails", lambda: iter(_iterable(script, name, function(), expected)))
+    rows = _call_author(script, f"{name} fails", lambda: iter(_iterable(script, name, function(), expected)))
     for number in count():
         after = f" after row {number:,}" if number else ""
-        row = _caught(script, f"{name} fails{after}", lambda: next(rows, _END))
+        row = _call_author(script, f"{name} fails{after}", lambda: next(rows, _END))
         if row is _END:
             return
         yield row
 
 
-def _caught(script: Script, what: str, step: Callable[[], Any]) -> Any:
+def _call_author(script: Script, what: str, step: Callable[[], Any]) -> Any:
     """The result of a step of the author's code. Raises ScriptError for any exception except Ctrl-C."""
     try:
         return step()

@@ -316,10 +316,10 @@ def _kilobytes(size: int) -> int:
 
 def transaction_digest(change: Atomic | Insert) -> str:
     """A digest of what a transaction writes, without its checks."""
-    return digest(repr(sorted(filter(None, map(_written, parts_of(change))))))
+    return digest(repr(sorted(filter(None, map(_text_of_part, parts_of(change))))))
 
 
-def _written(part: Update | Insert | Remove | Check) -> str:
+def _text_of_part(part: Update | Insert | Remove | Check) -> str:
     if isinstance(part, Update):
         return f"update {key_text(part.key)} {image_digest(part.sets)} {sorted(part.removes)}"
     if isinstance(part, Insert):

@@ -35,32 +35,32 @@ def results_of(value: object, name: str) -> list[Result]:
     if type(value) in _SEQUENCES:
         return _several(list(value), value, name)  # type: ignore[call-overload]
     if isinstance(value, _SINGLE):
-        return [_checked(value, f"{name} returned")]
+        return [_check_result(value, f"{name} returned")]
     if value is None:
         raise ItemError(f"{name} returned None (forgot to return?)", hint=_HINT)
     if isinstance(value, Iterable) and not isinstance(value, _NO_SEQUENCE):
         return _several(list(value), value, name)
-    raise ItemError(f"{name} returned {_described(value)}", hint=_HINT)
+    raise ItemError(f"{name} returned {_kind_text(value)}", hint=_HINT)
 
 
 def _several(found: list[Any], value: object, name: str) -> list[Result]:
     if len(found) == 1 and type(found[0]) is dict:  # the usual result of a DoFn
         return found
-    results = [_checked(one, f"{name} returned {_a(value)} that holds") for one in found]
+    results = [_check_result(one, f"{name} returned {_a(value)} that holds") for one in found]
     _check_together(results, name)
     return results
 
 
-def _checked(one: object, returned: str) -> Result:
+def _check_result(one: object, returned: str) -> Result:
     if type(one) is dict or isinstance(one, Delete):
         return one
     if isinstance(one, dict):  # such as an OrderedDict: a plain dict from here on
         return dict(one)
     if isinstance(one, Put):
         if not isinstance(one.item, dict):
-            raise ItemError(f"{returned} Put({_described(one.item)})", hint="Write Put(item), with a dict.")
+            raise ItemError(f"{returned} Put({_kind_text(one.item)})", hint="Write Put(item), with a dict.")
         return one
-    raise ItemError(f"{returned} {_described(one)}", hint=_HINT)
+    raise ItemError(f"{returned} {_kind_text(one)}", hint=_HINT)
 
 
 def _check_together(results: list[Result], name: str) -> None:
@@ -77,7 +77,7 @@ def _check_together(results: list[Result], name: str) -> None:
         )
 
 
-def _described(value: object) -> str:
+def _kind_text(value: object) -> str:
     if value is None:
         return "None"
     if isinstance(value, type):

@@ -41,7 +41,7 @@ def key_meant(text: str, shape: Shape) -> Image | None:
         values = list(_values(text)) if len(shape) > 1 or text.startswith('"') else [text]
         if len(values) != len(shape):
             return None
-        return {name: {kind: _checked(kind, raw)} for (name, kind), raw in zip(shape, values, strict=True)}
+        return {name: {kind: _check_value(kind, raw)} for (name, kind), raw in zip(shape, values, strict=True)}
     except (ValueError, InvalidOperation, binascii.Error):
         return None
 
@@ -73,7 +73,7 @@ def _values(text: str) -> Iterator[str]:
 def _of_object(found: dict[str, Any], shape: Shape) -> Image | None:
     if found.keys() != {name for name, _ in shape}:
         return None
-    return {name: {kind: _checked(kind, _raw(kind, found[name]))} for name, kind in shape}
+    return {name: {kind: _check_value(kind, _raw(kind, found[name]))} for name, kind in shape}
 
 
 def _raw(kind: str, value: Any) -> str:
@@ -85,7 +85,7 @@ def _raw(kind: str, value: Any) -> str:
     raise ValueError(value)
 
 
-def _checked(kind: str, raw: str) -> str:
+def _check_value(kind: str, raw: str) -> str:
     if kind == "N":
         normal_number(raw)
     if kind == "B":

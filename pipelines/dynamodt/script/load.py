@@ -48,10 +48,10 @@ def prevent_exit(path: str) -> None:
         for name in _ENDINGS:
             real = getattr(module, name)
             if not hasattr(real, "ends_for_others"):
-                setattr(module, name, _guarded(name, real))
+                setattr(module, name, _with_guard(name, real))
 
 
-def _guarded(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+def _with_guard(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
     def ends(*arguments: Any, **more: Any) -> Any:
         if _calling_script(sys._getframe(1)):
             raise SystemExit(f"os.{name}() would end the process without an error")
@@ -105,13 +105,13 @@ def parse(text: str, where: str) -> ast.Module:
         return ast.parse(text, filename=where)
     except SyntaxError as error:
         raise ScriptError(
-            f"syntax error: {error.msg}", where=f"{where}:{error.lineno or 1}", hint=_marked(error, text)
+            f"syntax error: {error.msg}", where=f"{where}:{error.lineno or 1}", hint=_line_hint(error, text)
         ) from error
     except ValueError as error:  # null bytes, before Python 3.11.4
         raise ScriptError(f"syntax error: {error}", where=where, hint="Save the file as plain text.") from error
 
 
-def _marked(error: SyntaxError, text: str) -> str:
+def _line_hint(error: SyntaxError, text: str) -> str:
     number = error.lineno or 1  # one past the end if a bracket or string is not closed
     line = "".join(text.splitlines()[number - 1 : number]).strip()
     return f"Correct this line: {line}" if line else "Check the end of the file."
@@ -294,10 +294,10 @@ class _Beside:
         if not any("__file__" in text for text in (script.text, *self._texts.values())):
             return shown(script, name)
         with self._lock:
-            self._folder = self._folder or self._copied()
+            self._folder = self._folder or self._copy_files()
             return str(self._folder / name)
 
-    def _copied(self) -> Path:
+    def _copy_files(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="files-", dir=_copies()))
         own = (self.script_name, self._script.text.encode())
         for name, content in (own, *((file.name, file.content) for file in self._script.files)):

@@ -82,7 +82,7 @@ def _normal(node: ast.AST, values: list[Any], docstrings: bool) -> list[Any]:
     if isinstance(node, ast.Delete):
         return list(_targets(values))
     if isinstance(node, ast.JoinedStr):
-        return _joined(values)
+        return _join_texts(values)
     return [ascii(one) if isinstance(one, str) else one for one in values if not _is_ignored(one, docstrings)]
 
 
@@ -103,7 +103,7 @@ def _targets(values: list[ast.expr]) -> Iterator[ast.expr]:
             yield one
 
 
-def _joined(values: list[ast.expr]) -> list[ast.expr]:
+def _join_texts(values: list[ast.expr]) -> list[ast.expr]:
     """The parts of an f-string, with adjacent texts joined, and without empty ones."""
     parts: list[ast.expr] = []
     for is_text, group in groupby(values, lambda one: isinstance(one, ast.Constant)):

@@ -227,7 +227,7 @@ def opened(folder: Folder, name: str, tree: ast.Module) -> set[str]:
     if looks_like_version_file(PurePosixPath(name).name):
         used |= {target for target in bound.keys() & known.keys() if not folder.is_file(known[target].as_posix())}
     elsewhere = {id(bound[target]) for target in bound.keys() & known.keys() & used}
-    return {file for path in _written(tree, known, elsewhere) for file in _files_at(folder, name, path)}
+    return {file for path in _literal_paths(tree, known, elsewhere) for file in _files_at(folder, name, path)}
 
 
 def _bindings(tree: ast.Module) -> dict[str, ast.expr]:
@@ -241,13 +241,13 @@ def _bindings(tree: ast.Module) -> dict[str, ast.expr]:
     return found
 
 
-def _written(node: ast.AST, known: dict[str, PurePosixPath], elsewhere: set[int]) -> Iterator[PurePosixPath]:
+def _literal_paths(node: ast.AST, known: dict[str, PurePosixPath], elsewhere: set[int]) -> Iterator[PurePosixPath]:
     """The longest paths of literal parts only. The paths of the expressions `elsewhere`, which are bound to a name,
     count where the name is used."""
     path = _path(node, known) if isinstance(node, ast.expr) else None
     if path is None:
         for child in ast.iter_child_nodes(node):
-            yield from _written(child, known, elsewhere)
+            yield from _literal_paths(child, known, elsewhere)
     elif id(node) not in elsewhere and not isinstance(getattr(node, "ctx", None), ast.Store):
         yield path
 
@@ -269,31 +269,31 @@ def _path(node: ast.expr, known: dict[str, PurePosixPath]) -> PurePosixPath | No
         case ast.Name(id=name):
             return known.get(name)
         case ast.BinOp(left=left, op=ast.Div(), right=ast.Constant(value=str(text))):
-            return _joined(_path(left, known), [text])
+            return _join(_path(left, known), [text])
         case ast.Attribute(value=value, attr="parent"):
             return _up(_path(value, known), 1)
         case ast.Subscript(value=ast.Attribute(value=value, attr="parents"), slice=ast.Constant(value=int(levels))):
             return _up(_path(value, known), levels + 1)
         case ast.Call(func=ast.Attribute(value=value, attr=method), args=parts) if _path(value, known) is not None:
-            return _method(method, _path(value, known), list(map(_text, parts)))
+            return _path_of_method(method, _path(value, known), list(map(_text, parts)))
         case ast.Call(func=function, args=[first, *parts]):
-            return _called(_last_name(function), _path(first, known), map(_text, parts))
+            return _path_of_call(_last_name(function), _path(first, known), map(_text, parts))
     return None
 
 
-def _method(name: str, path: PurePosixPath | None, parts: list[str | None]) -> PurePosixPath | None:
+def _path_of_method(name: str, path: PurePosixPath | None, parts: list[str | None]) -> PurePosixPath | None:
     """The path that a method of a path returns."""
     if name == "with_name" and len(parts) == 1:
-        return _joined(_up(path, 1), parts)
+        return _join(_up(path, 1), parts)
     if name == "joinpath":
-        return _joined(path, parts)
+        return _join(path, parts)
     return path if name in ("resolve", "absolute") and not parts else None
 
 
-def _called(function: str, path: PurePosixPath | None, parts: Iterable[str | None]) -> PurePosixPath | None:
+def _path_of_call(function: str, path: PurePosixPath | None, parts: Iterable[str | None]) -> PurePosixPath | None:
     """The path that a function of `pathlib` or `os.path` returns for a path."""
     if function in ("Path", "PurePath", "join"):
-        return _joined(path, parts)
+        return _join(path, parts)
     if function == "dirname":
         return _up(path, 1)
     return path if function in ("str", "abspath", "realpath", "fspath") else None
@@ -307,7 +307,7 @@ def _text(node: ast.expr) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
-def _joined(path: PurePosixPath | None, parts: Iterable[str | None]) -> PurePosixPath | None:
+def _join(path: PurePosixPath | None, parts: Iterable[str | None]) -> PurePosixPath | None:
     for part in parts:
         if path is None or part is None:
             return None

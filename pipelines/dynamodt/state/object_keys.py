@@ -238,7 +238,7 @@ def missing_parts(prefix: str, names: Iterable[str], claim: Claim) -> list[str]:
     }
     named |= {part for name in there for part in parts_before(name)}
     pages = {part_of(name).page for name in (*there, *named)}
-    none = (page for page in range(1, _reached(claim) + 1) if page not in pages and _owners(page, claim))
+    none = (page for page in range(1, _last_written_page(claim) + 1) if page not in pages and _owners(page, claim))
     named |= {part_name(prefix, claim.split, page, _owners(page, claim)[-1], 0) for page in none}
     return sorted(named - set(there))
 
@@ -256,15 +256,15 @@ def _part_counts(name: str, claim: Claim) -> bool:
     intent = claim.intent
     if any(name in period.parts for period in claim.periods) or (intent is not None and name in intent.parts):
         return True
-    return part_of(name).page <= _reached(claim) and _by_last_owner(name, claim)
+    return part_of(name).page <= _last_written_page(claim) and _by_last_owner(name, claim)
 
 
 def _note_of_page_counts(name: str, claim: Claim) -> bool:
     """Whether a note is committed. It is written right before its page's checkpoint."""
-    return part_of(name).page <= _reached(claim) and _by_last_owner(name, claim)
+    return part_of(name).page <= _last_written_page(claim) and _by_last_owner(name, claim)
 
 
-def _reached(claim: Claim) -> int:
+def _last_written_page(claim: Claim) -> int:
     """The last page whose writes have ended."""
     return claim.page if claim.intent is None else max(claim.page, claim.intent.page - 1)
 

@@ -51,7 +51,7 @@ class Emulator:
         )
         stage = with_names(stage, self._project, [name])
         State(stage.connection, stage.state_table).ensure()
-        return EmbeddedTable(_created(stage, known, name, given_key(key)), self._project, name)
+        return EmbeddedTable(_create_tables(stage, known, name, given_key(key)), self._project, name)
 
     def stop(self) -> None:
         """End the emulator, if it was started."""
@@ -59,7 +59,7 @@ class Emulator:
             local.stop(self._data)
 
 
-def _created(stage: Stage, known: Stage, name: str, key: tuple[KeyAttribute, ...]) -> Stage:
+def _create_tables(stage: Stage, known: Stage, name: str, key: tuple[KeyAttribute, ...]) -> Stage:
     """The stage, once its tables are created: the named one, and those of dynamodt.toml that its versions write to."""
     keys = {**known.tables, **({name: key} if key else {})}
     if name not in keys:
@@ -110,13 +110,13 @@ class EmbeddedTable:
 
     def up(self, to: int | None = None) -> list[RunReport]:
         """Apply the pending versions, as `dynamodt up` does; returns the runs. Raises the error that ends them."""
-        return self._migrated("up", to)
+        return self._migrate("up", to)
 
     def down(self, to: int | None = None) -> list[RunReport]:
         """Revert the latest version, or all above `to`; returns the runs. Raises the error that ends them."""
-        return self._migrated("down", to)
+        return self._migrate("down", to)
 
-    def _migrated(self, direction: Direction, to: int | None) -> list[RunReport]:
+    def _migrate(self, direction: Direction, to: int | None) -> list[RunReport]:
         run = api.up if direction == "up" else api.down
         (report,) = run(self._stage, self._project, [self._logical], to, RunOptions(), ProgressRecorder())
         if report.error is not None:

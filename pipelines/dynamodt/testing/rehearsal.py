@@ -169,7 +169,7 @@ def _outcomes(
 ) -> list[AttemptOutcome]:
     script, table = subject.script, subject.table
     request = Statements(table, script.guard, InsertedRows(STATE_TABLE, REHEARSED)).write
-    rows = _prepared(subject, prepared)
+    rows = _prepared_rows(subject, prepared)
     with Rehearsal(script, table, direction, prepared=rows, target=subject.target, request=request) as rehearsal:
         attempts = [rehearsal.attempt(image) for image in images]
     placed = {} if subject.target else {key_text(key_of(table, image)): image for image in images}
@@ -177,7 +177,7 @@ def _outcomes(
     return [outcome_of_attempt(attempt, placed, memory) for attempt in attempts]
 
 
-def _prepared(subject: Subject, rows: Mapping[Any, Any] | None) -> dict[Any, Any]:
+def _prepared_rows(subject: Subject, rows: Mapping[Any, Any] | None) -> dict[Any, Any]:
     """The rows in the form in which the storage returns them: numbers are Decimal, tuples lists."""
     script = subject.script
     if rows is None and script.has_prepare:
