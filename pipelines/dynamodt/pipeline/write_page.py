@@ -29,7 +29,7 @@ from dynamodt.dynamodb.reads import RateLimitedQueue, UnlimitedQueue
 from dynamodt.dynamodb.wire import Statement
 from dynamodt.errors import ItemError, ScriptError, ServiceError, WrittenOrNot
 from dynamodt.model.pages import Contention, Units
-from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Update
+from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove
 from dynamodt.pipeline.conflicts import (
     Collision,
     CurrentItems,
@@ -45,7 +45,6 @@ from dynamodt.pipeline.outcomes import WriteResult, collision
 from dynamodt.pipeline.request_pipeline import Pending, RequestPipeline, Wait
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import same_image
-from dynamodt.script.diff import image_shows
 from dynamodt.script.load import is_interrupt
 
 if TYPE_CHECKING:
@@ -348,13 +347,12 @@ class WriteTask:
         return False
 
     def _transform_again(self, pending: Pending, found: TransformAgain) -> bool:
-        """Transform the current item; returns whether there is a new change to send. Without a function, an item that
-        already has all values of the change is unchanged, and any other is superseded. If the item has the values of a
-        refused update, and a script that is not idempotent would change it again, it is in doubt."""
+        """Transform the current item; returns whether there is a new change to send. An item that needs no other change
+        is superseded; without a function, it is unchanged if it has the values of a refused update. If it has these
+        values, and a script that is not idempotent would change it again, it is in doubt."""
         now = found.now
         if self._writer.change_of is None:
-            there = isinstance(pending.change, Update) and image_shows(pending.change, now)
-            self._result.end(pending.change, "unchanged" if there else "superseded")
+            self._result.end(pending.change, "unchanged" if found.shows_update else "superseded")
             return False
         try:
             change = self._writer.change_of(now)
