@@ -5,14 +5,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.dynamodb.reads import Reads
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.tables import Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
 from dynamodt.pipeline.outcomes import FOLLOWS, MOST_SAMPLES, WAITS, WriteResult
-from dynamodt.pipeline.own_writes import InsertedItems
 from dynamodt.pipeline.restoration import (
     CHANGED,
     DELETED,
@@ -25,6 +23,10 @@ from dynamodt.pipeline.restoration import (
 )
 from dynamodt.script.codec import image_digest, key_text
 from dynamodt.script.diff import key_of, parts_of, write_units
+
+if TYPE_CHECKING:
+    from dynamodt.dynamodb.reads import Reads
+    from dynamodt.pipeline.own_writes import InsertedItems
 
 
 class Records(NamedTuple):
@@ -87,12 +89,10 @@ class PageItems:
         self.changes: list[Change] = [found.change for found in self._found.values() if found.change is not None]
         alone = len(self._unconfirmed.keys() - self._records.keys())
         needless = [text for text, found in self._found.items() if found.change is None]
-        self.counts = Counts(read=len(self._records) + alone, superseded=alone).plus(
-            self._counts_without_write(needless)
-        )
+        self.counts = Counts(read=len(self._records) + alone, superseded=alone).plus(self._counts_of(needless))
 
-    def _counts_without_write(self, texts: Iterable[str]) -> Counts:
-        """The counts of items that need no write, or had none."""
+    def _counts_of(self, texts: Iterable[str]) -> Counts:
+        """The counts of items that needed no write, or had none."""
         kinds = {"": "unchanged", DELETED: "vanished"}
         return Counts(**Counter(kinds.get(self._found[text].why, "superseded") for text in texts))
 
@@ -121,9 +121,7 @@ class PageItems:
             dead = {key_text(one.key) for one in found.dead}
             void = {*map(key_text, found.void)} - dead
             lost.update(dead, self._read_not_written(void))
-            found.counts = Counts(changed=found.counts.changed, dead=found.counts.dead).plus(
-                self._counts_without_write(void)
-            )
+            found.counts = Counts(changed=found.counts.changed, dead=found.counts.dead).plus(self._counts_of(void))
             total.add(found)
         follows = self._freed_later(set(waiting), lost)
         for text in waiting:
