@@ -106,7 +106,7 @@ test-pipeline: $(INSTALLED) ## the Beam composition on a fake DynamoDB (needs no
 test-service: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar ## on ministack (installed automatically), DynamoDB Local and Spark (Java 17; Maven, once)
 	$(PYTEST) -rs tests/service $(ARGS)
 
-test-chaos: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar ## kills, faults and fuzzers in full, 30 minutes (needs what test-service needs)
+test-chaos: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar serverless ## kills, faults and fuzzers in full, 30 minutes (needs what make test needs)
 ## KILLS (48), FAULTS (500), SEEDS (0-1999) of the fuzzers, SEED (20) of all others (the fuzzers try 500 more there);
 ## after MINUTES no further test starts, and the rest is skipped. It prints the command that repeats it
 	@echo "make test-chaos KILLS=$(KILLS) FAULTS=$(FAULTS) SEEDS=$(SEEDS) SEED=$(SEED)" >&2
