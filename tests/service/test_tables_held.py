@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dynamodt import api as operations
-from dynamodt.errors import Busy, Fenced
+from dynamodt.errors import Busy, Fenced, Refused
+from dynamodt.model.pages import Units
 from dynamodt.runs import execute
 from dynamodt.runs.control import control_run
 from dynamodt.runs.lock import hold_lease
@@ -68,6 +69,29 @@ def test_two_runs_that_share_a_table_exclude_each_other(
     assert f"dynamodt abort --table {one}" in error.hint
     assert [leases(bench).read(name).run for name in tables] == ["", ""]
     assert bench.applied(other) == []
+
+
+def test_what_another_run_of_the_target_stops_is_known_before(
+    bench: Bench, tables: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`plan` names the run, and a command to the wrong table is answered with the whole one to type."""
+    source, target = tables
+    found: list[Any] = []
+
+    def act() -> None:
+        with pytest.raises(Refused) as refused:
+            control_run(bench.stage, target, "throttle", Units(wcu=2.5))
+        found.append(refused.value)
+
+    during_next_run(monkeypatch, act)
+    assert bench.up(source)[0].error is None
+    assert f"dynamodt throttle --table {source} --wcu 2.5" in found[0].hint
+    script = 'def transform_up(item):\n    return {"id": item["id"] + 2000}\n'
+    bench.script(source, f'TARGET_TABLE = "{target}"\n{script}', 2)
+    with hold_lease(leases(bench), target, "another", lambda text: None):
+        (planned,) = operations.forecast(bench.stage, bench.folder, [source], None, RunOptions(), 10)
+        assert [(one.kind, one.stops) for one in planned.obstacles] == [("lease", True)]
+        assert target in planned.obstacles[0].text
 
 
 def test_two_tables_of_one_command_run_one_after_the_other(bench: Bench, tables: tuple[str, str]) -> None:

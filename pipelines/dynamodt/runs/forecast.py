@@ -311,19 +311,20 @@ def _of_versions(planned: TablePlan, versions: Sequence[VersionForecast]) -> Ite
 
 
 def _of_the_table(project: Project, planned: TablePlan, versions: Sequence[VersionForecast]) -> Iterator[Obstacle]:
-    state, name = project.state, planned.table.name
-    lease = state.leases.read(name)
-    if lease.run and is_alive(lease):
-        active = f"another run is in progress: {holder(lease)}"
-        yield Obstacle("lease", active, suggest("status", follow=True), stops=True)
-    for record in state.runs(name):
+    state, targets = project.state, (step.target for step in planned.steps if step.target)
+    written = {table.name: table for table in (planned.table, *targets)}
+    for name in written:
+        lease = state.leases.read(name)
+        if lease.run and is_alive(lease):
+            what = f"another run is in progress on table {name}: {holder(lease)}"
+            yield Obstacle("lease", what, suggest("status", follow=True), stops=True)
+    for record in state.runs(planned.table.name):
         if unfinished(record.status) and record.run not in planned.former_runs:
             done = totals_of(state, phases(record)).counts
             what = f"run {record.run} ({record.direction} of version {record.version}) is {record.status}, with "
             what += f"{done.read:,} items read and {done.changed:,} changed: the estimate is for all items"
             yield Obstacle("unfinished", what, as_hint("`up` of the same version continues it"))
-    targets = [step.target for step in planned.steps if step.target]
-    for table in {table.name: table for table in (planned.table, *targets)}.values():
+    for table in written.values():
         yield from _of_a_written_table(project.stage, table, _writes(planned, versions, table.name))
 
 
@@ -358,8 +359,7 @@ def _of_a_written_table(stage: Stage, table: TableSpec, writes: str) -> Iterator
 
 
 def _missing_recovery(stage: Stage, table: TableSpec) -> Iterator[Obstacle]:
-    """The obstacle of point-in-time recovery that is off. A protected stage refuses `up` for it, which
-    is an obstacle of its own."""
+    """Point-in-time recovery that is off. A protected stage refuses `up` for it, which is an obstacle of its own."""
     try:
         on = has_point_in_time_recovery(stage.connection.of_table(table.name), name_in_requests(table.name))
     except ServiceError as error:
