@@ -116,12 +116,12 @@ def rows_of_earlier_transactions(patch: pytest.MonkeyPatch) -> None:
 
 def rows_in_undo(patch: pytest.MonkeyPatch) -> None:
     """As `rows_of_earlier_transactions`, in an undo."""
-    add = undo._add
+    add = undo.Records.add
     records_of = undo.records_of
 
     def by_note(page: Any, journal: Any, inserted: Any, phase: str = "") -> Any:
         void = {key_text(key) for name in page.notes for key in journal.read_note(name).void}
-        patch.setattr(undo, "_add", lambda found, change, _: add(found, change, void))
+        patch.setattr(undo.Records, "add", lambda found, change, _: add(found, change, void))
         return records_of(page, journal, inserted, phase)
 
     patch.setattr(undo, "records_of", by_note)

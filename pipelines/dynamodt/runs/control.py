@@ -178,7 +178,9 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
             f"run {lease.run} of table {lease.owner} writes to this table: name its own table",
             where=f"table {table}",
             hint=suggest(
-                command, table=lease.owner, **{name: f"{rate:g}" for name, rate in limits._asdict().items() if rate}
+                command,
+                table=lease.owner,
+                **{name: f"{rate:g}" for name, rate in limits._asdict().items() if rate and command == "throttle"},
             ),
         )
     if command == "unlock":
