@@ -276,7 +276,8 @@ def test_a_control_command_for_a_run_goes_to_its_own_table(state: FakeState, mon
         for command in ("pause", "resume", "abort", "throttle"):
             with pytest.raises(Refused, match="of table things writes to") as refused:
                 control.control_run(stage, "others", command, Units(wcu=5.0))
-            assert refused.value.hint == f"dynamodt {command} --table things"
+            limits = " --wcu 5" if command == "throttle" else ""
+            assert refused.value.hint == f"dynamodt {command} --table things{limits}"
         control.control_run(stage, "things", "pause")
         assert state.leases.read("things").paused
         control.control_run(stage, "others", "unlock")
