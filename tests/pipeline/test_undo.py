@@ -13,7 +13,7 @@ from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Totals
 from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Change, Image, Item, Update
 from dynamodt.pipeline.record import IntentLog
-from dynamodt.pipeline.restoration import DELETED, UNCONFIRMED
+from dynamodt.pipeline.restoration import DELETED, REPLACED, UNCONFIRMED
 from dynamodt.pipeline.undo import records_of
 from dynamodt.script.apply import Apply
 from dynamodt.script.codec import decode
@@ -242,7 +242,7 @@ def test_a_note_lists_only_intended_changes() -> None:
     intent_log.record_result([], [])
     assert journal.voids == []
     intent_log.record_result([key], [])
-    assert journal.voids == [(3, 7, 2, Note(1, [key], []))]
+    assert journal.voids == [(3, 7, 2, Note(1, [key], [], ()))]
 
 
 @pytest.mark.parametrize("fault", ["reset", "lost"])
@@ -375,3 +375,26 @@ def test_a_note_applies_only_to_the_intents_before_it(epochs: tuple[int, ...], k
     parts = Parts(reads, tuple(note_name("j/", 0, 1, fencing_token) for fencing_token in epochs))
     found = records_of(parts.page(), parts, parts)
     assert [len(records) for records in found.by_key.values()] == ([kept] if kept else [])
+
+
+def test_an_item_whose_deletion_is_in_doubt_is_reported_if_another_one_of_its_key_is_restored(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to the first deletion is lost, and the application creates another item of the key."""
+    bench.dynamodb.put({"id": 1, "note": "first"})
+    job = bench.job("from dynamodt import Delete\ndef transform_up(item):\n    return Delete()\n", splits=1)
+    original = FakeDynamoDB._batchgetitem
+
+    def read(table: FakeDynamoDB, request: dict[str, Any]) -> dict[str, Any]:
+        if not table.items:
+            table.put({"id": 1, "note": "second"})
+        return original(table, request)
+
+    bench.dynamodb.faults.append("reset")
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeDynamoDB, "_batchgetitem", read)
+        assert bench.execute(job) == Counts(read=1, changed=1)
+    assert bench.items() == []
+    assert undo_job(bench, job) == Counts(read=2, changed=1, superseded=1)
+    assert bench.items() == [{"id": 1, "note": "second"}]
+    assert not_restored_items(bench, job)[1].why == REPLACED

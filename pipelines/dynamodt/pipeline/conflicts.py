@@ -54,10 +54,13 @@ class Resolved(NamedTuple):
 
 class TransformAgain(NamedTuple):
     """The source has changed: it must be transformed again. `shows_update`: it has the values of a refused update, by
-    the application or by the run: the network may have executed a request twice and returned the second answer."""
+    the application or by the run: the network may have executed a request twice and returned the second answer.
+    `replaced`: a deletion of another state of the item is in doubt: the run may have deleted the former item, and the
+    application may have created this one."""
 
     now: Image
     shows_update: bool = False
+    replaced: bool = False
 
 
 class SendAgain(NamedTuple):
@@ -123,7 +126,9 @@ def judge_refusal(
         return Unclear(now)
     if isinstance(change, Atomic) and same_image(now, change.read):
         return without_taken_keys(change, current)
-    return TransformAgain(now, any(isinstance(one, Update) and image_shows(one, now) for one in sent))
+    shows_update = any(isinstance(one, Update) and image_shows(one, now) for one in sent)
+    replaced = any(isinstance(doubt, Remove) and not same_image(now, doubt.read) for doubt in doubts)
+    return TransformAgain(now, shows_update, replaced)
 
 
 def evidence_of(doubt: Change, current: CurrentItems, known: Image | None = None, stamp: str | None = None) -> Evidence:

@@ -43,7 +43,8 @@ FOLLOWS = "an item that the run has inserted is at the key that the run moved it
 @dataclass(slots=True)
 class WriteResult:
     """The outcomes of a page's changes. `void` are the keys of changes that had no effect, though they are in the
-    journal; `unconfirmed` are the keys of items that are gone, deleted by either the run or the application.
+    journal; `unconfirmed` are the keys of items that are gone, deleted by either the run or the application;
+    `replaced` are keys of another item, whose former one the run may have deleted.
     """
 
     counts: Counts = Counts()
@@ -53,6 +54,7 @@ class WriteResult:
     contention: Contention = Contention()
     void: list[Image] = field(default_factory=list)
     unconfirmed: list[Image] = field(default_factory=list)
+    replaced: list[Image] = field(default_factory=list)
     effective: list[Change] = field(default_factory=list)
 
     def done(self, changes: Sequence[Change]) -> None:
@@ -88,6 +90,7 @@ class WriteResult:
         self.dead += other.dead
         self.void += other.void
         self.unconfirmed += other.unconfirmed
+        self.replaced += other.replaced
         self.written += other.written[: MOST_SAMPLES - len(self.written)]
 
     def without_effect(self, change: Change) -> None:

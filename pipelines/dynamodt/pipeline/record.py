@@ -85,14 +85,16 @@ class IntentLog:
         self._intents.intend(page.claim, self._intent())
         self.intended = True
 
-    def record_result(self, void: Sequence[Image], unconfirmed: Sequence[Image]) -> None:
+    def record_result(
+        self, void: Sequence[Image], unconfirmed: Sequence[Image], replaced: Sequence[Image] = ()
+    ) -> None:
         """Store the page's note before the checkpoint: the keys whose changes had no effect, and the items that are
         gone, deleted by either the run or the application. `undo` must restore neither. A page of several parts always
         has a note, by which `undo` detects a missing part."""
         if self._journal is None or not self.intended:
             return
-        if void or unconfirmed or len(self._parts) > 1:
-            claim, note = self._page.claim, Note(len(self._parts), void, unconfirmed)
+        if void or unconfirmed or replaced or len(self._parts) > 1:
+            claim, note = self._page.claim, Note(len(self._parts), void, unconfirmed, replaced)
             self._journal.write_note(claim.split, self._page.number, claim.fencing_token, note)
             self._notes = 1
 

@@ -18,6 +18,7 @@ CHANGED = "changed since the run"
 DELETED = "the item was deleted since the run"
 TAKEN = "another item has the key of the one that the run deleted"
 UNCONFIRMED = "the item is gone: it is not known whether the run or the application has deleted it"
+REPLACED = "another item has its key: it is not known whether the run or the application has deleted the former one"
 STAYS = "it cannot go back to the key that the run moved it from"
 
 

@@ -14,6 +14,7 @@ from dynamodt.pipeline.outcomes import FOLLOWS, MOST_SAMPLES, WAITS, WriteResult
 from dynamodt.pipeline.restoration import (
     CHANGED,
     DELETED,
+    REPLACED,
     STAYS,
     TAKEN,
     UNCONFIRMED,
@@ -38,12 +39,13 @@ class Records(NamedTuple):
     moved_to: dict[str, dict[str, Image]]
     unconfirmed: dict[str, Image]
     void: dict[str, list[Update]]
+    replaced: dict[str, Image]
 
     def only(self, keys: Collection[str]) -> Records:
         """The records of these keys, without unconfirmed deletions, which wait for no key."""
         by_key = {text: found for text, found in self.by_key.items() if text in keys}
         void = {text: found for text, found in self.void.items() if text in keys}
-        return self._replace(by_key=by_key, void=void, unconfirmed={})
+        return self._replace(by_key=by_key, void=void, unconfirmed={}, replaced={})
 
     def add(self, change: Change, void: set[str]) -> None:
         """Add the parts of a change that may have had an effect, by the keys that had none (`void`)."""
@@ -81,13 +83,14 @@ class PageItems:
         self._inserted = inserted
         self._moved_to = records.moved_to
         self._unconfirmed = records.unconfirmed
+        self._replaced = records.replaced
         self._moved_from = records.moved_from
         self._reads = reads
         self.rcu = 0.0  # the cost of reading the items
         self._records = {**self._void_but_stamped(records.void, stamp), **records.by_key}
         self._found = self._read_and_decide(list(self._records))
         self.changes: list[Change] = [found.change for found in self._found.values() if found.change is not None]
-        alone = len(self._unconfirmed.keys() - self._records.keys())
+        alone = len(self._unconfirmed.keys() - self._records.keys()) + len(self._replaced)
         needless = [text for text, found in self._found.items() if found.change is None]
         self.counts = Counts(read=len(self._records) + alone, superseded=alone).plus(self._counts_of(needless))
 
@@ -175,7 +178,8 @@ class PageItems:
             if one.why
         }
         unconfirmed = (NotRestored(key, (), UNCONFIRMED) for key in self._unconfirmed.values())
-        return [*{**judged, **dead}.values(), *unconfirmed]
+        replaced = (NotRestored(key, (), REPLACED) for key in self._replaced.values())
+        return [*{**judged, **dead}.values(), *unconfirmed, *replaced]
 
     def _read_and_decide(self, texts: Sequence[str]) -> dict[str, Restoration]:
         keys = {text: self._records[text][-1].key for text in texts}

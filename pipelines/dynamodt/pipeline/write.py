@@ -147,7 +147,7 @@ class PageTask:
         step = self._writing.step()
         if isinstance(step, Wait):
             return step
-        self._intent_log.record_result(step.void, step.unconfirmed)
+        self._intent_log.record_result(step.void, step.unconfirmed, step.replaced)
         outcome = written_page(self._applied, self._without_write, step, self._intent_log.intended)
         return outcome._replace(journal=self._intent_log.written)
 

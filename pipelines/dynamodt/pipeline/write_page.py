@@ -351,6 +351,8 @@ class WriteTask:
         is superseded; without a function, it is unchanged if it has the values of a refused update. If it has these
         values, and a script that is not idempotent would change it again, it is in doubt."""
         now = found.now
+        if found.replaced:
+            self._result.replaced.append(pending.change.key)
         if self._writer.change_of is None:
             self._result.end(pending.change, "unchanged" if found.shows_update else "superseded")
             return False

@@ -106,11 +106,12 @@ _SOURCE = "TransactionSource"
 class Note(NamedTuple):
     """The object that a page's owner stores at the page's end: the number of the page's parts, over all owners; the
     keys whose intended changes had no effect (`void`); and the keys of items that either the run or the application
-    deleted (`unconfirmed`)."""
+    deleted (`unconfirmed`), or that the run may have deleted before another item got their keys (`replaced`)."""
 
     parts: int
     void: Sequence[Image] = ()
     unconfirmed: Sequence[Image] = ()
+    replaced: Sequence[Image] = ()
 
 
 class Journal:
@@ -154,7 +155,8 @@ class Journal:
     def write_note(self, split: int, page: int, fencing_token: int, note: Note) -> None:
         """Stores the note of a page's owner."""
         name = note_name(self._prefix, split, page, fencing_token)
-        self._storage.write(name, sealed(name, orjson.dumps(note._asdict()), len(note.void) + len(note.unconfirmed)))
+        keys = len(note.void) + len(note.unconfirmed) + len(note.replaced)
+        self._storage.write(name, sealed(name, orjson.dumps(note._asdict()), keys))
 
     def read_note(self, name: str) -> Note:
         """The note that `write_note` stored. Raises RunFailed when it is missing or damaged."""
