@@ -27,7 +27,9 @@ from dynamodt.errors import (
 from dynamodt.model.reports import RunReport, TableStatus, VersionStatus, pick
 from dynamodt.model.tables import TableNames
 from dynamodt.pipeline.process import StoppedError
+from dynamodt.runs.history import goal
 from dynamodt.runs.options import GLUE, MIGRATIONS
+from dynamodt.script.versions import file_of
 from dynamodt.state.runs import or_undo
 
 if TYPE_CHECKING:
@@ -78,8 +80,7 @@ def with_retry_hint(request: Request, error: BaseException) -> BaseException:
 
 
 def run_error(run: RunReport, names: TableNames) -> DynamodtError:
-    to = run.version if run.direction == "up" else run.version - 1
-    hint = suggest(run.direction, table=run.table, to=to) + " continues it" if run.status == "gone" else ""
+    hint = suggest(run.direction, table=run.table, to=goal(run)) + " continues it" if run.status == "gone" else ""
     what = run.error.removeprefix(f"{run.dead_letters}: ") or f"the run {run.status}"
     return RunFailed(what, where=f"{names.shown(run.table)} v{run.version} {run.name}", hint=hint)
 
@@ -184,22 +185,18 @@ def _finish(status: TableStatus) -> Hint:
     if back is not None:
         return "finish it: " + suggest("down", table=status.table, to=back.version - 1)
     if (lost := next((v for v in left(status) if v.run and not v.path), None)) is not None:
-        return f"bring {_file_of(lost)} back, and finish it: " + suggest("up", table=status.table, to=lost.version)
+        return f"bring {file_of(lost)} back, and finish it: " + suggest("up", table=status.table, to=lost.version)
     return "apply them: " + suggest("up", table=status.table)
 
 
 def _restore(status: TableStatus, edited: bool) -> Hint:
     """The hint for versions whose applied files are not here. `repair` accepts no file under another name."""
-    others = [v for v in status.versions if v.state == "edited" and not v.path.endswith(f"/{_file_of(v)}")]
+    others = [v for v in status.versions if v.state == "edited" and not v.path.endswith(f"/{file_of(v)}")]
     if others:
-        return Hint(f"bring {_file_of(others[0])} back under its number, and give the new script the next free one")
+        return Hint(f"bring {file_of(others[0])} back under its number, and give the new script the next free one")
     restore = Hint("restore the applied file, and make the change in a new version")
     repair = "; or accept the edit: " + suggest("repair", table=status.table, reason="WHY")
     return restore + repair if edited else restore
-
-
-def _file_of(version: VersionStatus) -> str:
-    return f"v{version.version}_{version.name}.py"
 
 
 def check_document(found: Sequence[TableStatus]) -> json_output.Document:

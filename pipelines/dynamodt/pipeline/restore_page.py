@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import NotRestored
@@ -30,22 +31,24 @@ if TYPE_CHECKING:
     from dynamodt.pipeline.own_writes import InsertedItems
 
 
-class Records(NamedTuple):
+@dataclass
+class Records:
     """The records of a page that may have had an effect, the keys from and to which items were moved, the unconfirmed
-    deletions, and the updates of void keys, all by `key_text`."""
+    deletions, the updates of void keys, and the keys of items that the run may have deleted before other items got
+    them (`replaced`), all by `key_text`."""
 
-    by_key: dict[str, list[Journaled]]
-    moved_from: dict[str, set[str]]
-    moved_to: dict[str, dict[str, Image]]
-    unconfirmed: dict[str, Image]
-    void: dict[str, list[Update]]
-    replaced: dict[str, Image]
+    by_key: dict[str, list[Journaled]] = field(default_factory=dict)
+    moved_from: dict[str, set[str]] = field(default_factory=dict)
+    moved_to: dict[str, dict[str, Image]] = field(default_factory=dict)
+    unconfirmed: dict[str, Image] = field(default_factory=dict)
+    void: dict[str, list[Update]] = field(default_factory=dict)
+    replaced: dict[str, Image] = field(default_factory=dict)
 
     def only(self, keys: Collection[str]) -> Records:
         """The records of these keys, without unconfirmed deletions, which wait for no key."""
         by_key = {text: found for text, found in self.by_key.items() if text in keys}
         void = {text: found for text, found in self.void.items() if text in keys}
-        return self._replace(by_key=by_key, void=void, unconfirmed={}, replaced={})
+        return replace(self, by_key=by_key, void=void, unconfirmed={}, replaced={})
 
     def add(self, change: Change, void: set[str]) -> None:
         """Add the parts of a change that may have had an effect, by the keys that had none (`void`)."""

@@ -108,7 +108,7 @@ def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems, pha
     The inserted rows show whether insertions, and changes in one transaction with them, have happened: a refused
     transaction that the network repeats after its page has ended may still take effect as a whole. The row of another
     transaction with the same insertion, of a later version of the item or of another `phase`, proves nothing."""
-    found = Records({}, {}, {}, {}, {}, {})
+    found = Records()
     notes = [(part_of(name).fencing_token, journal.read_note(name)) for name in page.notes]
     for _, note in notes:
         found.unconfirmed.update((key_text(key), key) for key in note.unconfirmed)
@@ -190,7 +190,7 @@ class RestoreItems(beam.DoFn):
         with suppress(RunFailed) if self._job.source.partial else nullcontext():
             if not self._job.source.partial or is_complete(page, self._journal):
                 return records_of(page, self._journal, self._inserted, self._job.source.run)
-        return Records({}, {}, {}, {}, {}, {})
+        return Records()
 
     def _page_writer(self, items: PageItems) -> PageWriter:
         """The writer of restorations. Its conditions cover the restored attributes only; the others may have

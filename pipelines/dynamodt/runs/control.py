@@ -174,14 +174,11 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
         hint = onward or suggest("history", table=table) + " shows the runs that have ended"
         raise Refused(f"no run is in progress{paused}", where=f"table {table}", hint=hint)
     if lease.owner and command != "unlock":
+        rates = _given(limits) if command == "throttle" else {}
         raise Refused(
             f"run {lease.run} of table {lease.owner} writes to this table: name its own table",
             where=f"table {table}",
-            hint=suggest(
-                command,
-                table=lease.owner,
-                **{name: f"{rate:g}" for name, rate in limits._asdict().items() if rate and command == "throttle"},
-            ),
+            hint=suggest(command, table=lease.owner, **{name: f"{rate:g}" for name, rate in rates.items()}),
         )
     if command == "unlock":
         _unlock(leases, lease)
@@ -198,8 +195,13 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
 
 def throttled(limits: Units, lease: Lease) -> Item:
     """The change of a lease by `throttle`: the given limits, which from then on do not follow the tables' capacity."""
-    given = {name: value for name, value in limits._asdict().items() if value}
+    given = _given(limits)
     return {**given, "throttled": tuple(sorted({*lease.throttled, *given}))}
+
+
+def _given(limits: Units) -> dict[str, float]:
+    """The limits that `throttle` changes."""
+    return {name: value for name, value in limits._asdict().items() if value}
 
 
 def _unlock(leases: LeaseRows, lease: Lease) -> None:

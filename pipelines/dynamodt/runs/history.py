@@ -14,6 +14,7 @@ from dynamodt.model.reports import RunReport, pick
 from dynamodt.model.runs import AppliedVersion, Fence, Job, RunRecord, Script
 from dynamodt.model.tables import Direction, TableSpec
 from dynamodt.runs.provenance import Provenance, author
+from dynamodt.script.versions import file_of, is_unedited
 from dynamodt.state.runs import (
     PARTLY_UNDONE,
     REPLACED,
@@ -252,15 +253,10 @@ def _has_file(record: RunRecord, scripts: Sequence[Script]) -> bool:
 def is_another_script(record: RunRecord, script: Script) -> bool:
     """Whether a file with the number of a run's version is not the run's: it has another name and another text. A file
     that was only renamed, or only edited, is the same script."""
-    return script.name != record.name and record.checksum not in (script.checksum, script.text_checksum)
+    return script.name != record.name and not is_unedited(script, record)
 
 
-def file_of(record: RunRecord) -> str:
-    """The name of the version file of a run."""
-    return f"v{record.version}_{record.name}.py"
-
-
-def goal(record: RunRecord) -> int:
+def goal(record: RunRecord | RunReport) -> int:
     """The table's version after the run has succeeded."""
     return record.version if record.direction == "up" else record.version - 1
 

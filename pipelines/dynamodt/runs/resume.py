@@ -24,7 +24,6 @@ from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
 from dynamodt.runs.history import (
-    file_of,
     finish_it,
     first_record,
     goal,
@@ -40,7 +39,7 @@ from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import busy_refusal, check_not_leased
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.provenance import provenance
-from dynamodt.script.versions import changed_files
+from dynamodt.script.versions import changed_files, file_of
 from dynamodt.state.object_keys import NOT_RESTORED_FILE, object_key
 from dynamodt.state.runs import (
     ITEMS,

@@ -23,7 +23,7 @@ from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, Project, RunContext, Runner, is_governed, run_phases
 from dynamodt.runs.control import find_run
 from dynamodt.runs.dead_letters import samples
-from dynamodt.runs.history import file_of, now, unrecorded_notice, version_reverted_by
+from dynamodt.runs.history import now, unrecorded_notice, version_reverted_by
 from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.lock import attempt_in_turn, hold_leases, take_rehearsal_lease
 from dynamodt.runs.preflight import refusal_of
@@ -39,6 +39,7 @@ from dynamodt.runs.undo_checks import (
     journal_refusal,
     refused_report,
 )
+from dynamodt.script.versions import file_of
 from dynamodt.state.object_keys import NOT_RESTORED, NOT_RESTORED_FILE, key_of_job
 from dynamodt.state.runs import next_status, phases, undo_run, write_periods
 from dynamodt.state.split_rows import totals_of

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from dynamodt.errors import Hint, Refused, UsageError, suggest
 from dynamodt.model.reports import VersionStatus
-from dynamodt.model.runs import AppliedVersion, Script
+from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Direction
 
 Applied = Mapping[int, AppliedVersion]
@@ -111,7 +111,7 @@ def newer_versions(scripts: Sequence[Script], applied: Applied) -> list[AppliedV
 
 def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
     """The script, if it is still the one that was applied. Raises Refused otherwise."""
-    file_name = f"v{record.version}_{record.name}.py"
+    file_name = file_of(record)
     if script is None:
         raise Refused(
             f"version {record.version} of {record.table} is applied, but its file is missing",
@@ -137,7 +137,7 @@ def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
 
 def another_script(script: Script, record: AppliedVersion) -> Refused:
     """The refusal of a file with the number of an applied version, but another name and content."""
-    file_name = f"v{record.version}_{record.name}.py"
+    file_name = file_of(record)
     return Refused(
         f"version {record.version} of {record.table} was applied as {file_name}, which is another script",
         where=script.path,
@@ -145,7 +145,12 @@ def another_script(script: Script, record: AppliedVersion) -> Refused:
     )
 
 
-def is_unedited(script: Script, record: AppliedVersion) -> bool:
+def file_of(version: AppliedVersion | RunRecord | VersionStatus) -> str:
+    """The name of the file with which a version was applied."""
+    return f"v{version.version}_{version.name}.py"
+
+
+def is_unedited(script: Script, record: AppliedVersion | RunRecord) -> bool:
     """Whether the script is equivalent to the one that was applied. Early records have the checksum of the exact
     text."""
     return record.checksum in (script.checksum, script.text_checksum)
