@@ -94,6 +94,28 @@ def test_what_another_run_of_the_target_stops_is_known_before(
         assert target in planned.obstacles[0].text
 
 
+@pytest.mark.parametrize("held", ["source", "target"])
+@pytest.mark.parametrize("command", ["up", "undo"])
+def test_a_dry_run_reports_a_run_that_holds_one_of_its_tables(
+    bench: Bench, tables: tuple[str, str], command: str, held: str
+) -> None:
+    source, target = tables
+    (report,) = bench.up(source)
+    bench.script(source, f'TARGET_TABLE = "{target}"\ndef transform_up(item): return {{"id": item["id"] + 70}}', 2)
+
+    def rehearse(**options: Any) -> Any:
+        if command == "up":
+            return bench.up(source, dry_run=True, **options)[0]
+        run, options = report.versions[0].run, {"dry_run": True, **options}
+        return operations.undo(bench.stage, bench.folder, [source], run, RunOptions(**options), bench.recorder)
+
+    assert rehearse().error is None and rehearse().refusal is None
+    with hold_lease(leases(bench), source if held == "source" else target, "theirs", bench.recorder.notify):
+        refused, waiting = rehearse(), rehearse(wait_lock="1m")
+    assert refused.error is None and isinstance(refused.refusal, Busy) and "run theirs" in str(refused.refusal)
+    assert waiting.error is None and waiting.refusal is None
+
+
 def test_two_tables_of_one_command_run_one_after_the_other(bench: Bench, tables: tuple[str, str]) -> None:
     source, target = tables
     assert [report.error for report in bench.up(target, source)] == [None, None]

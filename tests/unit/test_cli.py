@@ -938,6 +938,19 @@ def test_a_rate_of_0_is_refused(capfd: pytest.CaptureFixture[str], words: tuple[
     assert code == 2 and "must be above 0" in err and "dynamodt pause" in err
 
 
+@pytest.mark.usefixtures("operations")
+def test_an_error_of_the_parser_suggests_the_command_with_all_of_its_options(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        "dynamodt pause --stage prod --table a " in run(capfd, "up", "-t", "a", "--stage", "prod", "--max-wcu", "0")[2]
+    )
+    extra = run(capfd, "up", "users", "--dry-run", "--stage", "prod", "--to", "3")[2]
+    assert "dynamodt up --table users --to 3 --stage prod --dry-run\n" in extra
+    monkeypatch.setenv("DYNAMODT_STAGE", "dev")
+    assert "dynamodt down --table users --stage dev\n" in run(capfd, "down", "users")[2]
+
+
 @pytest.mark.parametrize(
     "words", [("-n", "users,orders"), ("--tableNames", "users, orders"), ("-t", "users", "-t", "orders")]
 )
@@ -964,7 +977,7 @@ def test_only_similar_options_are_suggested(capfd: pytest.CaptureFixture[str]) -
     ("words", "hint"),
     [
         ("up users", "dynamodt up --table users"),
-        ("up users orders", "dynamodt up --table users,orders"),
+        ("up users orders", "dynamodt up --table users --table orders"),
         ("deploy prod", "dynamodt deploy --stage prod"),
         ("create orders add_total", "dynamodt create --help"),
     ],

@@ -247,7 +247,7 @@ def test_up_to_a_lower_version_than_the_applied_one_is_refused() -> None:
     assert "dynamodt down --table users --to 1" in error.hint and "DIRECTION=down" in error.hint
 
 
-@pytest.mark.parametrize(("direction", "to"), [("up", 4), ("up", -1), ("down", -1)])
+@pytest.mark.parametrize(("direction", "to"), [("up", 4), ("down", 4), ("up", -1), ("down", -1)])
 def test_a_version_without_a_file_is_refused(direction: str, to: int) -> None:
     with pytest.raises(UsageError) as caught:
         plan(THREE, history(THREE, 2), direction, to)  # type: ignore[arg-type]

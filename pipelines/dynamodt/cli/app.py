@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,20 @@ import typer
 from dynamodt import __version__
 from dynamodt.cli import console
 from dynamodt.cli.help_text import EPILOG, HELP
-from dynamodt.cli.request import Request, in_folder
+from dynamodt.cli.request import Request, check_rates, in_folder
 from dynamodt.errors import PROGRAM, DynamodtError, Hint, UsageError, suggest
 from dynamodt.model.pages import Units
-from dynamodt.runs.options import ALIASES, GLUE, MIGRATIONS, OF_A_RUN, STAGE_VARIABLE, Option, RunOptions, options_of
+from dynamodt.runs.options import (
+    ALIASES,
+    GLUE,
+    MIGRATIONS,
+    OF_A_RUN,
+    STAGE_VARIABLE,
+    Option,
+    RunOptions,
+    command_argv,
+    options_of,
+)
 
 if TYPE_CHECKING:
     from dynamodt.cli.result import CommandResult
@@ -211,19 +222,27 @@ def _parser_error(json: bool, error: Exception, on_result: OnResult | None) -> i
 
         meant = similar(unknown, [name for parameter in context.command.params for name in parameter.opts])
         hint = Hint(f"did you mean {meant}? ") + hint if meant else hint
-    elif text.startswith("Got unexpected extra argument"):
-        hint = _named_option(command, text.rpartition("(")[2].rstrip(").").split()) or hint
+    elif context is not None and text.startswith("Got unexpected extra argument"):
+        hint = _named_option(context, text.rpartition("(")[2].rstrip(").").split()) or hint
     usage = UsageError(text.rstrip("."), hint=hint)
     return _ended_early(request, None, usage, on_result)
 
 
-def _named_option(command: str, extra: Sequence[str]) -> Hint | None:
-    """A command with its extra words as the tables, or the stage, that they probably are; None if it takes words."""
-    words = command.split()[1:]
-    options = options_of(" ".join(words))
+def _named_option(context: typer.Context, extra: Sequence[str]) -> Hint | None:
+    """The command as typed, with its extra words as the tables, or the stage, that they probably are; None if it takes
+    words."""
+    command = " ".join(context.command_path.split()[1:])
+    options = options_of(command)
     fields = {option.field for option in options} if all(option.names for option in options) else set()
-    name = "--table" if "tables" in fields else "--stage" if "stage" in fields else ""
-    return Hint(f"name it by its option, {name}: ", (*words, name, ",".join(extra))) if name else None
+    field = "tables" if "tables" in fields else "stage"
+    if field not in fields:
+        return None
+    request = _request(command, context.params, context.obj)
+    if field == "tables":
+        request = replace(request, tables=(*request.tables, *extra))
+    else:
+        request = replace(request, stage=extra[0])
+    return Hint(f"name it by its option, --{field.removesuffix('s')}: ", tuple(command_argv(request)))
 
 
 # ---------------------------------------------------------------- the parser
@@ -291,7 +310,9 @@ def _add_command(owner: typer.Typer, name: str, command: str, hidden: bool = Fal
     """Adds a command under a name: its options are those that `OPTIONS` has for it."""
 
     def parsed(context: typer.Context, **_: Any) -> Request:
-        return _request(command, context.params, context.obj)
+        request = _request(command, context.params, context.obj)
+        check_rates(request, context.params)
+        return request
 
     # typer makes a command's parameters of its function's signature
     context = Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
@@ -351,7 +372,7 @@ def _request(command: str, parsed: Mapping[str, Any], outer: Mapping[str, Any]) 
 
 def _value(option: Option, parsed: Any) -> Any:
     if option.is_rate:
-        return option.default if parsed is None else _rate(option, parsed)
+        return option.default if parsed is None else parsed
     if option.default != ():
         return parsed
     given = tuple(parsed or ()) if option.repeated else (parsed,) if parsed else ()
@@ -361,15 +382,6 @@ def _value(option: Option, parsed: Any) -> Any:
 def _table_names(given: Sequence[str]) -> list[str]:
     """`-t a,b` is `-t a -t b`: no table's name has a comma."""
     return [name.strip() for one in given for name in one.split(",") if name.strip()]
-
-
-def _rate(option: Option, given: float) -> float:
-    """Raises UsageError for 0, which means no limit, while its author means that nothing may be used."""
-    if given > 0:
-        return given
-    rate = option.names[0] not in ("--max-usd", "--max-hours")
-    hint = "leave it out for the usual limit; " + suggest("pause", table="T") + " pauses an active run"
-    raise UsageError(f"{option.names[0]} must be above 0", hint=hint if rate else "leave it out for no limit")
 
 
 for _name in HELP:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import join, quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import PROGRAM, Hint, UsageError, option_words, suggest
 from dynamodt.model.pages import Units
@@ -20,6 +20,7 @@ from dynamodt.runs.options import (
     SHOW,
     STAGE_VARIABLE,
     Command,
+    Option,
     RunOptions,
     command_argv,
     options_of,
@@ -112,6 +113,29 @@ def _example(request: Request) -> Hint:
 
     more = {"table": (*request.tables, example())[0], **_EXAMPLES.get(request.command, {})}
     return suggest(request.command, *_ARGUMENTS.get(request.command, ()), **more)
+
+
+def check_rates(request: Request, parsed: Mapping[str, Any]) -> None:
+    """Raises UsageError for 0, which means no limit, while its author means that nothing may be used."""
+    for option in options_of(request.command):
+        if option.is_rate and parsed[option.parameter] is not None and not parsed[option.parameter] > 0:
+            raise UsageError(f"{option.names[0]} must be above 0", hint=_without_rate(request, option))
+
+
+def _without_rate(request: Request, option: Option) -> Hint:
+    if option.names[0] in ("--max-usd", "--max-hours"):
+        return Hint("leave it out for no limit")
+    hint = Hint(
+        "leave it out: the limit stays as it is"
+        if request.command == "throttle"
+        else "leave it out for the usual limit"
+    )
+    if request.command not in ("throttle", *MIGRATIONS, *OF_A_RUN) or (request.run and not request.tables):
+        return hint
+    from dynamodt.config.names import example
+
+    pause = suggest("pause", table=(*request.tables, example())[0])
+    return hint + "; " + with_stage(pause, request.stage) + " pauses an active run"
 
 
 def _check_options(request: Request, options: RunOptions) -> None:

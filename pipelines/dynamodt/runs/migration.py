@@ -33,7 +33,7 @@ from dynamodt.runs.options import Command, RunOptions
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
 from dynamodt.runs.preflight import note_changed_files, note_other_key, note_other_prepared, refuse_unsafe, with_writers
 from dynamodt.runs.restored_tables import check_state, refuse_other_rows, refuse_restored
-from dynamodt.runs.resume import check_none_unfinished, check_not_undoing, check_unfinished, partly_restored
+from dynamodt.runs.resume import check_free, check_none_unfinished, check_not_undoing, check_unfinished, partly_restored
 from dynamodt.runs.stored_dead_letters import StoredDeadLetters, chosen_dead_letters
 from dynamodt.script.versions import Applied, is_reversible, newer_versions
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
@@ -145,13 +145,20 @@ def plans_if_any_refused(project: Project, names: Sequence[str], to: int | None)
 
 
 def with_refusals(project: Project, reports: Sequence[TableReport], to: int | None) -> list[TableReport]:
-    """The reports of a dry run; a successful one has the refusal that the real command would meet now."""
+    """The reports of a dry run; a successful one has the refusal that the real command would meet now. With
+    `wait_lock`, the command waits for a table that is held, and may then be refused for nothing that is true now."""
     real = replace(project, options=replace(project.options, dry_run=False))
     tried = [report for report in reports if report.error is None and report.versions]
     plans = [plan_migration(real, report.table, report.direction, to, quiet=True) for report in tried]
-    refuse(real, plans, check_unfinished)
-    errors = {plan.table: plan.error for plan in plans if isinstance(plan.error, Refused)}
+    refuse(real, plans, check_unfinished if project.options.wait_lock else check_free)
+    errors = {plan.table: plan.error for plan in plans if _is_met(real, plan)}
     return [replace(report, refusal=errors.get(report.table)) for report in reports]
+
+
+def _is_met(project: Project, plan: TableMigration) -> bool:
+    """Whether the plan is refused, and the command would not wait for the end of that refusal."""
+    waits = project.options.wait_lock and (isinstance(plan.error, Busy) or is_held(project.state.leases, plan.table))
+    return isinstance(plan.error, Refused) and not waits
 
 
 def refuse(project: Project, plans: Sequence[TableMigration], check: Callable[[Project, TablePlan], None]) -> None:

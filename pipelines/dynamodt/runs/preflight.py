@@ -45,15 +45,6 @@ def check_tables(stage: Stage, tables: Sequence[TableSpec], options: RunOptions)
     check_recovery(stage, [table.name for table in tables], options)
 
 
-def refusal_of(project: Project, table: TableSpec) -> Refused | None:
-    """The refusal that the command would meet at a table if it were not a dry run."""
-    try:
-        check_tables(project.stage, [table], replace(project.options, dry_run=False))
-    except Refused as error:
-        return error
-    return None
-
-
 def check_step(planned: TablePlan, step: Step, options: RunOptions) -> None:
     """Raises Refused if a version's file shows that it does not fit the table and the options."""
     _check_key(planned, step)

@@ -26,7 +26,6 @@ from dynamodt.runs.dead_letters import samples
 from dynamodt.runs.history import now, unrecorded_notice, version_reverted_by
 from dynamodt.runs.jobs import lease_replicas, new_run
 from dynamodt.runs.lock import attempt_in_turn, hold_leases, take_rehearsal_lease
-from dynamodt.runs.preflight import refusal_of
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.restored_tables import check_begun, check_rows, note_begun
 from dynamodt.runs.stored_dead_letters import committed_lines, committed_parts
@@ -37,6 +36,7 @@ from dynamodt.runs.undo_checks import (
     checked,
     incomplete_error,
     journal_refusal,
+    refusal_of,
     refused_report,
 )
 from dynamodt.script.versions import file_of
@@ -76,7 +76,7 @@ def _attempt_undo(project: Project, record: RunRecord, runner: Runner) -> UndoRe
         limit_budget(context, base, table, target)
         number, jobs = undo_jobs(context, record, table, target, base, partly=refused is not None)
         undo = _Undo(context, record, table, jobs, number, found).run()
-        return replace(undo, refusal=refusal_of(project, target or table)) if context.options.dry_run else undo
+        return replace(undo, refusal=refusal_of(project, record, target or table)) if context.options.dry_run else undo
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from dynamodt.errors import Hint, Refused, RunFailed, suggest
 from dynamodt.model.pages import Claim, Counts, JournalCount, Units
 from dynamodt.model.reports import UndoReport
 from dynamodt.model.runs import RunRecord
-from dynamodt.model.tables import Stage
+from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.control import find_run
 from dynamodt.runs.history import (
     goal,
@@ -29,7 +29,7 @@ from dynamodt.runs.history import (
     restore_or_repair,
     title_of,
 )
-from dynamodt.runs.lock import attempt_in_turn
+from dynamodt.runs.lock import attempt_in_turn, check_not_leased
 from dynamodt.runs.plan import check_not_recreated, usable_table
 from dynamodt.runs.preflight import check_tables
 from dynamodt.state.journal import Unsealed, check
@@ -73,6 +73,19 @@ def checked(project: Project, record: RunRecord) -> RunRecord:
     check_same_storage(stage, record)
     check_tables(stage, [usable_table(stage, record.target or record.table)], project.options)
     return record
+
+
+def refusal_of(project: Project, record: RunRecord, written: TableSpec) -> Refused | None:
+    """The refusal that the undo would meet now if it were not a dry run: of a table that another run holds, unless it
+    would wait for it, or of the table to which it writes."""
+    options, held = replace(project.options, dry_run=False), filter(None, (record.table, record.target))
+    try:
+        for name in () if options.wait_lock else held:
+            check_not_leased(project.state.leases, name)
+        check_tables(project.stage, [written], options)
+    except Refused as error:
+        return error
+    return None
 
 
 def check_same_storage(stage: Stage, record: RunRecord) -> None:

@@ -29,9 +29,22 @@ def plan(
     versions whose `down` has begun, and whose file may have been edited since. Raises UsageError if no file has the
     version `to`, and Refused if running would break the history.
     """
-    if to is not None and to < 0:
-        raise UsageError(f"{to} is not a version", hint="Versions count from 1; 0 is the table before the first.")
+    if to is not None:
+        _check_exists(scripts, applied, to)
     return _plan_up(scripts, applied, to) if direction == "up" else _plan_down(scripts, applied, to, mended)
+
+
+def _check_exists(scripts: Sequence[Script], applied: Applied, to: int) -> None:
+    """Raises UsageError for a version that has neither a file nor a record; 0 is the table before the first."""
+    if to < 0:
+        raise UsageError(f"{to} is not a version", hint="Versions count from 1; 0 is the table before the first.")
+    last = scripts[-1].sequence if scripts else 0
+    if to > max(last, *applied, 0):
+        raise UsageError(
+            f"there is no version {to}; the last one is {last}",
+            where=scripts[-1].path if scripts else "",
+            hint=_write_it(scripts, last),
+        )
 
 
 def _plan_up(scripts: Sequence[Script], applied: Applied, to: int | None) -> tuple[Script, ...]:
@@ -39,12 +52,6 @@ def _plan_up(scripts: Sequence[Script], applied: Applied, to: int | None) -> tup
     at = max(applied, default=0)
     last = scripts[-1].sequence if scripts else 0
     goal = max(last, at) if to is None else to
-    if goal > max(last, at):
-        raise UsageError(
-            f"there is no version {goal}; the last one is {last}",
-            where=scripts[-1].path if scripts else "",
-            hint=_write_it(scripts, last),
-        )
     if goal < at:
         raise _way_back(applied[at].table, at, goal)
     return tuple(script for script in scripts if at < script.sequence <= goal)
