@@ -77,7 +77,7 @@ def test_a_run_stops_at_its_cost_limit_and_continues_with_a_higher_one(
     assert continuing(version.run, "local", table).options.max_usd == record.higher_usd > 100
     with pytest.raises(Refused, match="is paused: the limit of") as refused:
         operations.control_run(bench.stage, table, "resume")
-    assert f"--max-usd {record.higher_usd:g} continues it" in refused.value.hint
+    assert refused.value.hint == f"dynamodt up --table {table} --to 1 --max-usd {record.higher_usd:g} continues it"
 
     (again,) = bench.up(table, max_usd=100.0)  # the first attempt has cost as much
     assert isinstance(again.error, CostReached) and again.versions[0].counts.changed == run.counts.changed

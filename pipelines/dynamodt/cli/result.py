@@ -29,7 +29,7 @@ from dynamodt.model.tables import TableNames
 from dynamodt.pipeline.process import StoppedError
 from dynamodt.runs.history import goal
 from dynamodt.runs.options import GLUE, MIGRATIONS
-from dynamodt.script.versions import file_of
+from dynamodt.script.versions import bring_back, file_of
 from dynamodt.state.runs import or_undo
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _restore(status: TableStatus, edited: bool) -> Hint:
     """The hint for versions whose applied files are not here. `repair` accepts no file under another name."""
     others = [v for v in status.versions if v.state == "edited" and not v.path.endswith(f"/{file_of(v)}")]
     if others:
-        return Hint(f"bring {file_of(others[0])} back under its number, and give the new script the next free one")
+        return bring_back(others[0])
     restore = Hint("restore the applied file, and make the change in a new version")
     repair = "; or accept the edit: " + suggest("repair", table=status.table, reason="WHY")
     return restore + repair if edited else restore

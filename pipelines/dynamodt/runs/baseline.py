@@ -19,7 +19,7 @@ from dynamodt.model.reports import LEFT_EARLY, TakeOver, VersionOutcome
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.runs.dead_letters import has_lost_dead_letters
-from dynamodt.runs.history import goal, now, refusal_for, title_of, version_applied_by
+from dynamodt.runs.history import continued_by, now, refusal_for, title_of, version_applied_by
 from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import check_not_leased, hold_lease
 from dynamodt.runs.plan import last_run_before_recreation, recreated_sentence, runs_on_gone_tables, usable_table
@@ -371,7 +371,7 @@ def _check_ended(project: Project, spec: TableSpec) -> None:
     check_not_undoing(here)
     for run in here:
         if unfinished(run.status):
-            finish = "revert the edits, and finish it: " + suggest(run.direction, table=run.table, to=goal(run))
+            finish = "revert the edits, and finish it: " + continued_by(run)
             hint = finish + or_undo(run)
             raise refusal_for(run, f"{title_of(run)} is unfinished: {run.status}", hint)
 

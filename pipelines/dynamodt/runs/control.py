@@ -21,7 +21,7 @@ from dynamodt.model.pages import Units
 from dynamodt.model.reports import RunReport, TableStatus, VersionStatus
 from dynamodt.model.runs import ABORT, AppliedVersion, Lease, RunProgress, RunRecord, RunState
 from dynamodt.model.tables import Item, Stage
-from dynamodt.runs.history import report_of
+from dynamodt.runs.history import continued_by, report_of
 from dynamodt.runs.liveness import SILENT_SECONDS, LeaseWatch, has_ended_on_this_host, holder, is_alive, observed_life
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.versions import statuses
@@ -170,7 +170,7 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
     if not lease.run:
         left = next((one for one in state.runs(table) if one.status == "paused"), None)
         paused = f"; run {left.run} is paused: {left.error.removeprefix(f'run {left.run}: ')}" if left else ""
-        onward = left and suggest(left.direction, table=table, max_usd=f"{left.higher_usd:g}") + " continues it"
+        onward = left and continued_by(left) + " continues it"
         hint = onward or suggest("history", table=table) + " shows the runs that have ended"
         raise Refused(f"no run is in progress{paused}", where=f"table {table}", hint=hint)
     if lease.owner and command != "unlock":

@@ -235,8 +235,14 @@ def finish_it(record: RunRecord, scripts: Sequence[Script]) -> Hint:
     """The hint to finish a run, or to undo it. `scripts` are the versions that have a file: the run's own file must be
     among them."""
     back = "" if _has_file(record, scripts) else f"bring {file_of(record)} back, and "
-    finish = back + "finish it first: " + suggest(record.direction, table=record.table, to=goal(record))
-    return finish + or_undo(record)
+    return back + "finish it first: " + continued_by(record) + or_undo(record)
+
+
+def continued_by(record: RunRecord) -> Hint:
+    """The command that continues an unfinished run, and no later version; after a run reached its limit of the cost,
+    with a higher one."""
+    limit = {"max_usd": f"{record.higher_usd:g}"} if record.higher_usd else {}
+    return suggest(record.direction, table=record.table, to=goal(record), **limit)
 
 
 def restore_or_repair(record: RunRecord) -> Hint:

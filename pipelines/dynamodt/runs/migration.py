@@ -18,8 +18,8 @@ from dynamodt.runs.control import find_run
 from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.history import (
     Reopened,
+    continued_by,
     find_reopened,
-    goal,
     is_continued,
     refusal_for,
     reopened_record,
@@ -318,18 +318,16 @@ def check_retriable(project: Project, record: RunRecord) -> None:
         what = f"run {run} has ended ({record.status}): nothing of it is left to retry{_accepted_before(record)}"
         hint = suggest("show", run) + " shows it"
     if not what:
-        again = "a new run begins with: " + suggest(record.direction, table=record.table)
-        check_not_recreated(project.stage, record, hint=again)
+        check_not_recreated(project.stage, record, hint="a new run begins with: " + continued_by(record))
         find_reopened(state, record.table, run, state.applied(record.table))
         last = state.runs(record.table)[-1]
         if begun and not is_continued(state, record, last):
             what = f"run {run} has written nothing, and run {last.run} followed it"
-            onward = suggest(record.direction, table=record.table, to=goal(record))
-            raise refusal_for(record, what, "a new run begins with: " + onward)
+            raise refusal_for(record, what, "a new run begins with: " + continued_by(record))
         repeats = accepts and begun and record.accepted  # the command that accepted them has died afterwards
         if not repeats and totals_of(state, phases(record)).counts.dead <= record.accepted_items:
-            onward = suggest(record.direction, table=record.table, to=goal(record))
-            what, hint = f"run {run} has no dead letters{_accepted_before(record)}", "to continue it: " + onward
+            what = f"run {run} has no dead letters{_accepted_before(record)}"
+            hint = "to continue it: " + continued_by(record)
     if what:
         raise refusal_for(record, what, hint)
     if accepts:

@@ -39,7 +39,7 @@ from dynamodt.runs.liveness import observed_life
 from dynamodt.runs.lock import busy_refusal, check_not_leased
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.provenance import provenance
-from dynamodt.script.versions import changed_files, file_of
+from dynamodt.script.versions import bring_back, changed_files, file_of
 from dynamodt.state.object_keys import NOT_RESTORED_FILE, object_key
 from dynamodt.state.runs import (
     ITEMS,
@@ -106,9 +106,8 @@ def _another_script(left: RunRecord, script: Script) -> Refused:
     """The refusal of a file that has the number of an unfinished run's version, as after a merge of two branches: the
     run would write a part of the items by each script, and the first one would be applied again under its new
     number."""
-    name = file_of(left)
-    back = f"bring {name} back under its number, give the new script the next free one, and run the same command again"
-    what = f"{title_of(left)}, {left.status}, has written items by {name}, which is another script"
+    back = bring_back(left) + "; then run the same command again"
+    what = f"{title_of(left)}, {left.status}, has written items by {file_of(left)}, which is another script"
     return Refused(what, where=script.path, hint=back + or_undo(left), run=left.run)
 
 

@@ -21,7 +21,7 @@ from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.control import find_run
 from dynamodt.runs.history import (
-    goal,
+    continued_by,
     last_change,
     last_change_of_target,
     refusal_for,
@@ -137,7 +137,7 @@ def _other_way(record: RunRecord) -> Hint:
     way = suggest(other, table=record.table, to=to) + f", where its script has a transform_{other}"
     if not unfinished(record.status):
         return way
-    return "finish it (" + suggest(record.direction, table=record.table, to=goal(record)) + "), then: " + way
+    return "finish it (" + continued_by(record) + "), then: " + way
 
 
 def refused_report(project: Project, record: RunRecord, error: Refused) -> UndoReport:

@@ -144,12 +144,13 @@ def _as_applied(script: Script | None, record: AppliedVersion) -> Script:
 
 def another_script(script: Script, record: AppliedVersion) -> Refused:
     """The refusal of a file with the number of an applied version, but another name and content."""
-    file_name = file_of(record)
-    return Refused(
-        f"version {record.version} of {record.table} was applied as {file_name}, which is another script",
-        where=script.path,
-        hint=f"Bring {file_name} back under its number, and give the new script the next free one.",
-    )
+    what = f"version {record.version} of {record.table} was applied as {file_of(record)}, which is another script"
+    return Refused(what, where=script.path, hint=bring_back(record))
+
+
+def bring_back(version: AppliedVersion | RunRecord | VersionStatus) -> Hint:
+    """The hint for a version whose number another script has now, as after a merge of two branches."""
+    return Hint(f"bring {file_of(version)} back under its number, and give the new script the next free one")
 
 
 def file_of(version: AppliedVersion | RunRecord | VersionStatus) -> str:
