@@ -23,6 +23,7 @@ from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
 from tests.pipeline.exporter import FILES, Exporter, by_id
+from tests.pipeline.undoing import retry_dead_letters
 from tests.spoilt_exports import largest, listed, rewrite
 
 DOUBLE = """
@@ -305,6 +306,49 @@ def test_the_final_scan_skips_items_with_the_run_s_stamp(bench: Bench, exporter:
     rest = replace(job, run=f"{job.run}/final-scan", source=ScanSource())
     assert bench.execute(rest) == Counts(read=5, changed=1, unchanged=4)
     assert by_id(bench) == {0: 2, 1: 4, 2: 6, 3: 8, 7: 14}
+
+
+BAD = """
+from dynamodt import Put
+
+def transform_up(item):
+    if "bad" in item:
+        raise ValueError(item["id"])
+    return {CHANGED}
+"""
+TWICE_N = '{**item, "n": item["n"] * 2}'
+CREATED_AGAIN = {
+    "update": (TWICE_N, {1: 20}, "unchanged"),
+    "update, changed since": (TWICE_N, {1: 21}, "dead"),
+    "fan-out": (f'[{TWICE_N}, Put({{"id": item["id"] + 100, "n": item["n"]}})]', {1: 20, 101: 10}, "unchanged"),
+}
+
+
+@pytest.mark.parametrize("phase", ["main", "incremental"])
+@pytest.mark.parametrize("case", CREATED_AGAIN)
+def test_a_retry_does_not_transform_what_an_incremental_export_has_transformed(
+    bench: Bench, exporter: Exporter, case: str, phase: str
+) -> None:
+    """The item of a dead letter was deleted, and created again: a later incremental export shows it as created."""
+    changed, expected, outcome = CREATED_AGAIN[case]
+    text = BAD.replace("{CHANGED}", changed)
+    if phase == "incremental":
+        full = exporter.export()
+    bench.dynamodb.put({"id": 1, "n": 1, "bad": True})
+    made = [exporter.export() if phase == "main" else exporter.export(full)]
+    job = replace(exporter.job(made[0] if phase == "main" else full, text), max_errors=9)
+    dead = job if phase == "main" else exporter.window(job, 1, made[0])
+    assert bench.execute(dead).dead == 1
+    bench.dynamodb.delete({"id": 1})
+    made.append(exporter.export(made[-1]))
+    bench.dynamodb.put({"id": 1, "n": 10})
+    made.append(exporter.export(made[-1]))
+    windows = [exporter.window(job, number, one) for number, one in enumerate(made[1:], 2)]
+    assert [bench.execute(window).changed for window in windows] == [0, 1]
+    if 21 in expected.values():
+        bench.dynamodb.put({"id": 1, "n": 21})
+    _, counts = retry_dead_letters(bench, dead, later=tuple(window.run for window in windows))
+    assert (by_id(bench), counts.plus(Counts(dead=1))) == (expected, Counts(**{outcome: 1}))
 
 
 # ---------------------------------------------------------------- under other keys

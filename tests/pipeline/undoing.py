@@ -53,11 +53,14 @@ def repeat_undo(bench: Bench, job: Job) -> Counts:
     return bench.state.splits(back.run).totals(back.splits).counts
 
 
-def retry_dead_letters(bench: Bench, job: Job, number: int = 1, since: tuple[str, ...] = ()) -> tuple[Job, Counts]:
-    """The dead letters of a phase, replayed as `dynamodt retry` does."""
+def retry_dead_letters(
+    bench: Bench, job: Job, number: int = 1, since: tuple[str, ...] = (), later: tuple[str, ...] = ()
+) -> tuple[Job, Counts]:
+    """The dead letters of a phase, or of the last of its retries `since`, replayed as `dynamodt retry` does after the
+    `later` phases."""
     source = replace(job, run=since[-1]) if since else job
     again = retry_job(job, number, tuple(bench.storage.names(key_of_job(source, DEAD))))
-    again = replace(again, attempt=job.attempt + number, earlier=(job.run, *since))
+    again = replace(again, attempt=job.attempt + number, earlier=(job.run, *later, *since))
     bench.state.lease(again)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         migrate(pipeline, again, bench.resources)

@@ -273,6 +273,23 @@ def test_an_incremental_export_whose_changes_were_dead_letters_is_followed_by_an
     assert by_id(bench, table) == {1: 2, 2: 4, 30: 60, 40: 80}
 
 
+def test_a_retry_leaves_an_item_that_was_created_again_and_transformed_by_an_incremental_export(
+    bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1, 30))
+    between += [
+        lambda: bench.tables.delete(table, {"id": 30}) or bench.tables.put(table, *numbered(2)),
+        lambda: bench.tables.put(table, {"id": 30, "n": 7, "none": 2}),
+    ]
+    report = bench.failed(table, FAILING, source="export", max_errors=1)
+    assert report.versions[0].counts == Counts(read=4, changed=3, dead=1)
+    assert exported(bench, table, DOUBLE).counts == Counts(read=4, changed=3, unchanged=1)
+    assert by_id(bench, table) == {1: 2, 2: 4, 30: 14}
+    undo(bench, last(bench, table).run)
+    assert by_id(bench, table) == {1: 1, 2: 2, 30: 7}
+
+
 # ---------------------------------------------------------------- other ways to catch up
 
 

@@ -15,6 +15,9 @@ evidence decides, and not the page's note (`EarlierWrites`):
 - of an update alone, the item: as it was written, it is done; as before, it is to be transformed. If the update was
   refused and its values are there, or if others are, it is in doubt.
 
+A replay also finds what a later incremental export's phase has sent for its items: that export showed them as created,
+since they were deleted and created again.
+
 An item in doubt that the script would not change is unchanged; any other is a dead letter of step `doubt`.
 """
 
@@ -29,7 +32,7 @@ from dynamodt.dynamodb.reads import RateLimitedQueue, Reads, UnlimitedQueue
 from dynamodt.dynamodb.statements import InsertedRow, InsertedRows, Statements, inserted_row
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import WrittenOrNot
-from dynamodt.model.runs import Job, RowsSource
+from dynamodt.model.runs import INCREMENTAL, DeadLetterSource, Job, RowsSource
 from dynamodt.model.tables import Atomic, Change, Image, Remove, Update
 from dynamodt.pipeline.conflicts import CurrentItems, Evidence, evidence_of, has_own_row, inserts_of
 from dynamodt.pipeline.outcomes import dead_letters, doubtful_keys_to_retry
@@ -228,8 +231,9 @@ class EarlierWrites:
         storage, job = self._storage, self._job
         self._again = doubtful_keys_to_retry(storage, job)
         found: dict[str, list[SentChange]] = {}
+        replayed = _replayed_keys(storage, job)
         for run in job.earlier:
-            for sent in changes_sent_by(storage, job, run):
+            for sent in changes_sent_by(storage, job, run, replayed if _comes_later(run, job) else frozenset()):
                 found.setdefault(key_text(sent.change.key), []).append(sent)
         return found
 
@@ -264,16 +268,15 @@ def _is_one_of(change: Change, sent: Sequence[Change]) -> bool:
 # ---------------------------------------------------------------- from the journals
 
 
-def changes_sent_by(storage: Storage, job: Job, run: str) -> Iterator[SentChange]:
+def changes_sent_by(
+    storage: Storage, job: Job, run: str, replayed: Collection[str] = frozenset()
+) -> Iterator[SentChange]:
     """The changes that a phase has sent for items that were dead letters: all of its changes if it is a replay;
     otherwise the changes of the items that it left as dead letters itself, none of which is known to have had an
-    effect."""
+    effect, and its changes of the `replayed` items (by `key_text`), which were dead letters before it."""
     journal = Journal(storage, job.written_table, object_key(job.table.name, run, JOURNAL))
     if "/retry" in run:
-        names = list(storage.names(object_key(job.table.name, run, JOURNAL)))
-        void = {key_text(key) for name in names if is_note(name) for key in journal.read_note(name).void}
-        for change in _of_items(journal, names):
-            yield SentChange(change, key_text(change.key) in void, run)
+        yield from _of_phase(storage, journal, job, run, lambda _: True)
         return
     dead = _dead_letter_keys(storage, job, run)
     for split in sorted({split for split, _ in dead}):
@@ -283,6 +286,35 @@ def changes_sent_by(storage: Storage, job: Job, run: str) -> Iterator[SentChange
             yield from (
                 SentChange(change, True, run) for change in _of_items(journal, [name]) if key_text(change.key) in keys
             )
+    if wanted := set(replayed).difference(*dead.values()):
+        yield from _of_phase(storage, journal, job, run, wanted.__contains__)
+
+
+def _of_phase(
+    storage: Storage, journal: Journal, job: Job, run: str, wanted: Callable[[str], bool]
+) -> Iterator[SentChange]:
+    """The changes of a phase at the wanted keys; `refused` by the notes of its pages."""
+    names = list(storage.names(object_key(job.table.name, run, JOURNAL)))
+    void = {key_text(key) for name in names if is_note(name) for key in journal.read_note(name).void}
+    for change in _of_items(journal, names):
+        if wanted(text := key_text(change.key)):
+            yield SentChange(change, text in void, run)
+
+
+def _replayed_keys(storage: Storage, job: Job) -> frozenset[str]:
+    """The keys of the dead letters that the job replays."""
+    source = job.source
+    if not isinstance(source, DeadLetterSource):
+        return frozenset()
+    return frozenset(key_text(one.key) for one in dead_letters(storage, source.parts, source.left_out))
+
+
+def _comes_later(run: str, job: Job) -> bool:
+    """Whether a phase is an incremental export's that follows the phase whose dead letters the job replays. It may have
+    shown an item as created that was a dead letter before, since the application has created it again."""
+    order = list(job.earlier)
+    replayed = job.run.partition("/retry")[0]
+    return INCREMENTAL in run and replayed in order and order.index(run) > order.index(replayed)
 
 
 def _dead_letter_keys(storage: Storage, job: Job, run: str) -> dict[tuple[int, int], set[str]]:
