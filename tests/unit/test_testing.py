@@ -14,6 +14,7 @@ import pytest
 
 from dynamodt import load_script
 from dynamodt.errors import ItemError, ScriptError, UsageError
+from dynamodt.model.tables import Direction
 from dynamodt.testing import transformed
 
 pytestmark = pytest.mark.unit
@@ -90,6 +91,13 @@ def test_a_version_with_only_items_adds_its_rows_and_deletes_them(write: Write) 
     assert transformed(path, [{"id": "1"}, {"id": "row", "n": 1}], direction="down", key=KEY) == [{"id": "1"}]
     with pytest.raises(ScriptError, match="no transform_down"):
         transformed(write("def transform_up(item): return item"), [], direction="down", key=KEY)
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_two_rows_with_one_key_are_refused_as_by_a_run(write: Write, direction: Direction) -> None:
+    path = write("def items(): yield {'id': 'row', 'n': 1}; yield {'id': 'row', 'n': 2}")
+    with pytest.raises(ScriptError, match="rows 1 and 2 both have id = 'row'"):
+        transformed(path, [{"id": "1"}], direction=direction, key=KEY)
 
 
 def test_the_life_cycle_of_a_class_is_that_of_a_run(write: Write) -> None:

@@ -26,7 +26,7 @@ from dynamodt.model.tables import (
     TableSpec,
 )
 from dynamodt.pipeline.taken_keys import AttemptOutcome, RecentKeys, outcome_of_attempt
-from dynamodt.script.apply import Attempt, effect, item_rows, row_image, table_of_rows
+from dynamodt.script.apply import Attempt, check_rows, effect, item_rows, row_image, table_of_rows
 from dynamodt.script.codec import decode, decode_value, encode_value, key_text, same_image
 from dynamodt.script.diff import insert, key_of
 from dynamodt.script.names import version_files
@@ -207,6 +207,7 @@ def _rows(subject: Subject, direction: Direction) -> dict[str, Insert]:
     if not subject.script.has_items:
         return {}
     table = table_of_rows(subject.target or subject.table, direction)
+    check_rows(subject.script, table)
     images = (row_image(subject.script, table, row) for row in item_rows(subject.script))
     parts = (Insert(table.name, key_of(table, image), image) for image in images)
     return {key_text(part.key): part for part in parts}
