@@ -351,6 +351,27 @@ def test_a_retry_does_not_transform_what_an_incremental_export_has_transformed(
     assert (by_id(bench), counts.plus(Counts(dead=1))) == (expected, Counts(**{outcome: 1}))
 
 
+@pytest.mark.parametrize(("stamp", "outcome"), [("", "dead"), ('STAMP = "_mark"', "unchanged")])
+def test_an_item_created_again_before_the_export_was_read_to_its_end_is_transformed_once(
+    bench: Bench, exporter: Exporter, stamp: str, outcome: str
+) -> None:
+    """Reading took longer than an incremental export can span: two of them precede its end."""
+    bench.dynamodb.put({"id": 1, "n": 1}, {"id": 2, "n": 2})
+    full = exporter.export()
+    bench.dynamodb.delete({"id": 1})
+    first = exporter.export(full)
+    bench.dynamodb.put({"id": 1, "n": 10})
+    second = exporter.export(first)
+    job = replace(exporter.job(full, stamp + DOUBLE), max_errors=9)
+    assert bench.execute(job) == Counts(read=2, changed=2)
+    if stamp:  # otherwise its values show it
+        bench.dynamodb.put({**bench.items()[0], "n": 21})
+    assert bench.execute(exporter.window(job, 1, first)) == Counts()
+    found = bench.execute(exporter.window(job, 2, second))
+    assert (found.dead, found.unchanged + found.superseded) == ((1, 0) if outcome == "dead" else (0, 1)), found
+    assert by_id(bench) == {1: 21 if stamp else 20, 2: 4}
+
+
 # ---------------------------------------------------------------- under other keys
 
 
