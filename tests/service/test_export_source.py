@@ -501,6 +501,27 @@ def test_a_run_with_an_unusable_export_writes_nothing_and_can_use_another_export
     assert by_id(bench, table) == {number: 2 * number for number in range(1, 41)}
 
 
+def test_a_run_does_not_continue_with_another_list_of_files(
+    bench: Bench, bucket: Bucket, make_table: MakeTable
+) -> None:
+    """A cursor is a line of a file, by its place in the list: in another order, items would be read twice."""
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(*range(1, 41)))
+    made = bucket.export(table)
+    failing = DOUBLE.replace("2}", '(2 if item["id"] != 30 else item["none"])}')
+    options = {"source": "export", "export": bucket.url(made), "catch_up": "none"}
+    assert isinstance(bench.failed(table, failing, **options, max_errors=1).error, DeadLetters)
+    left = by_id(bench, table)
+    folder = folder_of(made)
+    listed = bucket.objects.read(folder.file(f"{FILES}.json")) or b""
+    write_manifest(bucket.objects, folder, FILES, b"".join(reversed(listed.splitlines(keepends=True))))
+    error = bench.failed(table, DOUBLE, **options).error
+    assert isinstance(error, Refused) and made.arn in error.what and "restore that one" in error.hint
+    assert by_id(bench, table) == left
+    write_manifest(bucket.objects, folder, FILES, listed)
+    assert exported(bench, table, DOUBLE, export=bucket.url(made), catch_up="none").counts.changed == 40
+
+
 def test_several_exports_under_a_prefix_are_listed(bench: Bench, bucket: Bucket, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(1))

@@ -196,6 +196,7 @@ def replaced(**values: Any) -> Callable[[bytes], bytes]:
         ("manifest-files", lambda data: data + b"[1]\n", RunFailed, "line 4"),
         ("manifest-files", lambda data: data.replace(b"itemCount", b"items", 1), RunFailed, "line 1"),
         ("manifest-files", lambda data: data[: data.index(b"\n")], RunFailed, "of 2 items together"),
+        ("manifest-files", lambda data: data[: data.index(b"\n") + 1] * 2, RunFailed, "a data file twice"),
     ],
 )
 def test_a_wrong_manifest_is_refused(

@@ -96,8 +96,8 @@ def test_another_export_is_refused_once_the_run_has_read_the_first(monkeypatch: 
     context = SimpleNamespace(stage=AWAY, options=RunOptions())
     recorder = Kept(RunRecord("users", "run", 1, "change", "up", "", "running", "", exports=("s3://theirs/x",)))
     for _ in range(2):
-        assert source_export(context, TABLE, recorder).arn == "arn:one"  # type: ignore[arg-type]
-    there = replace(there, arn="arn:two")
+        assert source_export(context, TABLE, recorder).name == "arn:one"  # type: ignore[arg-type]
+    there = replace(there, name="arn:two")
     for read in (
         lambda: source_export(context, TABLE, recorder),
         lambda: export_for_replay(context, TABLE, recorder.record),

@@ -287,7 +287,7 @@ def data_files(objects: S3Objects, manifest: Manifest) -> tuple[DataFile, ...]:
     """The export's data files, in the manifest's order.
 
     Each takes about 450 bytes of memory: 45 MB for 100,000 files. Raises RunFailed when the list is missing or damaged,
-    or its sum of items differs from the summary's.
+    names a file twice, or its sum of items differs from the summary's.
     """
     head = objects.head(manifest.files_key)
     place = objects.place(manifest.files_key)
@@ -296,10 +296,18 @@ def data_files(objects: S3Objects, manifest: Manifest) -> tuple[DataFile, ...]:
     digest, files = _read_list(objects, manifest, head)
     _check_md5(objects, manifest.folder, FILES, digest)
     total = sum(file.items for file in files)
+    if len({file.key for file in files}) < len(files):
+        raise RunFailed("lists a data file twice: its items would be transformed twice", where=place, hint=REPLACE)
     if total != manifest.items:
         what = f"lists files of {total:,} items together; {SUMMARY}.json has {manifest.items:,}"
         raise RunFailed(what, where=place, hint=REPLACE)
     return files
+
+
+def digest_of(files: Sequence[DataFile]) -> str:
+    """A digest of the list in its order, on which the cursors of a run depend. A copy of the export has the same."""
+    content = repr([(file.key.rpartition("/")[2], file.items, file.md5) for file in files])
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def _read_list(objects: S3Objects, manifest: Manifest, head: Head) -> tuple[bytes, tuple[DataFile, ...]]:

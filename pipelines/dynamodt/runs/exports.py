@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dynamodt.dynamodb.clients import account_id, client
 from dynamodt.dynamodb.reads import segments
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError
-from dynamodt.export.datafiles import DataFile, Manifest, check_same_table, check_there, data_files, read_manifest
+from dynamodt.export.datafiles import check_same_table, check_there, data_files, digest_of, read_manifest
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import (
     COMPLETED,
@@ -46,6 +46,7 @@ from dynamodt.state.split_rows import totals_of
 from dynamodt.state.storage import is_owned_by, with_owner
 
 if TYPE_CHECKING:
+    from dynamodt.export.datafiles import DataFile, Manifest
     from dynamodt.runs.context import Follower, RunContext
     from dynamodt.state.state import State
 
@@ -57,13 +58,13 @@ _MOST_ASKED, _ASKED_AGAIN = 30, timedelta(minutes=1)  # requests for one moment,
 
 @dataclass(frozen=True, slots=True)
 class SourceExport:
-    """A finished export of the table: its location, its numbers of data files and items, its moment or end, its ARN."""
+    """A finished export of the table, with its moment or end. `name` has its ARN and a digest of its list of files."""
 
     source: ExportSource
     files: int
     items: int
     until: datetime | None
-    arn: str = ""
+    name: str = ""
 
 
 def source_export(context: RunContext, table: TableSpec, recorder: RunRecorder) -> SourceExport:
@@ -85,7 +86,7 @@ def source_export(context: RunContext, table: TableSpec, recorder: RunRecorder) 
         found = _full(context, table, recorder.record)
         if context.options.export not in ("", NEW) and not recorder.record.splits:
             _check_recent(context.state, recorder.record, found)
-    recorder.keep(splits=found.files, began={**recorder.record.began, _EXPORT: found.arn})
+    recorder.keep(splits=found.files, began={**recorder.record.began, _EXPORT: found.name})
     final_scan = context.options.catch_up == SCAN and not context.options.dry_run
     return replace(found, source=replace(found.source, final_scan=final_scan))
 
@@ -131,8 +132,8 @@ def _full(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExp
     if found.source.incremental:
         hint = "name a full export, or let one be requested: --export new"
         raise UsageError("is an incremental export: it holds only what changed", where=export, hint=hint)
-    if record.splits and (known := record.began.get(_EXPORT, found.arn)) != found.arn:
-        what = f"run {record.run} began with the export {known}, and {found.arn} is there now"
+    if record.splits and (known := record.began.get(_EXPORT, found.name)) != found.name:
+        what = f"run {record.run} began with the export {known}, and {found.name} is there now"
         hint = "restore that one, and run the same command again" + or_undo(record)
         raise Refused(what, where=export, hint=hint, run=record.run)
     return found
@@ -225,8 +226,7 @@ def pause(context: RunContext, record: RunRecord, time_left: timedelta) -> None:
 
 def exports_of(stage: Stage) -> Exports:
     """DynamoDB's exports; on a local stage, whose emulator writes no files, the stand-in's."""
-    make = stand_in_exports if stage.local else aws_exports
-    return make(stage.connection, stage.storage)
+    return (stand_in_exports if stage.local else aws_exports)(stage.connection, stage.storage)
 
 
 def token_of(record: RunRecord, number: int, *moments: datetime) -> str:
@@ -243,7 +243,7 @@ def _source_export(stage: Stage, table: TableIdentity, bucket: str, owner: str, 
     check_there(objects, files)
     source = ExportSource(bucket, folder.key, table.arn, owner, incremental=manifest.kind == "incremental")
     until = manifest.until if source.incremental else manifest.at
-    return SourceExport(source, len(files), manifest.items, until, manifest.arn)
+    return SourceExport(source, len(files), manifest.items, until, f"{manifest.arn} (files {digest_of(files)})")
 
 
 def open_export(stage: Stage, table: TableSpec, place: str) -> tuple[tuple[DataFile, ...], S3Objects]:
