@@ -367,7 +367,7 @@ def _status(project: Project, name: str) -> TableStatus:
     found, runs = TableStatus(name, max(applied, default=0), ()), running.runs_and_lease(project.state, name)
     try:
         versions = statuses(project.versions(name), applied)
-        found = replace(found, versions=version_states(versions, runs, applied))
+        found = replace(found, versions=version_states(project.state, versions, runs, applied))
     except ScriptError as error:
         found = replace(found, error=error)
     return _compared(project, found, runs.records)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
@@ -150,16 +152,7 @@ def test_a_run_whose_only_write_is_in_doubt_is_finished_or_undone_before_any_oth
     bench.script(table, COUNTED.format(10), 2, "ten")
     bench.tables.put(table, {"id": 1, "n": 0})
     assert bench.up(table, to=1)[0].error is None
-    send = Writes.batch
-
-    def unanswered(self: Writes, statements: Any) -> Coming:
-        if send(self, statements)().verdicts == [DONE]:
-            bench.tables.put(table, {"id": 1, "n": 111})  # the application adds 100
-        return lambda: BatchAnswer([Verdict("doubt")], None)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Writes, "batch", unanswered)
-        patch.setattr(Backoff, "delay", lambda self, attempt, random: 0.002)
+    with unanswered(monkeypatch, lambda: bench.tables.put(table, {"id": 1, "n": 111})):  # the application adds 100
         (failed,) = bench.up(table)
     assert isinstance(failed.error, DeadLetters) and failed.versions[0].counts.changed == 0
     (down,) = bench.down(table)
@@ -168,6 +161,40 @@ def test_a_run_whose_only_write_is_in_doubt_is_finished_or_undone_before_any_oth
     for report in (down, up):
         assert isinstance(report.error, Refused) and f"dynamodt undo {failed.versions[0].run}" in str(report.error.hint)
     assert bench.tables.items(table) == [{"id": 1, "n": 111}] and bench.tables.items(other) == []
+
+
+@contextmanager
+def unanswered(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> Iterator[None]:
+    """No write of one item is answered; `then` is called after one that is done."""
+    send = Writes.batch
+
+    def batch(self: Writes, statements: Any) -> Coming:
+        if send(self, statements)().verdicts == [DONE]:
+            then()
+        return lambda: BatchAnswer([Verdict("doubt")], None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writes, "batch", batch)
+        patch.setattr(Backoff, "delay", lambda self, attempt, random: 0.002)
+        yield
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_the_status_shows_a_down_whose_only_write_is_in_doubt(
+    bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch, has_file: bool
+) -> None:
+    table = make_table(id="N")
+    path = bench.script(table, COUNTED.format(1))
+    bench.tables.put(table, {"id": 1, "n": 0})
+    assert bench.up(table)[0].error is None
+    with unanswered(monkeypatch, lambda: bench.tables.put(table, {"id": 1, "n": 111})):
+        (failed,) = bench.down(table)
+    assert isinstance(failed.error, DeadLetters) and failed.versions[0].counts.changed == 0
+    if not has_file:
+        path.unlink()
+    ((version,),) = (one.versions for one in operations.status(bench.stage, bench.folder, [table]))
+    assert version.state == ("unfinished" if has_file else "missing")
+    assert version.run is not None and version.run.run == failed.versions[0].run
 
 
 class Fast(datetime):

@@ -167,9 +167,9 @@ def test_the_runs_of_a_table_are_listed_with_their_counts() -> None:
 def test_a_version_with_an_active_run_is_running() -> None:
     stage = Stage()
     pending = (VersionStatus(2, "b", "pending"),)
-    assert version_states(pending, runs_and_lease(stage.state, "users")) == pending
+    assert version_states(stage.state, pending, runs_and_lease(stage.state, "users")) == pending
     stage.write(RECORD)
     stage.hold(RECORD)
-    assert version_states(pending, runs_and_lease(stage.state, "users"))[0].state == "running"
+    assert version_states(stage.state, pending, runs_and_lease(stage.state, "users"))[0].state == "running"
     stage.release()
-    assert version_states(pending, runs_and_lease(stage.state, "users"))[0].state == "unfinished"
+    assert version_states(stage.state, pending, runs_and_lease(stage.state, "users"))[0].state == "unfinished"

@@ -21,12 +21,12 @@ from dynamodt.model.pages import Units
 from dynamodt.model.reports import RunReport, TableStatus, VersionStatus
 from dynamodt.model.runs import ABORT, AppliedVersion, Lease, RunProgress, RunRecord, RunState
 from dynamodt.model.tables import Item, Stage
-from dynamodt.runs.history import continued_by, report_of
+from dynamodt.runs.history import continued_by, has_written, report_of
 from dynamodt.runs.liveness import SILENT_SECONDS, LeaseWatch, has_ended_on_this_host, holder, is_alive, observed_life
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.versions import statuses
 from dynamodt.state.lease_rows import LeaseRows
-from dynamodt.state.runs import ACTIVE, phases, run_progress, with_runs
+from dynamodt.state.runs import ACTIVE, phases, run_progress, unfinished, with_runs
 from dynamodt.state.split_rows import RunTotals, totals_of
 from dynamodt.state.state import State, may_be_state
 
@@ -87,12 +87,14 @@ def run_states(state: State, table: str) -> list[RunState]:
 
 
 def version_states(
-    versions: Sequence[VersionStatus], found: RunsAndLease, applied: Mapping[int, AppliedVersion] = {}
+    state: State, versions: Sequence[VersionStatus], found: RunsAndLease, applied: Mapping[int, AppliedVersion] = {}
 ) -> tuple[VersionStatus, ...]:
     """The versions, each with its active or unfinished run, and applied versions with the number of their dead
     letters."""
     dead = {number: one.counts.dead for number, one in applied.items()}
-    return with_runs(tuple(replace(one, dead=dead.get(one.version, 0)) for one in versions), *found)
+    ended = [one for one in found.records if unfinished(one.status) and one.status not in ACTIVE]
+    written = {one.run for one in ended if not one.counts.changed and has_written(state, one)}
+    return with_runs(tuple(replace(one, dead=dead.get(one.version, 0)) for one in versions), *found, written)
 
 
 def without_files(project: Project, here: Sequence[str]) -> list[TableStatus]:

@@ -12,7 +12,7 @@ attempts: the record counts the items that each text has transformed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -220,25 +220,33 @@ def run_progress(record: RunRecord, lease: Lease, alive: bool) -> str:
 
 
 def with_runs(
-    versions: Sequence[VersionStatus], records: Iterable[RunRecord], lease: Lease, alive: bool
+    versions: Sequence[VersionStatus],
+    records: Iterable[RunRecord],
+    lease: Lease,
+    alive: bool,
+    written: Collection[str] = (),
 ) -> tuple[VersionStatus, ...]:
     """The versions of a table, with the run of each version whose run is in progress or unfinished. A version without a
-    file is added if its run is in progress or has changed items, since a part of the table is at this version."""
-    open_runs = {record.version: record for record in records if _is_open(record)}
+    file is added if its run is in progress or may have changed items, since a part of the table may be at this version.
+    `written`: the runs that may have changed items although they have counted none."""
+    open_runs = {record.version: record for record in records if _is_open(record, written)}
     known = {version.version for version in versions}
     others = [
         VersionStatus(number, record.name, "pending")
         for number, record in open_runs.items()
-        if number not in known and (record.status in ACTIVE or record.counts.changed)
+        if number not in known and _may_have_changed(record, written)
     ]
     found = sorted((*versions, *others), key=lambda version: version.version)
     return tuple(_with_run(version, open_runs.get(version.version), lease, alive) for version in found)
 
 
-def _is_open(record: RunRecord) -> bool:
+def _is_open(record: RunRecord, written: Collection[str]) -> bool:
     """Whether `status` shows the run. A `down` that ended before it changed an item is left out."""
-    untouched = record.direction == "down" and record.status not in ACTIVE and not record.counts.changed
-    return unfinished(record.status) and not untouched
+    return unfinished(record.status) and (record.direction == "up" or _may_have_changed(record, written))
+
+
+def _may_have_changed(record: RunRecord, written: Collection[str]) -> bool:
+    return record.status in ACTIVE or bool(record.counts.changed) or record.run in written
 
 
 def _with_run(version: VersionStatus, run: RunRecord | None, lease: Lease, alive: bool) -> VersionStatus:
