@@ -11,7 +11,7 @@ import pytest
 
 from dynamodt import api as operations
 from dynamodt.dynamodb.clients import client
-from dynamodt.errors import Aborted, Refused, ServiceError
+from dynamodt.errors import Aborted, Refused, ServiceError, UsageError
 from dynamodt.model.reports import UndoReport
 from dynamodt.model.tables import Item
 from dynamodt.runs import budget
@@ -234,8 +234,24 @@ def test_an_alarm_in_state_ok_pauses_no_run(bench: Bench, alarm: Alarm, table: s
     assert replace(bench, recorder=recorder).run(table, TOUCH, alarms=(alarm.name,)).changed == 2
 
 
-def test_an_unreadable_alarm_pauses_the_run(bench: Bench, endpoint: Endpoint, alarm: Alarm, table: str) -> None:
-    """ministack has no such alarm; DynamoDB Local has none at all."""
+@on_ministack
+@pytest.mark.parametrize("options", [{}, {"dry_run": True}])
+def test_a_name_that_no_alarm_has_is_refused_before_the_start(
+    bench: Bench, alarm: Alarm, table: str, options: dict[str, Any]
+) -> None:
+    alarm.make()
+    bench.script(table, TOUCH)
+    (report,) = bench.up(table, alarms=(alarm.name, "nobody-made-it"), **options)
+    assert isinstance(report.error, UsageError) and "there is no alarm nobody-made-it," in report.error.what
+    assert bench.history(table) == [] and bench.tables.items(table) == ITEMS
+
+
+def test_an_unreadable_alarm_pauses_the_run(
+    bench: Bench, endpoint: Endpoint, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DynamoDB Local has no alarms at all."""
+    if endpoint.name == "ministack":
+        monkeypatch.setattr("dynamodt.runs.budget.client", denied)
     seen: list[list[Item]] = []
 
     def abort() -> None:
@@ -246,8 +262,11 @@ def test_an_unreadable_alarm_pauses_the_run(bench: Bench, endpoint: Endpoint, al
     report = replace(bench, recorder=recorder).failed(table, TOUCH, alarms=("nobody-made-it",))
     assert isinstance(report.error, Aborted)
     assert seen == [ITEMS] and bench.tables.items(table) == ITEMS
-    said = "there is no alarm nobody-made-it" if endpoint.name == "ministack" else "cannot be read"
-    assert said in recorder.notes[-1]
+    assert "cannot be read" in recorder.notes[-1]
+
+
+def denied(*_: Any, **__: Any) -> None:
+    raise ServiceError("AccessDenied")
 
 
 @on_dynamodb_local

@@ -22,8 +22,8 @@ read and write units of the table and its indexes, the journal's requests to S3,
 workers. The table must be on demand, in a region with known prices. In JSON, the error of a paused run has "limit":
 "max-usd".
 
-With --pause-on-alarm the run pauses while the alarm is in ALARM, does not exist or cannot be read, and then continues
-automatically.
+With --pause-on-alarm the run pauses while the alarm is in ALARM, was deleted or cannot be read, and then continues
+automatically. A name that no alarm has is an error before the start.
 
 --max-errors N lets a run succeed with up to N dead letters, with a warning. Their items stay as they are, the version
 is recorded, and `retry` can replay them until a later version has run.
