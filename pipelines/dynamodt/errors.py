@@ -87,6 +87,7 @@ class DynamodtError(Exception):
     (`hint`)."""
 
     exit_code = 1
+    subject: tuple[str, int, str] = ("", 0, "")  # the table, version and run that a command's error is about, if known
 
     def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(what)

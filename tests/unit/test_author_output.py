@@ -279,7 +279,7 @@ def test_lines_of_a_log_have_their_time() -> None:
 
 
 def followed(display: Any) -> None:
-    display.run_started("users", 2, "split", "up", 10)
+    display.run_started("users", 2, "split", "up", 10, "01RUN")
     display.progressed("users", RunProgress(Totals(Counts(5, 5)), 1, idle="paused", run="01RUN"))
     display.author_line(LINE)
     display.notify("warning: a note")
@@ -304,6 +304,7 @@ def test_a_log_in_json_has_an_object_a_line(monkeypatch: pytest.MonkeyPatch) -> 
     }
     assert [one["level"] for one in found] == ["INFO", "INFO", "WARNING", "WARNING", "ERROR", "ERROR"]
     assert found[-1]["message"] == "it cannot be; table users; hint: try it"
+    assert {one["run"] for one in found if one["table"]} == {"01RUN"}
 
 
 @pytest.mark.parametrize("format", ["", "text", "json"])

@@ -939,6 +939,23 @@ def test_a_rate_of_0_is_refused(capfd: pytest.CaptureFixture[str], words: tuple[
 
 
 @pytest.mark.usefixtures("operations")
+@pytest.mark.parametrize(
+    ("words", "subject"),
+    [
+        (("up", "--table", "dead"), ["dead", 1, "01RUN"]),
+        (("up", "--table", "ctrl_c"), ["ctrl_c", 1, "01RUN"]),
+        (("undo", "refused", "--table", "users"), ["users", None, None]),
+    ],
+)
+def test_an_error_in_json_has_its_table_version_and_run(
+    capfd: pytest.CaptureFixture[str], words: tuple[str, ...], subject: list[object]
+) -> None:
+    lines = [json.loads(line) for line in run(capfd, *words, "--log-format", "json")[2].splitlines()]
+    assert lines[-1]["level"] == "ERROR" and [lines[-1][name] for name in ("table", "version", "run")] == subject
+    assert all(line["run"] for line in lines if line["message"].endswith("items"))
+
+
+@pytest.mark.usefixtures("operations")
 def test_an_error_of_the_parser_suggests_the_command_with_all_of_its_options(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

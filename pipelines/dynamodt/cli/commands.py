@@ -12,7 +12,7 @@ from dynamodt.cli import check_report, json_output, report, result, run_reports,
 from dynamodt.cli.confirm import confirm_change, confirm_removal, confirm_reset
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
-from dynamodt.cli.result import CommandResult, printed_error, run_error, with_error, with_retry_hint
+from dynamodt.cli.result import CommandResult, printed_error, run_error, with_error, with_retry_hint, with_subject
 from dynamodt.config.stage import embedded_stage, load_stage
 from dynamodt.dynamodb.unresponsive import report_slow_hosts
 from dynamodt.errors import DynamodtError, UsageError, suggest
@@ -66,7 +66,9 @@ def ended_early(request: Request, recorder: ProgressRecorder | None, error: Base
     reports = recorder.reports() if recorder is not None and request.command in (*MIGRATIONS, "retry") else []
     names = recorder.names if recorder is not None else TableNames()
     error = with_retry_hint(request, error) if reports or request.command == "prepare" else error
-    ended = printed_error(request, error, names)
+    named = (names.real(request.tables[0]), request.number or 0, "") if len(request.tables) == 1 else ("", 0, "")
+    last = [(run.table, run.version, run.run) for each in reports for run in each.versions]
+    ended = with_subject(printed_error(request, error, names), *(last[-1] if last else named))
     document: json_output.Document = json_output.tables_document(reports) if reports else {}
     document = {**json_output.with_names(document, names), "error": json_output.error_document(ended)}
     shown = [_with_both_names(each, names) for each in reports]
@@ -117,7 +119,8 @@ def _migrated(request: Request, stage: Stage, found: Sequence[TableReport]) -> C
 def _undo(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     found = api.undo(stage, folder, request.tables, request.run, request.options, recorder)
     error = None if found.error is None else with_retry_hint(request, found.error)
-    errors = () if error is None else (printed_error(request, error, stage.names),)
+    about = found.run.table, found.run.version, found.run.run
+    errors = () if error is None else (with_subject(printed_error(request, error, stage.names), *about),)
     refusal = found.refusal and printed_error(request, found.refusal, stage.names)
     found = replace(found, error=errors[0] if errors else None, refusal=refusal)
     document = json_output.undo_document(found)
@@ -372,7 +375,9 @@ def _with_reported_error(request: Request, table: TableReport, names: TableNames
     if error is None:
         ended = (run for run in table.versions if run.left_early)
         error = next((run_error(run, names) for run in ended), None)
-    if error is not None and table.versions:
-        error = with_retry_hint(request, error)
     refusal = table.refusal and printed_error(request, table.refusal, names)
-    return replace(table, error=None if error is None else printed_error(request, error, names), refusal=refusal)
+    if error is None:
+        return replace(table, refusal=refusal)
+    error = printed_error(request, with_retry_hint(request, error) if table.versions else error, names)
+    last = [(run.version, run.run) for run in table.versions if run.status not in (*ENDED, "dry-run")][-1:]
+    return replace(table, error=with_subject(error, table.table, *(last[0] if last else ())), refusal=refusal)

@@ -40,8 +40,10 @@ class BarDisplay(ProgressRecorder):
         self._drawn = 0.0
         self._waits_since = 0.0
 
-    def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
-        super().run_started(table, version, name, direction, expected_items)
+    def run_started(
+        self, table: str, version: int, name: str, direction: Direction, expected_items: int, run: str = ""
+    ) -> None:
+        super().run_started(table, version, name, direction, expected_items, run)
         self._show()
 
     def waiting(self, text: str) -> None:
@@ -180,8 +182,10 @@ class LineDisplay(ProgressRecorder):
         self._now = now
         self._shown: dict[str, float] = {}  # the time of a table's last line
 
-    def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
-        super().run_started(table, version, name, direction, expected_items)
+    def run_started(
+        self, table: str, version: int, name: str, direction: Direction, expected_items: int, run: str = ""
+    ) -> None:
+        super().run_started(table, version, name, direction, expected_items, run)
         self._shown[table] = float("-inf") if self.watching else self.clock()
         about = f", about {counted(expected_items, 'item')}" if expected_items else ""
         self._of(self.running[table], f"{'running' if self.watching else 'started'}{about}")
@@ -251,7 +255,8 @@ class Log(LineDisplay):
         if isinstance(error, DynamodtError):
             hint = f"hint: {error.hint.written(program())}" if error.hint else ""
             text = "; ".join(filter(None, (error.what, error.where, hint)))
-        self._write(Line(self._now(), "ERROR", "", text), f"error: {text}")
+        subject = error.subject if isinstance(error, DynamodtError) else ()
+        self._write(Line(self._now(), "ERROR", "", text, *subject), f"error: {text}")
 
 
 def on_stderr(watching: bool) -> ProgressRecorder:
@@ -310,10 +315,12 @@ class DisplayWithLog(ProgressRecorder):
     def asks(self, asks: bool) -> None:
         self._shown.asks = asks
 
-    def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
-        super().run_started(table, version, name, direction, expected_items)
+    def run_started(
+        self, table: str, version: int, name: str, direction: Direction, expected_items: int, run: str = ""
+    ) -> None:
+        super().run_started(table, version, name, direction, expected_items, run)
         for one in (self._shown, self._log):
-            one.run_started(table, version, name, direction, expected_items)
+            one.run_started(table, version, name, direction, expected_items, run)
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         for one in (self._shown, self._log):

@@ -18,6 +18,7 @@ from dynamodt.errors import (
     DeadLetters,
     DynamodtError,
     Hint,
+    Refused,
     RunFailed,
     ServiceError,
     file_error,
@@ -104,6 +105,13 @@ def printed_error(request: Request, error: BaseException, names: TableNames) -> 
     return error.hinted(hint, names.in_text(error.where), names.in_text(error.what))
 
 
+def with_subject(error: BaseException, table: str, version: int = 0, run: str = "") -> BaseException:
+    """The printed error, with the table, version and run that it is about. A refusal may name the run."""
+    if isinstance(error, DynamodtError):
+        error.subject = table, version, run or (error.run if isinstance(error, Refused) else "")
+    return error
+
+
 def _stop_error(request: Request, error: KeyboardInterrupt) -> StoppedError:
     if request.interactive:
         return StoppedError.by(error, f"nothing was started; to choose again: {PROGRAM} -i")
@@ -127,7 +135,9 @@ def without_duplicates(errors: Sequence[BaseException]) -> list[BaseException]:
     seen: dict[object, BaseException] = {}
     for error in errors:
         text = (error.what, error.where, error.hint) if isinstance(error, DynamodtError) else id(error)
-        seen.setdefault(text, error)
+        first = seen.setdefault(text, error)
+        if first is not error:
+            with_subject(first, "")
     return list(seen.values())
 
 

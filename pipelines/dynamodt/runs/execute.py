@@ -172,9 +172,8 @@ def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRe
         text="" if context.options.dry_run else keep_text(context.storage, step.script),
     )
     recorder.begin()
-    context.observer.run_started(
-        planned.table.name, step.script.sequence, step.script.name, planned.direction, planned.table.item_count
-    )
+    about = (planned.table.name, step.script.sequence, step.script.name, planned.direction)
+    context.observer.run_started(*about, planned.table.item_count, recorder.record.run)
     follower = Follower(context.state, phases, context.observer, begins=recorder.phase_begins)
     with recorded_end(context, recorder, phases, follower, _uncovered(context, found)):
         note_begun(context.storage, planned.table, recorder.record)

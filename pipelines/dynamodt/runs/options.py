@@ -297,8 +297,10 @@ def _beam_argv(command: Command) -> list[str]:
 class Observer(Protocol):
     """Follows a run; called from the main thread several times per second."""
 
-    def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
-        """`expected_items` is DynamoDB's own count: up to six hours old, 0 if unknown."""
+    def run_started(
+        self, table: str, version: int, name: str, direction: Direction, expected_items: int, run: str = ""
+    ) -> None:
+        """`expected_items` is DynamoDB's own count: up to six hours old, 0 if unknown. `run` is the run's id."""
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         """The progress of the table's run."""

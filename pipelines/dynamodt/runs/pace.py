@@ -199,7 +199,7 @@ class ActiveRun:
     direction: Direction
     expected_items: int
     since: float
-    run: str = ""  # its id, if it belongs to another process
+    run: str = ""  # its id
     shown: str = ""  # the table's names
     run_progress: RunProgress = RunProgress(Totals(), 0)
     pace: Pace = field(default_factory=Pace)
@@ -243,15 +243,17 @@ class ProgressRecorder:
         self.asks = False  # whether questions can be answered
         self.names = TableNames()  # of the stage, once it is opened
 
-    def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
-        run = ActiveRun(table, version, name, direction, expected_items, self.clock(), shown=self.names.shown(table))
-        self.running[table] = run
+    def run_started(
+        self, table: str, version: int, name: str, direction: Direction, expected_items: int, run: str = ""
+    ) -> None:
+        shown = self.names.shown(table)
+        self.running[table] = ActiveRun(table, version, name, direction, expected_items, self.clock(), run, shown)
 
     def run_found(self, record: RunRecord, expected_items: int, elapsed: float) -> None:
         """A run of another process, active for `elapsed` seconds."""
-        self.run_started(record.table, record.version, record.name, record.direction, expected_items)
+        self.run_started(record.table, record.version, record.name, record.direction, expected_items, record.run)
         run = self.running[record.table]
-        run.run, run.since, run.found = record.run, run.since - elapsed, True
+        run.since, run.found = run.since - elapsed, True
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         run = self.running.get(table)
@@ -318,9 +320,11 @@ class _Forwarding(ProgressRecorder):
         self._observer = observer
         self.notify = observer.notify  # type: ignore[method-assign]
 
-    def run_started(self, table: str, version: int, name: str, direction: Direction, expected_items: int) -> None:
-        super().run_started(table, version, name, direction, expected_items)
-        self._observer.run_started(table, version, name, direction, expected_items)
+    def run_started(
+        self, table: str, version: int, name: str, direction: Direction, expected_items: int, run: str = ""
+    ) -> None:
+        super().run_started(table, version, name, direction, expected_items, run)
+        self._observer.run_started(table, version, name, direction, expected_items, run)
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         super().progressed(table, run_progress)

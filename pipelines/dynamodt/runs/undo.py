@@ -172,7 +172,7 @@ class _Undo:
             note_begun(context.storage, self.table, self.record)
         follower = Follower(context.state, self.jobs, context.observer)
         name, changed = f"undo of {record.name}", totals_of(context.state, phases(self.record)).counts.changed
-        context.observer.run_started(record.table, record.version, name, record.direction, changed)
+        context.observer.run_started(record.table, record.version, name, record.direction, changed, record.run)
         began = time.monotonic()
         error: BaseException | None = None
         try:
