@@ -71,6 +71,22 @@ def findings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, CheckRe
     return found
 
 
+@pytest.mark.parametrize(
+    "raised",
+    [
+        ServiceError("no AWS credentials were found", where="region eu-west-1", hint="set them"),
+        refused("ExpiredTokenException"),
+        EndpointConnectionError(endpoint_url="https://aws"),
+    ],
+)
+def test_a_cause_that_several_checks_share_is_wrong_once(findings: Callable[..., Any], raised: Exception) -> None:
+    calls = "get_caller_identity list_tables describe_table describe_continuous_backups".split()
+    found = findings(**dict.fromkeys(calls, raised))
+    assert found["credentials"].status == "wrong"
+    assert [found[name].status for name in ("clock", "state table", "table users")] == ["skipped"] * 3
+    assert all("same reason as: credentials" in found[name].seen for name in ("clock", "state table"))
+
+
 CALLER = {"Arn": "arn:aws:sts::123456789012:assumed-role/deployer/me"}
 ROLE = {"Role": {"Arn": "arn:aws:iam::123456789012:role/ci/deployer"}}
 

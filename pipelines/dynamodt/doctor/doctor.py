@@ -27,7 +27,7 @@ from dynamodt.config.names import with_names
 from dynamodt.config.stage import load_stage
 from dynamodt.deploy.buckets import bucket_facts
 from dynamodt.doctor.contract import CHECKS
-from dynamodt.doctor.suite import Assumption, CheckResult, Status, run_suite, scratch
+from dynamodt.doctor.suite import WRONG, Assumption, CheckResult, Seen, Status, finding_of, run_suite, scratch
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.network import Tolerated, refusal
 from dynamodt.dynamodb.table import NO_RESOURCE, consumers, describe, description, has_point_in_time_recovery, place_of
@@ -57,12 +57,8 @@ _PACKAGES = ("apache-beam", "boto3", "botocore", "orjson", "pyarrow", "urllib3")
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 _STATE_KEY = [("pk", "HASH"), ("sk", "RANGE")]
 
-_UNKNOWN = "UnknownOperationException"  # of emulators
-
 InJob = Callable[[Project, Sequence[str]], Sequence[Mapping[str, Any]]]  # the checks as the deployed job makes them
-Seen = tuple[Status, str, str]  # status, observation, hint
 OK: Status = "ok"
-WRONG: Status = "wrong"
 _ACCOUNT = re.compile(r"(?<!\d)\d{12}(?!\d)")
 
 
@@ -146,9 +142,9 @@ def read_only(stage: Stage, names: Sequence[str]) -> Iterator[CheckResult]:
     checks: list[tuple[str, Callable[[], Seen]]] = [
         ("versions", _versions),
         ("region", lambda: (OK, stage.connection.region, "")),
+        ("credentials", partial(_credentials, stage)),
         ("endpoints", partial(_endpoints, stage)),
         ("proxy", partial(_proxy, stage)),
-        ("credentials", partial(_credentials, stage)),
         ("clock", partial(_clock, stage)),
         ("state table", partial(_state_table, stage)),
         ("storage", partial(_storage, stage)),
@@ -158,18 +154,9 @@ def read_only(stage: Stage, names: Sequence[str]) -> Iterator[CheckResult]:
     of_table = (("table", _table), ("recovery of", _recovery), ("permissions on", _permissions))
     for shown, table in ((stage.names.shown(table), table) for table in names):
         checks += [(f"{about} {shown}", partial(check, stage, table)) for about, check in of_table]
+    causes: dict[str, str] = {}
     for name, check in checks:
-        yield _finding(name, check, f"region {stage.connection.region}")
-
-
-def _finding(name: str, check: Callable[[], Seen], where: str) -> CheckResult:
-    try:
-        with explained(f"the check {name!r}", where):
-            return CheckResult(name, *check())
-    except DynamodtError as error:
-        if _UNKNOWN in error.what:
-            return CheckResult(name, "skipped", "the endpoint has no such call")
-        return CheckResult(name, WRONG, str(error), error.hint)
+        yield finding_of(name, check, f"region {stage.connection.region}", causes)
 
 
 def _versions() -> Seen:

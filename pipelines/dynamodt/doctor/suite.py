@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dynamodt.dynamodb.clients import client, explained
+from dynamodt.dynamodb.clients import BAD_CREDENTIALS, client, explained
 from dynamodt.dynamodb.network import refusal
 from dynamodt.dynamodb.table import ACTIVE_SOON, create_table
 from dynamodt.errors import DynamodtError
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 Status = Literal["ok", "wrong", "differs", "asked", "skipped"]
 Notify = Callable[[str], None]
 
+Seen = tuple[Status, str, str]  # status, observation, hint
+WRONG: Status = "wrong"
 INDEX = "by_g"
+_UNKNOWN = "UnknownOperationException"  # of emulators
 _SCRATCH = "dynamodt-doctor-"
 
 
@@ -43,6 +46,27 @@ class CheckResult(NamedTuple):
     hint: str = ""
     relies: str = ""
     source: str = ""
+
+
+def finding_of(name: str, check: Callable[[], Seen], where: str, causes: dict[str, str]) -> CheckResult:
+    """The result of one check. `causes` has the errors so far, each with the check that has found it first: only that
+    one is wrong."""
+    try:
+        with explained(f"the check {name!r}", where):
+            return CheckResult(name, *check())
+    except DynamodtError as error:
+        if _UNKNOWN in error.what:
+            return CheckResult(name, "skipped", "the endpoint has no such call")
+        first = causes.setdefault(_cause(error), name)
+        if first != name:
+            return CheckResult(name, "skipped", f"not possible, for the same reason as: {first}")
+        return CheckResult(name, WRONG, str(error), error.hint)
+
+
+def _cause(error: DynamodtError) -> str:
+    """What several errors have in common: the credentials, an endpoint that is out of reach, or their whole text."""
+    reason = error.what.partition(" failed: ")[2]
+    return error.hint if error.hint in BAD_CREDENTIALS else reason or str(error)
 
 
 class WriteAnswer(NamedTuple):

@@ -325,6 +325,7 @@ _HINTS = {
     **dict.fromkeys(_SKEWED, "set this machine's clock: it differs from AWS's by more than 5 minutes"),
     **dict.fromkeys(_SIGNATURES, "check the secret key and this machine's clock, and that no proxy changes requests"),
 }
+BAD_CREDENTIALS = frozenset(_HINTS[code] for code in (*_INVALID, *_EXPIRED))  # the hints of errors of every service
 NO_TABLE = "the table does not exist"
 _WHAT = {"ResourceNotFoundException": NO_TABLE, "NoSuchBucket": "the bucket does not exist"}
 
@@ -385,8 +386,7 @@ def is_expired(code: str) -> bool:
 
 @lru_cache(maxsize=8)
 def account_id(connection: Connection) -> str:
-    """The account of the connection's credentials, requested once by each process. Raises ServiceError when they are
-    invalid."""
+    """The account of the connection's credentials, requested once by each process. Raises ServiceError."""
     with explained("GetCallerIdentity", f"region {connection.region}"):
         return str(client(connection, "sts").get_caller_identity()["Account"])
 
