@@ -100,6 +100,17 @@ def test_each_version_is_tested_on_the_results_of_the_earlier_ones(ask: Ask, pyt
     ask("--dynamodt").assert_outcomes(passed=1 + 4 + 4 + 5)
 
 
+def test_a_stamped_version_is_tested_after_another_one_with_the_same_stamp(ask: Ask, pytester: pytest.Pytester) -> None:
+    stamped = "STAMP = '_run'\nIDEMPOTENT = True\n"
+    version(pytester.path, 1, stamped + "def transform_up(item): return {**item, 'v': 1}\n")
+    wrong = "def transform_up(item): return {**item, 'n': 1 / item['n']}\ndef transform_down(item): return 1 / 0\n"
+    version(pytester.path, 2, stamped + wrong)
+    sample(pytester.path, {"id": "1", "n": 2})
+    found = ask("--dynamodt", "-rf")
+    found.assert_outcomes(passed=5 + 3, failed=2)
+    found.stdout.fnmatch_lines(["*dead letters: 1 of 1 items*", "*1 / 0*", "*a second application changes 1 of 1*"])
+
+
 def test_a_sample_of_a_later_version_needs_transform_down(ask: Ask, pytester: pytest.Pytester) -> None:
     version(pytester.path, 1, "def transform_up(item): return {**item, 'v': item['n']}")
     version(pytester.path, 2, "def transform_up(item): return {**item, 'w': item['v']}")

@@ -93,6 +93,16 @@ def test_a_version_with_only_items_adds_its_rows_and_deletes_them(write: Write) 
         transformed(write("def transform_up(item): return item"), [], direction="down", key=KEY)
 
 
+def test_each_application_has_a_stamp_of_its_own(write: Write) -> None:
+    path = write("STAMP = '_run'\n" + TOTAL)
+    once = transformed(path, [{"id": "1", "n": 4}], key=KEY)
+    assert transformed(path, [{"id": "1", "n": 4}], key=KEY) == once and once[0]["n"] == 2  # the same in each test
+    twice = transformed(path, once, key=KEY)
+    assert twice[0]["n"] == 1 and len({once[0]["_run"], twice[0]["_run"]}) == 2
+    (back,) = transformed(path, twice, direction="down", key=KEY)
+    assert "n" not in back and back["_run"] != twice[0]["_run"]
+
+
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_two_rows_with_one_key_are_refused_as_by_a_run(write: Write, direction: Direction) -> None:
     path = write("def items(): yield {'id': 'row', 'n': 1}; yield {'id': 'row', 'n': 2}")

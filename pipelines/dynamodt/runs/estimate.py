@@ -26,7 +26,7 @@ from dynamodt.script.apply import Attempt, effect, item_rows, row_image
 from dynamodt.script.codec import image_bytes
 from dynamodt.script.diff import Charge, charge_of, key_of
 from dynamodt.script.load import error_text
-from dynamodt.script.rehearse import Rehearsal
+from dynamodt.script.rehearse import Rehearsal, rehearsed_run
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import JOURNAL, object_key
 
@@ -180,7 +180,7 @@ class Chain:
             tally.after = list(stratum.images)
             return tally
         request = Statements(self._table, script.guard, InsertedRows(STATE_TABLE, "plan")).write
-        run = f"20000101T000000.{script.sequence:06d}Z-000000"  # for STAMP: each version has a stamp of its own
+        run = rehearsed_run(script.sequence)  # each version has a stamp of its own
         with (
             mute_beam(),
             labelled(script),

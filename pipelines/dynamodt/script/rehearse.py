@@ -13,7 +13,13 @@ from dynamodt.model.tables import Direction, Image, TableSpec
 from dynamodt.script.apply import Apply, Attempt, ChangeOf, Request, any_request, attempt_change
 from dynamodt.script.functions import Transform, frozen
 
-REHEARSED: Final = "20000101T000000.000000Z-000000"  # a run's id, for a STAMP that no run writes
+
+def rehearsed_run(number: int = 0) -> str:
+    """The id of a run for a STAMP, which no run has; another one for each number."""
+    return f"20000101T000000.{number:06d}Z-000000"
+
+
+REHEARSED: Final = rehearsed_run()
 
 
 class Rehearsal:

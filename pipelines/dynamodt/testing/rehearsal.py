@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ from dynamodt.script.codec import decode, decode_value, encode_value, key_text, 
 from dynamodt.script.diff import insert, key_of
 from dynamodt.script.names import version_files
 from dynamodt.script.read import read_script
-from dynamodt.script.rehearse import REHEARSED, Rehearsal
+from dynamodt.script.rehearse import Rehearsal, rehearsed_run
 from dynamodt.script.versions import is_reversible
 
 Key = Mapping[str, str]
@@ -168,13 +169,22 @@ def _outcomes(
     subject: Subject, images: Sequence[Image], direction: Direction, prepared: Mapping[Any, Any] | None
 ) -> list[AttemptOutcome]:
     script, table = subject.script, subject.table
-    request = Statements(table, script.guard, InsertedRows(STATE_TABLE, REHEARSED)).write
-    rows = _prepared_rows(subject, prepared)
-    with Rehearsal(script, table, direction, prepared=rows, target=subject.target, request=request) as rehearsal:
+    rows, run = _prepared_rows(subject, prepared), _run_of_no_item(script, images)
+    request = Statements(table, script.guard, InsertedRows(STATE_TABLE, run)).write
+    with Rehearsal(
+        script, table, direction, prepared=rows, target=subject.target, run=run, request=request
+    ) as rehearsal:
         attempts = [rehearsal.attempt(image) for image in images]
     placed = {} if subject.target else {key_text(key_of(table, image)): image for image in images}
     memory = RecentKeys()
     return [outcome_of_attempt(attempt, placed, memory) for attempt in attempts]
+
+
+def _run_of_no_item(script: Script, images: Sequence[Image]) -> str:
+    """The first id of a run that no item has as its stamp: an item with the id of the run itself counts as
+    transformed."""
+    stamps = [image[script.stamp].get("S") for image in images if script.stamp in image] if script.stamp else []
+    return next(run for run in map(rehearsed_run, count()) if run not in stamps)
 
 
 def _prepared_rows(subject: Subject, rows: Mapping[Any, Any] | None) -> dict[Any, Any]:
