@@ -1,6 +1,6 @@
 """Caches the results that Beam computes again for every pipeline: the options of a command line, the state of a DoFn
-class, the signatures and the source of functions. Its pickles are compressed less, and type hints do not record the
-stack of their creation.
+class, the signatures and the source of functions. Pickles that stay in the process are not compressed, and type hints
+do not record the stack of their creation.
 
 A pipeline of a few items spends half of its CPU on these, and the tests run more than a thousand pipelines.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import copy
+import threading
 import types
 import weakref
 from argparse import Namespace
@@ -16,10 +17,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from apache_beam.internal import cloudpickle_pickler
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms import core, ptransform, userstate, util
 from apache_beam.typehints import decorators
 from apache_beam.utils import interactive_utils
+
+_BZ2 = b"BZh"
 
 
 def remember() -> None:
@@ -33,11 +37,30 @@ def remember() -> None:
     core._get_function_body_without_inners = _by_function(core._get_function_body_without_inners)
     decorators.IOTypeHints._make_origin = staticmethod(lambda *_, **__: [])
     interactive_utils.is_in_ipython = lambda: False
-    cloudpickle_pickler.bz2 = types.SimpleNamespace(compress=_compressed, decompress=bz2.decompress)
+    cloudpickle_pickler.bz2 = types.SimpleNamespace(compress=_compressed, decompress=_decompressed)
+    FnApiRunner.run_pipeline = _in_process(FnApiRunner.run_pipeline)  # type: ignore[method-assign]
+
+
+_own = threading.local()  # `own.process`: whether the pickles of this thread stay in this process
+
+
+def _in_process(run: Callable[..., Any]) -> Callable[..., Any]:
+    def run_pipeline(self: FnApiRunner, pipeline: Any, options: PipelineOptions) -> Any:
+        _own.process = options.view_as(DirectOptions).direct_running_mode == "in_memory"
+        try:
+            return run(self, pipeline, options)
+        finally:
+            _own.process = False
+
+    return run_pipeline
 
 
 def _compressed(data: bytes, **_: Any) -> bytes:
-    return bz2.compress(data, compresslevel=1)
+    return data if getattr(_own, "process", False) else bz2.compress(data, compresslevel=1)
+
+
+def _decompressed(data: bytes) -> bytes:
+    return bz2.decompress(data) if data.startswith(_BZ2) else data
 
 
 def _by_type(specs: Callable[[Any], Any]) -> Callable[[Any], Any]:

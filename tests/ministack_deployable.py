@@ -9,18 +9,21 @@ unchanged.
 | AWS::Glue::Job, Trigger and Workflow | made by its own Glue |
 | a bucket's encryption and tags | set as by their own calls |
 | a table's point-in-time recovery, encryption and tags | set as by their own calls |
+| a template is parsed at each of its uses, in a third of a second | it is parsed once |
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from ministack.app import main
 from ministack.services import cloudformation as service
 from ministack.services import dynamodb, glue, s3
-from ministack.services.cloudformation import changesets, engine, provisioners, stacks
+from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
 
 Answer = tuple[int, dict[str, str], Any]
 Made = tuple[str, dict[str, str]]
@@ -28,6 +31,13 @@ _delete_resource = stacks._delete_resource
 _resolve_for_change_set = changesets._resolve_props_for_diff
 _create_bucket = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]["create"]
 _create_table = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["create"]
+
+
+_parse = lru_cache(maxsize=8)(engine._parse_template)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    return copy.deepcopy(_parse(text))
 
 
 def _delete_unless_retained(kind: str, name: str, properties: dict[str, Any], stack: str, resource: str) -> None:
@@ -113,20 +123,22 @@ def fill_gaps() -> None:
     """Adds the behaviour of the table above to the emulator's CloudFormation."""
     stacks._delete_resource = _delete_unless_retained
     changesets._resolve_props_for_diff = _resolve_with_conditions
-    handlers = provisioners._RESOURCE_HANDLERS
-    handlers["AWS::S3::Bucket"]["create"] = _bucket
-    handlers["AWS::DynamoDB::Table"]["create"] = _table
-    handlers["AWS::Glue::Job"] = {
+    for module in (changesets, engine, handlers):
+        module._parse_template = _parsed
+    kinds = provisioners._RESOURCE_HANDLERS
+    kinds["AWS::S3::Bucket"]["create"] = _bucket
+    kinds["AWS::DynamoDB::Table"]["create"] = _table
+    kinds["AWS::Glue::Job"] = {
         "create": _of_glue(glue._create_job),
         "update": _update_job,
         "delete": lambda name, _: glue._delete_job({"JobName": name}),
     }
-    handlers["AWS::Glue::Trigger"] = {
+    kinds["AWS::Glue::Trigger"] = {
         "create": _of_glue(glue._create_trigger),
         "update": _update_trigger,
         "delete": lambda name, _: glue._delete_trigger({"Name": name}),
     }
-    handlers["AWS::Glue::Workflow"] = {
+    kinds["AWS::Glue::Workflow"] = {
         "create": _of_glue(glue._create_workflow),
         "update": _unchanged,
         "delete": lambda name, _: glue._delete_workflow({"Name": name}),

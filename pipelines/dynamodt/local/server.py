@@ -75,8 +75,10 @@ async def _serve(listener: socket.socket, record: Record, lock: int) -> None:
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack import app as server
+    from ministack.core import responses
     from ministack.services import s3
 
+    responses._service_model = lambda service: None  # corrects few content types, and loads botocore for it
     s3._persist_object = _written(s3._persist_object)
     s3.handle_request = _refused_if_unwritten(s3.handle_request)
     saver = Saver(server._build_persistence_save_dict, lock)
