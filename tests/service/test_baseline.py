@@ -193,13 +193,15 @@ def a_run_at_work(bench: Bench, table: str) -> Iterator[None]:
 
 def test_a_stamp_is_refused_while_another_run_is_active(bench: Bench, table: str, endpoint: Endpoint) -> None:
     put_record(endpoint, table)
-    for command in (lambda: stamp(bench, table, 2), lambda: adopt(bench, table)):
+    dry_run = lambda: stamp(bench, table, 2, dry_run=True)  # noqa: E731
+    for command in (lambda: stamp(bench, table, 2), lambda: adopt(bench, table), dry_run):
         with a_run_at_work(bench, table), pytest.raises(Refused, match=f"in progress.*process {os.getpid()}"):
             command()
     assert (bench.applied(table), bench.history(table)) == ([], [])
 
 
-def test_a_stamp_is_refused_while_a_run_is_unfinished(bench: Bench, table: str) -> None:
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_stamp_is_refused_while_a_run_is_unfinished(bench: Bench, table: str, dry_run: bool) -> None:
     state, script = state_of(bench), read_versions(bench.folder / "transforms", table)[0]
     record = first_record(script, "up", "half-done", 1)
     with hold_lease(state.leases, table, record.run, bench.recorder.notify) as lease:
@@ -207,9 +209,18 @@ def test_a_stamp_is_refused_while_a_run_is_unfinished(bench: Bench, table: str) 
         units = state.splits(record.run)
         units.intend(units.claim(0, lease.token), Intent((), None, False, Counts(), 0.0, 1))
     with pytest.raises(Refused, match="is unfinished: run half-done") as raised:
-        stamp(bench, table, 2)
+        stamp(bench, table, 2, dry_run)
     assert f"dynamodt up --table {table} --to 1" in raised.value.hint
     assert bench.applied(table) == []
+
+
+def test_a_stamp_ends_a_run_that_has_written_nothing(bench: Bench, table: str) -> None:
+    state, script = state_of(bench), read_versions(bench.folder / "transforms", table)[0]
+    with hold_lease(state.leases, table, "begun", bench.recorder.notify) as lease:
+        state.record(first_record(script, "up", "begun", 1), lease.token)
+    stamp(bench, table, 2)
+    assert runs(bench, table) == [(1, "up", "replaced"), (1, "up", "stamped"), (2, "up", "stamped")]
+    assert states(bench, table) == ["applied", "applied", "pending"]
 
 
 # ---------------------------------------------------------------- adopt

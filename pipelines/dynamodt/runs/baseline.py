@@ -81,7 +81,7 @@ def _take_over(
     project: Project, spec: TableSpec, scripts: tuple[Script, ...], entries_of: Callable[[_Baseline, str], list[Entry]]
 ) -> TakeOver:
     """Record the entries under the table's lease. They are computed before the lease is taken, and again while it is
-    held."""
+    held. A dry run is refused as the command would be."""
     stage, state, storage, options = project.stage, project.state, project.storage, project.options
     name, run, behind = spec.name, new_run(), _is_state_outdated(project, spec)
 
@@ -91,23 +91,32 @@ def _take_over(
         return entries, _version_after(known.applied, entries), known.applied
 
     entries, at, before = planned()
-    if entries and not options.dry_run:
+    if entries and options.dry_run:
+        check_not_leased(state.leases, name)
+        _ended_runs(project, spec, scripts, behind)
+    elif entries:
         with hold_lease(state.leases, name, run, project.observer.notify) as lease:
-            runs = state.runs(name)
-            gone = runs_on_gone_tables(stage, spec, runs) | _runs_with_lost_data(project, runs, behind)
-            partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
-            check_none_unfinished(state, name, scripts, {*gone, *(run.run for run in partly)})
+            ended = _ended_runs(project, spec, scripts, behind)
             entries, at, before = planned()
             entries = _with_texts(storage, scripts, entries)
-            replaced = [run for run in runs if run.run in gone and unfinished(run.status)]
-            ended = [Entry(replace(run, status=next_status(run.status, "replace"))) for run in replaced]
-            ended += [Entry(replace(run, status=next_status(run.status, "stamp"))) for run in partly]
             for record in state.record_all([*entries, *ended], lease.token)[-1:]:
                 note_begun(storage, spec, record)
     if not options.dry_run:
         state.record_name(stage, stage.names.logical(name), name)
     records = sorted((entry.record for entry in entries), key=lambda record: record.run)
     return TakeOver(name, tuple(records), at, len(scripts), options.dry_run, _outcomes(scripts, before, entries))
+
+
+def _ended_runs(project: Project, spec: TableSpec, scripts: Sequence[Script], behind: bool) -> list[Entry]:
+    """The unfinished runs with the ends that the command gives them: none of them is continued after it. Raises Refused
+    for one that must be finished or undone."""
+    runs = project.state.runs(spec.name)
+    gone = runs_on_gone_tables(project.stage, spec, runs) | _runs_with_lost_data(project, runs, behind)
+    partly = [run for run in runs if run.status == PARTLY_UNDONE and run.run not in gone]
+    check_none_unfinished(project.state, spec.name, scripts, {*gone, *(run.run for run in partly)})
+    replaced = [run for run in runs if unfinished(run.status) and run not in partly]
+    ended = [Entry(replace(run, status=next_status(run.status, "replace"))) for run in replaced]
+    return ended + [Entry(replace(run, status=next_status(run.status, "stamp"))) for run in partly]
 
 
 def _with_texts(storage: Storage, scripts: Sequence[Script], entries: Sequence[Entry]) -> list[Entry]:

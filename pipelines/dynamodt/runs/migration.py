@@ -10,7 +10,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.errors import Busy, DynamodtError, Refused, ServiceError, UsageError, suggest
+from dynamodt.errors import Busy, DeadLetters, DynamodtError, Refused, ServiceError, UsageError, suggest
 from dynamodt.model.reports import RunReport, TableReport, counted
 from dynamodt.model.runs import AppliedVersion, Lease, RunRecord
 from dynamodt.model.tables import Direction, Stage
@@ -145,10 +145,11 @@ def plans_if_any_refused(project: Project, names: Sequence[str], to: int | None)
 
 
 def with_refusals(project: Project, reports: Sequence[TableReport], to: int | None) -> list[TableReport]:
-    """The reports of a dry run; a successful one has the refusal that the real command would meet now. With
-    `wait_lock`, the command waits for a table that is held, and may then be refused for nothing that is true now."""
+    """The reports of a dry run, with the refusal that the real command would meet now, also before the dead letters that
+    the dry run has found. With `wait_lock`, the command waits for a table that is held, and may then be refused for
+    nothing that is true now."""
     real = replace(project, options=replace(project.options, dry_run=False))
-    tried = [report for report in reports if report.error is None and report.versions]
+    tried = [report for report in reports if report.error is None or isinstance(report.error, DeadLetters)]
     plans = [plan_migration(real, report.table, report.direction, to, quiet=True) for report in tried]
     refuse(real, plans, check_unfinished if project.options.wait_lock else check_free)
     errors = {plan.table: plan.error for plan in plans if _is_met(real, plan)}
