@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,6 +104,18 @@ def test_a_dry_run_reports_the_refusal_of_its_command(bench: Bench, make_table: 
     (foreseen,) = bench.down(table, dry_run=True)
     (refused,) = bench.down(table)
     assert foreseen.error is None and str(foreseen.refusal) == str(refused.error) and "unfinished: run" in str(refused)
+
+
+def test_a_dry_run_with_dead_letters_reports_the_refusal_of_its_command_too(
+    bench: Bench, make_table: MakeTable
+) -> None:
+    table, protected = make_table(id="N"), replace(bench, stage=replace(bench.stage, protected=True))
+    bench.script(table, "def transform_up(item): return 1 / item['n']")
+    bench.tables.put(table, {"id": 1, "n": 0})
+    (foreseen,) = protected.up(table, dry_run=True)
+    assert isinstance(foreseen.error, DeadLetters) and isinstance(foreseen.refusal, Refused)
+    (refused,) = protected.up(table)
+    assert str(refused.error) == str(foreseen.refusal) and bench.history(table) == []
 
 
 def test_a_dry_run_has_the_stamp_with_which_the_unfinished_run_began(bench: Bench, make_table: MakeTable) -> None:

@@ -73,7 +73,9 @@ def merged_steps(request: Request, reports: Sequence[TableReport]) -> list[Comma
 def _steps(request: Request, report: TableReport) -> list[CommandStep]:
     """The next steps of one table, without those that would be refused."""
     steps = steps_of(request, report)
-    return [step for step in steps if step[0].command == "status"] if report.refusal is not None else steps
+    if report.refusal is None:
+        return steps
+    return [step for step in steps if step[0].command == "status" or step[0].options.dry_run]
 
 
 def _differ_in_tables(one: Command, other: Command) -> bool:

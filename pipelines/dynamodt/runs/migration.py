@@ -145,9 +145,8 @@ def plans_if_any_refused(project: Project, names: Sequence[str], to: int | None)
 
 
 def with_refusals(project: Project, reports: Sequence[TableReport], to: int | None) -> list[TableReport]:
-    """The reports of a dry run, with the refusal that the real command would meet now, also before the dead letters that
-    the dry run has found. With `wait_lock`, the command waits for a table that is held, and may then be refused for
-    nothing that is true now."""
+    """The reports of a dry run, with the refusal that the real command would meet now, also where the dry run has found
+    dead letters. With `wait_lock`, the command waits for a table that is held, and its refusals may be over then."""
     real = replace(project, options=replace(project.options, dry_run=False))
     tried = [report for report in reports if report.error is None or isinstance(report.error, DeadLetters)]
     plans = [plan_migration(real, report.table, report.direction, to, quiet=True) for report in tried]
