@@ -64,18 +64,19 @@ def as_hint(text: str) -> Hint:
     return text if isinstance(text, Hint) else Hint(text)
 
 
-def suggest(command: str, *arguments: str, **options: str | int | bool) -> Hint:
+def suggest(command: str, *arguments: str, **options: str | float | bool) -> Hint:
     """A command in a hint: `suggest("create", "NAME", table="users")` is `dynamodt create --table users NAME`."""
     named = [word for name, value in options.items() for word in option_words(f"--{name.replace('_', '-')}", value)]
     return Hint((*command.split(), *named, *arguments))
 
 
-def option_words(flag: str, value: str | int | bool) -> list[str]:
+def option_words(flag: str, value: str | float | bool) -> list[str]:
     """An option with its value in the form of a command line: `--table users`, `--table=-users`; for True, the flag
-    alone."""
+    alone. A number has all of its digits."""
     if value is True:
         return [flag]
-    return [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
+    text = f"{value:.15g}" if isinstance(value, float) else str(value)
+    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
 
 
 def _text(parts: tuple[str | tuple[str, ...], ...], program: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from dynamodt.errors import Busy, Fenced, Refused, ScriptError, ServiceError, suggest
 from dynamodt.model.pages import Units
-from dynamodt.model.runs import Job, Lease
+from dynamodt.model.runs import Job, Lease, RunRecord
 from dynamodt.model.tables import Connection, Item, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors, reported_error, stop
@@ -285,6 +285,8 @@ def test_a_control_command_for_a_run_goes_to_its_own_table(state: FakeState, mon
 
 
 def test_a_run_that_is_ending_is_neither_resumed_nor_paused(state: FakeState, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = RunRecord("things", "mine", 2, "x", "down", "", "running", "")
+    monkeypatch.setattr(state, "run", lambda *_: record, raising=False)
     monkeypatch.setattr(control, "State", lambda *_: state)
     stage = Stage("test", Connection("us-east-1"), StorageSpec(""), local=True)
     with hold_leases(state.leases, "things", [], "mine", print):
@@ -292,8 +294,9 @@ def test_a_run_that_is_ending_is_neither_resumed_nor_paused(state: FakeState, mo
             control.control_run(stage, "things", "abort")
             before = state.leases.read("things")
             for command in ("pause", "resume", "throttle"):
-                with pytest.raises(Refused, match=r"run mine is ending \(it was aborted\)"):
+                with pytest.raises(Refused, match=r"run mine is ending \(it was aborted\)") as refused:
                     control.control_run(stage, "things", command, Units(wcu=5.0))
+                assert "dynamodt down --table things --to 1 continues it" in refused.value.hint
             assert state.leases.read("things") == before
 
 

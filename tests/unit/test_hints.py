@@ -15,11 +15,12 @@ import typer
 
 from dynamodt.cli.app import app
 from dynamodt.cli.next_steps import steps_of, written_steps
-from dynamodt.cli.request import Request, check, plugin_command, with_plugin, with_stage
+from dynamodt.cli.request import Request, as_typed, check, plugin_command, with_plugin, with_stage
 from dynamodt.config.stage import load_stage
 from dynamodt.errors import RunFailed, UsageError, suggest
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import RunReport, TableReport
+from dynamodt.runs.options import RunOptions
 from tests import ROOT
 
 COMMAND = re.compile(r"(?<![\w./-])(?:dynamodt|ddt) ((?:local )?[a-z]+)([^;,()`\n]*)")
@@ -171,3 +172,9 @@ def test_an_example_names_a_table_of_the_project(
     with pytest.raises(UsageError) as caught:
         check(Request("down"))
     assert caught.value.hint == f"dynamodt down --table {(*folders, 'users')[0]}"
+
+
+def test_a_number_in_a_command_has_all_of_its_digits() -> None:
+    assert suggest("up", max_usd=1234567.25, max_wcu=50.0) == "dynamodt up --max-usd 1234567.25 --max-wcu 50"
+    request = Request("up", options=RunOptions(max_usd=1234567.25))
+    assert as_typed(request, {}) == "dynamodt up --max-usd 1234567.25"

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.dynamodb.table import describe, list_tables
-from dynamodt.errors import Refused, ServiceError, UsageError, suggest
+from dynamodt.errors import Hint, Refused, ServiceError, UsageError, suggest
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import RunReport, TableStatus, VersionStatus
 from dynamodt.model.runs import ABORT, AppliedVersion, Lease, RunProgress, RunRecord, RunState
@@ -180,14 +180,14 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
         raise Refused(
             f"run {lease.run} of table {lease.owner} writes to this table: name its own table",
             where=f"table {table}",
-            hint=suggest(command, table=lease.owner, **{name: f"{rate:g}" for name, rate in rates.items()}),
+            hint=suggest(command, table=lease.owner, **rates),
         )
     if command == "unlock":
         _unlock(leases, lease)
         return lease
-    _check_alive(lease)
+    _check_alive(state, lease)
     if command != "abort":
-        _check_not_ending(lease)
+        _check_not_ending(state, lease)
     if command == "throttle":
         leases.change(table, lease.token, partial(throttled, limits))
     else:
@@ -217,23 +217,28 @@ def _unlock(leases: LeaseRows, lease: Lease) -> None:
         )
 
 
-def _check_alive(lease: Lease) -> None:
+def _check_alive(state: State, lease: Lease) -> None:
     if has_ended_on_this_host(lease):
         raise Refused(
             f"the run's process is gone: {holder(lease)}",
             where=f"table {lease.table}",
-            hint="the next `up` or `down` takes the run over and continues it",
+            hint=_continued_later(state, lease) + " takes the run over and continues it",
         )
 
 
-def _check_not_ending(lease: Lease) -> None:
+def _continued_later(state: State, lease: Lease) -> Hint:
+    record = state.run(lease.table, lease.run)
+    return continued_by(record) if record is not None else Hint("the next `up` or `down`")
+
+
+def _check_not_ending(state: State, lease: Lease) -> None:
     """Raises Refused for a run that was told to end, by `abort` or by an error: nothing stops its end."""
     if lease.stop:
         by = "it was aborted" if lease.stop == ABORT else "after an error or at a limit"
         raise Refused(
             f"run {lease.run} is ending ({by})",
             where=f"table {lease.table}",
-            hint="once it has ended, the same `up` or `down` continues it from its checkpoints",
+            hint="once it has ended: " + _continued_later(state, lease) + " continues it from its checkpoints",
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from dynamodt.config.settings import DeploySettings, deploy_settings_of
 from dynamodt.dynamodb.reads import segments
 from dynamodt.dynamodb.table import consumers, has_point_in_time_recovery
-from dynamodt.errors import DynamodtError, Hint, Refused, ScriptError, ServiceError, as_hint, suggest
+from dynamodt.errors import DynamodtError, Hint, Refused, ScriptError, ServiceError, suggest
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Stage, TableSpec, name_in_requests
@@ -22,6 +22,7 @@ from dynamodt.runs.budget import ON_DEMAND, budget
 from dynamodt.runs.context import Project
 from dynamodt.runs.cost import GB, Prices, Work, amount_of, prices_of, usd
 from dynamodt.runs.estimate import Chain, Span, Stratum, TableSample, VersionEstimate, read_sample, sum_if_known
+from dynamodt.runs.history import continued_by, title_of
 from dynamodt.runs.jobs import EXPORT, NEW
 from dynamodt.runs.liveness import holder, is_alive
 from dynamodt.runs.migration import plan_migration
@@ -314,16 +315,15 @@ def _of_the_table(project: Project, planned: TablePlan, versions: Sequence[Versi
     state, targets = project.state, (step.target for step in planned.steps if step.target)
     written = {table.name: table for table in (planned.table, *targets)}
     for name in written:
-        lease = state.leases.read(name)
-        if lease.run and is_alive(lease):
+        if is_alive(lease := state.leases.read(name)):
             what = f"another run is in progress on table {name}: {holder(lease)}"
             yield Obstacle("lease", what, suggest("status", follow=True), stops=True)
     for record in state.runs(planned.table.name):
         if unfinished(record.status) and record.run not in planned.former_runs:
             done = totals_of(state, phases(record)).counts
-            what = f"run {record.run} ({record.direction} of version {record.version}) is {record.status}, with "
-            what += f"{done.read:,} items read and {done.changed:,} changed: the estimate is for all items"
-            yield Obstacle("unfinished", what, as_hint("`up` of the same version continues it"))
+            so_far = f"{done.read:,} items read and {done.changed:,} changed: the estimate is for all items"
+            what = f"{title_of(record)} is {record.status}, with {so_far}"
+            yield Obstacle("unfinished", what, continued_by(record) + " continues it")
     for table in written.values():
         yield from _of_a_written_table(project.stage, table, _writes(planned, versions, table.name))
 

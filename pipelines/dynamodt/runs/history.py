@@ -239,9 +239,11 @@ def finish_it(record: RunRecord, scripts: Sequence[Script]) -> Hint:
 
 
 def continued_by(record: RunRecord) -> Hint:
-    """The command that continues an unfinished run, and no later version; after a run reached its limit of the cost,
-    with a higher one."""
-    limit = {"max_usd": f"{record.higher_usd:g}"} if record.higher_usd else {}
+    """The command that continues an unfinished run, or its undo, and no later version; after a run reached its limit
+    of the cost, with a higher one."""
+    if record.status in (UNDOING, PARTLY_UNDONE):
+        return suggest("undo", record.run)
+    limit = {"max_usd": record.higher_usd} if record.higher_usd else {}
     return suggest(record.direction, table=record.table, to=goal(record), **limit)
 
 

@@ -146,12 +146,7 @@ class Option(NamedTuple):
         if self.kind is bool:
             return [self.names[0].split("/")[0 if value else -1]]
         values = value if isinstance(value, tuple) else (value,)
-        return [word for one in values for word in self._argument(f"{one:g}" if isinstance(one, float) else str(one))]
-
-    def _argument(self, text: str) -> list[str]:
-        if not self.names:
-            return [text]
-        return option_words(self.names[0], text)
+        return [word for one in values for word in (option_words(self.names[0], one) if self.names else [str(one)])]
 
 
 def _flag(
