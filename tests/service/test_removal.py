@@ -269,7 +269,8 @@ def test_with_the_whole_bucket_as_the_storage_foreign_objects_stay(account: Acco
     key = f"AWSDynamoDB/{EXPORT}/manifest-files.json"
     account.client("s3").put_object(Bucket=account.bucket, Key=key, Body=listed)
     state = operations.State(account.stage.connection, account.state_table)
-    state.rows.put((f"TABLE#{account.table}", f"RUN#{run.run}x"), {"requested": [f"arn/export/{EXPORT}"]})
+    row = f"TABLE#{account.table}", f"RUN#{run.run}"
+    state.rows.put(row, {**(state.rows.get(row) or {}), "requested": json.dumps([f"arn/export/{EXPORT}"])})
     strange = {
         "invoices/2024.pdf",
         "runs/2024/report.csv",
@@ -430,6 +431,46 @@ def test_a_dead_run_does_not_prevent_destroy(account: Account) -> None:
     account.deploy()
     silent(account, account.table)
     assert len(remove(account, purge=True).removed) == 4
+
+
+FAILS_AFTER_A_WRITE = """
+sequence = 1
+
+
+class TransformUp:
+    def start_bundle(self):
+        self.called = False
+
+    def process(self, item):
+        self.called = True
+        yield {**item, "n": 1}
+
+    def finish_bundle(self):
+        assert not self.called
+"""
+
+
+def test_an_unfinished_run_that_has_written_prevents_a_purge(account: Account) -> None:
+    account.deploy()
+    account.script(FAILS_AFTER_A_WRITE)
+    dynamodb = account.client("dynamodb")
+    dynamodb.put_item(TableName=account.table, Item={"id": {"S": "1"}})
+    run = migrate(account)
+    for dry_run in (True, False):
+        with pytest.raises(Refused, match=f"run {run}, failed; a purge deletes its checkpoints") as refused:
+            account.destroy(purge=True, dry_run=dry_run)
+    assert f"dynamodt up --table {account.table} --to 1; or undo it: dynamodt undo {run}" in refused.value.hint
+    assert account.job() and account.objects()
+    assert account.destroy().status == "destroyed"  # the data stays
+    dynamodb.delete_table(TableName=account.table)
+    assert account.state_table in why(account.destroy(purge=True).removed, "state table")
+
+
+def migrate(account: Account) -> str:
+    """The id of a run of `up`, however it ends."""
+    options, observer = RunOptions(), ProgressRecorder()
+    (report,) = operations.up(account.stage, account.folder, [account.table], None, options, observer)
+    return report.versions[-1].run
 
 
 def remove(account: Account, *, purge: bool, sleep: Callable[[float], None] = time.sleep) -> Removal:

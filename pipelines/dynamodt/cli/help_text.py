@@ -316,7 +316,8 @@ journals, dead letters and the history of runs, and the next `deploy` uses them 
 the stack has created it or it has the tag of this stage, unless it holds other data or another stage uses it. (KMS
 keeps the key for 30 days.) In a bucket with other data, only the stage's prefix is deleted. --dry-run lists what is
 deleted and what stays, and why. If the command is interrupted, the same command finishes it. It is refused during a
-run, and asks for confirmation first; --yes is for use without a terminal.
+run, --purge also while a run that has changed items is unfinished. It asks for confirmation first; --yes is for use
+without a terminal.
 
 \b
 Examples:

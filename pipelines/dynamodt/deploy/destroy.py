@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -33,13 +34,15 @@ from dynamodt.deploy.removal import SHOWN, Evidence, FoundBucket, FoundKey, Foun
 from dynamodt.deploy.resources import bucket_of, check_ours, check_tables, stack_of, tables_here
 from dynamodt.deploy.stacks import OWN_CHANGE_SET, UNMADE, Sleep, Stack, StackState, wait_until_idle
 from dynamodt.deploy.stacks import remove_stack as delete_stack
-from dynamodt.dynamodb.table import delete_table, list_tables, place_of, stage_of
+from dynamodt.dynamodb.table import delete_table, describe, list_tables, place_of, stage_of
 from dynamodt.errors import Refused, ServiceError, UsageError, suggest
-from dynamodt.model.runs import Lease
+from dynamodt.model.runs import Lease, Script
 from dynamodt.model.tables import Stage
 from dynamodt.runs.context import Project
 from dynamodt.runs.liveness import LeaseWatch, Life, holder
-from dynamodt.script.read import tables
+from dynamodt.runs.plan import runs_on_gone_tables
+from dynamodt.runs.resume import check_none_unfinished
+from dynamodt.script.read import read_versions, tables
 from dynamodt.state.state import StateContents, contents_of
 
 if TYPE_CHECKING:
@@ -96,6 +99,7 @@ def _planned(project: Project, stack: Stack, state: StackState | None, purge: bo
     own = stack.resources() if state is not None else {}
     refuse_active_runs(project, own, sleep)
     if purge:
+        refuse_unfinished_runs(project)
         lasting = plan(gather_evidence(project, stack.name, own, sleep))
     else:
         lasting = plan(existing_resources(stage, own))
@@ -125,7 +129,7 @@ def _delete(project: Project, whole: Plan, sleep: Sleep) -> None:
         delete_table(connection, whole.state_table)
     for key in whole.keys:
         days = schedule_deletion(connection, key)
-        notify(f"KMS will delete the key {key} in {days} days; to cancel: aws kms cancel-key-deletion")
+        notify(f"KMS will delete {key} in {days} days; to cancel: aws kms cancel-key-deletion --key-id {key}")
     if whole.bucket:
         delete_bucket(connection, whole.bucket)
 
@@ -153,6 +157,26 @@ def refuse_active_runs(project: Project, own: Mapping[str, str], sleep: Sleep) -
         hint = "wait for it, or stop it: " + suggest("abort", table=lease.table)
         what = f"a run is active and needs the stack: {holder(lease)}"
         raise Refused(what, where=f"table {lease.table}", hint=hint)
+
+
+def refuse_unfinished_runs(project: Project) -> None:
+    """Raises Refused if a run has changed items of an existing table of this project, and is unfinished: without its
+    rows and its journal it can be neither finished nor undone, and another run would transform these items again."""
+    stage, state, folder = project.stage, project.state, project.folder / "transforms"
+    if place_of(stage.connection, stage.state_table) is None:
+        return
+    for name in tables(folder, stage.names):
+        if place_of(stage.connection, name) is None:
+            continue
+        gone = runs_on_gone_tables(stage, describe(stage.connection, name), state.runs(name))
+        scripts: tuple[Script, ...] = ()
+        with suppress(UsageError):  # of a version that cannot be read
+            scripts = read_versions(folder, name, stage.names)
+        try:
+            check_none_unfinished(state, name, scripts, gone)
+        except Refused as error:
+            what = f"{error.what}; a purge deletes its checkpoints and its journal"
+            raise error.hinted(error.hint, what=what) from error
 
 
 def live_leases(leases: LeaseRows, names: Iterable[str], sleep: Sleep) -> list[Lease]:
