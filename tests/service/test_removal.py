@@ -19,6 +19,7 @@ from dynamodt.model.runs import Lease, RunRecord
 from dynamodt.runs.lock import hold_lease, new_lease
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
+from dynamodt.state.row_codec import attributes
 from tests.emulators import in_chaos
 from tests.service.account import Account
 
@@ -270,7 +271,8 @@ def test_with_the_whole_bucket_as_the_storage_foreign_objects_stay(account: Acco
     account.client("s3").put_object(Bucket=account.bucket, Key=key, Body=listed)
     state = operations.State(account.stage.connection, account.state_table)
     row = f"TABLE#{account.table}", f"RUN#{run.run}"
-    state.rows.put(row, {**(state.rows.get(row) or {}), "requested": json.dumps([f"arn/export/{EXPORT}"])})
+    requested = attributes(RunRecord, requested=(f"arn/export/{EXPORT}",))
+    state.rows.put(row, {**(state.rows.get(row) or {}), **requested})
     strange = {
         "invoices/2024.pdf",
         "runs/2024/report.csv",

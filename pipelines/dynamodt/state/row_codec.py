@@ -82,6 +82,12 @@ def from_row(kind: type[Stored], row: Mapping[str, Any], where: str) -> Stored:
     return kind(**{name: build(row[stored]) for name, (stored, _, build) in _fields(kind).items() if stored in row})
 
 
+def value_in(kind: type, name: str, row: Mapping[str, Any]) -> Any:
+    """A field of a `kind`, whose other attributes a row may lack; None if it lacks this one, too."""
+    stored, _, build = _fields(kind)[name]
+    return build(row[stored]) if stored in row else None
+
+
 def check_schema(row: Mapping[str, Any], where: str) -> None:
     """Raises Refused if a row's schema is newer than this release reads. A row without a version has schema 1."""
     version = int(row.get("schema", 1))

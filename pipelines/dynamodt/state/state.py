@@ -34,7 +34,7 @@ from dynamodt.model.tables import KeyAttribute
 from dynamodt.script.codec import decode, encode
 from dynamodt.state.lease_rows import LeaseRows, WorkerRows
 from dynamodt.state.object_keys import RUN_ID
-from dynamodt.state.row_codec import ConditionFailed, RowKey, from_row, to_row
+from dynamodt.state.row_codec import ConditionFailed, RowKey, from_row, to_row, value_in
 from dynamodt.state.rows import Rows
 from dynamodt.state.runs import written_order
 from dynamodt.state.split_rows import SplitRows
@@ -254,5 +254,5 @@ def contents_of(connection: Connection, state_table: str) -> StateContents:
         rows = [decode(item) for page in pages for item in page["Items"]]
     tables = {row["pk"].removeprefix(_PREFIX).partition("#")[0] for row in rows if row["pk"].startswith(_PREFIX)}
     runs = {found[0] for row in rows if (found := RUN_ID.search(f"{row['pk']} {row['sk']}"))}
-    exports = {arn.rpartition("/")[2] for row in rows for arn in row.get("requested", ())}
+    exports = {arn.rpartition("/")[2] for row in rows for arn in value_in(RunRecord, "requested", row) or ()}
     return StateContents(frozenset(tables), frozenset(runs), frozenset(exports))
