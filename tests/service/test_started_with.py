@@ -178,7 +178,8 @@ def test_another_storage_is_refused(bench: Bench, table: str, tmp_path: Path) ->
     run = half_done(bench, table)
     bench.script(table, double())
     moved = replace(bench, stage=replace(bench.stage, storage=StorageSpec(str(tmp_path / "elsewhere"))))
-    refused(moved, table, "storage was", str(tmp_path / "elsewhere"))
+    undo = f"DYNAMODT_STORAGE={bench.stage.storage.url} dynamodt undo {run}"
+    refused(moved, table, "storage was", str(tmp_path / "elsewhere"), undo)
     with pytest.raises(Refused, match="the journal of run"):
         undone(moved, table, run)
     assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.errors import Hint, Refused, ServiceError, suggest
@@ -245,6 +246,11 @@ def continued_by(record: RunRecord) -> Hint:
         return suggest("undo", record.run)
     limit = {"max_usd": record.higher_usd} if record.higher_usd else {}
     return suggest(record.direction, table=record.table, to=goal(record), **limit)
+
+
+def undo_in_its_storage(record: RunRecord) -> Hint:
+    """The command that undoes a run whose journal is in another storage than the stage's."""
+    return f"DYNAMODT_STORAGE={quote(record.began['storage'])} " + suggest("undo", record.run)
 
 
 def restore_or_repair(record: RunRecord) -> Hint:

@@ -33,6 +33,7 @@ from dynamodt.runs.history import (
     refusal_for,
     restore_or_repair,
     title_of,
+    undo_in_its_storage,
 )
 from dynamodt.runs.jobs import NEW, SCAN, new_run
 from dynamodt.runs.liveness import observed_life
@@ -91,7 +92,8 @@ def unfinished_run(project: Project, planned: TablePlan) -> RunRecord | None:
 def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) -> Refused:
     """The refusal to continue a run whose facts have changed since its start; it lists the differences."""
     back = "revert what was changed, and run the same command again: the run continues"
-    undo = "undo it (" + suggest("undo", left.run) + ")"
+    moved = any(one.name == "storage" for one in found)
+    undo = "undo it (" + (undo_in_its_storage(left) if moved else suggest("undo", left.run)) + ")"
     way_out = undo if left.journal else "restore the table from before the run (it keeps no journal)"
     return Refused(
         f"{title_of(left)}, {left.status}, has written items, and began with other inputs: "

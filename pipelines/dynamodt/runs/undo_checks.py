@@ -28,6 +28,7 @@ from dynamodt.runs.history import (
     report_of,
     restore_or_repair,
     title_of,
+    undo_in_its_storage,
 )
 from dynamodt.runs.lock import attempt_in_turn, check_not_leased
 from dynamodt.runs.plan import check_not_recreated, usable_table
@@ -93,7 +94,7 @@ def check_same_storage(stage: Stage, record: RunRecord) -> None:
     was, now_at = record.began.get("storage"), stage.storage.url.rstrip("/")
     if was not in (None, now_at):
         what = f"the journal of run {record.run} is in {was}, and the storage of stage {stage.name} is now {now_at}"
-        hint = f"give the stage that storage for the undo: DYNAMODT_STORAGE={was} " + suggest("undo", record.run)
+        hint = "give the stage that storage for the undo: " + undo_in_its_storage(record)
         raise refusal_for(record, what, hint)
 
 
