@@ -968,6 +968,20 @@ def test_an_error_of_the_parser_suggests_the_command_with_all_of_its_options(
     assert "dynamodt down --table users --stage dev\n" in run(capfd, "down", "users")[2]
 
 
+@pytest.mark.parametrize("words", [("-t", "users", "-t", "orders"), ("-t", "users,orders")])
+def test_a_command_of_one_table_refuses_a_second_one(
+    operations: FakeOperations, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    code, _, err = run(capfd, "down", *words, "--to", "0", "--dry-run")
+    assert code == 2 and "`down` takes one --table" in err and operations.calls == []
+    assert "dynamodt down --table users --to 0 --dry-run" in err
+
+
+def test_the_example_of_a_command_keeps_the_options_that_were_given(capfd: pytest.CaptureFixture[str]) -> None:
+    err = run(capfd, "stamp", "--table", "users", "--stage", "prod", "--dry-run")[2]
+    assert "dynamodt stamp --to N --table users --stage prod --dry-run" in err
+
+
 @pytest.mark.parametrize(
     "words", [("-n", "users,orders"), ("--tableNames", "users, orders"), ("-t", "users", "-t", "orders")]
 )

@@ -323,9 +323,9 @@ def _add_command(owner: typer.Typer, name: str, command: str, hidden: bool = Fal
 
 
 def _parameter(option: Option) -> Parameter:
-    single = option.field == "tables" and not option.repeated
-    default: Any = "" if single else None if option.repeated or option.is_rate else option.default
-    kind: Any = list[str] | None if option.repeated else option.kind | None if default is None else option.kind
+    several = option.repeated or option.field == "tables"  # a second table is an error, and not the only one
+    default: Any = None if several or option.is_rate else option.default
+    kind: Any = list[str] | None if several else option.kind | None if default is None else option.kind
     about: dict[str, Any] = {"metavar": option.metavar or None, "help": option.help}
     if option.names:
         about.update(min=option.minimum, max=option.maximum, show_default=option.shows_default)
@@ -375,7 +375,7 @@ def _value(option: Option, parsed: Any) -> Any:
         return option.default if parsed is None else parsed
     if option.default != ():
         return parsed
-    given = tuple(parsed or ()) if option.repeated else (parsed,) if parsed else ()
+    given = tuple(parsed or ())
     return given if option.field != "tables" else tuple(dict.fromkeys(_table_names(given)))
 
 

@@ -48,7 +48,8 @@ def steps_of(request: Request, report: TableReport) -> list[CommandStep]:
         request, tables=(report.table,), json=False, interactive=False, log_file="", log_format="", options=options
     )
     if request.command == "retry" and options.dry_run:
-        return [(_without_dry_run(request), "replay them")]
+        accepts = options.accept or options.accept_all
+        return [(_without_dry_run(request), "accept them" if accepts else "replay them")]
     if request.command == "retry":  # it continues as `up` or `down` would
         options = replace(options, in_doubt="", accept=(), accept_all=False)
         asked = replace(asked, command=report.direction, run="", options=options)

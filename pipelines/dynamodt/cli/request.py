@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import join, quote
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ class Request(Command):
     verbose: bool = False
 
 
-_ARGUMENTS = {"create": ("split_name",)}
+_NAMES = {"create": "split_name"}
 _EXAMPLES: dict[str, dict[str, str | int]] = {
     "prepare": {"version": "N"},
     "stamp": {"to": "N"},
@@ -107,12 +107,16 @@ def _check_accepting(options: RunOptions) -> None:
 
 
 def _example(request: Request) -> Hint:
+    """The command with the options that were given, one table, and examples of what is missing."""
     if request.command in (*OF_A_RUN, SHOW):
         return suggest("history") + " shows the ids of runs"
     from dynamodt.config.names import example
 
-    more = {"table": (*request.tables, example())[0], **_EXAMPLES.get(request.command, {})}
-    return suggest(request.command, *_ARGUMENTS.get(request.command, ()), **more)
+    name = request.name or _NAMES.get(request.command, "")
+    words = command_argv(replace(request, tables=(*request.tables, example())[:1], name=name))
+    examples = _EXAMPLES.get(request.command, {}) if not any(request.limits) else {}
+    missing = [option_words(f"--{name}", value) for name, value in examples.items() if f"--{name}" not in words]
+    return Hint((words[0], *(word for each in missing for word in each), *words[1:]))
 
 
 def check_rates(request: Request, parsed: Mapping[str, Any]) -> None:
