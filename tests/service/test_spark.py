@@ -10,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 import pytest
 
+from dynamodt.dynamodb import reads
 from dynamodt.dynamodb.table import describe
 from dynamodt.errors import Aborted, DeadLetters, ScriptError
 from dynamodt.model.pages import Counts, Units
@@ -90,8 +91,11 @@ def test_an_exception_of_a_script_keeps_its_type(spark: OnSpark, make_table: Mak
     assert isinstance(report.error, ScriptError) and "items()" in report.error.where
 
 
-def test_dead_letters_of_all_workers_together_stop_the_run(spark: OnSpark, make_table: MakeTable) -> None:
+def test_dead_letters_of_all_workers_together_stop_the_run(
+    spark: OnSpark, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of the eight splits has fewer dead letters than the limit."""
+    monkeypatch.setattr(reads, "_SEGMENTS_PER_WORKER", 4)
     table, bench = make_table(id="N"), spark.bench
     bench.tables.put(table, *({"id": number} for number in range(160)))
     text = "import time\ndef transform_up(item):\n    time.sleep(0.05)\n    raise ValueError('no')\n"
