@@ -128,6 +128,8 @@ def test_dead_letters_are_reported_retried_and_undone_by_jobs(typed: Client) -> 
     (version,) = document["tables"][0]["versions"]
     assert (code, version["status"], version["counts"]["dead"]) == (1, "failed", 1)
     assert document["error"]["exit_code"] == 1 and "from there" in document["error"]["hint"]
+    accepting = f"dynamodt retry --stage dev --runner glue --accept-all --reason TEXT {version['run']}"
+    assert document["error"]["hint"].endswith(accepting)
     assert version["dead_letters"].endswith("/dead-letters.jsonl") and "error: 1 item could not be" in err
     printed = typed.glue.runs[0].log.read_text()
     assert f"{DEAD_LETTERS} 1\n" in printed and printed.rstrip().splitlines()[-2].strip() == version["dead_letters"]

@@ -16,11 +16,13 @@ import typer
 from dynamodt.cli.app import app
 from dynamodt.cli.next_steps import steps_of, written_steps
 from dynamodt.cli.request import Request, as_typed, check, plugin_command, with_plugin, with_stage
+from dynamodt.cli.result import printed_error
 from dynamodt.config.stage import load_stage
-from dynamodt.errors import RunFailed, UsageError, suggest
+from dynamodt.errors import Refused, RunFailed, UsageError, suggest
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import RunReport, TableReport
-from dynamodt.runs.options import RunOptions
+from dynamodt.model.tables import TableNames
+from dynamodt.runs.options import GLUE, RunOptions
 from tests import ROOT
 
 COMMAND = re.compile(r"(?<![\w./-])(?:dynamodt|ddt) ((?:local )?[a-z]+)([^;,()`\n]*)")
@@ -141,6 +143,29 @@ def test_in_a_service_a_hint_has_the_environment_of_other_commands(
     )
     (tmp_path / "dynamodt.toml").write_text('[stages.dev]\nregion = "eu-west-1"\n', encoding="utf-8")
     assert str(with_plugin(hint, "dev", IN_A_SERVICE)).endswith("sls dynamodt up --stage d --table users")
+
+
+@pytest.mark.parametrize(("runner", "job"), [(GLUE, False), ("spark", True), ("direct", True)])
+def test_after_a_command_of_a_job_a_suggested_command_runs_in_the_job(
+    monkeypatch: pytest.MonkeyPatch, runner: str, job: bool
+) -> None:
+    monkeypatch.setattr("dynamodt.cli.request._in_job", job)
+    commands = suggest("retry", "RUN", accept_all=True) + "; " + suggest("prepare", version=2)
+    hint = commands + "; " + suggest("show", "RUN") + "; " + suggest("up", help=True)
+    request = Request("up", "dev", options=RunOptions(runner=runner))
+    printed = printed_error(request, Refused("x", hint=hint), TableNames())
+    assert isinstance(printed, Refused) and printed.hint == (
+        "dynamodt retry --stage dev --runner glue --accept-all RUN; "
+        "dynamodt prepare --stage dev --runner glue --version 2; dynamodt show --stage dev RUN; dynamodt up --help"
+    )
+    assert as_typed(request) == "dynamodt up --stage dev --runner glue"
+
+
+@pytest.mark.parametrize("runner", ["direct", "spark"])
+def test_without_a_job_a_suggested_command_has_no_runner(runner: str) -> None:
+    request = Request("up", options=RunOptions(runner=runner))
+    printed = printed_error(request, Refused("x", hint=suggest("retry", "RUN")), TableNames())
+    assert isinstance(printed, Refused) and printed.hint == "dynamodt retry RUN"
 
 
 def test_in_a_service_the_next_steps_are_the_plugin_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

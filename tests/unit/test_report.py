@@ -331,8 +331,9 @@ def test_next_steps_in_the_form_of_make() -> None:
     ]
 
 
-def test_the_next_steps_of_a_stopped_run_continue_or_undo_it() -> None:
-    stopped = replace(RUN, status="stopped", run="01RUN", journal=True)
+@pytest.mark.parametrize("status", ["stopped", "gone"])
+def test_the_next_steps_of_a_run_that_ended_early_continue_or_undo_it(status: str) -> None:
+    stopped = replace(RUN, status=status, run="01RUN", journal=True)
     report = TableReport("users", "up", (stopped,), 1, DynamodtError("aborted"), 4)
     steps = next_steps(replace(UP, to=2, options=RunOptions(journal=True)), report, {})
     assert [step.command for step in steps[:2]] == [

@@ -19,6 +19,7 @@ from zipfile import ZipFile
 
 from dynamodt.cli.app import main
 from dynamodt.cli.console import message_console, print_error
+from dynamodt.cli.request import in_job
 from dynamodt.cli.result import CommandResult
 from dynamodt.config.stage import ambient_connection, load_stage
 from dynamodt.deploy.job_result import dead_letters_in, of_this_release
@@ -110,12 +111,15 @@ def _unpacked(project: StorageSpec, region: str) -> Iterator[None]:
 
 @contextmanager
 def _for_the_caller(arguments: Mapping[str, str | None]) -> Iterator[None]:
-    """Makes runs show the user who has started the job and the commit, instead of this process."""
+    """Makes runs show the user who has started the job and the commit, instead of this process; and hints the commands
+    that start the job."""
     given = {variable: arguments.get(name) or "" for name, variable in (("by", BY), ("commit", COMMIT))}
     os.environ.update({variable: value for variable, value in given.items() if value})
+    in_job(True)
     try:
         yield
     finally:
+        in_job(False)
         for variable in given:
             os.environ.pop(variable, None)
 

@@ -198,8 +198,8 @@ def _show_run(request: Request, run: RunReport) -> Request:
 
 
 def _continuation_steps(request: Request, report: TableReport) -> list[CommandStep]:
-    """The steps that continue an unfinished run."""
-    left = next((run for run in report.versions if run.left_early), None)
+    """The steps that continue an unfinished run, also that of a job which has died."""
+    left = next((run for run in report.versions if run.left_early or run.status == "gone"), None)
     if left is None or request.options.dry_run:
         return []
     goes_on = left.status != "failed" or isinstance(report.error, ServiceError)
@@ -231,7 +231,8 @@ def _without_choices(options: RunOptions) -> RunOptions:
 
 
 def _preparation(plain: Request, version: int) -> CommandStep:
-    asked = Command("prepare", plain.stage, plain.tables, number=version)
+    options = RunOptions(runner=GLUE if plain.options.runner == GLUE and not in_service() else "direct")
+    asked = Command("prepare", plain.stage, plain.tables, number=version, options=options)
     return asked, f"first gather the data that version {version} joins"
 
 

@@ -164,7 +164,9 @@ _MAKE_TARGETS = {"up": "run", "down": "run", "prepare": "prepare", "deploy": "de
 
 def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> str:
     """The command line of this request: `make TARGET ...` if make has started the program, and what `plugin_command`
-    gives if the Serverless Framework has."""
+    gives if the Serverless Framework has. In a deployed job it is the command that starts the job."""
+    if _in_job:
+        request = replace(request, options=replace(request.options, runner=GLUE))
     if typed := plugin_command(command_argv(request), environment):
         return typed
     if not environment.get(_BY_MAKE):
@@ -198,6 +200,30 @@ def in_folder(folder: str) -> None:
     """Writes all later commands for this folder; empty: for the current one."""
     global _folder
     _folder = folder
+
+
+_in_job = False
+
+
+def in_job(is_job: bool) -> None:
+    """Writes all later commands as the caller of a deployed job types them, who names no Spark."""
+    global _in_job
+    _in_job = is_job
+
+
+def with_runner(hint: Hint, options: RunOptions) -> Hint:
+    """Adds the runner to the commands of a hint that take one and name none, if it is a deployed job: on this machine,
+    they would be executed by this machine, which may lack what they need."""
+    if not _in_job and options.runner != GLUE:
+        return hint
+    return Hint(*(part if isinstance(part, str) else _on_glue(part) for part in hint.parts))
+
+
+def _on_glue(words: tuple[str, ...]) -> tuple[str, ...]:
+    takes_runner = any(option.field == "options.runner" for option in options_of(words[0]))
+    if not takes_runner or "--runner" in words or "--help" in words or (words[0] == "prepare" and in_service()):
+        return words
+    return (words[0], *option_words("--runner", GLUE), *words[1:])
 
 
 def with_stage(hint: Hint, stage: str) -> Hint:

@@ -40,7 +40,7 @@ class RunReport:
     version: int
     name: str
     run: str
-    status: str  # "succeeded", "failed", "stopped", "paused", "dry-run", "refused" (to continue it)
+    status: str  # "succeeded", "failed", "stopped", "paused", "gone", "dry-run", "refused" (to continue it)
     counts: Counts = Counts()
     consumed: Units = Units()
     seconds: float = 0.0
