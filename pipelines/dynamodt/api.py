@@ -44,7 +44,7 @@ from dynamodt.runs.context import Project
 from dynamodt.runs.control import find_run, run_states, version_states, with_younger
 from dynamodt.runs.cost import Spending
 from dynamodt.runs.execute import migrate
-from dynamodt.runs.forecast import TableForecast
+from dynamodt.runs.forecast import Obstacle, TableForecast
 from dynamodt.runs.history import goal
 from dynamodt.runs.lock import attempt_in_turn
 from dynamodt.runs.migration import (
@@ -64,7 +64,7 @@ from dynamodt.runs.restored_tables import older_state_notice
 from dynamodt.runs.resume import cannot_continue
 from dynamodt.runs.retry_rehearsal import rehearse_retry
 from dynamodt.runs.show import RunDetails
-from dynamodt.runs.undo_checks import undoable
+from dynamodt.runs.undo_checks import refusal_of, undoable
 from dynamodt.runs.validation import Validation
 from dynamodt.script.versions import statuses
 from dynamodt.state.state import State
@@ -126,7 +126,9 @@ def undo(
     """Undo a run of these tables by its journal; see `runs.undo.undo`."""
     project = Project(stage, folder, options, observer)
     if options.runner == GLUE:
-        return on_glue.undo(project, undoable(project, project.tables(names), run))
+        record = undoable(project, project.tables(names), run)
+        found = on_glue.undo(project, record)
+        return replace(found, refusal=refusal_of(project, record)) if options.dry_run else found
     return undoing.undo(replace(project, options=with_caller(options, folder)), project.tables(names), run, engine)
 
 
@@ -215,7 +217,10 @@ def forecast(
     """The estimated reads, writes, duration and cost of the tables' pending versions up to `to`, by a random sample of
     that many items, and the obstacles; nothing is written. An error of one table is in its forecast."""
     project = Project(stage, folder, options)
-    return [forecasting.forecast(project, name, to, sample) for name in project.tables(names)]
+    found = [forecasting.forecast(project, name, to, sample) for name in project.tables(names)]
+    lacking = on_glue.lacking_job(project) if options.runner == GLUE else None
+    refused = (Obstacle("refused", str(lacking), lacking.hint, stops=True),) if lacking is not None else ()
+    return [replace(one, obstacles=(*refused, *one.obstacles)) if one.versions else one for one in found]
 
 
 def validate(folder: Path, names: Sequence[str] = ()) -> Validation:
@@ -383,6 +388,7 @@ def _on_glue(project: Project, request: Command, tables: Sequence[str]) -> list[
 
 def _in_job(project: Project, request: Command, plans: Sequence[TableMigration]) -> list[TableReport]:
     reports = on_glue.migrate(project, plans, request)
-    return warn_of_tolerated(
-        [table_report(project, plan, reports.get(plan.table, ())) for plan in plans], project.observer
-    )
+    found = [table_report(project, plan, reports.get(plan.table, ())) for plan in plans]
+    if not request.options.dry_run:
+        return warn_of_tolerated(found, project.observer)
+    return with_refusals(project, with_untried_notices(project, found), request.to)

@@ -95,8 +95,8 @@ class Client:
         (report,) = operations.retry(self.stage, self.folder, [self.table], run, options, self.seen)
         return report
 
-    def undo(self, run: str) -> UndoReport:
-        options = RunOptions(runner=self.runner)
+    def undo(self, run: str, dry_run: bool = False) -> UndoReport:
+        options = RunOptions(runner=self.runner, dry_run=dry_run)
         return operations.undo(self.stage, self.folder, [self.table], run, options, self.seen)
 
     def start(self, *words: str) -> subprocess.Popen[str]:

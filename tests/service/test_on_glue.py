@@ -13,7 +13,9 @@ import pytest
 
 from dynamodt import api as operations
 from dynamodt.cli.job import DEAD_LETTERS
-from dynamodt.errors import Refused, RunFailed
+from dynamodt.errors import Busy, Refused, RunFailed
+from dynamodt.runs.lock import hold_lease
+from dynamodt.runs.options import RunOptions
 from dynamodt.runs.provenance import caller
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from tests.emulators import Endpoint
@@ -76,8 +78,10 @@ def numbers(typed: Client) -> list[int]:
 
 def test_a_run_in_a_job_is_reported_as_a_local_one(typed: Client) -> None:
     typed.script(ADD)
-    rehearsed = typed.up(dry_run=True)
+    with hold_lease(typed.state.leases, typed.table, "theirs", typed.seen.notify):
+        rehearsed = typed.up(dry_run=True)
     assert rehearsed.error is None, (rehearsed.error, typed.seen.notes)
+    assert isinstance(rehearsed.refusal, Busy)
     (dry,) = rehearsed.versions
     assert (dry.status, dry.counts.changed, dry.rehearsal, len(dry.samples)) == ("dry-run", 40, True, 3)
     assert dry.cost is not None and dry.cost.wcu == 40
@@ -138,6 +142,9 @@ def test_dead_letters_are_reported_retried_and_undone_by_jobs(typed: Client) -> 
     typed.script(ADD)
     assert typed.retry(version["run"]).error is None
     assert numbers(typed) == [1] * 40
+    with hold_lease(typed.state.leases, typed.table, "theirs", typed.seen.notify):
+        foreseen = typed.undo(version["run"], dry_run=True)
+    assert foreseen.run.counts.changed == 40 and isinstance(foreseen.refusal, Busy)
     undone = typed.undo(version["run"])
     assert (undone.run.status, undone.run.counts.changed, undone.at, undone.not_restored) == ("undone", 40, 0, 0)
     assert numbers(typed) == [0] * 40
@@ -223,6 +230,8 @@ def test_a_job_that_cannot_start_is_reported_with_the_reason(typed: Client) -> N
     with pytest.raises(Refused, match="not deployed") as missing:
         typed.up()
     assert missing.value.hint == "deploy it: dynamodt deploy"
+    (planned,) = operations.forecast(typed.stage, typed.folder, [typed.table], None, RunOptions(runner="glue"))
+    assert (planned.obstacles[0].text, planned.obstacles[0].stops) == (str(missing.value), True)
     typed.write_stage(typed.glue.url)
     typed.glue.most = 0
     with pytest.raises(Refused, match="MaxConcurrentRuns"):

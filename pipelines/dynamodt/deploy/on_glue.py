@@ -241,6 +241,17 @@ def examine_in_job(project: Project, tables: Sequence[str]) -> list[dict[str, st
     return checks
 
 
+def lacking_job(project: Project) -> DynamodtError | None:
+    """The reason why the stage has no job that could run `up`; None if it has one, or if Glue cannot be read."""
+    try:
+        DeployedJob(project, Command("up", options=project.options))
+    except (Refused, UsageError) as error:
+        return error
+    except ServiceError:
+        pass
+    return None
+
+
 # ---------------------------------------------------------------- up, down and retry
 
 

@@ -76,7 +76,7 @@ def _attempt_undo(project: Project, record: RunRecord, runner: Runner) -> UndoRe
         limit_budget(context, base, table, target)
         number, jobs = undo_jobs(context, record, table, target, base, partly=refused is not None)
         undo = _Undo(context, record, table, jobs, number, found).run()
-        return replace(undo, refusal=refusal_of(project, record, target or table)) if context.options.dry_run else undo
+        return replace(undo, refusal=refusal_of(project, record)) if context.options.dry_run else undo
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from dynamodt.errors import Hint, Refused, RunFailed, suggest
 from dynamodt.model.pages import Claim, Counts, JournalCount, Units
 from dynamodt.model.reports import UndoReport
 from dynamodt.model.runs import RunRecord
-from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.model.tables import Stage
 from dynamodt.runs.control import find_run
 from dynamodt.runs.history import (
     continued_by,
@@ -76,14 +76,14 @@ def checked(project: Project, record: RunRecord) -> RunRecord:
     return record
 
 
-def refusal_of(project: Project, record: RunRecord, written: TableSpec) -> Refused | None:
+def refusal_of(project: Project, record: RunRecord) -> Refused | None:
     """The refusal that the undo would meet now if it were not a dry run: of a table that another run holds, unless it
     would wait for it, or of the table to which it writes."""
     options, held = replace(project.options, dry_run=False), filter(None, (record.table, record.target))
     try:
         for name in () if options.wait_lock else held:
             check_not_leased(project.state.leases, name)
-        check_tables(project.stage, [written], options)
+        check_tables(project.stage, [usable_table(project.stage, record.target or record.table)], options)
     except Refused as error:
         return error
     return None
