@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ConnectionClosedError
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
 from dynamodt.deploy.glue_runs import GlueJob
 from dynamodt.deploy.on_glue import DeployedJob
@@ -21,17 +21,32 @@ ARGUMENTS = {"--command": "up"}
 STATES = ("stopping", "starting")  # of runs that are called so
 
 
-class Glue:
-    """Loses the answer to a start, which has `arrived` or not."""
+def _refused(code: str, status: int) -> ClientError:
+    answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "StartJobRun")
 
-    def __init__(self, arrived: bool, *before: str) -> None:
+
+LOST = (
+    ConnectionClosedError(endpoint_url="glue"),
+    ReadTimeoutError(endpoint_url="glue"),
+    _refused("OperationTimeoutException", 400),
+    _refused("InternalServiceException", 500),
+    _refused("", 503),
+)
+
+
+class Glue:
+    """Loses the answer to a start, which has `arrived` or not; the caller gets an `error`."""
+
+    def __init__(self, arrived: bool, *before: str, error: Exception = LOST[0]) -> None:
         self._arrived = arrived
+        self._error = error
         self._runs = [_run(name) for name in before]
 
     def start_job_run(self, JobName: str, Arguments: Mapping[str, str]) -> dict[str, Any]:  # noqa: N803
         if self._arrived:
             self._runs.insert(0, _run("new"))
-        raise ConnectionClosedError(endpoint_url="glue")
+        raise self._error
 
     def get_job_runs(self, JobName: str, MaxResults: int) -> dict[str, Any]:  # noqa: N803
         return {"JobRuns": list(self._runs)}
@@ -55,8 +70,20 @@ def test_a_start_with_a_lost_answer_finds_its_run(before: tuple[str, ...], monke
 def test_a_start_with_a_lost_answer_does_not_find_an_earlier_run(
     before: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ServiceError):
+    with pytest.raises(ServiceError) as lost:
         job(Glue(False, *before), monkeypatch).start(ARGUMENTS)
+    assert lost.value.hint.endswith("if a run has started nevertheless, the same command follows it")
+
+
+@pytest.mark.parametrize("error", LOST, ids=str)
+def test_a_start_whose_outcome_is_not_known_finds_its_run(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert job(Glue(True, "old", error=error), monkeypatch).start(ARGUMENTS) == "new"
+
+
+def test_a_start_that_glue_has_refused_finds_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ServiceError) as refused:
+        job(Glue(True, error=_refused("InvalidInputException", 400)), monkeypatch).start(ARGUMENTS)
+    assert "nevertheless" not in refused.value.hint
 
 
 @pytest.mark.parametrize(

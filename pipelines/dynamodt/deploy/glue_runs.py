@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
@@ -36,6 +37,7 @@ _MOST_RUNS = 200  # of one page, the newest first
 _LOG_PREFIX = "--custom-logGroup-prefix"
 _LOGS = "/aws-glue/jobs"
 _START_SECONDS = 60.0
+_UNCERTAIN = ("OperationTimeoutException", "InternalServiceException")
 _LOG_ATTEMPTS = 2  # the job's error is shown after the log: few attempts, short timeout
 _LOG_SECONDS = 10.0
 _JOBS = ("MigrateJob", "PrepareJob")  # of infra/template.yaml
@@ -90,11 +92,12 @@ class GlueJob:
         try:
             answer = self._asked("StartJobRun", self._once.start_job_run, JobName=self.name, Arguments=dict(arguments))
         except ServiceError as error:
-            if not isinstance(error.__cause__, ConnectionClosedError | ReadTimeoutError):
+            if not _may_have_started(error.__cause__):
                 raise
             found = [run for run in self.active(arguments) if run.id not in before]
             if not found:
-                raise
+                hint = error.hint + "; if a run has started nevertheless, the same command follows it"
+                raise error.hinted(hint.removeprefix("; ")) from error
             return found[0].id
         return str(answer["JobRunId"])
 
@@ -127,6 +130,13 @@ class GlueJob:
                     hint = "wait until one has ended: " + suggest("status", follow=True)
                     raise ConcurrentRuns(what, where=self.where, hint=hint) from error
                 raise
+
+
+def _may_have_started(cause: BaseException | None) -> bool:
+    """Whether a StartJobRun that failed so may have taken effect: its response is lost, or Glue does not know."""
+    if isinstance(cause, ClientError):
+        return refusal(cause).status >= HTTPStatus.INTERNAL_SERVER_ERROR or refusal(cause).code in _UNCERTAIN
+    return isinstance(cause, ConnectionClosedError | ReadTimeoutError)
 
 
 def _job_run(found: dict[str, Any]) -> JobRun:
