@@ -379,6 +379,12 @@ def test_stored_dead_letters_of_all_alphabets_are_replaced_by_as_many_bytes() ->
     assert made["b"] != image["b"] and made["x"]["N"].startswith("-") and made["x"] != image["x"]
 
 
+def test_the_stamps_of_runs_stay() -> None:
+    image: Image = {"id": {"S": "u1"}, "_run": {"S": "20260131T101112.131415Z-0a1b2c"}, "at": {"S": "20260131T101112Z"}}
+    made = Replacer([image]).image(image)
+    assert made["_run"] == image["_run"] and made["at"] != image["at"]
+
+
 # ---------------------------------------------------------------- variants
 
 

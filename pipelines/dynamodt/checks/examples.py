@@ -28,6 +28,7 @@ from typing import Any, Final
 from dynamodt.checks.findings import Fault, Finding, Level, Shown
 from dynamodt.model.tables import AttributeValue, Image, TableSpec
 from dynamodt.script.diff import key_of
+from dynamodt.script.names import is_run_id
 
 _MOST_SHRUNK = 8  # findings whose items are made smaller
 _MOST_WARNINGS = 8  # of variants
@@ -210,7 +211,7 @@ class Replacer:
     def _scalar(self, kind: str, raw: str) -> str:
         if kind != "S" or _DATE.fullmatch(raw):
             return self._replaced("date" if kind == "S" else kind, raw)
-        if raw in self._words:
+        if raw in self._words or is_run_id(raw):  # the STAMP of a version, which must stay one
             return raw
         pieces: list[str] = _PIECE.findall(raw)
         keeps = len(pieces) > 1 and pieces[0] in self._first
