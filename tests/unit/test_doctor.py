@@ -118,6 +118,13 @@ def test_a_wrong_clock_is_a_finding(findings: Callable[..., dict[str, CheckResul
     assert findings(list_tables=answer)["clock"].status == status
 
 
+@pytest.mark.parametrize(("status", "expected"), [("UPDATING", "ok"), ("CREATING", "wrong")])
+def test_a_table_is_usable_in_the_states_that_a_run_accepts(
+    findings: Callable[..., dict[str, CheckResult]], status: str, expected: str
+) -> None:
+    assert findings(describe_table={"Table": {**USERS, "TableStatus": status}})["table users"].status == expected
+
+
 def test_the_findings_about_a_table(findings: Callable[..., dict[str, CheckResult]]) -> None:
     table = USERS | {
         "Replicas": [{"RegionName": "us-east-1"}],

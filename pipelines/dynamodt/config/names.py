@@ -66,8 +66,12 @@ def _found(lookups: _Lookups, logical: set[str], wanted: set[str]) -> dict[str, 
 
 def tables_in_use(folder: Path) -> tuple[str, ...]:
     """The logical names of the tables that have a folder, and of those that their versions write to, sorted."""
-    here = _folders(folder / "transforms")
-    return tuple(sorted({*here, *(target for logical in here for target in _targets(folder, logical))}))
+    return with_targets(folder, _folders(folder / "transforms"))
+
+
+def with_targets(folder: Path, named: Sequence[str]) -> tuple[str, ...]:
+    """Tables, and those that their versions write to, by logical name, sorted."""
+    return tuple(sorted({*named, *(target for logical in named for target in _targets(folder, logical))}))
 
 
 def example() -> str:

@@ -23,14 +23,22 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.utils import get_environ_proxies
 
 from dynamodt import __version__
-from dynamodt.config.names import with_names
+from dynamodt.config.names import with_names, with_targets
 from dynamodt.config.stage import load_stage
 from dynamodt.deploy.buckets import bucket_facts
 from dynamodt.doctor.contract import CHECKS
 from dynamodt.doctor.suite import WRONG, Assumption, CheckResult, Seen, Status, finding_of, run_suite, scratch
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.network import Tolerated, refusal
-from dynamodt.dynamodb.table import NO_RESOURCE, consumers, describe, description, has_point_in_time_recovery, place_of
+from dynamodt.dynamodb.table import (
+    NO_RESOURCE,
+    USABLE,
+    consumers,
+    describe,
+    description,
+    has_point_in_time_recovery,
+    place_of,
+)
 from dynamodt.errors import DynamodtError, file_explained, suggest
 from dynamodt.local.stage import open_stage as open_embedded
 from dynamodt.model.tables import Connection, Stage, name_in_requests
@@ -85,9 +93,9 @@ def doctor(
     in_job: InJob | None = None,
     more: Sequence[Assumption] = (),
 ) -> Examination:
-    """Examines the stage of this name and its tables (default: all that have a folder). The embedded stage is started;
-    on another one nothing is written without `full`. Raises UsageError for a stage that is not configured, ServiceError
-    without credentials.
+    """Examines the stage of this name, its tables (default: all that have a folder) and those that their versions write
+    to. The embedded stage is started; on another one nothing is written without `full`. Raises UsageError for a stage
+    that is not configured, ServiceError without credentials.
 
     With `full`, the contract suite is run on a table and a prefix of its own, which are deleted again, also after an
     interrupt, with the checks `more`, and a report is written to `folder`. With `in_job`, the read-only checks are also
@@ -97,7 +105,8 @@ def doctor(
     transforms = folder / "transforms"
     here = tables(transforms, stage.names) if transforms.is_dir() else ()
     chosen = tuple(map(stage.names.real, named)) or here
-    findings = list(read_only(stage, chosen))
+    written = with_targets(folder, [stage.names.logical(name) for name in chosen])
+    findings = list(read_only(stage, [stage.names.real(name) for name in written]))
     if in_job is not None:
         findings += _in_the_job(Project(stage, folder, observer=observer), chosen, in_job)
     if full:
@@ -269,7 +278,7 @@ def _table(stage: Stage, name: str) -> Seen:
     if replicas:
         hint = "a condition is evaluated on the local replica: a run needs --single-region-writers"
         return OK if stage.single_region_writers else WRONG, f"{text}, replicas in {', '.join(replicas)}", hint
-    return (OK if table["TableStatus"] == "ACTIVE" else WRONG), text, ""
+    return (OK if table["TableStatus"] in USABLE else WRONG), text, ""
 
 
 def _capacity(table: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NO_RESOURCE = "ResourceNotFoundException"
 ACTIVE_SOON = {"Delay": 1, "MaxAttempts": 120}  # of a waiter
+USABLE = ("ACTIVE", "UPDATING")  # the states of a table that takes reads and writes
 _WHOLE = {"ProjectionType": "ALL"}
 
 

@@ -179,7 +179,7 @@ def usable_table(stage: Stage, name: str) -> TableSpec:
 
 def _usable(stage: Stage, spec: TableSpec) -> TableSpec:
     """The description, with the replicas of a legacy global table. Raises Refused for a table that is not active."""
-    if spec.status not in ("ACTIVE", "UPDATING"):
+    if spec.status not in tables.USABLE:
         raise Refused(f"the table is {spec.status}", where=f"table {spec.name}", hint="wait until it is ACTIVE")
     if stage.local or spec.replicas:
         return spec

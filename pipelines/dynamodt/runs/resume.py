@@ -276,7 +276,7 @@ def check_source(record: RunRecord, options_source: str, options_export: str) ->
     other = options_source not in ("", record.source) or (options_export not in ("", NEW, began) and began)
     if other:
         said = f"the export {began}" if began else f"a {record.source}"
-        hint = "leave out --source and --export" + or_undo(record)
+        hint = "leave out --source, --export and --catch-up" + or_undo(record)
         raise refusal_for(record, f"run {record.run} began with {said}, and continues with it", hint)
 
 
