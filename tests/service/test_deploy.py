@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dynamodt.cli import app as cli
+from dynamodt.deploy import deploy as deploying
 from dynamodt.deploy.packages import job_locks, job_pins
 from dynamodt.deploy.stacks import Stack
 from dynamodt.errors import Refused, RunFailed, UsageError
@@ -295,6 +296,29 @@ def test_a_failed_update_is_reported(account: Account) -> None:
 
 
 # ---------------------------------------------------------------- the state alone
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_deploy_that_was_overtaken_by_another_one_changes_nothing(
+    account: Account, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    if not first:
+        account.deploy()
+    real = deploying.parts
+
+    def meanwhile(*arguments: Any) -> Any:
+        """The other one, while this one builds its parts."""
+        monkeypatch.setattr(deploying, "parts", real)
+        account.configure("workers = 7")
+        account.deploy()
+        return real(*arguments)
+
+    monkeypatch.setattr(deploying, "parts", meanwhile)
+    with pytest.raises(Refused, match="another deployment has changed the stack") as refused:
+        account.deploy()
+    assert "run the same command again" in refused.value.hint
+    assert int(account.job()["NumberOfWorkers"]) == 7
+    assert account.deploy().status == "unchanged"
 
 
 def test_state_only_needs_neither_tables_nor_the_jar_and_can_become_a_full_deployment(

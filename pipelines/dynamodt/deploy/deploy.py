@@ -108,6 +108,7 @@ def deploy(project: Project, state_only: bool = False) -> Deployment:
     made = {} if state_only else parts(folder, stage, observer.notify, deploy_settings_of(stage.name, folder))
     if state is not None and state.status in _FAILED_AT_FIRST:
         _remove_failed(stack, state, observer.notify, time.sleep, dry_run)
+    _check_not_overtaken(stack, live)
     changer = _Changer(stage, stack, live, given, observer)
     if dry_run:
         return changer.rehearsed(made, drift)
@@ -170,6 +171,16 @@ def _drift(project: Project, stack: Stack, found: DeployedResources, given: Mapp
     for line in drift.lines(stage, stack, given["Bucket"]):
         project.observer.notify(line)
     return drift
+
+
+def _check_not_overtaken(stack: Stack, before: StackState | None) -> None:
+    """Raises Refused if the stack is not as it was `before` its resources were looked up: another deployment would be
+    undone, and this one may name what the other has just created."""
+    now = stack.state()
+    now = None if now is None or now.status == UNMADE else now
+    if now != before:
+        hint = "nothing was changed; run the same command again, which waits for the other one"
+        raise Refused("another deployment has changed the stack since this one began", where=stack.where, hint=hint)
 
 
 def _one_change_each(changes: Sequence[ResourceChange]) -> tuple[ResourceChange, ...]:
