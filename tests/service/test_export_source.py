@@ -501,6 +501,46 @@ def test_a_run_with_an_unusable_export_writes_nothing_and_can_use_another_export
     assert by_id(bench, table) == {number: 2 * number for number in range(1, 41)}
 
 
+def test_a_run_whose_incremental_export_is_gone_is_undone(
+    bench: Bench, bucket: Bucket, make_table: MakeTable, between: list[Callable[[], None]]
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1, 2))
+    between.append(lambda: bench.tables.put(table, *numbered(30)))
+    assert isinstance(bench.failed(table, FAILING, source="export").error, DeadLetters)
+    (run,) = bench.history(table)
+    bucket.objects.write(f"some/AWSDynamoDB/{run.exports[1].rpartition('/')[2]}/{FILES}.json", b"")
+    error = bench.failed(table, DOUBLE, source="export").error
+    assert isinstance(error, RunFailed) and error.hint.startswith("restore it; or undo it: dynamodt undo")
+    undo(bench, run.run)
+    assert by_id(bench, table) == {1: 1, 2: 2, 30: 30}
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_run_whose_export_is_gone_continues_with_a_copy_or_is_undone(
+    bench: Bench, bucket: Bucket, make_table: MakeTable, copied: bool
+) -> None:
+    """A lifecycle rule of the bucket has deleted the files, or DynamoDB has forgotten the export, after 90 days."""
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(*range(1, 41)))
+    assert isinstance(bench.failed(table, FAILING, source="export").error, DeadLetters)
+    s3 = client(bench.stage.connection, "s3")
+    found = s3.list_objects_v2(Bucket=bucket.name, Prefix="some/AWSDynamoDB/")["Contents"]
+    for name in (entry["Key"] for entry in found):
+        bucket.objects.write(name.replace("some/", "copy/"), bucket.objects.read(name) or b"")
+        s3.delete_object(Bucket=bucket.name, Key=name)
+    (run,) = bench.history(table)
+    (report,) = bench.up(table, source="export")
+    assert report.error is not None and "no such export" in report.error.what
+    assert f"up --table {table} --export s3://" in report.error.hint and f"undo {run.run}" in report.error.hint
+    if copied:
+        report = exported(bench, table, DOUBLE, export=f"s3://{bucket.name}/copy", catch_up="none")
+        assert report.run == run.run and report.counts == Counts(read=40, changed=40)
+        assert by_id(bench, table) == {number: 2 * number for number in range(1, 41)}
+    undo(bench, run.run)
+    assert by_id(bench, table) == {number: number for number in range(1, 41)}
+
+
 def test_a_run_does_not_continue_with_another_list_of_files(
     bench: Bench, bucket: Bucket, make_table: MakeTable
 ) -> None:

@@ -25,11 +25,12 @@ from dynamodt.runs.dead_letters import (
     with_accepted_dead_letters,
     with_skipped_dead_letters,
 )
-from dynamodt.runs.exports import CatchingUp, SourceExport, begun_catch_up_phases, export_for_replay, source_export
+from dynamodt.runs.exports import CatchingUp, SourceExport, export_for_replay, forget_unusable, source_export
 from dynamodt.runs.history import RunRecorder
 from dynamodt.runs.jobs import (
     EXPORT,
     NONE,
+    begun_catch_up_phases,
     jobs,
     lease_replicas,
     moves_items,
@@ -205,7 +206,8 @@ def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRe
         return None
     check_export(step.script, context.options.catch_up)
     if recorder.record.tolerated:  # all of it was read
-        return export_for_replay(context, planned.table, recorder.record)
+        with forget_unusable(recorder, 0, unread=False):
+            return export_for_replay(context, planned.table, recorder.record)
     recorder.begin()
     try:
         found = source_export(context, planned.table, recorder)

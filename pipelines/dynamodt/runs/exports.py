@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.clients import account_id, client
 from dynamodt.dynamodb.reads import segments
-from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError
+from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError, suggest
 from dynamodt.export.datafiles import check_same_table, check_there, data_files, digest_of, read_manifest
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import (
@@ -41,7 +41,7 @@ from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.history import RunRecorder, changed_since
 from dynamodt.runs.jobs import NEW, NONE, SCAN, WINDOWS, final_scan_job, incremental_job
 from dynamodt.runs.pace import elapsed
-from dynamodt.state.runs import Phase, incremental_run, or_undo, retry_run
+from dynamodt.state.runs import Phase, or_undo, retry_run
 from dynamodt.state.split_rows import totals_of
 from dynamodt.state.storage import is_owned_by, with_owner
 
@@ -86,7 +86,8 @@ def source_export(context: RunContext, table: TableSpec, recorder: RunRecorder) 
         found = _full(context, table, recorder.record)
         if context.options.export not in ("", NEW) and not recorder.record.splits:
             _check_recent(context.state, recorder.record, found)
-    recorder.keep(splits=found.files, began={**recorder.record.began, _EXPORT: found.name})
+    places = (_place(context, recorder.record), *recorder.record.exports[1:])
+    recorder.keep(exports=places, splits=found.files, began={**recorder.record.began, _EXPORT: found.name})
     final_scan = context.options.catch_up == SCAN and not context.options.dry_run
     return replace(found, source=replace(found.source, final_scan=final_scan))
 
@@ -113,21 +114,25 @@ def _keep_requested(recorder: RunRecorder, arn: str) -> None:
 
 @contextmanager
 def forget_unusable(recorder: RunRecorder, number: int, unread: bool) -> Iterator[None]:
-    """Removes an unusable export from the record if none of it was read, so that the same command requests another
-    one."""
+    """Removes an unusable export from the record if none of it was read, so that the same command requests another one.
+    Otherwise the run needs it, or is undone: the hint of the error names both."""
     try:
         yield
     except (ServiceError, Fenced, Aborted):
         raise
-    except DynamodtError:
+    except DynamodtError as error:
         record = recorder.record
         if unread:
             recorder.keep(exports=record.exports[:number], failed_exports=record.failed_exports + 1)
+        elif not isinstance(error, Refused):
+            again = suggest(record.direction, table=record.table, export="s3://BUCKET/PREFIX")
+            copy = "" if number or record.tolerated else "; or name a copy: " + again
+            raise error.hinted("restore it" + copy + or_undo(record)) from error
         raise
 
 
 def _full(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExport:
-    export = record.exports[0]
+    export = _place(context, record)
     found = await_export(context, table, record, export)
     if found.source.incremental:
         hint = "name a full export, or let one be requested: --export new"
@@ -137,6 +142,12 @@ def _full(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExp
         hint = "restore that one, and run the same command again" + or_undo(record)
         raise Refused(what, where=export, hint=hint, run=record.run)
     return found
+
+
+def _place(context: RunContext, record: RunRecord) -> str:
+    """Where a run's export is: once it is partly read, a command may name a copy of it."""
+    named = context.options.export
+    return named if record.splits and named.startswith("s3://") else record.exports[0]
 
 
 def _request_full(context: RunContext, table: TableSpec, record: RunRecord) -> str:
@@ -284,7 +295,7 @@ def _owner_fact(context: RunContext, place: str) -> dict[str, str]:
     bucket that another account has created under the name of a deleted one."""
     if not place.startswith("s3://"):
         return {}
-    bucket, _ = split_url(place)
+    bucket = split_url(place)[0]
     return {_OWNER.format(bucket): owner_of(context.stage, bucket)}
 
 
@@ -386,15 +397,3 @@ class CatchingUp:
             self.follower.add(job)
         earlier = tuple(one.run for one in self.phases if one.run != job.run)
         self.run_phases(self.context, [replace(job, earlier=earlier)], self.follower)
-
-
-def begun_catch_up_phases(record: RunRecord, main: list[Job]) -> list[Job]:
-    """The phases after the export's that an earlier attempt has begun, whose dead letters are replayed."""
-    like = next((job for job in main if job.export is not None), None)
-    if like is None:
-        return []
-    incremental_exports = [
-        replace(like, run=incremental_run(record.run, number), splits=units)
-        for number, units in enumerate(record.incremental_exports, 1)
-    ]
-    return [*incremental_exports, *([final_scan_job(like, record)] if record.final_scan else [])]

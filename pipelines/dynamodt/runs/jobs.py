@@ -149,6 +149,18 @@ def incremental_job(main: Job, number: int, export: SourceExport) -> Job:
     return replace(main, run=incremental_run(main.base_run, number), splits=export.files, source=source)
 
 
+def begun_catch_up_phases(record: RunRecord, main: list[Job]) -> list[Job]:
+    """The phases after the export's that an earlier attempt has begun, whose dead letters are replayed."""
+    like = next((job for job in main if job.export is not None), None)
+    if like is None:
+        return []
+    incremental_exports = [
+        replace(like, run=incremental_run(record.run, number), splits=units)
+        for number, units in enumerate(record.incremental_exports, 1)
+    ]
+    return [*incremental_exports, *([final_scan_job(like, record)] if record.final_scan else [])]
+
+
 def with_split_groups(job: Job, workers: int) -> Job:
     """The job with split groups for this number of workers.
 

@@ -271,9 +271,11 @@ def _unfinished_refusal(state: State, left: RunRecord, scripts: Sequence[Script]
 
 
 def check_source(record: RunRecord, options_source: str, options_export: str) -> None:
-    """Raises Refused if the source differs from that at the run's start."""
+    """Raises Refused if the source differs from that at the run's start. A copy of the run's export is recognized when
+    it is read (`exports.source_export`)."""
     began = record.exports[0] if record.exports else ""
-    other = options_source not in ("", record.source) or (options_export not in ("", NEW, began) and began)
+    known = options_export in ("", NEW, began) or (record.splits and options_export.startswith("s3://"))
+    other = options_source not in ("", record.source) or (not known and began)
     if other:
         said = f"the export {began}" if began else f"a {record.source}"
         hint = "leave out --source, --export and --catch-up" + or_undo(record)
