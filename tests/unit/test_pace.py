@@ -151,18 +151,24 @@ def test_a_dry_run_has_no_write_rate() -> None:
     assert figures(run._replace(rehearsal=True), speed)[2:] == ["5 of 20 RCU/s"]
 
 
-def test_a_run_that_waits_for_its_first_allocation_shows_that() -> None:
-    assert figures(at(0, wcu=60.0, rcu=20.0), Speed()) == ["waiting for its budget of 60 WCU/s, 20 RCU/s", "0 items"]
-    assert figures(at(0, wcu=60.0, rcu=20.0, rehearsal=True), None) == ["waiting for its budget of 20 RCU/s", "0 items"]
+def test_a_run_without_a_complete_page_shows_its_budget() -> None:
+    assert figures(at(0, wcu=60.0, rcu=20.0), Speed()) == [
+        "no page is complete yet, at up to 60 WCU/s, 20 RCU/s",
+        "0 items",
+    ]
+    assert figures(at(0, wcu=60.0, rcu=20.0, rehearsal=True), None) == [
+        "no page is complete yet, at up to 20 RCU/s",
+        "0 items",
+    ]
     for begun in (at(0), at(0, wcu=60.0, idle="paused"), at(1, wcu=60.0)):
         assert figures(begun, None) == [f"{begun.totals.counts.read} item{'s' * (not begun.totals.counts.read)}"]
 
 
-def test_a_continued_run_shows_waiting_until_it_records_more() -> None:
+def test_a_continued_run_shows_its_budget_until_it_records_more() -> None:
     run = ActiveRun("users", 2, "split", "up", 3000, 0.0)
     for now in (0.0, 1.0):
         run.observed(now, at(720, wcu=60.0))
-        assert run.figures == ["waiting for its budget of 60 WCU/s", "720 items"]
+        assert run.figures == ["no page is complete yet, at up to 60 WCU/s", "720 items"]
     run.observed(2.0, at(960, wcu=60.0))
     assert run.figures[:2] == ["960 items", "120 items/s"]
     found = ActiveRun("users", 2, "split", "up", 3000, 0.0, found=True)

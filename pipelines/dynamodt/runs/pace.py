@@ -125,8 +125,8 @@ def figures(run_progress: RunProgress, speed: Speed | None, before: Totals = Tot
     """A run's figures, the most important first, without those that are 0. `before` are its totals when it was
     continued."""
     counts, contention = run_progress.totals.counts, run_progress.totals.contention
-    if waiting := _awaited_budget(run_progress, before):
-        return [waiting, counted(counts.read, "item")]
+    if first := _before_first_page(run_progress, before):
+        return [first, counted(counts.read, "item")]
     parts = [counted(counts.read, "item")]
     parts += [counted(counts.dead, "dead letter")] if counts.dead else []
     parts += [f"{_rate(speed.items)} items/s"] if speed else []
@@ -136,14 +136,14 @@ def figures(run_progress: RunProgress, speed: Speed | None, before: Totals = Tot
     return parts + ([counted(contention.throttles, "throttle")] if contention.throttles else [])
 
 
-def _awaited_budget(run_progress: RunProgress, before: Totals) -> str:
-    """The budget for which a run waits, if it has recorded nothing since it began or was continued: at a low rate, a
-    page takes seconds."""
+def _before_first_page(run_progress: RunProgress, before: Totals) -> str:
+    """The budget of a run that has recorded no page since it began or was continued: at a low rate, a page takes
+    seconds. The script may take them, too."""
     budget = ((0.0 if run_progress.rehearsal else run_progress.wcu, "WCU/s"), (run_progress.rcu, "RCU/s"))
     limits = [f"{_rate(limit)} {name}" for limit, name in budget if limit]
     now = run_progress.totals
     begun = now.counts.read > before.counts.read or now.done > before.done or run_progress.idle
-    return f"waiting for its budget of {', '.join(limits)}" if limits and not begun else ""
+    return f"no page is complete yet, at up to {', '.join(limits)}" if limits and not begun else ""
 
 
 def _rate(amount: float) -> str:
