@@ -372,6 +372,21 @@ def test_an_item_created_again_before_the_export_was_read_to_its_end_is_transfor
     assert by_id(bench) == {1: 21 if stamp else 20, 2: 4}
 
 
+def test_an_item_at_the_key_of_an_insertion_of_the_run_is_left_as_the_application_has_put_it(
+    bench: Bench, exporter: Exporter
+) -> None:
+    bench.dynamodb.put({"id": 1, "n": 1})
+    full = exporter.export()
+    job = exporter.job(full, BESIDE)
+    assert bench.execute(job).changed == 1
+    bench.dynamodb.delete({"id": 1001})
+    first = exporter.export(full)
+    bench.dynamodb.put({"id": 1001, "n": 5})
+    for number, one in enumerate((first, exporter.export(first)), 1):
+        assert bench.execute(exporter.window(job, number, one)) == Counts()
+    assert by_id(bench) == {1: 1, 1001: 5}
+
+
 # ---------------------------------------------------------------- under other keys
 
 
