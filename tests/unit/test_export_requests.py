@@ -241,4 +241,4 @@ def test_a_failed_export_is_an_error_with_the_reason() -> None:
     assert next(states).status == IN_PROGRESS
     with pytest.raises(RunFailed, match="S3NoSuchBucket: no bucket") as caught:
         next(states)
-    assert caught.value.where == ARN and "another token" in caught.value.hint
+    assert caught.value.where == ARN and "request another export" in caught.value.hint

@@ -347,7 +347,7 @@ def poll_until_completed(
 
 def failure(export: Export) -> RunFailed:
     why = ": ".join(filter(None, (export.failure_code, export.failure_message))) or "DynamoDB gives no reason"
-    hint = "remove the cause, then request a new export with another token"
+    hint = "remove the cause, and request another export; a run does so when the same command continues it"
     return RunFailed(f"the export has failed: {why}", where=export.arn, hint=hint)
 
 
