@@ -14,6 +14,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from dynamodt.errors import ScriptError
 from dynamodt.model.pages import AppliedPage, Counts, Page
 from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Item, KeyAttribute, TableSpec
@@ -291,6 +292,25 @@ def test_all_life_cycle_methods_of_a_dofn_are_called(bench: Bench, tmp_path_fact
     """
     assert bench.run(script).changed == 3
     assert log.read_text().split() == ["setup", "start", "finish", "teardown"]
+
+
+@pytest.mark.parametrize("method", ["setup", "start_bundle", "finish_bundle"])
+def test_an_error_of_a_life_cycle_method_is_reported_with_its_line(bench: Bench, method: str) -> None:
+    bench.dynamodb.put(*numbers(3))
+    script = f"""
+    class TransformUp:
+        def {method}(self):
+            raise ValueError("none")
+
+        def process(self, item):
+            yield {{**item, "seen": True}}
+    """
+    job = bench.job(script)
+    with pytest.raises(Exception, match=f"TransformUp.{method} fails"):
+        bench.execute(job)
+    error = signals.reported_error(bench.state.leases.read(job.lease), job)
+    assert isinstance(error, ScriptError) and error.what == f"TransformUp.{method} fails: ValueError: none"
+    assert error.where.endswith("v1_change.py:5") and "Correct the line" in error.hint
 
 
 def test_rows_of_items_are_inserted_only_at_free_keys(bench: Bench) -> None:

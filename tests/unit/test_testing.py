@@ -108,6 +108,8 @@ def test_two_rows_with_one_key_are_refused_as_by_a_run(write: Write, direction: 
     path = write("def items(): yield {'id': 'row', 'n': 1}; yield {'id': 'row', 'n': 2}")
     with pytest.raises(ScriptError, match="rows 1 and 2 both have id = 'row'"):
         transformed(path, [{"id": "1"}], direction=direction, key=KEY)
+    with pytest.raises(ScriptError, match=r"v1_change.py: items\(\): the item would take"):
+        transformed(write("def items(): yield {'id': 'x', 'n': 'x' * 420_000}"), [], direction=direction, key=KEY)
 
 
 def test_the_life_cycle_of_a_class_is_that_of_a_run(write: Write) -> None:

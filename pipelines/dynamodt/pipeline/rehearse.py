@@ -83,8 +83,9 @@ class RehearseVersion(beam.DoFn):
             self._phases[-1].setup(job, self._wire, self._phases[:-1])
 
     def start_bundle(self) -> None:
-        for phase in self._phases:
-            phase.version.start_bundle()
+        with report_errors(self._leases, self._job):
+            for phase in self._phases:
+                phase.version.start_bundle()
 
     def process(self, page: Page) -> Iterator[WrittenPage]:
         with report_errors(self._leases, self._job):

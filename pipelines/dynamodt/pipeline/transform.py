@@ -41,7 +41,8 @@ class ApplyVersion(beam.DoFn):
             self._earlier = EarlierWrites(self._job, self._storage, inserted)
 
     def start_bundle(self) -> None:
-        self._version.start_bundle()
+        with report_errors(self._leases, self._job):
+            self._version.start_bundle()
 
     def process(self, page: Page) -> Iterator[AppliedPage]:
         with report_errors(self._leases, self._job):

@@ -82,7 +82,8 @@ class WritePatches(beam.DoFn):
         return self._earlier.change_of(image, self._version.change_of)
 
     def start_bundle(self) -> None:
-        self._version.start_bundle()
+        with report_errors(self._leases, self._job):
+            self._version.start_bundle()
         self._scheduler = PageScheduler(self._resources.clock, self._resources.sleep, self._signal.wait_or_stop)
         self._ownerships: dict[int, SplitOwnership] = {}  # of the pages in progress, by split
         self._free: list[SplitOwnership] = []
@@ -110,7 +111,8 @@ class WritePatches(beam.DoFn):
             if not self._context.ended:  # a waiting page that is left has an intent, or may be written twice
                 for written in self._scheduler.finish():
                     yield GlobalWindows.windowed_value(self._add_to_totals(written))
-        self._version.finish_bundle()
+        with report_errors(self._leases, self._job):
+            self._version.finish_bundle()
 
     def teardown(self) -> None:
         self._version.teardown()

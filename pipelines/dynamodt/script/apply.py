@@ -288,7 +288,7 @@ def row_image(script: Script, table: TableSpec, row: Item) -> Image:
     try:
         return insert(table, row).item
     except ItemError as error:
-        where = f"{script.path}: items(): {error.where}"
+        where = ": ".join(filter(None, (script.path, "items()", error.where)))
         raise ScriptError(error.what, where=where, hint=error.hint) from error
 
 
