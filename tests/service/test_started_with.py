@@ -174,6 +174,13 @@ def test_a_run_that_has_written_nothing_may_read_another_source(bench: Bench, ta
     assert [(run.status, run.source) for run in bench.history(table)] == [("replaced", "export"), ("succeeded", "scan")]
 
 
+def test_the_hint_for_another_source_names_every_option_that_chooses_one(bench: Bench, table: str) -> None:
+    half_done(bench, table)
+    bench.script(table, double())
+    (report,) = bench.up(table, source="export", catch_up="none")
+    assert isinstance(report.error, Refused) and "leave out --source, --export and --catch-up" in report.error.hint
+
+
 def test_another_storage_is_refused(bench: Bench, table: str, tmp_path: Path) -> None:
     run = half_done(bench, table)
     bench.script(table, double())

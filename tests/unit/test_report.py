@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from dynamodt.cli import json_output, report, short_reports
-from dynamodt.cli.next_steps import NextStep, after_preparation, steps_of, written_steps
+from dynamodt.cli.next_steps import NextStep, after_preparation, merged_steps, steps_of, written_steps
 from dynamodt.cli.progress import BarDisplay, LineDisplay, display, timed_lines
 from dynamodt.cli.request import Request, program, with_stage
 from dynamodt.cli.result import with_retry_hint, without_duplicates
@@ -342,6 +342,22 @@ def test_the_next_steps_of_a_run_that_ended_early_continue_or_undo_it(status: st
     ]
     untouched = replace(report, versions=(replace(stopped, counts=Counts(10, 0, 10)),))
     assert not [step for step in next_steps(UP, untouched, {}) if " undo " in step.command]
+
+
+def test_the_next_steps_of_a_refused_dry_run_write_nothing() -> None:
+    tried = replace(UP, options=RunOptions(dry_run=True))
+    report = TableReport("users", "up", (replace(RUN, status="failed"),), 1, DynamodtError("dead"), 4)
+    refused = [replace(report, refusal=Refused("held")), TableReport("users", "up", (RUN,), 1, refusal=Refused("held"))]
+    failed, succeeded = (written_steps(tried, merged_steps(tried, [one]), {}) for one in refused)
+    assert [step.command for step in failed] == ["dynamodt up --table users --dry-run", "dynamodt status"]
+    assert [step.command for step in succeeded] == ["dynamodt status"]
+
+
+@pytest.mark.parametrize(("accept_all", "why"), [(False, "replay them"), (True, "accept them")])
+def test_the_next_step_of_a_rehearsed_retry_says_what_it_does(accept_all: bool, why: str) -> None:
+    options = RunOptions(dry_run=True, accept_all=accept_all, reason="known")
+    (step,) = next_steps(replace(UP, command="retry", run="01RUN", options=options), TableReport("users", "up", ()), {})
+    assert step.why == why and "--dry-run" not in step.command
 
 
 def test_the_next_step_after_dead_letters_is_a_retry() -> None:
