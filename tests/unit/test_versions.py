@@ -342,6 +342,7 @@ def test_an_irreversible_step_is_refused_before_any_is_run() -> None:
     assert error.where == "transforms/users/v2_n2.py"
     assert "irreversible" in error.what and "transform_down" in error.what
     assert "Nothing was started" in error.hint
+    assert error.hint.endswith(f"dynamodt undo {history(scripts, 3)[2].run}")
     assert plan(scripts, history(scripts, 3), "down", 2) == (scripts[2],)
 
 

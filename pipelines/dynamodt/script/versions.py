@@ -94,7 +94,7 @@ def _plan_down(
         for number in versions
     )
     for script in steps:
-        _check_reversible(script)
+        _check_reversible(script, applied[script.sequence].run)
     return steps
 
 
@@ -178,16 +178,14 @@ def is_reversible(script: Script) -> bool:
     return script.has_down or not script.has_up
 
 
-def _check_reversible(script: Script) -> None:
+def _check_reversible(script: Script, run: str) -> None:
+    """Raises Refused for a version without `transform_down`; `run` is the one that has applied it."""
     if not is_reversible(script):
         raise Refused(
             f"version {script.sequence} of {script.table} is irreversible: it has no transform_down",
             where=script.path,
             hint="Nothing was started. Repair the data in a new version; or, while its run "
-            f"is the last one{' and kept a journal' * script.idempotent}: "
-            + suggest("undo", "RUN")
-            + "; the ids of runs: "
-            + suggest("history"),
+            f"is the last one{' and kept a journal' * script.idempotent}: " + suggest("undo", run),
         )
 
 
