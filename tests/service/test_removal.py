@@ -401,8 +401,9 @@ def test_an_active_run_prevents_destroy_whichever_project_created_the_state_tabl
 def test_a_starting_job_without_a_lease_prevents_destroy(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     account.deploy()
     monkeypatch.setattr(GlueJob, "active", lambda self: [JobRun("jr_1", "STARTING")])
-    with pytest.raises(Refused, match="run jr_1"):
+    with pytest.raises(Refused, match="run jr_1") as refused:
         account.destroy(purge=True)
+    assert refused.value.hint.endswith("--job-run-ids jr_1 --region us-east-1")
     assert account.job() and account.objects()
 
 

@@ -34,6 +34,7 @@ class FakeStack:
     happened: list[list[StackEvent]] = field(default_factory=list)
     name: str = "dynamodt-prod"
     where: str = "stack dynamodt-prod"
+    options: str = "--stack-name dynamodt-prod --region eu-west-1"
     poller: int = 0
     deleted: int = 0
 
@@ -125,7 +126,7 @@ def test_a_failure_lists_the_causes_and_not_their_consequences() -> None:
 def test_a_broken_stack_is_refused_with_a_hint(status: str) -> None:
     with pytest.raises(Refused, match=status) as caught:
         refuse_broken(FakeStack([]), at(status))  # type: ignore[arg-type]
-    assert "--stack-name dynamodt-prod" in caught.value.hint
+    assert caught.value.hint.endswith(" --stack-name dynamodt-prod --region eu-west-1")
 
 
 @pytest.mark.parametrize(

@@ -33,15 +33,15 @@ _CANCELLED = ("Resource creation cancelled", "Resource update cancelled")
 _BROKEN = {
     "UPDATE_ROLLBACK_FAILED": (
         "its last update failed and could not be rolled back",
-        "fix the cause (see its events), then: aws cloudformation continue-update-rollback --stack-name {name}",
+        "fix the cause (see its events), then: aws cloudformation continue-update-rollback {options}",
     ),
     "ROLLBACK_FAILED": (
         "its creation failed and could not be rolled back",
-        "fix the cause (see its events), then: aws cloudformation delete-stack --stack-name {name}",
+        "fix the cause (see its events), then: aws cloudformation delete-stack {options}",
     ),
     "DELETE_FAILED": (
         "it could not be deleted",
-        "remove what its events name, then: aws cloudformation delete-stack --stack-name {name}",
+        "remove what its events name, then: aws cloudformation delete-stack {options}",
     ),
 }
 
@@ -108,6 +108,7 @@ class Stack:
         self._sleep = sleep
         self.name = name
         self.where = f"stack {name}"
+        self.options = f"--stack-name {name} --region {connection.region}"  # of the AWS CLI
 
     def state(self, stack_id: str = "") -> StackState | None:
         """The stack; None if it does not exist. By its id it is found even after its deletion."""
@@ -317,4 +318,4 @@ def refuse_broken(stack: Stack, state: StackState) -> None:
 
 
 def _broken_hint(stack: Stack, status: str) -> str:
-    return _BROKEN[status][1].format(name=stack.name) if status in _BROKEN else ""
+    return _BROKEN[status][1].format(options=stack.options) if status in _BROKEN else ""
