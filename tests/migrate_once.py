@@ -41,7 +41,6 @@ BEFORE = {
 }
 BEFORE_EXPORT = {
     "requested": (exports, "request"),  # the table's export, or an incremental one
-    "found": (exports, "ready"),
     "kept": (RunRecorder, "keep"),
 }
 BEFORE_ALONE = {"single": (Writes, "single")}  # a transaction's
