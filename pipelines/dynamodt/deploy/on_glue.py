@@ -172,10 +172,12 @@ class DeployedJob:
 
     def _no_answer(self) -> RunFailed:
         if self._run.state == SUCCEEDED:
-            what = "Glue reports SUCCEEDED, but the state table has no such run: it counts as failed"
-            other = f"does the job use another state table than {self.stage.state_table}? `"
-            emulated = "` updates it. An emulator of Glue does not run jobs"
-            return RunFailed(what, where=self.place, hint=other + self._deploy + emulated)
+            what = "Glue reports SUCCEEDED, but the state table has no result of the run: it counts as failed"
+            shown = suggest("history") + " shows what was done; if the job uses another state table than "
+            updated = (
+                f"{self.stage.state_table}, `" + self._deploy + "` updates it. An emulator of Glue does not run jobs"
+            )
+            return RunFailed(what, where=self.place, hint=shown + updated)
         error = f": {self._run.error}" if self._run.error else ""
         log = f"its log is {self._log_group}, stream {self._run.id}"
         hint = f"{log}; the same command continues from the last checkpoint"
