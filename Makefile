@@ -35,7 +35,7 @@ FAULTS := 500
 SEEDS := 0-1999
 SEED := 20
 MINUTES :=
-test-chaos: WORKERS := 2
+test-chaos test-quick: WORKERS := 2
 # Many containers set it; each process of the tests would then compile the package again.
 test test-quick test-unit test-pythons test-pipeline test-service test-e2e test-chaos coverage: export PYTHONDONTWRITEBYTECODE :=
 COMMA := ,
@@ -85,8 +85,8 @@ jar: $(INSTALLED) ## Beam's Spark runner as one jar, for RUNNER=spark and Glue (
 test: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar serverless ## all tests except chaos, 5 minutes; lists the skipped tests with the reasons
 	PYTHONHASHSEED=0 $(PYTEST) -rs $(AT_ONCE) $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)
 
-test-quick: $(INSTALLED) ## unit and pipeline tests, a minute (needs no service)
-	PYTHONHASHSEED=0 $(PYTEST) $(AT_ONCE) $(wildcard tests/unit transforms tests/pipeline) $(ARGS)
+test-quick: $(INSTALLED) ## unit and pipeline tests without the slow ones, a minute (needs no service)
+	PYTHONHASHSEED=0 $(PYTEST) -m "not chaos and not slow" $(AT_ONCE) $(wildcard tests/unit transforms tests/pipeline) $(ARGS)
 
 coverage: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar serverless ## as test, and lists the lines that no test has run (a third more CPU)
 	PYTHONHASHSEED=0 $(COVERED) $(TESTS) -rs $(AT_ONCE) $(wildcard tests/unit transforms tests/pipeline tests/service tests/e2e) $(ARGS)

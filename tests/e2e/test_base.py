@@ -43,7 +43,7 @@ def test_the_base_installation_starts_follows_and_controls_a_job(base: Project, 
     for words in ("status", "history", "runs", "plan", "doctor", f"check --table {deployed.table}"):
         done = base.sh(f"dynamodt {words} --stage dev", **KEYS)
         assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("pause", "resume", "abort", "throttle --wcu 10"):  # of no run: there is none at work
+    for words in ("pause", "resume", "abort", "throttle --wcu 10"):  # without an active run
         done = base.sh(f"dynamodt {words} --table {deployed.table} --stage dev", **KEYS)
         assert done.returncode in (0, 3) and "installed" not in done.stderr, done.stderr
 

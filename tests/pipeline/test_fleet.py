@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from dynamodt.runs import runner
-from tests.simulation.fleet import Plan, at_work
+from tests.simulation.fleet import Plan, running
 from tests.simulation.process import KEPT, stages
 from tests.simulation.trial import Figures, problems, trial
+
+pytestmark = pytest.mark.slow
 
 PLAN = Plan(workers=25, wcu=6_250.0, rcu=6_250.0, units=250, partitions=25)
 
@@ -43,7 +45,7 @@ def test_every_item_of_a_fleet_is_transformed_exactly_once(figures: Figures) -> 
 
 def test_a_trial_is_determined_by_its_seed() -> None:
     def few_seconds(seed: int) -> dict[tuple[str, int], float]:
-        with at_work(replace(PLAN, workers=10, units=100, seed=seed)) as fleet:
+        with running(replace(PLAN, workers=10, units=100, seed=seed)) as fleet:
             fleet.live(12.0)
             return dict(fleet.things.spent)
 
@@ -53,7 +55,7 @@ def test_a_trial_is_determined_by_its_seed() -> None:
 def test_a_failed_fleet_leaves_no_stand_in_and_no_task() -> None:
     """A task that continued, or a stand-in in a module, would disturb later tests."""
     before = {module: dict(vars(module)) for module in (runner, *stages())}
-    with pytest.raises(ZeroDivisionError), at_work(replace(PLAN, workers=60, units=240)) as fleet:
+    with pytest.raises(ZeroDivisionError), running(replace(PLAN, workers=60, units=240)) as fleet:
         fleet.live(8.0)
         raise ZeroDivisionError
     assert {module: dict(vars(module)) for module in before} == before

@@ -48,6 +48,7 @@ def without_error_logs() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.slow
 @pytest.mark.scaled
 @pytest.mark.usefixtures("without_error_logs")
 @pytest.mark.parametrize("first", range(0, len(SEEDS), BUNCH))

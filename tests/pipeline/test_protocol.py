@@ -203,6 +203,7 @@ def explored(folder: Path, scene: Scene) -> Explored:
     return explore(lambda: World(scene, folder, objects, source))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", [*QUICK, *(pytest.param(s, marks=pytest.mark.chaos) for s in THOROUGH)], ids=str)
 def test_every_interleaving(scripts: Path, scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     found = explored(scripts, scene)

@@ -114,7 +114,7 @@ class Client:
 
     def wait_for_job(self) -> None:
         """Returns when a run of the job is active on the table."""
-        until(lambda: self.state.leases.read(self.table).run, "a job is at work on the table")
+        until(lambda: self.state.leases.read(self.table).run, "a job runs on the table")
 
     @property
     def dynamodb(self) -> Any:

@@ -186,7 +186,7 @@ def test_a_missing_table_is_refused(bench: Bench) -> None:
 
 
 @contextmanager
-def a_run_at_work(bench: Bench, table: str) -> Iterator[None]:
+def an_active_run(bench: Bench, table: str) -> Iterator[None]:
     with hold_lease(state_of(bench).leases, table, "another-run", bench.recorder.notify):
         yield
 
@@ -195,7 +195,7 @@ def test_a_stamp_is_refused_while_another_run_is_active(bench: Bench, table: str
     put_record(endpoint, table)
     dry_run = lambda: stamp(bench, table, 2, dry_run=True)  # noqa: E731
     for command in (lambda: stamp(bench, table, 2), lambda: adopt(bench, table), dry_run):
-        with a_run_at_work(bench, table), pytest.raises(Refused, match=f"in progress.*process {os.getpid()}"):
+        with an_active_run(bench, table), pytest.raises(Refused, match=f"in progress.*process {os.getpid()}"):
             command()
     assert (bench.applied(table), bench.history(table)) == ([], [])
 

@@ -66,7 +66,7 @@ class Elsewhere:
         """A run that waits for `go_on`, and a process that follows it."""
         self.script(1, HELD)
         up = self.start("up")
-        self.at_work()
+        self.active_run()
         return up, self.follow()
 
     def go_on(self) -> None:
@@ -82,7 +82,7 @@ class Elsewhere:
         found: list[dict[str, Any]] = json.loads(self.run("runs", "--json"))["runs"]
         return found
 
-    def at_work(self) -> dict[str, Any]:
+    def active_run(self) -> dict[str, Any]:
         """The run, as soon as it is recorded. The state table is polled before the command, since each command is a
         process."""
         until(lambda: self.state.runs(self.table), "a run is recorded")
@@ -110,8 +110,8 @@ def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewh
     elsewhere.script(1, WATCHED)
     elsewhere.script(2, QUICK)
     up = elsewhere.start("up")
-    at_work = elsewhere.at_work()
-    assert at_work["holder"]["pid"] == up.pid and at_work["version"] == 1
+    active = elsewhere.active_run()
+    assert active["holder"]["pid"] == up.pid and active["version"] == 1
     lines, poller = elsewhere.start("status", "--follow"), elsewhere.start("status", "--follow", "--json")
     (table,) = json.loads(elsewhere.run("status", "--json"))["tables"]
     assert [version["state"] for version in table["versions"]] == ["running", "pending"]
@@ -121,7 +121,7 @@ def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewh
     elsewhere.go_on()
     *seen, outcome = begun, *map(json.loads, poller.communicate(timeout=HANG_SECONDS)[0].splitlines())
     assert poller.returncode == 0
-    first = [look for look in seen if look["run"] == at_work["run"]]
+    first = [look for look in seen if look["run"] == active["run"]]
     percents = [look["percent"] for look in first]
     assert percents == sorted(percents) and percents[0] < 100 and len(set(percents)) > 2
     assert first[-1]["counts"]["read"] > first[0]["counts"]["read"]
@@ -147,7 +147,7 @@ def test_a_run_is_followed_to_its_end_from_two_other_processes(elsewhere: Elsewh
 def test_a_run_that_fails_ends_its_following_with_1_and_stays_unfinished(elsewhere: Elsewhere) -> None:
     elsewhere.script(1, FAILING)
     up = elsewhere.start("up")
-    run = elsewhere.at_work()["run"]
+    run = elsewhere.active_run()["run"]
     poller = elsewhere.follow()
     elsewhere.go_on()
     outcome = json.loads(poller.communicate(timeout=HANG_SECONDS)[0].splitlines()[-1])

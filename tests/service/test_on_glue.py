@@ -40,7 +40,7 @@ from steps import added
 def transform_up(item):
     return {**item, "n": item["n"] + added(Path(__file__).parent / "step.txt")}
 """
-# The job is at work until it is told to go on, however long other processes take.
+# The job runs until it is told to continue, however long other processes take.
 HELD = HOLD + ADD.replace("return", "hold({!r})\n    return", 1)
 PREPARED = """
 def prepare(context):

@@ -381,7 +381,7 @@ def test_a_foreign_stack_of_the_same_name_is_left_alone(account: Account) -> Non
     assert state is not None and state.status == "CREATE_COMPLETE"
 
 
-# ---------------------------------------------------------------- what is at work
+# ---------------------------------------------------------------- active runs
 
 
 def test_an_active_run_prevents_destroy_whichever_project_created_the_state_table(

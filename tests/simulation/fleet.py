@@ -67,7 +67,7 @@ class Plan:
 
 
 @contextmanager
-def at_work(plan: Plan) -> Iterator[Fleet]:
+def running(plan: Plan) -> Iterator[Fleet]:
     """A context with a fleet, which is removed at the end."""
     with simulated(plan.seed) as loop, pytest.MonkeyPatch.context() as patch:
         fleet = Fleet(plan, loop)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from dynamodt.runs.cost import MILLION, PRICES, THOUSAND
-from tests.simulation.fleet import Fleet, Plan, at_work
+from tests.simulation.fleet import Fleet, Plan, running
 from tests.simulation.store import READS, WRITES
 from tests.simulation.worker import Worker
 
@@ -56,7 +56,7 @@ class Figures:
 
 def trial(plan: Plan) -> Figures:
     """Run it. The times of the plan's arrival must be over before the first death."""
-    with at_work(plan) as fleet:
+    with running(plan) as fleet:
         return _lived(fleet)
 
 

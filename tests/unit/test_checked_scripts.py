@@ -17,7 +17,7 @@ from tests.unit.checked.items import SHOP, TARGET, USERS, documents, orders, use
 from tests.unit.checked.right import RIGHT
 from tests.unit.checked.wrong import WRONG
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 EXAMPLES = 10
 SECONDS = 0.4
