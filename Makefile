@@ -35,7 +35,7 @@ FAULTS := 500
 SEEDS := 0-1999
 SEED := 20
 MINUTES :=
-test-chaos test-quick: WORKERS := 2
+test-chaos: WORKERS := 2
 # Many containers set it; each process of the tests would then compile the package again.
 test test-quick test-unit test-pythons test-pipeline test-service test-e2e test-chaos coverage: export PYTHONDONTWRITEBYTECODE :=
 COMMA := ,

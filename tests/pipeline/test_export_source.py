@@ -26,6 +26,8 @@ from tests.pipeline.exporter import FILES, Exporter, by_id
 from tests.pipeline.undoing import retry_dead_letters
 from tests.spoilt_exports import largest, listed, rewrite
 
+pytestmark = pytest.mark.slow
+
 DOUBLE = """
 def transform_up(item):
     return {**item, "n": item["n"] * 2}

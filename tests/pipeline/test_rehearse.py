@@ -19,6 +19,8 @@ from tests.fakes import FakeResources, numbers
 from tests.pipeline.conftest import Bench
 from tests.pipeline.exporter import Exporter
 
+pytestmark = pytest.mark.slow
+
 OTHERS = TableSpec("others", (KeyAttribute("name", "S"),))
 DOUBLE = "def transform_up(item): return {**item, 'n': item['n'] * 2}"
 ADD = (

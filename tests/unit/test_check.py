@@ -39,7 +39,7 @@ from dynamodt.script.read import read_script
 from tests.fake_operations import STAGE
 from tests.unit.checked.items import USERS, users
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

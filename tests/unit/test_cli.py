@@ -123,12 +123,14 @@ def test_stdout_has_only_json(
         assert "the author's script prints this" in err
 
 
+@pytest.mark.slow
 def test_stdout_of_a_process_has_only_json(project: Path) -> None:
     done = typed(project, "up", "--table", "users", "--json", APPLIED="0")
     assert len(json.loads(done.stdout)["tables"]) == done.stdout.count("\n") == 1
     assert "the author's script prints this" in done.stderr
 
 
+@pytest.mark.slow
 def test_results_go_to_stdout_and_notes_to_stderr(project: Path) -> None:
     done = typed(project, "up", "--table", "users")
     assert "users v1 split_name" in done.stdout
@@ -732,6 +734,7 @@ def test_local_stop_reports_the_resulting_state(project: Path, capfd: Any) -> No
 # ---------------------------------------------------------------- stopping
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "code", "name"), [("ctrl_c", 130, "Ctrl-C"), ("sigterm", 143, "SIGTERM")])
 def test_a_signal_ends_with_a_report_and_the_command_to_continue(
     project: Path, table: str, code: int, name: str
@@ -774,6 +777,7 @@ def test_json_of_a_stopped_run_has_its_counts(operations: FakeOperations, capfd:
 # ---------------------------------------------------------------- watching
 
 
+@pytest.mark.slow
 def test_following_prints_one_json_line_per_poll_and_the_outcome_last(project: Path) -> None:
     done = typed(project, "status", "--follow", "--table", "users", "--json")
     *polls, last = map(json.loads, done.stdout.splitlines())
@@ -809,6 +813,7 @@ def test_following_without_an_active_run_reports_that(operations: FakeOperations
     assert (code, json.loads(out)) == (0, {"runs": []})
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_only_the_following(project: Path) -> None:
     done = typed(project, "status", "--follow", "--table", "ctrl_c")
     assert done.returncode == 130
@@ -817,6 +822,7 @@ def test_ctrl_c_ends_only_the_following(project: Path) -> None:
     assert "stopping when the requests" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_the_following(project: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.fake_operations", "status", "--follow", "-t", "users", "--json"],

@@ -14,6 +14,8 @@ from dynamodt.cli import console
 from tests import ROOT
 from tests.emulators import in_chaos
 
+pytestmark = pytest.mark.slow
+
 PROJECT = "transforms/users"
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
 

@@ -27,6 +27,8 @@ from dynamodt.rate import Backoff
 from tests.networks import CA, canned, listening, proxy
 from tests.waiting import HANG_SECONDS, until
 
+pytestmark = pytest.mark.slow
+
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 REGION = "eu-central-1"
 
