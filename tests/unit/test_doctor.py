@@ -185,6 +185,8 @@ def test_each_check_names_what_relies_on_it_and_where_it_is_written() -> None:
 
 def test_an_account_is_shown_by_its_last_digits() -> None:
     assert _masked("arn:aws:iam::123456789012:role/x") == "arn:aws:iam::...012:role/x"
+    assert _masked("bucket dynamodt-123456789012-eu-west-1") == "bucket dynamodt-...012-eu-west-1"
+    assert _masked("table orders_442315719337") == "table orders_442315719337"
     assert _masked("20261127T035241Z 1234567890123") == "20261127T035241Z 1234567890123"
 
 

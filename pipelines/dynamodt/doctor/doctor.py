@@ -67,7 +67,7 @@ _STATE_KEY = [("pk", "HASH"), ("sk", "RANGE")]
 
 InJob = Callable[[Project, Sequence[str]], Sequence[Mapping[str, Any]]]  # the checks as the deployed job makes them
 OK: Status = "ok"
-_ACCOUNT = re.compile(r"(?<!\d)\d{12}(?!\d)")
+_ACCOUNT = re.compile(r"(?<!\w)\d{12}(?!\w)")  # not the digits of a longer name
 
 
 @dataclass(frozen=True)
