@@ -524,12 +524,13 @@ def test_a_run_whose_export_is_gone_continues_with_a_copy_or_is_undone(
     table = make_table(id="N")
     bench.tables.put(table, *numbered(*range(1, 41)))
     assert isinstance(bench.failed(table, FAILING, source="export").error, DeadLetters)
+    (run,) = bench.history(table)
     s3 = client(bench.stage.connection, "s3")
-    found = s3.list_objects_v2(Bucket=bucket.name, Prefix="some/AWSDynamoDB/")["Contents"]
+    whole = f"some/AWSDynamoDB/{run.exports[0].rpartition('/')[2]}/"  # there may be an incremental one already
+    found = s3.list_objects_v2(Bucket=bucket.name, Prefix=whole)["Contents"]
     for name in (entry["Key"] for entry in found):
         bucket.objects.write(name.replace("some/", "copy/"), bucket.objects.read(name) or b"")
         s3.delete_object(Bucket=bucket.name, Key=name)
-    (run,) = bench.history(table)
     (report,) = bench.up(table, source="export")
     assert report.error is not None and "no such export" in report.error.what
     assert f"up --table {table} --export s3://" in report.error.hint and f"undo {run.run}" in report.error.hint
