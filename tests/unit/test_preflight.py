@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +14,17 @@ import pytest
 from botocore.stub import Stubber
 
 from dynamodt.dynamodb import table
-from dynamodt.errors import Refused, ServiceError
+from dynamodt.errors import Refused, ServiceError, UsageError
 from dynamodt.model.runs import RunRecord, Script
 from dynamodt.model.tables import Connection, IndexKey, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.runs import context, preflight
 from dynamodt.runs import plan as planner
-from dynamodt.runs import preflight
 from dynamodt.runs.context import Project
 from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.plan import Step, TablePlan, plan_table
-from dynamodt.runs.preflight import check_writers, note_other_key, refuse_unsafe, with_writers
+from dynamodt.runs.preflight import check_alarms, check_writers, note_other_key, refuse_unsafe, with_writers
 from dynamodt.state.runs import declared_key
 
 KEY = (KeyAttribute("id", "S"),)
@@ -552,3 +552,18 @@ def test_consumers_are_reported_only_for_the_first_run_of_a_version(services: di
     answers(services, [], {})
     services["lambda"].add_response("list_event_source_mappings", {"EventSourceMappings": []})
     assert reported(spec, replace(before, direction="down"))
+
+
+def test_alarms_are_read_once_for_all_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def states(connection: Connection, names: Sequence[str]) -> dict[str, str]:
+        asked.append(tuple(names))
+        return {"there": "OK"}
+
+    monkeypatch.setattr(context, "alarm_states", states)
+    project = Project(STAGE, tmp_path, RunOptions(alarms=("there", "misspelt")))
+    for _ in range(2):
+        with pytest.raises(UsageError, match="there is no alarm misspelt"):
+            check_alarms(project)
+    assert asked == [("there", "misspelt")]

@@ -11,7 +11,7 @@ from rich.text import Text
 from dynamodt.cli.json_output import Document, error_document, rounded
 from dynamodt.cli.next_steps import Step, step_after_sample
 from dynamodt.cli.report import facts_lines, print_steps, show
-from dynamodt.cli.request import Request, program, with_runner, with_stage, with_tables
+from dynamodt.cli.request import Request, completed, program
 from dynamodt.model.reports import counted, pick
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.cost import usd
@@ -151,7 +151,7 @@ def _obstacle(request: Request, obstacle: Obstacle, names: TableNames) -> Text:
 
 
 def _hint(request: Request, obstacle: Obstacle, names: TableNames) -> str:
-    return with_tables(with_stage(with_runner(obstacle.hint, request.options), request.stage), names).written(program())
+    return completed(obstacle.hint, request, names).written(program())
 
 
 def _totals(found: Sequence[TableForecast]) -> Iterator[str]:

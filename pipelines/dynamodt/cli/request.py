@@ -211,6 +211,11 @@ def in_job(is_job: bool) -> None:
     _in_job = is_job
 
 
+def completed(hint: Hint, request: Request, names: TableNames) -> Hint:
+    """A hint whose commands have the runner and the stage of the request, and the logical names of the tables."""
+    return with_tables(with_stage(with_runner(hint, request.options), request.stage), names)
+
+
 def with_runner(hint: Hint, options: RunOptions) -> Hint:
     """Adds the runner to the commands of a hint that take one and name none, if it is a deployed job: on this machine,
     they would be executed by this machine, which may lack what they need."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.cli import json_output
 from dynamodt.cli.next_steps import with_higher_limit
-from dynamodt.cli.request import Request, as_typed, with_needs, with_plugin, with_runner, with_stage, with_tables
+from dynamodt.cli.request import Request, as_typed, completed, with_needs, with_plugin
 from dynamodt.errors import (
     PROGRAM,
     CostReached,
@@ -101,7 +101,7 @@ def printed_error(request: Request, error: BaseException, names: TableNames) -> 
     if isinstance(error, DeadLetters) and request.options.dry_run:
         lines = "" if request.command == "retry" else "each line names the key and the error; "  # of the named file
         hint = Hint(f"{lines}fix the script or the data, then: {_typed(request)}")
-    hint = with_plugin(with_tables(with_stage(with_runner(hint, request.options), request.stage), names), request.stage)
+    hint = with_plugin(completed(hint, request, names), request.stage)
     return error.hinted(hint, names.in_text(error.where), names.in_text(error.what))
 
 

@@ -42,7 +42,7 @@ from dynamodt.runs.context import Project
 from dynamodt.runs.liveness import LeaseWatch, Life, holder
 from dynamodt.runs.plan import runs_on_gone_tables
 from dynamodt.runs.resume import check_none_unfinished
-from dynamodt.script.read import read_versions, tables
+from dynamodt.script.read import tables
 from dynamodt.state.state import StateContents, contents_of
 
 if TYPE_CHECKING:
@@ -163,16 +163,16 @@ def refuse_active_runs(project: Project, own: Mapping[str, str], sleep: Sleep) -
 def refuse_unfinished_runs(project: Project) -> None:
     """Raises Refused if a run has changed items of an existing table of this project, and is unfinished: without its
     rows and its journal it can be neither finished nor undone, and another run would transform these items again."""
-    stage, state, folder = project.stage, project.state, project.folder / "transforms"
+    stage, state = project.stage, project.state
     if place_of(stage.connection, stage.state_table) is None:
         return
-    for name in tables(folder, stage.names):
+    for name in tables(project.folder / "transforms", stage.names):
         if place_of(stage.connection, name) is None:
             continue
         gone = runs_on_gone_tables(stage, describe(stage.connection, name), state.runs(name))
         scripts: tuple[Script, ...] = ()
         with suppress(UsageError):  # of a version that cannot be read
-            scripts = read_versions(folder, name, stage.names)
+            scripts = project.versions(name)
         try:
             check_none_unfinished(state, name, scripts, gone)
         except Refused as error:

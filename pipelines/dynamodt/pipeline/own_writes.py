@@ -231,9 +231,10 @@ class EarlierWrites:
         storage, job = self._storage, self._job
         self._again = doubtful_keys_to_retry(storage, job)
         found: dict[str, list[SentChange]] = {}
-        replayed = _replayed_keys(storage, job)
+        later = _later_exports(job)
+        replayed = _replayed_keys(storage, job) if later else frozenset()
         for run in job.earlier:
-            for sent in changes_sent_by(storage, job, run, replayed if _comes_later(run, job) else frozenset()):
+            for sent in changes_sent_by(storage, job, run, replayed if run in later else frozenset()):
                 found.setdefault(key_text(sent.change.key), []).append(sent)
         return found
 
@@ -309,12 +310,12 @@ def _replayed_keys(storage: Storage, job: Job) -> frozenset[str]:
     return frozenset(key_text(one.key) for one in dead_letters(storage, source.parts, source.left_out))
 
 
-def _comes_later(run: str, job: Job) -> bool:
-    """Whether a phase is an incremental export's that follows the phase whose dead letters the job replays. It may have
-    shown an item as created that was a dead letter before, since the application has created it again."""
-    order = list(job.earlier)
-    replayed = job.run.partition("/retry")[0]
-    return INCREMENTAL in run and replayed in order and order.index(run) > order.index(replayed)
+def _later_exports(job: Job) -> frozenset[str]:
+    """The incremental exports' phases that follow the phase whose dead letters the job replays. They may have shown an
+    item as created that was a dead letter before, since the application has created it again."""
+    order, replayed = job.earlier, job.run.partition("/retry")[0]
+    after = order[order.index(replayed) + 1 :] if replayed in order else ()
+    return frozenset(run for run in after if INCREMENTAL in run)
 
 
 def _dead_letter_keys(storage: Storage, job: Job, run: str) -> dict[tuple[int, int], set[str]]:

@@ -9,9 +9,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from dynamodt.errors import Aborted, CostReached, UsageError, suggest
+from dynamodt.errors import Aborted, CostReached, ServiceError, UsageError, suggest
 from dynamodt.model.pages import Totals, Units
 from dynamodt.model.runs import ABORT, DeadLetterSource, EarlierPhase, Fence, Job, Lease, RunProgress, Script
+from dynamodt.runs.budget import alarm_states
 from dynamodt.runs.cost import Meter, Spending
 from dynamodt.runs.jobs import with_split_groups
 from dynamodt.runs.options import Observer, RunOptions
@@ -68,6 +69,15 @@ class Project:
     def storage(self) -> Storage:
         """The stage's storage. Raises UsageError for a URL without a bucket."""
         return open_storage(self.stage.connection, self.stage.storage)
+
+    @cached_property
+    def missing_alarms(self) -> tuple[str, ...]:
+        """The alarms of the options that do not exist, read once for all tables; none if they cannot be read."""
+        try:
+            there = alarm_states(self.stage.connection, self.options.alarms)
+        except ServiceError:
+            return ()
+        return tuple(name for name in self.options.alarms if name not in there)
 
     def versions(self, table: str) -> tuple[Script, ...]:
         """The version files of a table, in their order. Raises ScriptError, UsageError."""

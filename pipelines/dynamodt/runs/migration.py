@@ -14,6 +14,7 @@ from dynamodt.errors import Busy, DeadLetters, DynamodtError, Refused, ServiceEr
 from dynamodt.model.reports import RunReport, TableReport, counted
 from dynamodt.model.runs import AppliedVersion, Lease, RunRecord
 from dynamodt.model.tables import Direction, Stage
+from dynamodt.runs import preflight
 from dynamodt.runs.control import find_run
 from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.history import (
@@ -31,7 +32,6 @@ from dynamodt.runs.liveness import holder
 from dynamodt.runs.lock import is_held
 from dynamodt.runs.options import Command, RunOptions
 from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
-from dynamodt.runs.preflight import note_changed_files, note_other_key, note_other_prepared, refuse_unsafe, with_writers
 from dynamodt.runs.restored_tables import check_state, refuse_other_rows, refuse_restored
 from dynamodt.runs.resume import check_free, check_none_unfinished, check_not_undoing, check_unfinished, partly_restored
 from dynamodt.runs.stored_dead_letters import StoredDeadLetters, chosen_dead_letters
@@ -94,7 +94,7 @@ class TableMigration:
         runs = [reopened_record(reopens) if reopens and one.run == reopens.record.run else one for one in runs]
         planned = plan_table(project, table, self.direction, to, applied, runs)
         lease = state.leases.read(table)
-        planned = replace(with_writers(stage, planned, options), reopens=reopens, lease_token=lease.token)
+        planned = replace(preflight.with_writers(stage, planned, options), reopens=reopens, lease_token=lease.token)
         self.planned = planned = replace(planned, needs_consistent_read=was_held_recently(lease))
         self.begins = not runs and not self.applied
         if self.begins:
@@ -106,13 +106,14 @@ class TableMigration:
         refuse_restored(project, planned, runs, applied)
         refuse_other_rows(project, planned, runs)
         if not quiet:
-            note_other_key(stage, planned, project.observer)
-            note_changed_files(planned, applied, project.observer)
-            note_other_prepared(planned, runs, project.observer)
+            preflight.note_other_key(stage, planned, project.observer)
+            preflight.note_changed_files(planned, applied, project.observer)
+            preflight.note_other_prepared(planned, runs, project.observer)
         if self.direction == "up":
             self.notices = _newer_reported(project, planned, applied, quiet)
         if planned.steps:
-            refuse_unsafe(stage, planned, options)
+            preflight.check_alarms(project)
+            preflight.refuse_unsafe(stage, planned, options)
             _check_partly_restored(planned, runs, options)
             self.notices += () if quiet else consumers_reported(project, planned, runs)
         else:
@@ -157,8 +158,9 @@ def with_refusals(project: Project, reports: Sequence[TableReport], to: int | No
 
 def _is_met(project: Project, plan: TableMigration) -> bool:
     """Whether the plan is refused, and the command would not wait for the end of that refusal."""
-    waits = project.options.wait_lock and (isinstance(plan.error, Busy) or is_held(project.state.leases, plan.table))
-    return isinstance(plan.error, Refused) and not waits
+    if not isinstance(plan.error, Refused) or not project.options.wait_lock:
+        return isinstance(plan.error, Refused)
+    return not isinstance(plan.error, Busy) and not is_held(project.state.leases, plan.table)
 
 
 def refuse(project: Project, plans: Sequence[TableMigration], check: Callable[[Project, TablePlan], None]) -> None:

@@ -14,7 +14,6 @@ from dynamodt.errors import Refused, ServiceError, UsageError
 from dynamodt.model.reports import TableReport
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Connection, Stage, TableSpec, is_elsewhere, name_in_requests
-from dynamodt.runs.budget import alarm_states
 from dynamodt.runs.cost import check_exports_priced, check_priced
 from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
 from dynamodt.runs.options import GLUE, Observer, RunOptions
@@ -40,28 +39,20 @@ def refuse_unsafe(stage: Stage, planned: TablePlan, options: RunOptions) -> None
 
 
 def check_tables(stage: Stage, tables: Sequence[TableSpec], options: RunOptions) -> None:
-    """Raises Refused for a written table whose prices, replicas or recovery do not allow the run, UsageError for an
-    alarm that does not exist."""
-    check_alarms(stage, options)
+    """Raises Refused for a written table whose prices, replicas or recovery do not allow the run."""
     check_priced(stage, tables, options)
     check_writers(stage, tables, options)
     check_recovery(stage, [table.name for table in tables], options)
 
 
-def check_alarms(stage: Stage, options: RunOptions) -> None:
+def check_alarms(project: Project) -> None:
     """Raises UsageError for an alarm that does not exist: it would pause the run without an end. One that cannot be
     read pauses the run as long as that lasts. A deployed job checks by itself, as its own role."""
-    if not options.alarms or options.runner == GLUE:
-        return
-    try:
-        there = alarm_states(stage.connection, options.alarms)
-    except ServiceError:
-        return
-    missing = [name for name in options.alarms if name not in there]
-    if missing:
+    options = project.options
+    if options.alarms and options.runner != GLUE and (missing := project.missing_alarms):
         raise UsageError(
             f"there is no alarm {', '.join(missing)}, and the run would pause for it",
-            where=f"region {stage.connection.region}",
+            where=f"region {project.stage.connection.region}",
             hint="correct --pause-on-alarm; of a composite alarm, the caller needs cloudwatch:DescribeAlarms on *",
         )
 

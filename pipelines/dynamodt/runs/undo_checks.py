@@ -32,7 +32,7 @@ from dynamodt.runs.history import (
 )
 from dynamodt.runs.lock import attempt_in_turn, check_not_leased
 from dynamodt.runs.plan import check_not_recreated, usable_table
-from dynamodt.runs.preflight import check_tables
+from dynamodt.runs.preflight import check_alarms, check_tables
 from dynamodt.state.journal import Unsealed, check
 from dynamodt.state.object_keys import (
     JOURNAL,
@@ -72,18 +72,26 @@ def checked(project: Project, record: RunRecord) -> RunRecord:
     check_undoable(project.state, record)
     check_not_recreated(stage, record)
     check_same_storage(stage, record)
-    check_tables(stage, [usable_table(stage, record.target or record.table)], project.options)
+    _check_written(project, record)
     return record
+
+
+def _check_written(project: Project, record: RunRecord) -> None:
+    """Raises Refused if the table to which the undo writes does not allow it, UsageError for a missing alarm."""
+    written = usable_table(project.stage, record.target or record.table)
+    check_alarms(project)
+    check_tables(project.stage, [written], project.options)
 
 
 def refusal_of(project: Project, record: RunRecord) -> Refused | None:
     """The refusal that the undo would meet now if it were not a dry run: of a table that another run holds, unless it
     would wait for it, or of the table to which it writes."""
-    options, held = replace(project.options, dry_run=False), filter(None, (record.table, record.target))
+    real = replace(project, options=replace(project.options, dry_run=False))
+    held = () if project.options.wait_lock else filter(None, (record.table, record.target))
     try:
-        for name in () if options.wait_lock else held:
+        for name in held:
             check_not_leased(project.state.leases, name)
-        check_tables(project.stage, [usable_table(project.stage, record.target or record.table)], options)
+        _check_written(real, record)
     except Refused as error:
         return error
     return None
