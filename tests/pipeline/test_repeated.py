@@ -27,6 +27,8 @@ from tests.pipeline.conftest import Bench
 from tests.pipeline.exporter import Exporter, by_id
 from tests.pipeline.undoing import not_restored_items, retry_dead_letters, undo_job
 
+pytestmark = pytest.mark.slow
+
 FAN = """
 from dynamodt import Put
 

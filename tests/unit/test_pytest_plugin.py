@@ -15,7 +15,7 @@ from dynamodt.config.scaffold import create, init
 from dynamodt.model.tables import Item
 from dynamodt.script.codec import encode
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 pytest_plugins = ["pytester"]
 
 Ask = Callable[..., pytest.RunResult]

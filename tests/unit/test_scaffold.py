@@ -75,6 +75,7 @@ def test_a_generated_version_runs_up_and_down_unedited(tmp_path: Path) -> None:
         assert Transform(script, "up").apply(item, {}) == Transform(script, "down").apply(item, {}) == [item]
 
 
+@pytest.mark.slow
 def test_generated_tests_pass_under_plain_pytest(tmp_path: Path) -> None:
     init(tmp_path / "transforms", ["users", "orders"])
     create(tmp_path / "transforms", "users", "split name")

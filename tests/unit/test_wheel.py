@@ -24,6 +24,8 @@ from dynamodt.errors import RunFailed, UsageError
 from dynamodt.model.tables import Connection, Stage, StorageSpec
 from tests import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_same_package_is_the_same_wheel() -> None:
     assert wheel() == wheel()

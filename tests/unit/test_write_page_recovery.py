@@ -30,6 +30,8 @@ from tests.unit.page_writing import (
 )
 from tests.unit.page_writing import page_writer as of
 
+pytestmark = pytest.mark.slow
+
 
 def recovered(fake: FakeDynamoDB, found: Sequence[Sequence[Change]], apply: Apply | None = double) -> WriteResult:
     task = WriteTask(of(fake, apply))  # type: ignore[arg-type]
