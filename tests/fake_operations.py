@@ -294,7 +294,7 @@ class FakeOperations:
         observer: Observer,
         error: BaseException | None,
     ) -> RunReport:
-        observer.run_started(table, version, "split_name", direction, 1000, "01RUN")
+        observer.run_started(RunRecord(table, "01RUN", version, "split_name", direction, "", "running", ""), 1000)
         print("the author's script prints this")
         for done in range(1, 11):
             self.step()

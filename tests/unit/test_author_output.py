@@ -21,7 +21,7 @@ from dynamodt.cli.progress import BarDisplay, LineDisplay, author_line_text, tim
 from dynamodt.errors import Refused
 from dynamodt.model.pages import Counts, Totals
 from dynamodt.model.reports import RunReport
-from dynamodt.model.runs import RunProgress, Script
+from dynamodt.model.runs import RunProgress, RunRecord, Script
 from dynamodt.model.tables import TableNames
 from dynamodt.pipeline import author_output
 from dynamodt.pipeline.author_output import Line, Origin, begin, captured, end, labelled
@@ -258,13 +258,14 @@ def test_the_replaced_name_exists_in_beam() -> None:
 # ---------------------------------------------------------------- as it is shown
 
 LINE = Line(0.25, "WARNING", "shop", "text", "users", 2, "01RUN")
+RECORD = RunRecord("users", "01RUN", 2, "split", "up", "", "running", "2025-06-01T10:00:00Z")
 REPORT = RunReport("users", "up", 2, "split", "01RUN", "failed", Counts(5, 5))
 
 
 def test_the_bar_stays_below_what_a_script_prints() -> None:
     console = Console(file=io.StringIO(), width=60, force_terminal=True, color_system=None)
     display = BarDisplay(console)
-    display.run_started("users", 2, "split", "up", 10)
+    display.run_started(RECORD, 10)
     display.author_line(LINE)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     said, _, bar = shown.rpartition("users v2: WARNING shop: text")
@@ -279,7 +280,7 @@ def test_lines_of_a_log_have_their_time() -> None:
 
 
 def followed(display: Any) -> None:
-    display.run_started("users", 2, "split", "up", 10, "01RUN")
+    display.run_started(RECORD, 10)
     display.progressed("users", RunProgress(Totals(Counts(5, 5)), 1, idle="paused", run="01RUN"))
     display.author_line(LINE)
     display.notify("warning: a note")

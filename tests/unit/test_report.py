@@ -601,6 +601,9 @@ def test_the_command_suggested_after_prepare_is_not_refused(
 # ---------------------------------------------------------------- progress
 
 
+ACTIVE = RunRecord("users", "01RUN", 2, "split_name", "up", "", "running", "2025-06-01T10:00:00Z")
+
+
 class Clock:
     now = 0.0
 
@@ -609,7 +612,7 @@ class Clock:
 
 
 def follow(recorder: ProgressRecorder, clock: Clock, seconds: int) -> None:
-    recorder.run_started("users", 2, "split_name", "up", 10_000)
+    recorder.run_started(ACTIVE, 10_000)
     for second in range(1, seconds + 1):
         clock.now = float(second)
         totals = Totals(Counts(second * 100, second * 100), Units(1.0, second * 100.0), second)
@@ -632,7 +635,7 @@ def test_without_a_terminal_there_is_a_line_every_five_seconds() -> None:
 def test_a_paused_run_has_a_line_a_minute() -> None:
     clock, console = Clock(), Console(file=io.StringIO(), width=80)
     recorder = LineDisplay(lambda line, text: console.print(text), clock)
-    recorder.run_started("users", 2, "split_name", "up", 10_000)
+    recorder.run_started(ACTIVE, 10_000)
     for second in range(1, 126):
         clock.now = float(second)
         recorder.progressed("users", RunProgress(Totals(), 100, idle="paused"))
@@ -659,9 +662,8 @@ def test_two_followed_runs_have_a_bar_each_and_ended_ones_stay_visible() -> None
     clock = Clock()
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     recorder = BarDisplay(console, clock, watching=True)
-    record = RunRecord("users", "01RUN", 2, "split_name", "up", "", "running", "2025-06-01T10:00:00Z")
-    recorder.run_found(record, 1000, 65.0)
-    recorder.run_found(replace(record, table="orders"), 1000, 5.0)
+    recorder.run_found(ACTIVE, 1000, 65.0)
+    recorder.run_found(replace(ACTIVE, table="orders"), 1000, 5.0)
     met = Totals(Counts(400, 399, dead=1), Units(0.0, 400.0), 1, Contention(3, 2))
     recorder.progressed("users", RunProgress(met, 4, wcu=500.0, idle="held: write-latency"))
     clock.now = 1.0

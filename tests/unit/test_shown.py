@@ -18,6 +18,7 @@ from dynamodt.cli.json_output import print_line
 from dynamodt.cli.progress import BarDisplay, LineDisplay, timed_lines
 from dynamodt.errors import RunFailed
 from dynamodt.model.reports import RunReport
+from dynamodt.model.runs import RunRecord
 from dynamodt.runs.display import inert, json_line, printable
 
 TITLE, CLEAR, BLINK = "\x1b]0;owned\x07", "\x1b[2J", "\x1b[5m"
@@ -59,7 +60,7 @@ def tell_plain(text: str) -> None:
 
 def tell_bars(text: str) -> None:
     display = BarDisplay(console.message_console())
-    display.run_started(text, 1, text, "up", 5)
+    display.run_started(RunRecord(text, "run", 1, text, "up", "", "running", ""), 5)
     display.notify(text)
     display.run_ended(RunReport(text, "up", 1, text, "run", "failed"))
 

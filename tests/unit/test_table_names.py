@@ -24,6 +24,7 @@ from dynamodt.config.stage import SERVICE, load_stage
 from dynamodt.deploy.job_result import runs_of, undo_of
 from dynamodt.deploy.packages import stage_file
 from dynamodt.errors import ScriptError, UsageError, suggest
+from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import KeyAttribute, Stage, TableNames
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.read import read_versions, tables
@@ -530,7 +531,7 @@ def test_a_notice_has_both_names() -> None:
 def test_the_report_of_a_command_that_was_stopped_has_both_names() -> None:
     recorder = ProgressRecorder()
     recorder.names = NAMES
-    recorder.run_started("shop-users", 2, "split", "up", 10)
+    recorder.run_started(RunRecord("shop-users", "01RUN", 2, "split", "up", "", "running", ""), 10)
     stopped = ended_early(Request("up", "prod", ("users",)), recorder, KeyboardInterrupt())
     out = StringIO()
     stopped.render(Console(file=out))

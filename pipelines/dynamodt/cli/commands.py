@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dynamodt.cli import check_report, json_output, report, result, run_reports, short_reports
 from dynamodt.cli.confirm import confirm_change, confirm_removal, confirm_reset
@@ -33,9 +33,6 @@ from dynamodt.runs.options import (
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.names import check_no_state_table, check_table_name, without_folder
 from dynamodt.state.runs import ENDED
-
-if TYPE_CHECKING:
-    pass
 
 
 def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:

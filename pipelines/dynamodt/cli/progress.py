@@ -18,8 +18,8 @@ from rich.text import Text
 from dynamodt.cli.request import Request, program
 from dynamodt.errors import DynamodtError, UsageError
 from dynamodt.model.reports import RunReport, counted
-from dynamodt.model.runs import RunProgress
-from dynamodt.model.tables import Direction, TableNames
+from dynamodt.model.runs import RunProgress, RunRecord
+from dynamodt.model.tables import TableNames
 from dynamodt.pipeline.author_output import Line
 from dynamodt.runs.display import inert, json_line, printable
 from dynamodt.runs.pace import ActiveRun, Clock, ProgressRecorder, Share, elapsed, figures, fit_parts, remaining
@@ -40,10 +40,8 @@ class BarDisplay(ProgressRecorder):
         self._drawn = 0.0
         self._waits_since = 0.0
 
-    def run_started(
-        self, table: str, version: int, name: str, direction: Direction, expected_items: int, run: str = ""
-    ) -> None:
-        super().run_started(table, version, name, direction, expected_items, run)
+    def run_started(self, record: RunRecord, expected_items: int) -> None:
+        super().run_started(record, expected_items)
         self._show()
 
     def waiting(self, text: str) -> None:
@@ -74,10 +72,7 @@ class BarDisplay(ProgressRecorder):
         run = self.running.get(report.table)
         super().run_ended(report)
         if run is None:  # it ended before its first progress
-            run = ActiveRun(
-                report.table, report.version, report.name, report.direction, 0, self.clock() - report.seconds
-            )
-            run.shown = self.names.shown(report.table)
+            run = ActiveRun.of(report, 0, self.clock() - report.seconds, self.names)
         totals = run.run_progress.totals._replace(counts=report.counts, units=report.consumed)
         run.run_progress = run.run_progress._replace(totals=totals, idle="")
         self._draw()
@@ -182,13 +177,11 @@ class LineDisplay(ProgressRecorder):
         self._now = now
         self._shown: dict[str, float] = {}  # the time of a table's last line
 
-    def run_started(
-        self, table: str, version: int, name: str, direction: Direction, expected_items: int, run: str = ""
-    ) -> None:
-        super().run_started(table, version, name, direction, expected_items, run)
-        self._shown[table] = float("-inf") if self.watching else self.clock()
+    def run_started(self, record: RunRecord, expected_items: int) -> None:
+        super().run_started(record, expected_items)
+        self._shown[record.table] = float("-inf") if self.watching else self.clock()
         about = f", about {counted(expected_items, 'item')}" if expected_items else ""
-        self._of(self.running[table], f"{'running' if self.watching else 'started'}{about}")
+        self._of(self.running[record.table], f"{'running' if self.watching else 'started'}{about}")
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         super().progressed(table, run_progress)
@@ -315,12 +308,10 @@ class DisplayWithLog(ProgressRecorder):
     def asks(self, asks: bool) -> None:
         self._shown.asks = asks
 
-    def run_started(
-        self, table: str, version: int, name: str, direction: Direction, expected_items: int, run: str = ""
-    ) -> None:
-        super().run_started(table, version, name, direction, expected_items, run)
+    def run_started(self, record: RunRecord, expected_items: int) -> None:
+        super().run_started(record, expected_items)
         for one in (self._shown, self._log):
-            one.run_started(table, version, name, direction, expected_items, run)
+            one.run_started(record, expected_items)
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         for one in (self._shown, self._log):

@@ -173,8 +173,7 @@ def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRe
         text="" if context.options.dry_run else keep_text(context.storage, step.script),
     )
     recorder.begin()
-    about = (planned.table.name, step.script.sequence, step.script.name, planned.direction)
-    context.observer.run_started(*about, planned.table.item_count, recorder.record.run)
+    context.observer.run_started(recorder.record, planned.table.item_count)
     follower = Follower(context.state, phases, context.observer, begins=recorder.phase_begins)
     with recorded_end(context, recorder, phases, follower, _uncovered(context, found)):
         note_begun(context.storage, planned.table, recorder.record)

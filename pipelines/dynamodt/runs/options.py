@@ -13,8 +13,7 @@ from dynamodt.errors import option_words
 
 if TYPE_CHECKING:
     from dynamodt.model.reports import RunReport
-    from dynamodt.model.runs import RunProgress
-    from dynamodt.model.tables import Direction
+    from dynamodt.model.runs import RunProgress, RunRecord
 
 GLUE = "glue"  # the runner that is a deployed job
 DEFAULT_SHARE = 50.0
@@ -292,10 +291,8 @@ def _beam_argv(command: Command) -> list[str]:
 class Observer(Protocol):
     """Follows a run; called from the main thread several times per second."""
 
-    def run_started(
-        self, table: str, version: int, name: str, direction: Direction, expected_items: int, run: str = ""
-    ) -> None:
-        """`expected_items` is DynamoDB's own count: up to six hours old, 0 if unknown. `run` is the run's id."""
+    def run_started(self, record: RunRecord, expected_items: int) -> None:
+        """`expected_items` is DynamoDB's own count: up to six hours old, 0 if unknown."""
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         """The progress of the table's run."""

@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from dynamodt.model.pages import Totals
-from dynamodt.model.reports import RunReport, TableReport, counted
+from dynamodt.model.reports import RunReport, TableReport, counted, pick
 from dynamodt.model.runs import RunProgress, RunRecord
 from dynamodt.model.tables import Direction, TableNames
 from dynamodt.pipeline.author_output import Line
@@ -206,6 +206,12 @@ class ActiveRun:
     before: Totals | None = None  # the totals when it was first observed
     found: bool = False  # it belongs to another process
 
+    @classmethod
+    def of(cls, record: RunRecord | RunReport, expected_items: int, since: float, names: TableNames) -> ActiveRun:
+        """The run of a record, or of a report if it ended before its start was reported."""
+        same = pick(record, "table version name direction run")
+        return cls(**same, expected_items=expected_items, since=since, shown=names.shown(record.table))
+
     @property
     def title(self) -> str:
         arrow = "" if self.direction == "up" else " (down)"
@@ -243,15 +249,12 @@ class ProgressRecorder:
         self.asks = False  # whether questions can be answered
         self.names = TableNames()  # of the stage, once it is opened
 
-    def run_started(
-        self, table: str, version: int, name: str, direction: Direction, expected_items: int, run: str = ""
-    ) -> None:
-        shown = self.names.shown(table)
-        self.running[table] = ActiveRun(table, version, name, direction, expected_items, self.clock(), run, shown)
+    def run_started(self, record: RunRecord, expected_items: int) -> None:
+        self.running[record.table] = ActiveRun.of(record, expected_items, self.clock(), self.names)
 
     def run_found(self, record: RunRecord, expected_items: int, elapsed: float) -> None:
         """A run of another process, active for `elapsed` seconds."""
-        self.run_started(record.table, record.version, record.name, record.direction, expected_items, record.run)
+        self.run_started(record, expected_items)
         run = self.running[record.table]
         run.since, run.found = run.since - elapsed, True
 
@@ -320,11 +323,9 @@ class _Forwarding(ProgressRecorder):
         self._observer = observer
         self.notify = observer.notify  # type: ignore[method-assign]
 
-    def run_started(
-        self, table: str, version: int, name: str, direction: Direction, expected_items: int, run: str = ""
-    ) -> None:
-        super().run_started(table, version, name, direction, expected_items, run)
-        self._observer.run_started(table, version, name, direction, expected_items, run)
+    def run_started(self, record: RunRecord, expected_items: int) -> None:
+        super().run_started(record, expected_items)
+        self._observer.run_started(record, expected_items)
 
     def progressed(self, table: str, run_progress: RunProgress) -> None:
         super().progressed(table, run_progress)

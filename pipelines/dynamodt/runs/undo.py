@@ -171,8 +171,8 @@ class _Undo:
             self.record = context.state.record(self.record, context.token, fences=context.fences)
             note_begun(context.storage, self.table, self.record)
         follower = Follower(context.state, self.jobs, context.observer)
-        name, changed = f"undo of {record.name}", totals_of(context.state, phases(self.record)).counts.changed
-        context.observer.run_started(record.table, record.version, name, record.direction, changed, record.run)
+        changed = totals_of(context.state, phases(self.record)).counts.changed
+        context.observer.run_started(replace(record, name=f"undo of {record.name}"), changed)
         began = time.monotonic()
         error: BaseException | None = None
         try:
