@@ -24,7 +24,7 @@ from dynamodt.export.request import (
     poll_until_completed,
     service_time,
 )
-from dynamodt.model.tables import KeyAttribute, StorageSpec, TableSpec
+from dynamodt.model.tables import Connection, KeyAttribute, StorageSpec, TableSpec
 
 TABLE = "arn:aws:dynamodb:eu-west-1:123456789012:table/users"
 ARN = f"{TABLE}/export/01604474854028-a1b2c3d4"
@@ -63,8 +63,11 @@ def stub(dynamodb: Any) -> Iterator[Stubber]:
         stubber.assert_no_pending_responses()
 
 
+CONNECTION = Connection("eu-west-1", profile="ops")
+
+
 def exports(dynamodb: Any, url: str = "s3://b/p", key: str | None = None) -> AwsExports:
-    return AwsExports(dynamodb, "eu-west-1", StorageSpec(url, key))
+    return AwsExports(dynamodb, CONNECTION, StorageSpec(url, key))
 
 
 def expect_table(stub: Stubber) -> None:
@@ -72,8 +75,8 @@ def expect_table(stub: Stubber) -> None:
 
 
 TURN_ON = (
-    "aws dynamodb update-continuous-backups --table-name users --region eu-west-1 "
-    "--point-in-time-recovery-specification PointInTimeRecoveryEnabled=true"
+    "aws dynamodb update-continuous-backups --table-name users --point-in-time-recovery-specification "
+    "PointInTimeRecoveryEnabled=true --region eu-west-1 --profile ops"
 )
 WITHIN = timedelta(milliseconds=950)  # DynamoDB is sent whole seconds
 SPAN = {"ExportFromTime": NOW - timedelta(hours=1), "ExportToTime": NOW, "ExportViewType": "NEW_AND_OLD_IMAGES"}

@@ -37,6 +37,15 @@ def test_a_missing_item_breaks_the_balance(ended: list[int], place: int, astray:
     assert not even._replace(**{Counts._fields[place]: even[place] + astray}).balanced
 
 
+def test_a_hint_s_command_reaches_what_the_stage_reaches() -> None:
+    here = Connection("eu-west-1", profile="my profile", endpoints=(("KMS", "https://kms.example"),))
+    keyed = (
+        "aws kms enable-key --key-id k1 --region eu-west-1 --profile 'my profile' --endpoint-url https://kms.example"
+    )
+    assert here.aws_command("kms enable-key", "--key-id", "k1") == keyed
+    assert Connection("us-east-1").aws_command("glue list-jobs") == "aws glue list-jobs --region us-east-1"
+
+
 def test_units_add_up() -> None:
     assert Units(1.5, 2).plus(Units(0.5, 3)) == Units(2.0, 5)
 

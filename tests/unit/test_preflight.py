@@ -90,8 +90,8 @@ def test_a_table_without_recovery_is_refused_with_the_command_that_turns_it_on(c
         refuse_unsafe(STAGE, plan(target="bare_people"), RunOptions())
     assert caught.value.where == "table bare_people" and caught.value.exit_code == 3
     assert (
-        "aws dynamodb update-continuous-backups --table-name bare_people --region eu-west-1 "
-        "--point-in-time-recovery-specification PointInTimeRecoveryEnabled=true --profile 'my profile'"
+        "aws dynamodb update-continuous-backups --table-name bare_people --point-in-time-recovery-specification "
+        "PointInTimeRecoveryEnabled=true --region eu-west-1 --profile 'my profile'"
     ) in caught.value.hint
     assert "--allow-no-pitr" in caught.value.hint
 

@@ -34,9 +34,11 @@ class FakeStack:
     happened: list[list[StackEvent]] = field(default_factory=list)
     name: str = "dynamodt-prod"
     where: str = "stack dynamodt-prod"
-    options: str = "--stack-name dynamodt-prod --region eu-west-1"
     poller: int = 0
     deleted: int = 0
+
+    def aws_command(self, operation: str) -> str:
+        return STAGE.connection.aws_command(f"cloudformation {operation}", "--stack-name", self.name)
 
     def state(self, stack_id: str = "") -> StackState | None:
         found = self.states[min(self.poller, len(self.states) - 1)]

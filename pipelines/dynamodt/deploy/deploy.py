@@ -137,7 +137,7 @@ def _check_no_proposal(stack: Stack) -> None:
     others = [name for name in stack.change_sets() if not name.startswith(OWN_CHANGE_SET)]
     if others:
         what = f"the stack is {UNMADE} and has a change set of another program: {', '.join(others)}"
-        delete = f"aws cloudformation delete-change-set {stack.options} --change-set-name {others[0]}"
+        delete = stack.aws_command("delete-change-set", "--change-set-name", others[0])
         hint = f"rename this stage in {FILE_NAME}; or, if nothing needs the change set: {delete}"
         raise Refused(what, where=stack.where, hint=hint)
 

@@ -129,7 +129,7 @@ def _delete(project: Project, whole: Plan, sleep: Sleep) -> None:
         delete_table(connection, whole.state_table)
     for key in whole.keys:
         days = schedule_deletion(connection, key)
-        cancel = f"aws kms cancel-key-deletion --key-id {key} --region {connection.region}"
+        cancel = connection.aws_command("kms cancel-key-deletion", "--key-id", key)
         notify(f"KMS will delete {key} in {days} days; to cancel: {cancel}")
     if whole.bucket:
         delete_bucket(connection, whole.bucket)

@@ -154,8 +154,8 @@ def refuse_active_jobs(stage: Stage, own: Mapping[str, str]) -> None:
     """Raises Refused if a job among the stack's resources `own` has a run, which may hold no lease yet."""
     for job in filter(None, (own.get(name) for name in _JOBS)):
         for run in _runs_of(stage, job):
-            options = f"--job-name {job} --job-run-ids {run} --region {stage.connection.region}"
-            hint = f"wait for it, or stop it: aws glue batch-stop-job-run {options}"
+            options = ("--job-name", job, "--job-run-ids", run)
+            hint = "wait for it, or stop it: " + stage.connection.aws_command("glue batch-stop-job-run", *options)
             raise Refused(f"run {run} of the job is active and needs the stack", where=f"job {job}", hint=hint)
 
 

@@ -213,8 +213,8 @@ def check_tables(stage: Stage, folder: Path, stack: Stack, state: StackState, he
         what = f"it also serves the table {', '.join(lost)}, which the project in {folder.resolve()} does not have"
         hint = (
             "if another project has them, rename the stage of one of the two; else restore what named them here, the "
-            f"folder in transforms/ or the name in {FILE_NAME}; or aws cloudformation delete-stack "
-            f"{stack.options} (the data stays), and deploy again"
+            f"folder in transforms/ or the name in {FILE_NAME}; or {stack.aws_command('delete-stack')} (the data "
+            "stays), and deploy again"
         )
         raise Refused(f"{what} (its tables: {', '.join(sorted(here)) or 'none'})", where=stack.where, hint=hint)
 
@@ -290,10 +290,7 @@ def _none_left(stage: Stage, settings: DeploySettings, tables: Mapping[str, Tabl
 OF_JOBS = ("MigrateJob", "PrepareJob", "OnSchedule", "AfterDeploy", "OnEvent", "ApplicationUpdated", "EventRole")
 _GONE = {"EntityNotFoundException", "NoSuchEntity", "ResourceNotFoundException", "NotFound", "NotFoundException"}
 _HIDDEN = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException"}
-_UNUSABLE = {
-    "Disabled": "aws kms enable-key {options}",
-    "PendingDeletion": "aws kms cancel-key-deletion {options}, then aws kms enable-key {options}",
-}
+_UNUSABLE = {"Disabled": ("enable-key",), "PendingDeletion": ("cancel-key-deletion", "enable-key")}
 
 # By type: the service, and a call that is falsy, or raises an error of _GONE, if the resource is missing.
 _LOOKUPS: dict[str, tuple[str, Callable[[Any, str], object]]] = {
@@ -376,8 +373,8 @@ def check_key(stage: Stage, key: str, stack: Stack) -> None:
         hint = "what it has encrypted cannot be read; set another key for new data: kms_key, in dynamodt.toml"
         raise Refused(f"the key {key} is gone", where=stack.where, hint=hint)
     if found.state in _UNUSABLE:
-        options = f"--key-id {found.arn} --region {stage.connection.region}"
-        hint = f"{_UNUSABLE[found.state].format(options=options)}; then deploy again"
+        repair = (stage.connection.aws_command(f"kms {one}", "--key-id", found.arn) for one in _UNUSABLE[found.state])
+        hint = f"{', then '.join(repair)}; then deploy again"
         raise Refused(f"the key {found.arn} is {found.state} and cannot encrypt", where=stack.where, hint=hint)
 
 
@@ -387,8 +384,9 @@ def check_history(stage: Stage, starts_by_itself: bool) -> None:
     name, where = stage.state_table, f"state table {stage.state_table}"
     backup = latest_backup(stage.connection, name)
     if backup:
-        options = f"--target-table-name {name} --backup-arn {backup} --region {stage.connection.region}"
-        hint = f"restore its backup: aws dynamodb restore-table-from-backup {options}; once it is ACTIVE, deploy again"
+        options = ("--target-table-name", name, "--backup-arn", backup)
+        restore = stage.connection.aws_command("dynamodb restore-table-from-backup", *options)
+        hint = f"restore its backup: {restore}; once it is ACTIVE, deploy again"
         raise Refused("it was deleted by hand, with the history of applied versions", where=where, hint=hint)
     if starts_by_itself:
         what = "it was deleted by hand; with an empty history the next automatic start would apply all versions again"

@@ -30,18 +30,21 @@ _NOT_MADE = (GONE, "CREATE_FAILED", "CREATE_IN_PROGRESS", "DELETE_SKIPPED")  # a
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 _AFTER_ROLLBACK = "the previous resources are unchanged; fix the cause, and run the same command again"
 _CANCELLED = ("Resource creation cancelled", "Resource update cancelled")
-_BROKEN = {
+_BROKEN = {  # what has happened, the hint, and the command of CloudFormation in it
     "UPDATE_ROLLBACK_FAILED": (
         "its last update failed and could not be rolled back",
-        "fix the cause (see its events), then: aws cloudformation continue-update-rollback {options}",
+        "fix the cause (see its events), then: ",
+        "continue-update-rollback",
     ),
     "ROLLBACK_FAILED": (
         "its creation failed and could not be rolled back",
-        "fix the cause (see its events), then: aws cloudformation delete-stack {options}",
+        "fix the cause (see its events), then: ",
+        "delete-stack",
     ),
     "DELETE_FAILED": (
         "it could not be deleted",
-        "remove what its events name, then: aws cloudformation delete-stack {options}",
+        "remove what its events name, then: ",
+        "delete-stack",
     ),
 }
 
@@ -108,7 +111,11 @@ class Stack:
         self._sleep = sleep
         self.name = name
         self.where = f"stack {name}"
-        self.options = f"--stack-name {name} --region {connection.region}"  # of the AWS CLI
+        self._connection = connection
+
+    def aws_command(self, operation: str, *options: str) -> str:
+        """A command of the AWS CLI for the stack."""
+        return self._connection.aws_command(f"cloudformation {operation}", "--stack-name", self.name, *options)
 
     def state(self, stack_id: str = "") -> StackState | None:
         """The stack; None if it does not exist. By its id it is found even after its deletion."""
@@ -318,4 +325,5 @@ def refuse_broken(stack: Stack, state: StackState) -> None:
 
 
 def _broken_hint(stack: Stack, status: str) -> str:
-    return _BROKEN[status][1].format(options=stack.options) if status in _BROKEN else ""
+    _, hint, operation = _BROKEN.get(status, ("", "", ""))
+    return hint + stack.aws_command(operation) if operation else ""

@@ -290,6 +290,12 @@ def has_point_in_time_recovery(connection: Connection, table: str) -> bool:
     return bool(recovery.get("PointInTimeRecoveryStatus") == "ENABLED")
 
 
+def turn_on_recovery(connection: Connection, table: str) -> str:
+    """The command of the AWS CLI that turns point-in-time recovery on."""
+    on = ("--point-in-time-recovery-specification", "PointInTimeRecoveryEnabled=true")
+    return connection.aws_command("dynamodb update-continuous-backups", "--table-name", table, *on)
+
+
 def latest_backup(connection: Connection, table: str) -> str:
     """The ARN of the newest backup of a table, which may be deleted: DynamoDB backs up a table with point-in-time
     recovery at its deletion, and keeps the backup for 35 days. Empty without a backup. Raises ServiceError."""

@@ -18,6 +18,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from dynamodt.dynamodb.clients import account_id, client, explained
+from dynamodt.dynamodb.table import turn_on_recovery
 from dynamodt.errors import Refused, RunFailed, UsageError
 
 if TYPE_CHECKING:
@@ -245,15 +246,15 @@ class Exports(Protocol):
 def aws_exports(connection: Connection, storage: StorageSpec) -> Exports:
     """Exports by DynamoDB, to the bucket of an account by name. Raises UsageError when the storage is not in S3."""
     owner = storage.owner or ("" if connection.endpoint() else account_id(connection))
-    return AwsExports(client(connection, "dynamodb"), connection.region, replace(storage, owner=owner))
+    return AwsExports(client(connection, "dynamodb"), connection, replace(storage, owner=owner))
 
 
 class AwsExports:
     """Exports by DynamoDB, encrypted with the storage's KMS key, or by the bucket's default where it names none."""
 
-    def __init__(self, dynamodb: Any, region: str, storage: StorageSpec) -> None:
+    def __init__(self, dynamodb: Any, connection: Connection, storage: StorageSpec) -> None:
         self._dynamodb = dynamodb
-        self._region = region
+        self._connection = connection
         self._place = _place(storage)
 
     def request(self, request: ExportRequest) -> Export:
@@ -271,7 +272,7 @@ class AwsExports:
                 raise
 
     def describe(self, arn: str) -> Export:
-        check_arn(arn, self._region)
+        check_arn(arn, self._connection.region)
         return describe_export(self._dynamodb, arn)
 
     def _raise_if_refused(self, error: ClientError, table: str) -> None:
@@ -283,13 +284,9 @@ class AwsExports:
 
     def _hint(self, code: str, table: str) -> str | None:
         return {
-            "PointInTimeRecoveryUnavailableException": (
-                "turn it on: aws dynamodb update-continuous-backups "
-                f"--table-name {table} --region {self._region} "
-                "--point-in-time-recovery-specification PointInTimeRecoveryEnabled=true"
-            ),
-            "InvalidExportTimeException": "choose a moment within the table's point-in-time recovery: aws dynamodb "
-            f"describe-continuous-backups --table-name {table} --region {self._region}",
+            "PointInTimeRecoveryUnavailableException": (f"turn it on: {turn_on_recovery(self._connection, table)}"),
+            "InvalidExportTimeException": "choose a moment within the table's point-in-time recovery: "
+            + self._connection.aws_command("dynamodb describe-continuous-backups", "--table-name", table),
             "ExportConflictException": "this token belongs to another export, or another one writes there: wait for "
             "it, or request with another token",
             "LimitExceededException": "too many exports at once: wait until some have completed",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from shlex import join
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -134,6 +135,14 @@ class Connection:
     def endpoint(self, service: str = "DYNAMODB") -> str | None:
         """The given URL of a service; None if there is none."""
         return dict(self.endpoints).get(service, self.endpoint_url)
+
+    def aws_command(self, operation: str, *options: str) -> str:
+        """A command of the AWS CLI for a hint, with the region, the profile and the endpoint: `aws_command("kms
+        enable-key", "--key-id", key)`."""
+        words = ["aws", *operation.split(), *options, "--region", self.region]
+        words += ["--profile", self.profile] if self.profile else []
+        url = self.endpoint(operation.partition(" ")[0].upper())
+        return join(words + (["--endpoint-url", url] if url else []))
 
     @property
     def is_aws(self) -> bool:

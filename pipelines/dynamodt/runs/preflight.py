@@ -6,10 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from shlex import join
 from typing import TYPE_CHECKING
 
-from dynamodt.dynamodb.table import has_point_in_time_recovery
+from dynamodt.dynamodb.table import has_point_in_time_recovery, turn_on_recovery
 from dynamodt.errors import Refused, ServiceError, UsageError
 from dynamodt.model.reports import TableReport
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
@@ -217,15 +216,8 @@ def _check_recovery(connection: Connection, table: str) -> None:
     raise Refused(
         "the stage is protected, and point-in-time recovery is off",
         where=where,
-        hint=f"turn it on: {_turn_on(connection, table)} (or pass --allow-no-pitr)",
+        hint=f"turn it on: {turn_on_recovery(connection, table)} (or pass --allow-no-pitr)",
     )
-
-
-def _turn_on(connection: Connection, table: str) -> str:
-    words = ["aws", "dynamodb", "update-continuous-backups", "--table-name", table, "--region", connection.region]
-    words += ["--point-in-time-recovery-specification", "PointInTimeRecoveryEnabled=true"]
-    words += ["--profile", connection.profile] if connection.profile else []
-    return join(words + (["--endpoint-url", url] if (url := connection.endpoint()) else []))
 
 
 def check_export(script: Script, catch_up: str) -> None:
