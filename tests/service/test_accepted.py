@@ -97,7 +97,7 @@ def test_a_stopped_retry_continues_before_the_rest_is_accepted(
     bench.failed(table, FRAIL.format(bad="(3, 20)"), max_errors=1)
     run = last(bench, table).run
     with monkeypatch.context() as killed:  # its list of what it replays is stored, and nothing else
-        killed.setattr("dynamodt.runs.execute.RunRecorder.begin", lambda recorder: sys.exit(9))
+        killed.setattr("dynamodt.runs.recording.RunRecorder.begin", lambda recorder: sys.exit(9))
         with pytest.raises(SystemExit):
             retry(bench, run)
     with pytest.raises(UsageError) as unknown:

@@ -26,11 +26,10 @@ from dynamodt.export.request import export_of
 from dynamodt.model.runs import ExportSource, Script
 from dynamodt.model.tables import Connection, Stage, StorageSpec
 from dynamodt.pipeline.resources import Resources
-from dynamodt.runs import exports
 from dynamodt.runs.context import Project
-from dynamodt.runs.exports import owner_of
 from dynamodt.runs.prepare import PreparationContext
-from dynamodt.state.storage import open_storage, with_owner
+from dynamodt.state import storage as storages
+from dynamodt.state.storage import open_storage, owner_of, with_owner
 from tests import ROOT
 
 OURS, THEIRS = "123456789012", "210987654321"
@@ -77,7 +76,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
         return found
 
     monkeypatch.setattr(clients, "_make_client", answered)
-    for module in (clients, exports, requests, buckets):
+    for module in (clients, storages, requests, buckets):
         monkeypatch.setattr(module, "account_id", lambda connection: OURS)
     return sent
 

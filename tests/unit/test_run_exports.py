@@ -54,7 +54,7 @@ class Service:
         record = SimpleNamespace(run="run", failed_exports=0)
         session = SimpleNamespace(stage=AWAY)
         run_recorder, main = SimpleNamespace(record=record), SimpleNamespace(table=TABLE)
-        catching = CatchingUp(session, run_recorder, None, main, [], None, None)  # type: ignore[arg-type]
+        catching = CatchingUp(session, run_recorder, None, main, [], None)  # type: ignore[arg-type]
         return catching._request(1, since)
 
 
@@ -100,7 +100,7 @@ def test_another_export_is_refused_once_the_run_has_read_the_first(monkeypatch: 
     there = replace(there, name="arn:two")
     for read in (
         lambda: source_export(context, TABLE, recorder),
-        lambda: export_for_replay(context, TABLE, recorder.record),
+        lambda: export_for_replay(context, TABLE, recorder),
     ):  # type: ignore[arg-type]
         with pytest.raises(Refused, match="began with the export arn:one, and arn:two is there now") as caught:
             read()
@@ -217,7 +217,7 @@ def test_a_failed_incremental_export_is_forgotten_and_another_requested(monkeypa
 
     monkeypatch.setattr(exports, "await_export", ready)
     session = SimpleNamespace(stage=SimpleNamespace(local=True))
-    catching = CatchingUp(session, run_recorder, None, SimpleNamespace(table=TABLE), [], None, None)  # type: ignore[arg-type]
+    catching = CatchingUp(session, run_recorder, None, SimpleNamespace(table=TABLE), [], None)  # type: ignore[arg-type]
     with pytest.raises(RunFailed):
         catching._export(1, SINCE)
     assert run_recorder.record.exports == ("full",)

@@ -1,7 +1,13 @@
-"""One table's run, in order: plan, preflight, lock, phases, end.
+"""One table's run, in order::
+
+    plan        `migration`: the versions to run, with every check before anything starts (`preflight`)
+    lock        `lock`: the leases of the plan's tables; under them, which run continues (`resume`)
+    phases      `jobs` makes them, `exports` finds the export to read, `dead_letters` adds replays; `context` runs them
+    catching up `exports`: the phases after that of an export
+    end         `recording`: every run that was begun is recorded, and reported
 
 An error is raised where it occurs, and `migrate` collects it in the table's report, so that other tables are
-independent of it. `recording` decides which run continues, and records and reports the end of every run that was begun.
+independent of it.
 """
 
 from __future__ import annotations
@@ -9,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from dynamodt.errors import Busy, DynamodtError, Fenced
-from dynamodt.model.pages import Totals
+from dynamodt.errors import Busy, DynamodtError
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import ABORT, Fence, Job, RunRecord
 from dynamodt.model.tables import Direction
@@ -21,12 +27,10 @@ from dynamodt.runs.cost import Spending, note_export
 from dynamodt.runs.dead_letters import (
     check_replayable,
     retry_jobs,
-    retry_number,
     with_accepted_dead_letters,
     with_skipped_dead_letters,
 )
-from dynamodt.runs.exports import CatchingUp, SourceExport, export_for_replay, forget_unusable, source_export
-from dynamodt.runs.history import RunRecorder
+from dynamodt.runs.exports import CatchingUp, SourceExport, export_for_replay, source_export
 from dynamodt.runs.jobs import (
     EXPORT,
     NONE,
@@ -42,11 +46,11 @@ from dynamodt.runs.lock import attempt_in_turn, hold_leases, take_rehearsal_leas
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_export, check_moment
-from dynamodt.runs.recording import record_end, record_to_run, recorded_end
-from dynamodt.runs.restored_tables import check_begun, note_begun
-from dynamodt.runs.resume import as_continued, fresh_record, target_tables, unfinished_run
-from dynamodt.state.object_keys import keep_text
-from dynamodt.state.runs import with_initial_settings
+from dynamodt.runs.recording import record_start, record_to_run, recorded_end, recorded_error, run_recorder
+from dynamodt.runs.resume import as_continued, fresh_record, unfinished_run
+
+if TYPE_CHECKING:
+    from dynamodt.runs.history import RunRecorder
 
 
 def migrate(
@@ -109,10 +113,9 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
     before = unfinished_run(context, planned)
     run = before.run if before else new_run()
     leases, table, replicas = context.state.leases, planned.table.name, lease_replicas(options.workers)
-    notify, others = context.observer.notify, target_tables(planned)
-    with hold_leases(leases, table, others, run, notify, replicas, planned.goal) as (lease, fences):
+    notify = context.observer.notify
+    with hold_leases(leases, table, planned.targets, run, notify, replicas, planned.goal) as (lease, fences):
         context = replace(context, token=lease.token, fences=fences)
-        check_begun(context, planned.table)
         record = record_to_run(context, planned, "" if before else run)
         if record.run != run:
             _name_run(context, table, record.run)
@@ -156,31 +159,20 @@ def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> No
 
 def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRecord) -> None:
     """Run one version, or continue its run. Raises the error that ended it, after recording the end."""
-    step = replace(step, script=with_initial_settings(step.script, record.began))
-    recorder = RunRecorder(context.state, planned.table, record, context.token, context.options.dry_run, context.fences)
-    recorder.reopen(planned.reopens)
+    step, recorder = step.of_run(record), run_recorder(context, planned, record)
     context = with_accepted_dead_letters(context, recorder)
     found = _source(context, planned, step, recorder)
     note_export(context.spending, context.options, context.stage, planned.table, recorder.record)
     main, again = _phases(context, planned, step, recorder, found)
     main = with_earlier_phases(main, context.rehearsed) if context.options.dry_run else main
     phases = [*again, *main]
-    later = 0 if record.tolerated else sum(recorder.record.incremental_exports) + recorder.record.final_scan
-    recorder.record = replace(
-        recorder.record,
-        retries=max([record.retries, *map(retry_number, again)]),
-        planned=sum(job.splits for job in phases) + later,
-        text="" if context.options.dry_run else keep_text(context.storage, step.script),
-    )
-    recorder.begin()
-    context.observer.run_started(recorder.record, planned.table.item_count)
+    record_start(context, recorder, main, again)
     follower = Follower(context.state, phases, context.observer, begins=recorder.phase_begins)
     with recorded_end(context, recorder, phases, follower, _uncovered(context, found)):
-        note_begun(context.storage, planned.table, recorder.record)
         run_phases(context, phases, follower)
         if found is not None and not record.tolerated and all(map(follower.complete, phases)):
             export = next(job for job in main if job.export is not None)
-            CatchingUp(context, recorder, found, export, phases, follower, run_phases).run()
+            CatchingUp(context, recorder, found, export, phases, follower).run()
     context.rehearsed.extend(without_earlier_phases(main) if context.options.dry_run else ())
 
 
@@ -205,20 +197,13 @@ def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRe
         return None
     check_export(step.script, context.options.catch_up)
     if recorder.record.tolerated:  # all of it was read
-        with forget_unusable(recorder, 0, unread=False):
-            return export_for_replay(context, planned.table, recorder.record)
+        return export_for_replay(context, planned.table, recorder)
     recorder.begin()
-    try:
+    with recorded_error(context, recorder):
         found = source_export(context, planned.table, recorder)
         if not (context.stage.local or context.options.dry_run):  # the stand-in's exports start at any moment
             check_moment(found, step.script, context.options.catch_up)
         return found
-    except Fenced:
-        raise
-    except (DynamodtError, KeyboardInterrupt, SystemExit) as error:
-        record_end(context, recorder, error, Totals(recorder.record.counts, recorder.record.consumed))
-        context.keep(recorder.report())
-        raise
 
 
 def _uncovered(context: RunContext, found: SourceExport | None) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from dynamodt.dynamodb.clients import account_id, client
+from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.reads import segments
 from dynamodt.errors import Aborted, DynamodtError, Fenced, Refused, RunFailed, ServiceError, UsageError, suggest
 from dynamodt.export.datafiles import check_same_table, check_there, data_files, digest_of, read_manifest
@@ -38,16 +38,16 @@ from dynamodt.export.request import (
 from dynamodt.export.stand_in import stand_in_exports
 from dynamodt.model.runs import ABORT, ExportSource, Job, RunRecord
 from dynamodt.model.tables import Stage, TableSpec
+from dynamodt.runs.context import Follower, RunContext, run_phases
 from dynamodt.runs.history import RunRecorder, changed_since
 from dynamodt.runs.jobs import NEW, NONE, SCAN, WINDOWS, final_scan_job, incremental_job
 from dynamodt.runs.pace import elapsed
 from dynamodt.state.runs import Phase, or_undo, retry_run
 from dynamodt.state.split_rows import totals_of
-from dynamodt.state.storage import is_owned_by, with_owner
+from dynamodt.state.storage import owner_of
 
 if TYPE_CHECKING:
     from dynamodt.export.datafiles import DataFile, Manifest
-    from dynamodt.runs.context import Follower, RunContext
     from dynamodt.state.state import State
 
 _MOST_EXPORTS = 100
@@ -99,11 +99,12 @@ def _check_recent(state: State, record: RunRecord, found: SourceExport) -> None:
         raise Refused(what, where=f"table {record.table}", hint="leave out --export: a new one is requested")
 
 
-def export_for_replay(context: RunContext, table: TableSpec, record: RunRecord) -> SourceExport:
+def export_for_replay(context: RunContext, table: TableSpec, recorder: RunRecorder) -> SourceExport:
     """The export of a run that has read all of it, for a replay of its dead letters; nothing is recorded. Raises as
     `source_export`."""
-    found = _full(context, table, record)
-    return replace(found, source=replace(found.source, final_scan=bool(record.final_scan)))
+    with forget_unusable(recorder, 0, unread=False):
+        found = _full(context, table, recorder.record)
+    return replace(found, source=replace(found.source, final_scan=bool(recorder.record.final_scan)))
 
 
 def _keep_requested(recorder: RunRecorder, arn: str) -> None:
@@ -299,17 +300,6 @@ def _owner_fact(context: RunContext, place: str) -> dict[str, str]:
     return {_OWNER.format(bucket): owner_of(context.stage, bucket)}
 
 
-def owner_of(stage: Stage, bucket: str) -> str:
-    """The account that owns a bucket named by its URL. Empty if another account owns it, or if this cannot be
-    determined without s3:ListBucket; it is read all the same, since the user has named it. Raises ServiceError."""
-    if f"{stage.storage.url}/".startswith(f"s3://{bucket}/"):
-        return with_owner(stage).storage.owner or ""
-    if stage.connection.endpoint("S3"):
-        return ""
-    account = account_id(stage.connection)
-    return account if is_owned_by(stage.connection, bucket, account) else ""
-
-
 @dataclass
 class CatchingUp:
     """The phases of a run after its export's: incremental exports, or a final scan.
@@ -323,7 +313,6 @@ class CatchingUp:
     main: Job
     phases: list[Job]
     follower: Follower
-    run_phases: Callable[[RunContext, list[Job], Follower], None]
 
     def run(self) -> None:
         """Catch up in the way of `options.catch_up`. Raises the error that ends it early."""
@@ -396,4 +385,4 @@ class CatchingUp:
             self.phases.append(job)
             self.follower.add(job)
         earlier = tuple(one.run for one in self.phases if one.run != job.run)
-        self.run_phases(self.context, [replace(job, earlier=earlier)], self.follower)
+        run_phases(self.context, [replace(job, earlier=earlier)], self.follower)

@@ -35,6 +35,7 @@ from dynamodt.state.runs import (
     or_undo,
     unfinished,
     versions_with_unfinished_down,
+    with_initial_settings,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class Step:
     target: TableSpec | None
     began: Mapping[str, str] = field(default_factory=dict)  # the facts at the start of its run
     applied_by: str = ""  # of `down`: the run that has applied the version
+
+    def of_run(self, record: RunRecord) -> Step:
+        """The step with the settings that its run began with."""
+        return replace(self, script=with_initial_settings(self.script, record.began))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,11 @@ class TablePlan:
     @property
     def latest(self) -> int:
         return len(self.scripts)
+
+    @property
+    def targets(self) -> list[str]:
+        """The other tables that the steps write to."""
+        return sorted({step.target.name for step in self.steps if step.target})
 
     @property
     def goal(self) -> str:

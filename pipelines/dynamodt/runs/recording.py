@@ -32,12 +32,12 @@ from dynamodt.model.runs import Job, RunRecord
 from dynamodt.pipeline.process import signal_name
 from dynamodt.runs.context import Follower, RunContext
 from dynamodt.runs.cost import with_expected_cost
-from dynamodt.runs.dead_letters import count_dead, first_dead_letter, gather_dead_letters, samples
+from dynamodt.runs.dead_letters import count_dead, first_dead_letter, gather_dead_letters, retry_number, samples
 from dynamodt.runs.history import RunRecorder, doubts_hint, next_record, unrecorded_notice
 from dynamodt.runs.jobs import NEW
 from dynamodt.runs.plan import TablePlan, recreated_during_run
 from dynamodt.runs.provenance import provenance_of_continued_run
-from dynamodt.runs.restored_tables import check_rows, items_transformed
+from dynamodt.runs.restored_tables import check_begun, check_rows, items_transformed, note_begun
 from dynamodt.runs.resume import (
     changed_facts,
     check_continued,
@@ -47,7 +47,7 @@ from dynamodt.runs.resume import (
     partly_restored,
     unfinished_run,
 )
-from dynamodt.state.object_keys import DEAD_LETTERS_FILE, key_of_job
+from dynamodt.state.object_keys import DEAD_LETTERS_FILE, keep_text, key_of_job
 from dynamodt.state.runs import ITEMS, differences, next_status, unfinished, updated_facts
 
 
@@ -57,6 +57,7 @@ def record_to_run(context: RunContext, planned: TablePlan, run: str) -> RunRecor
     `run` is the id of a new run; if it is empty, one is made.
     """
     state, options = context.state, context.options
+    check_begun(context, planned.table)
     left = unfinished_run(context, planned)
     check_only(options.only, left)
     if left is not None:
@@ -106,17 +107,56 @@ def _why_replaced(planned: TablePlan, left: RunRecord) -> str:
     return "a new run begins: " + "; ".join(changed) if changed else "a new run begins in its place"
 
 
+# ---------------------------------------------------------------- the start
+
+
+def run_recorder(context: RunContext, planned: TablePlan, record: RunRecord) -> RunRecorder:
+    """The recorder of a run of the plan, under the context's leases."""
+    dry_run = context.options.dry_run
+    recorder = RunRecorder(context.state, planned.table, record, context.token, dry_run, context.fences)
+    recorder.reopen(planned.reopens)
+    return recorder
+
+
+def record_start(context: RunContext, recorder: RunRecorder, main: list[Job], again: list[Job]) -> None:
+    """Records and reports that the run begins: its own phases are `main`, those that replay dead letters `again`."""
+    record, (table, script) = recorder.record, (main[0].table, main[0].script)
+    later = 0 if record.tolerated else sum(record.incremental_exports) + record.final_scan
+    recorder.record = replace(
+        record,
+        retries=max([record.retries, *map(retry_number, again)]),
+        planned=sum(job.splits for job in (*again, *main)) + later,
+        text="" if context.options.dry_run else keep_text(context.storage, script),
+    )
+    recorder.begin()
+    context.observer.run_started(recorder.record, table.item_count)
+
+
 # ---------------------------------------------------------------- the end
+
+
+@contextmanager
+def recorded_error(context: RunContext, recorder: RunRecorder) -> Iterator[None]:
+    """Records and reports an error before the first phase as the run's end."""
+    try:
+        yield
+    except Fenced:
+        raise
+    except (DynamodtError, KeyboardInterrupt, SystemExit) as error:
+        record_end(context, recorder, error, Totals(recorder.record.counts, recorder.record.consumed))
+        context.keep(recorder.report())
+        raise
 
 
 @contextmanager
 def recorded_end(
     context: RunContext, recorder: RunRecorder, phases: list[Job], follower: Follower, uncovered: str
 ) -> Iterator[None]:
-    """Records and reports the end of the phases; then raises the error that ended them, or the reason why they did not
-    succeed."""
+    """Notes in the storage that the run has begun, and records and reports the end of the phases; then raises the error
+    that ended them, or the reason why they did not succeed."""
     error: BaseException | None = None
     try:
+        note_begun(context.storage, phases[0].table, recorder.record)
         yield
     except Fenced:
         raise

@@ -60,17 +60,12 @@ if TYPE_CHECKING:
     from dynamodt.state.state import State
 
 
-def target_tables(planned: TablePlan) -> list[str]:
-    """The other tables that the plan's steps write to."""
-    return sorted({step.target.name for step in planned.steps if step.target})
-
-
 def check_free(project: Project, planned: TablePlan) -> None:
     """Raises the refusal that a run of the plan would meet now, without taking a lease; for a run that starts later, in
     a deployed job. A dry run is never refused."""
     if project.options.dry_run:
         return
-    for table in (planned.table.name, *target_tables(planned)):
+    for table in (planned.table.name, *planned.targets):
         check_not_leased(project.state.leases, table)
     check_unfinished(project, planned)
 

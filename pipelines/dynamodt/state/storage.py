@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from dynamodt.dynamodb.clients import bucket_owner, client, explained
+from dynamodt.dynamodb.clients import account_id, bucket_owner, client, explained
 from dynamodt.dynamodb.network import Tolerated
 from dynamodt.errors import Refused, ServiceError, UsageError, file_explained
 
@@ -107,6 +107,17 @@ def is_owned_by(connection: Connection, bucket: str, account: str) -> bool:
         client(connection, "s3", owner=account).head_bucket(Bucket=bucket)
         return True
     return False
+
+
+def owner_of(stage: Stage, bucket: str) -> str:
+    """The account that owns a bucket named by its URL. Empty if another account owns it, or if this cannot be
+    determined without s3:ListBucket; it is read all the same, since the user has named it. Raises ServiceError."""
+    if f"{stage.storage.url}/".startswith(f"s3://{bucket}/"):
+        return with_owner(stage).storage.owner or ""
+    if stage.connection.endpoint("S3"):
+        return ""
+    account = account_id(stage.connection)
+    return account if is_owned_by(stage.connection, bucket, account) else ""
 
 
 class S3Storage:
