@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from dynamodt.dynamodb.table import Capacity
 from dynamodt.errors import ServiceError
 from dynamodt.model.pages import Units
-from dynamodt.model.runs import Job, Lease, Script
+from dynamodt.model.runs import Job, JournalSource, Lease, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline.rate_limit import RateLimitedQueue, WorkerRateLimiter
 from dynamodt.rate import TokenBucket
@@ -337,10 +338,37 @@ def test_a_governed_pipeline_waits_for_its_allocation(
     assert granted
 
 
-def test_a_share_applies_to_the_source_s_read_and_the_target_s_write_capacity() -> None:
-    source = replace(SPEC, read_units=100, write_units=10)
-    target = replace(SPEC, name="others", read_units=7, write_units=400)
-    assert budget(STAGE, source, target, RunOptions()) == Units(rcu=50.0, wcu=200.0)
+@pytest.mark.parametrize(("source_writes", "target_writes", "wcu"), [(10, 400, 5), (400, 10, 5), (0, 8, 4), (8, 0, 4)])
+def test_a_share_applies_to_the_source_s_reads_and_to_the_smaller_write_capacity(
+    source_writes: int, target_writes: int, wcu: float
+) -> None:
+    """Each item for the target is a transaction with a check of its source, which costs as much as a write."""
+    source = replace(SPEC, read_units=100, write_units=source_writes)
+    target = replace(SPEC, name="others", read_units=7, write_units=target_writes)
+    assert budget(STAGE, source, target, RunOptions()) == Units(rcu=50.0, wcu=wcu)
+
+
+def test_the_limits_of_a_run_to_another_table_are_reported_and_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, target = Scaled(rcu=100, wcu=10), replace(SPEC, name="others", write_units=400)
+    limit_budget(run.context, "things", replace(SPEC, write_units=10), target)
+    assert "at most 5 WCU/s, a share of the capacity of table things" in run.notes[0]
+    now = {"things": Capacity(100, 60), "others": Capacity(7, 400)}
+    monkeypatch.setattr("dynamodt.runs.budget.capacity", lambda connection, name: now[name])
+    watch = watch_capacity(run.context, replace(JOB, target=target))
+    assert watch is not None
+    watch.tick()
+    lease = run.state.leases.read("things")
+    assert (lease.rcu, lease.wcu) == (50.0, 30.0)
+
+
+def test_the_reads_of_an_undo_are_limited_by_the_table_that_it_restores(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, target = Scaled(rcu=100, wcu=10), replace(SPEC, name="others", write_units=400)
+    now = {"things": Capacity(100, 60), "others": Capacity(8, 400)}
+    monkeypatch.setattr("dynamodt.runs.budget.capacity", lambda connection, name: now[name])
+    watch = watch_capacity(run.context, replace(JOB, target=target, source=JournalSource("run")))
+    assert watch is not None
+    watch.tick()
+    assert run.state.leases.read("things").rcu == 4.0
 
 
 @pytest.mark.parametrize(("options", "said"), [(RunOptions(), True), (RunOptions(max_wcu=9.0), False)])
@@ -350,7 +378,8 @@ def test_an_index_that_limits_the_run_is_reported(options: RunOptions, said: boo
     observer = SimpleNamespace(notify=notes.append)
     context = RunContext(STAGE, Path(), options, observer, runner=None, token=1)  # type: ignore[arg-type]
     vars(context)["state"] = state
-    limit_budget(context, "run", replace(SPEC, write_units=20, limiting_index="by-email"), None)
+    limited = replace(SPEC, write_units=20, limiting_index="by-email")
+    limit_budget(context, "things", limited, limited)
     assert ["at most 10 WCU/s" in note and "of index by-email of table things" in note for note in notes] == [
         True
     ] * said
@@ -371,7 +400,7 @@ class Scaled:
         self.context = RunContext(STAGE, Path(), options, observer, runner=None, token=1)  # type: ignore[arg-type]
         vars(self.context)["state"] = self.state
         table = replace(SPEC, read_units=capacity.get("rcu", 0), write_units=capacity.get("wcu", 0))
-        limit_budget(self.context, "run", table, None)
+        limit_budget(self.context, "things", table, table)
 
     def read(self) -> Units:
         self.reads += 1
@@ -396,7 +425,8 @@ def test_the_budget_follows_the_capacity_every_minute() -> None:
     run = Scaled(rcu=100, wcu=10)
     watch = run.watch()
     watch.tick()
-    assert run.reads == 0
+    watch.tick()
+    assert run.reads == 1, "at the start, since the plan may be old"
     assert run.later(watch, Units(100, 10)) == (50.0, 5.0) and run.notes == []
     assert run.later(watch, Units(100, 400)) == (50.0, 200.0)
     assert run.later(watch, ServiceError("no")) == (50.0, 200.0)

@@ -166,3 +166,26 @@ def test_a_run_on_a_stage_other_than_local_has_a_budget_by_default(
     state = State(bench.stage.connection, bench.stage.state_table)
     (worker,) = state.workers(run.run, 1).all()
     assert worker.grant is not None and 0.0 < worker.grant.rate.wcu < float("inf")
+
+
+@pytest.mark.endpoints("ministack")
+def test_each_version_is_limited_by_the_tables_that_it_writes_to(bench: Bench, make_table: MakeTable) -> None:
+    """The first version writes to a table on demand, the second one to another table with 200 write units."""
+    table, target = make_table(id="N"), f"{make_table(id='N')}_small"
+    bench.tables.client.create_table(
+        TableName=target,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "N"}],
+        ProvisionedThroughput={"ReadCapacityUnits": 200, "WriteCapacityUnits": 200},
+    )
+    bench.tables.put(table, *({"id": number} for number in range(10)))
+    bench.script(table, TOUCH)
+    bench.script(table, f"TARGET_TABLE = {target!r}\n{TOUCH}", number=2)
+    away = replace(bench, stage=replace(bench.stage, local=False))
+    (report,) = away.up(table)
+    assert report.error is None and bench.tables.items(target) == [{"id": n, "seen": True} for n in range(10)]
+    state = State(bench.stage.connection, bench.stage.state_table)
+    granted = [worker.grant for run in report.versions for worker in state.workers(run.run, 1).all()]
+    first, second = (grant.rate.wcu for grant in granted if grant is not None)
+    assert first >= 1000.0 and second == 100.0
+    bench.tables.client.delete_table(TableName=target)

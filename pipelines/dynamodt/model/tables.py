@@ -107,6 +107,13 @@ class TableSpec:
         return tuple(k.name for k in self.key)
 
 
+def limiting_table(read: TableSpec, written: TableSpec) -> TableSpec:
+    """The table whose write capacity limits a run, the smaller one of both: a write to another table is a transaction
+    with a check of the item that was read, and a check costs as much as a write."""
+    limited = [table for table in (written, read) if table.write_units]
+    return min(limited, key=lambda table: table.write_units, default=written)
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """The settings to reach AWS, from which each worker creates its own clients.

@@ -18,8 +18,8 @@ from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.table import capacity
 from dynamodt.errors import DynamodtError, ServiceError
 from dynamodt.model.pages import Units
-from dynamodt.model.runs import Job, Lease
-from dynamodt.model.tables import Connection, Item, Stage, TableSpec
+from dynamodt.model.runs import Job, JournalSource, Lease
+from dynamodt.model.tables import Connection, Item, Stage, TableSpec, limiting_table
 from dynamodt.rate import Allocation, Ramp, ReadLimiter, shares
 from dynamodt.state.lease_rows import Grant, Throttles, Worker
 
@@ -38,7 +38,7 @@ ON_DEMAND = Units(rcu=2000.0, wcu=1000.0)  # a new on-demand table takes 4,000 W
 def budget(stage: Stage, source: TableSpec, target: TableSpec, options: RunOptions) -> Units:
     """A run's first limits in units per second; 0: none. An option takes precedence over a share of the provisioned
     throughput, or of an on-demand table's maximum. A local stage has no limits by default."""
-    capacity = Units() if stage.local else Units(source.read_units, target.write_units)
+    capacity = Units() if stage.local else Units(source.read_units, limiting_table(source, target).write_units)
     return share_of(capacity, options)
 
 
@@ -151,17 +151,22 @@ def _many(refused: list[int]) -> bool:
     return sum(map(bool, refused)) >= max(1.0, _FEW * len(refused))
 
 
-def limit_budget(context: RunContext, run: str, table: TableSpec, target: TableSpec | None) -> None:
-    """Write the run's first limits to its lease. `throttle` changes them while it runs, and `CapacityWatch` with the
-    table's capacity."""
-    limits = budget(context.stage, table, target or table, context.options)
-    written = target or table
-    if written.limiting_index and limits.wcu and not context.options.max_wcu:
-        what = f"a share of the capacity of index {written.limiting_index} of table {written.name} (else: --max-wcu)"
-        context.observer.notify(f"at most {limits.wcu:,.0f} WCU/s, {what}: a full index throttles its table")
-    if any(limits):
-        lease = f"dry-run/{run}" if context.options.dry_run else table.name
-        context.state.leases.set(lease, context.token, throttled=(), **limits._asdict())
+def limit_budget(context: RunContext, lease: str, read: TableSpec, written: TableSpec) -> None:
+    """Write the limits of a run that reads and writes these tables to its lease. `throttle` changes them while it runs,
+    and `CapacityWatch` with the tables' capacity. A limit that `throttle` has set in an earlier version's run stays."""
+    limits, table = budget(context.stage, read, written, context.options), limiting_table(read, written)
+    if (table.limiting_index or table is not written) and limits.wcu and not context.options.max_wcu:
+        index = f"index {table.limiting_index} of " if table.limiting_index else ""
+        why = "a full index throttles its table" if index else "each write to another table checks its source"
+        what = f"a share of the capacity of {index}table {table.name} (else: --max-wcu)"
+        context.observer.notify(f"at most {limits.wcu:,.0f} WCU/s, {what}: {why}")
+    context.state.leases.change(lease, context.token, partial(_changes, limits))
+
+
+def _changes(limits: Units, lease: Lease) -> Item:
+    """The limits that differ from those of the lease, without those that `throttle` has set."""
+    found = limits._asdict().items()
+    return {name: limit for name, limit in found if name not in lease.throttled and limit != getattr(lease, name)}
 
 
 CAPACITY_SECONDS = 60.0
@@ -172,19 +177,19 @@ def watch_capacity(context: RunContext, job: Job) -> CapacityWatch | None:
     options = context.options
     if context.stage.local or (options.max_rcu and options.max_wcu):
         return None
+    source = (job.written_table if isinstance(job.source, JournalSource) else job.table).name
 
     def read() -> Units:
-        tables = {table.name: table for table in (job.table, job.written_table)}
-        now = {name: capacity(context.stage.connection, name) for name in tables}
-        source, target = now[job.table.name], now[job.written_table.name]
-        return Units(source.read, target.write)
+        now = {name: capacity(context.stage.connection, name) for name in (source, job.written_table.name)}
+        return Units(now[source].read, min((one.write for one in now.values() if one.write), default=0))
 
     return CapacityWatch(job, context, read)
 
 
 class CapacityWatch:
-    """Adapts a run's limits to the tables' capacity, which auto scaling and operators change. The capacity is read once
-    a minute, in the process that follows the run. A limit that `throttle` has set is kept."""
+    """Adapts a run's limits to the tables' capacity, which auto scaling and operators change. The capacity is read at
+    the start, since the plan may be hours old, and once a minute, in the process that follows the run. A limit that
+    `throttle` has set is kept."""
 
     def __init__(
         self, job: Job, context: RunContext, read: Callable[[], Units], clock: Callable[[], float] = time.monotonic
@@ -193,7 +198,7 @@ class CapacityWatch:
         self._context = context
         self._read = read
         self._clock = clock
-        self._due = clock() + CAPACITY_SECONDS
+        self._due = clock()
 
     def tick(self) -> None:
         """Read the capacity if it is due, and write the limits that change with it. If it cannot be read, nothing
@@ -213,8 +218,7 @@ class CapacityWatch:
 
         def changes(lease: Lease) -> Item:
             changed.clear()  # `throttle` has written the lease in between
-            limits = share_of(capacity, self._context.options)._asdict().items()
-            changed.update((n, v) for n, v in limits if n not in lease.throttled and v != getattr(lease, n))
+            changed.update(_changes(share_of(capacity, self._context.options), lease))
             return changed
 
         self._context.state.leases.change(self._job.lease, self._job.attempt, changes)

@@ -142,18 +142,18 @@ def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> No
     """Run the steps in order, the first with the given record. Raises the error that ends a step, and Aborted if the
     run is aborted between two steps."""
     state, options, table = context.state, context.options, planned.table.name
-    limit_budget(context, record.run, planned.table, planned.steps[0].target)
     consistent = planned.needs_consistent_read or context.token > planned.lease_token + 1  # held since the plan
     for step in planned.steps:
         if step is not planned.steps[0]:
             consistent, record = True, fresh_record(planned, step, options)
             if options.dry_run:
                 context = _dry_run_context(context, record.run)
-                limit_budget(context, record.run, planned.table, planned.steps[0].target)
             elif state.leases.read(table).stop == ABORT:
                 raise aborted(record.run)
             else:
                 _name_run(context, table, record.run)
+        lease = f"dry-run/{record.run}" if options.dry_run else table
+        limit_budget(context, lease, planned.table, step.target or planned.table)
         _run_step(context, replace(planned, needs_consistent_read=consistent), step, record)
 
 

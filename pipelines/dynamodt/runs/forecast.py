@@ -17,7 +17,7 @@ from dynamodt.dynamodb.table import consumers, has_point_in_time_recovery
 from dynamodt.errors import DynamodtError, Hint, Refused, ScriptError, ServiceError, suggest
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Script
-from dynamodt.model.tables import Stage, TableSpec, name_in_requests
+from dynamodt.model.tables import Stage, TableSpec, limiting_table, name_in_requests
 from dynamodt.runs.budget import ON_DEMAND, budget
 from dynamodt.runs.context import Project
 from dynamodt.runs.cost import GB, Prices, Work, amount_of, prices_of, usd
@@ -218,9 +218,9 @@ class _Forecasting:
         if self.project.stage.local:
             return Rate(*limits, _why_locally(limits))
         reads = _why("--max-rcu", options.max_rcu, table.read_units, table.provisioned, options.share)
-        writes = _why("--max-wcu", options.max_wcu, written.write_units, written.provisioned, options.share)
-        why = f"reads: {reads}; writes: {writes}"
-        return Rate(limits.rcu or ON_DEMAND.rcu, limits.wcu or ON_DEMAND.wcu, why)
+        limiting = limiting_table(table, written)
+        writes = _why("--max-wcu", options.max_wcu, limiting.write_units, limiting.provisioned, options.share)
+        return Rate(limits.rcu or ON_DEMAND.rcu, limits.wcu or ON_DEMAND.wcu, f"reads: {reads}; writes: {writes}")
 
     def _seconds(self, step: Step, rcu: float, wcu: Span) -> Span | None:
         rate = self.rate(self.planned.table, step.target)

@@ -73,7 +73,8 @@ def _attempt_undo(project: Project, record: RunRecord, runner: Runner) -> UndoRe
         refused = journal_refusal(found, context.storage, record)
         if refused is not None and not context.options.partial:
             return refused_report(context, record, refused)
-        limit_budget(context, base, table, target)
+        lease = f"dry-run/{base}" if context.options.dry_run else table.name
+        limit_budget(context, lease, target or table, target or table)
         number, jobs = undo_jobs(context, record, table, target, base, partly=refused is not None)
         undo = _Undo(context, record, table, jobs, number, found).run()
         return replace(undo, refusal=refusal_of(project, record)) if context.options.dry_run else undo
