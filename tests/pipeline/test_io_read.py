@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import pickle
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+import numpy as np
 import pytest
+from apache_beam import coders
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment
+from apache_beam.utils.timestamp import Timestamp
 from boto3.dynamodb.conditions import Attr
 
 from dynamodt.dynamodb import table as table_calls
@@ -30,6 +34,7 @@ from dynamodt.io import (
 )
 from dynamodt.io import read as reading
 from dynamodt.io.connector import METRICS, Budget, Endpoint
+from dynamodt.io.rows import Schema
 from dynamodt.model.tables import Connection, KeyAttribute, TableSpec
 from tests import ROOT
 from tests.fake_objects import FakeObjects
@@ -131,6 +136,57 @@ def test_an_item_that_is_not_of_the_schema_is_named(things: FakeDynamoDB) -> Non
     things.put({"id": 99, "note": 5})
     with pytest.raises(ItemError, match=r"table things, item \{'id': Decimal\('99'\)\}, attribute note.*correct the"):
         run(ReadFromDynamoDB("things", schema=Thing))
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "refused"),
+    [
+        (int, [-(2**63), 2**63 - 1], [-(2**63) - 1, 2**63]),
+        (np.int64, [-(2**63), 2**63 - 1], [2**63]),
+        (np.int32, [-(2**31), 2**31 - 1], [-(2**31) - 1, 2**31]),
+        (np.int16, [-(2**15), 2**15 - 1], [2**15]),
+        (np.int8, [0, 127], [-1, 128]),
+        (np.float32, [0, 1.5, 2.0**127], [Decimal("1e39"), Decimal("-1e39")]),
+        (float, [1.5, Decimal("1e125")], []),
+        (
+            Decimal,
+            [Decimal(28 * "7"), Decimal("1e125"), Decimal("1e-130")],
+            [Decimal(29 * "7"), Decimal(f"0.{38 * '7'}")],
+        ),
+        (Any, [Decimal(38 * "7")], []),
+        (dt.datetime, [], ["2026-01-31"]),
+        (Timestamp, [], ["2026-01-31"]),
+    ],
+)
+def test_a_row_has_only_values_that_its_coder_keeps(kind: Any, kept: list[Any], refused: list[Any]) -> None:
+    """Beam's coder wraps, rounds or makes infinite what does not fit, or fails without a key."""
+    schema = Schema([("x", kind | None), ("xs", list[kind] | None)])
+    read, coder = schema.reader(), coders.registry.get_coder(schema.element_type)
+    for value in kept:
+        number = value if isinstance(value, Decimal) else Decimal(value)
+        row = coder.decode(coder.encode(read({"x": number, "xs": [number]})))
+        assert (row.x, list(row.xs)) == (number, [number]) or (kind is float and row.x == float(number))
+    for value in refused:
+        wrong = value if isinstance(value, str | Decimal) else Decimal(value)
+        for item in ({"x": wrong, "xs": []}, {"xs": [wrong]}):
+            with pytest.raises(
+                ItemError, match=r"^xs?: (has a number that the field cannot hold|is a (str|list) which)"
+            ):
+                read(item)
+
+
+def test_the_members_of_a_field_may_be_optional(things: FakeDynamoDB) -> None:
+    things.put({"id": 99, "ns": [None, 1], "m": {"a": None, "b": 2}})
+    schema = [("id", int), ("ns", list[int | None] | None), ("m", Mapping[str, int | None] | None)]
+    read = ReadFromDynamoDB("things", schema=schema, filter=Attr("id").eq(99))
+    run(read, lambda rows: assert_that(rows | beam.Filter(lambda row: row.ns), of_optional_members))
+    with pytest.raises(ItemError, match="attribute ns: is a list"):
+        run(ReadFromDynamoDB("things", schema=[("id", int), ("ns", list[int] | None)]))
+
+
+def of_optional_members(rows: list[Any]) -> None:
+    (row,) = rows
+    assert (list(row.ns), dict(row.m)) == ([None, 1], {"a": None, "b": 2})
 
 
 def test_tables_come_from_a_collection(things: FakeDynamoDB) -> None:

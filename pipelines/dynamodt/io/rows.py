@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import types
 from collections.abc import Callable, Mapping, Sequence, Set
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -89,13 +90,9 @@ def _converter(kind: Any) -> Callable[[Any], Any]:
         return lambda value: row(_same_type(dict, value))
     if origin is Any or not isinstance(origin, type):
         return _unchanged
-    if issubclass(origin, bool | str | bytes | Decimal):
-        return partial(_same_type, origin)
-    if issubclass(origin, Integral):
-        return partial(_made, _of_python(origin, int), _integer)
-    if issubclass(origin, Real):
-        return partial(_made, _of_python(origin, float), partial(_same_type, Decimal))
-    inner = [_of(argument)[1] for argument in get_args(kind)]
+    if issubclass(origin, str | bytes | Real | Decimal):
+        return _converter_of_scalar(origin)
+    inner = [_member(*_of(argument)) for argument in get_args(kind)]
     if issubclass(origin, Mapping):
         convert = inner[1] if len(inner) == 2 else _unchanged
         return lambda value: {name: convert(one) for name, one in _same_type(Mapping, value).items()}
@@ -103,7 +100,22 @@ def _converter(kind: Any) -> Callable[[Any], Any]:
         convert = inner[0] if inner else _unchanged
         made = set if issubclass(origin, Set) else list
         return lambda value: made(map(convert, _same_type((list, set), value)))
-    return _unchanged
+    return partial(_same_type, origin)
+
+
+def _converter_of_scalar(kind: type) -> Callable[[Any], Any]:
+    if issubclass(kind, bool | str | bytes):
+        return partial(_same_type, kind)
+    if issubclass(kind, Decimal):
+        return _decimal
+    if issubclass(kind, Integral):
+        return partial(_made, _of_python(kind, int), partial(_integer, *_range_of(kind)))
+    return partial(_made, _of_python(kind, float), _single if kind.__name__ == "float32" else _number)
+
+
+def _member(optional: bool, convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function for a member of a list or a map, which may be None if it is `optional`."""
+    return (lambda value: None if value is None else convert(value)) if optional else convert
 
 
 def _of_python(kind: Any, own: type) -> Any:
@@ -126,15 +138,54 @@ def _same_type(kind: Any, value: Any) -> Any:
     return value
 
 
-def _integer(value: Any) -> int:
+# Beam's row coder checks no range: it wraps a larger INT32, makes a larger FLOAT infinite, and rounds a decimal to
+# Python's default precision. A larger INT64, and a BYTE that is negative, fail without a name.
+_DIGITS = 28
+_EXACT = Context(prec=_DIGITS)
+
+
+def _range_of(kind: type) -> tuple[int, int]:
+    """The least and the greatest value of a field of this type of integers."""
+    if kind.__module__ != "numpy":
+        return -(2**63), 2**63 - 1
+    from numpy import iinfo
+
+    found = iinfo(kind)
+    return 0 if kind.__name__ == "int8" else int(found.min), int(found.max)
+
+
+def _integer(least: int, most: int, value: Any) -> int:
     if _same_type(Decimal, value) != value.to_integral_value():
         raise TypeError
+    if not least <= value <= most:
+        raise OverflowError(f"its type holds {least:,} to {most:,}")
     return int(value)
+
+
+def _number(value: Any) -> Any:
+    return _same_type(Decimal, value)
+
+
+def _single(value: Any) -> Any:
+    try:
+        struct.pack(">f", _number(value))
+    except OverflowError as error:
+        raise OverflowError("its type holds numbers up to 3.4E+38") from error
+    return value
+
+
+def _decimal(value: Any) -> Any:
+    if _EXACT.plus(_number(value)) != value:
+        raise OverflowError(f"Beam's coder keeps {_DIGITS} digits of a Decimal")
+    return value
 
 
 def _convert(convert: Callable[[Any], Any], name: str, value: Any) -> Any:
     try:
         return convert(value)
+    except OverflowError as error:
+        what = f"has a number that the field cannot hold: {error}"
+        raise ItemError(what, where=name, hint=f"{name}: Any keeps the number as it is; or leave it out") from error
     except TypeError as error:
         what = f"is a {type(value).__name__} which the schema's type does not allow"
         raise ItemError(what, where=name, hint="correct the type of the field, or leave it out") from error
