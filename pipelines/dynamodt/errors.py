@@ -29,6 +29,8 @@ from pathlib import Path
 from shlex import join
 
 PROGRAM = "dynamodt"
+AGAIN = "run the same command again"  # in hints; a connector has other words for it
+CONTINUES = f"{AGAIN}: it continues"
 
 
 class Hint(str):

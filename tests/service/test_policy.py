@@ -12,15 +12,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from itertools import count
 from typing import Any
 from uuid import uuid4
 
 import botocore.client
 import pytest
+from botocore.exceptions import ClientError
 
 from dynamodt import api as operations
+from dynamodt.doctor.doctor import read_only
+from dynamodt.doctor.suite import CheckResult
 from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.export.request import Export, ExportRequest, Exports, aws_exports
@@ -82,6 +86,7 @@ OF_S3: dict[str, set[Grant]] = {
     "UploadPart": IN_PARTS,
     "CompleteMultipartUpload": IN_PARTS,
     "AbortMultipartUpload": {("s3:AbortMultipartUpload", "objects")},
+    "HeadBucket": {("s3:ListBucket", "the bucket")},  # not granted: the request has no prefix
 }
 # DynamoDB writes an export with the rights of its requester: "Requesting a table export", DynamoDB's guide
 EXPORTED = WRITTEN | {
@@ -99,10 +104,13 @@ class Recording:
     state_table: str
     needed: dict[Grant, str] = field(default_factory=dict)
     scheduler: bool = False
+    enforced: bool = False
 
     def add(self, service: str, operation: str, body: Mapping[str, Any]) -> None:
-        if not self.scheduler:
-            self.needed.update(dict.fromkeys(self._grants(service, operation, body), f"{service}:{operation}"))
+        grants = set() if self.scheduler else self._grants(service, operation, body)
+        if self.enforced and not grants <= granted():
+            raise _denied(service, operation)
+        self.needed.update(dict.fromkeys(grants, f"{service}:{operation}"))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -113,11 +121,24 @@ class Recording:
         finally:
             self.scheduler = False
 
+    @contextmanager
+    def enforcing(self) -> Iterator[None]:
+        """A context in which calls without a grant are refused."""
+        self.enforced = True
+        try:
+            yield
+        finally:
+            self.enforced = False
+
     def _grants(self, service: str, operation: str, body: Mapping[str, Any]) -> set[Grant]:
         if service == "s3":
             return OF_S3[operation]
         if service == "cloudwatch":
             return {(f"cloudwatch:{operation}", "alarms")}
+        if service == "sts":  # GetCallerIdentity needs no permission
+            return set()
+        if service in ("glue", "kms"):
+            return {(f"{service}:{operation}", "")}
         assert service == "dynamodb", service
         if operation == "ExportTableToPointInTime":
             return EXPORTED
@@ -128,6 +149,13 @@ class Recording:
 
     def _kind(self, table: str) -> str:
         return "state" if table == self.state_table else "tables"
+
+
+def _denied(service: str, operation: str) -> ClientError:
+    code = "403" if operation.startswith("Head") else "AccessDenied" + "Exception" * (service != "s3")
+    headers = {"date": format_datetime(datetime.now(UTC), usegmt=True)}
+    answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 403, "HTTPHeaders": headers}}
+    return ClientError(answer, operation)
 
 
 def _actions(operation: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -143,7 +171,7 @@ def _actions(operation: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str
         for table in body["RequestItems"]:
             yield operation, table
     else:
-        yield operation, body["TableName"]
+        yield operation, body.get("TableName", "*")
 
 
 class ExportsOfBoth:
@@ -322,3 +350,23 @@ def test_the_role_grants_exactly_the_calls_of_all_runs(
     needed, given = set(recording.needed), granted()
     assert needed <= given, {one: recording.needed[one] for one in needed - given}
     assert given - needed == GLUES_OWN | DYNAMODBS_OWN | OF_STREAMS
+
+
+def test_the_checks_of_doctor_in_a_job_need_no_more_than_its_role(
+    bench: Bench, recording: Recording, make_table: MakeTable
+) -> None:
+    with recording.paused():
+        table = make_table(id="S")
+    storage = replace(bench.stage.storage, kms_key="alias/of-the-stage")
+    elsewhere = replace(storage, url=storage.url.replace("files-", "other-"))
+    with recording.enforcing():
+        found = _findings(replace(bench.stage, protected=False, storage=storage), table)
+        missing = _findings(replace(bench.stage, storage=elsewhere), table)
+    assert not [one for one in found.values() if one.status == "wrong"]
+    for name in ("clock", "state table", "storage", f"table {table}"):
+        assert found[name].status == "ok", found[name]
+    assert missing["storage"].status == "wrong"
+
+
+def _findings(stage: Stage, table: str) -> dict[str, CheckResult]:
+    return {one.name: one for one in read_only(stage, [table])}

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from rich.console import Console
 
 from dynamodt.cli.short_reports import print_examination
+from dynamodt.deploy import buckets
 from dynamodt.doctor import doctor, suite
 from dynamodt.doctor.contract import CHECKS
 from dynamodt.doctor.doctor import OBJECT_ACTIONS, STATE_ACTIONS, TABLE_ACTIONS, _masked
@@ -63,7 +64,7 @@ def findings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, CheckRe
     def found(stage: Stage = STAGE, **answers: Any) -> dict[str, CheckResult]:
         aws = Aws(**answers)
         aws.meta = type("Meta", (), {"endpoint_url": "https://dynamodb.eu-west-1.amazonaws.com", "partition": "aws"})
-        for module in (doctor, tables):
+        for module in (doctor, tables, buckets):
             monkeypatch.setattr(module, "client", lambda *_, **__: aws)
         monkeypatch.setattr(doctor, "bucket_facts", lambda *_: None)
         return {finding.name: finding for finding in doctor.read_only(stage, ["users"])}

@@ -16,7 +16,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
+from dynamodt.cli import console
 from dynamodt.dynamodb import clients, http, unresponsive, wire
 from dynamodt.dynamodb.clients import client, explained, resolved
 from dynamodt.dynamodb.unresponsive import report_slow_hosts
@@ -529,6 +531,50 @@ def test_credentials_that_are_refused_are_not_tried_again(way: Way, code: str, m
     with canned(status=400, answer=answer) as endpoint:
         assert hint in refused(way, to(f"http://127.0.0.1:{endpoint.port}"))
     assert len(endpoint.requests) == 1
+
+
+DENIAL = "User: arn:aws:iam::123456789012:user/x is not authorized to perform: {} on resource: r {}"
+OF_KMS = "KMS key access denied error: com.amazonaws.services.kms.model.AWSKMSException: The ciphertext refers to ..."
+
+
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        (DENIAL.format("dynamodb:Scan", "because no identity-based policy allows it"), "grant the action"),
+        (DENIAL.format("dynamodb:Scan", "with an explicit deny in a service control policy"), "no grant overrides"),
+        (DENIAL.format("kms:Decrypt", "because no identity-based policy allows it"), "to use the key"),
+        (OF_KMS, "to use the key"),
+    ],
+)
+@WAYS
+def test_the_hint_of_a_denial_names_what_to_change(way: Way, message: str, hint: str) -> None:
+    with canned(status=400, answer={"__type": "x#AccessDeniedException", "Message": message}) as endpoint:
+        assert hint in refused(way, to(f"http://127.0.0.1:{endpoint.port}"))
+
+
+SIGNED = (
+    "The request signature we calculated does not match the signature you provided.\n\nThe Canonical String for this "
+    "request should have been\n'POST\n/\n\nhost:x\nx-amz-security-token:TOKEN/abc==\n\nhost\ne3b0'\n\nThe "
+    "String-to-Sign should have been\n'AWS4'\n"
+)
+
+
+@WAYS
+def test_the_text_that_a_service_has_signed_is_not_shown(way: Way) -> None:
+    answer = {"__type": "x#InvalidSignatureException", "message": SIGNED}
+    with canned(status=400, answer=answer) as endpoint, pytest.raises((ServiceError, Refusal)) as caught:
+        way(to(f"http://127.0.0.1:{endpoint.port}"))
+    assert str(caught.value).endswith("the signature you provided.")
+
+
+def test_a_traceback_shows_no_session_token(bare: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    bare.setenv(console.DEBUG, "1")
+    try:
+        raise RuntimeError("unexpected") from ValueError(SIGNED)
+    except RuntimeError as error:
+        console.print_error(Console(stderr=True), error)
+    shown = capsys.readouterr().err
+    assert "x-amz-security-token:..." in shown and "TOKEN" not in shown
 
 
 def test_a_request_that_was_signed_before_a_renewal_is_sent_again(bare: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,10 @@ def print_error(console: Console, error: BaseException) -> None:
     if hint:
         console.print(Text.assemble(("hint: ", "bold cyan"), printable(hint)), soft_wrap=True)
     if not expected and os.environ.get(DEBUG):
-        console.print(Text(printable("".join(traceback.format_exception(error)))), soft_wrap=True)
+        from dynamodt.dynamodb.network import without_token
+
+        trace = without_token("".join(traceback.format_exception(error)))
+        console.print(Text(printable(trace)), soft_wrap=True)
 
 
 def print_results(document: dict[str, Any] | None, render: Callable[[Console], None]) -> DynamodtError | None:

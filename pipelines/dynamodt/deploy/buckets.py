@@ -1,5 +1,5 @@
-"""The S3 bucket and the KMS key of a deployment: their facts, and their deletion. The bucket belongs to the stage's own
-account: `client` names that account in each request.
+"""The S3 bucket and the KMS key of a deployment: their facts, and their deletion; and permissions, by IAM's simulator.
+The bucket belongs to the stage's own account: `client` names that account in each request.
 
 Every function raises ServiceError when AWS refuses a call or cannot be reached. A deletion that fails has deleted some
 of the objects.
@@ -8,16 +8,17 @@ of the objects.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodt.deploy.packages import PREFIX, is_asset
 from dynamodt.dynamodb.clients import BUCKET_TAG, STAGE_TAG, account_id, client, explained
-from dynamodt.dynamodb.network import Tolerated, refusal
+from dynamodt.dynamodb.network import Tolerated, is_denied, refusal
 from dynamodt.errors import DynamodtError, ServiceError, UsageError
 from dynamodt.export.datafiles import export_of_file
 from dynamodt.export.objects import S3Objects
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _ROOTS = ("runs/", "prepared/", "scripts/")  # of tables' objects
 _SHARED = f"{ROOT}/data/"  # of all incremental exports
 _LONGEST_WAIT_DAYS = 30
-_DENIED, _ABSENT = "AccessDeniedException", "NotFoundException"  # KMS
+_ABSENT = "NotFoundException"  # of KMS
 
 
 # ---------------------------------------------------------------- buckets
@@ -263,6 +264,40 @@ def may_read(connection: Connection, role: str, bucket: str, prefix: str) -> boo
     return True
 
 
+def not_allowed(connection: Connection, actions: Sequence[str], resources: Sequence[str]) -> str | None:
+    """A sentence with the actions that the caller's policies do not allow, by IAM's simulator; empty if all are
+    allowed, None if the simulator cannot be called. Policies of resources and of an organisation may deny more."""
+    if not connection.is_aws or _is_iam_silent(connection):
+        return None
+    try:
+        caller = client(connection, "sts").get_caller_identity()["Arn"]
+        results = client(connection, "iam").simulate_principal_policy(
+            PolicySourceArn=_principal(connection, caller), ActionNames=list(actions), ResourceArns=list(resources)
+        )["EvaluationResults"]
+    except (ClientError, BotoCoreError):
+        return None
+    denied = [one["EvalActionName"] for one in results if one["EvalDecision"] != "allowed"]
+    return f"not allowed: {', '.join(denied)}" if denied else ""
+
+
+@lru_cache(maxsize=8)
+def _is_iam_silent(connection: Connection) -> bool:
+    """Whether IAM is out of reach, as without internet access: tried once, since each try takes seconds."""
+    try:
+        client(connection, "iam", attempts=2, seconds=5).get_account_summary()
+    except (ClientError, BotoCoreError) as error:
+        return isinstance(error, BotoCoreError)
+    return False
+
+
+def _principal(connection: Connection, caller: str) -> str:
+    """The ARN of the user or role. That of an assumed role lacks the role's path."""
+    if ":assumed-role/" not in caller:
+        return caller
+    role = caller.split("/")[1]
+    return str(client(connection, "iam").get_role(RoleName=role)["Role"]["Arn"])
+
+
 # ---------------------------------------------------------------- keys
 
 
@@ -294,7 +329,7 @@ def key_facts(connection: Connection, key: str) -> KeyFacts | None:
         try:
             found = kms.describe_key(KeyId=key)["KeyMetadata"]
         except ClientError as error:
-            if refusal(error).code == _DENIED:
+            if is_denied(error):
                 return KeyFacts(key, "", "", "")
             if refusal(error).code == _ABSENT:
                 return None
@@ -325,6 +360,6 @@ def schedule_deletion(connection: Connection, key: str) -> int:
 
 def _tags(kms: Any, arn: str) -> dict[str, str]:
     """The tags of a key; empty for a key of AWS or of another account, whose tags cannot be read."""
-    with explained("ListResourceTags", f"key {arn}"), Tolerated(_DENIED, _ABSENT):
+    with explained("ListResourceTags", f"key {arn}"), Tolerated("AccessDeniedException", _ABSENT):
         return {tag["TagKey"]: tag["TagValue"] for tag in kms.list_resource_tags(KeyId=arn)["Tags"]}
     return {}

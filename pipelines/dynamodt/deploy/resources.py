@@ -22,6 +22,7 @@ from dynamodt.config.settings import FILE_NAME, DeploySettings, place
 from dynamodt.deploy.buckets import BucketFacts, bucket_facts, key_arn, key_facts
 from dynamodt.deploy.stacks import Stack, StackState
 from dynamodt.dynamodb.clients import client, explained
+from dynamodt.dynamodb.network import is_denied, refusal
 from dynamodt.dynamodb.table import TablePlace, latest_backup, place_of
 from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.tables import Stage
@@ -289,7 +290,6 @@ def _none_left(stage: Stage, settings: DeploySettings, tables: Mapping[str, Tabl
 
 OF_JOBS = ("MigrateJob", "PrepareJob", "OnSchedule", "AfterDeploy", "OnEvent", "ApplicationUpdated", "EventRole")
 _GONE = {"EntityNotFoundException", "NoSuchEntity", "ResourceNotFoundException", "NotFound", "NotFoundException"}
-_HIDDEN = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException"}
 _UNUSABLE = {"Disabled": ("enable-key",), "PendingDeletion": ("cancel-key-deletion", "enable-key")}
 
 # By type: the service, and a call that is falsy, or raises an error of _GONE, if the resource is missing.
@@ -355,10 +355,10 @@ def is_deleted(connection: Connection, kind: str, name: str) -> bool:
         try:
             return not look_up(client(connection, service), name)
         except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code not in _HIDDEN | _GONE:
+            gone = refusal(error).code in _GONE
+            if not (gone or is_denied(error)):
                 raise
-            return code in _GONE
+            return gone
 
 
 def _log_groups(logs: Any, name: str) -> list[Any]:

@@ -14,22 +14,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache, partial
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from botocore.utils import get_environ_proxies
 
 from dynamodt import __version__
 from dynamodt.config.names import with_names, with_targets
 from dynamodt.config.stage import load_stage
-from dynamodt.deploy.buckets import bucket_facts
+from dynamodt.deploy.buckets import bucket_facts, not_allowed
 from dynamodt.doctor.contract import CHECKS
 from dynamodt.doctor.suite import WRONG, Assumption, CheckResult, Seen, Status, finding_of, run_suite, scratch
 from dynamodt.dynamodb.clients import client, explained
-from dynamodt.dynamodb.network import Tolerated, refusal
+from dynamodt.dynamodb.network import Tolerated, is_denied, refusal, without_signed_text
 from dynamodt.dynamodb.table import (
     NO_RESOURCE,
     USABLE,
@@ -135,8 +135,8 @@ def _in_the_job(project: Project, names: Sequence[str], job: InJob) -> Iterator[
 
 
 def _masked(text: str) -> str:
-    """A text with the last digits only of account ids."""
-    return _ACCOUNT.sub(lambda id: f"...{id[0][-3:]}", text)
+    """A text with the last digits only of account ids, and without session tokens."""
+    return _ACCOUNT.sub(lambda id: f"...{id[0][-3:]}", without_signed_text(text))
 
 
 def _written(stage: str, findings: tuple[CheckResult, ...], folder: Path) -> Path:
@@ -196,9 +196,14 @@ def _credentials(stage: Stage) -> Seen:
 
 
 def _clock(stage: Stage) -> Seen:
-    """The difference of this machine's clock from the service's, by the header Date of a response."""
+    """The difference of this machine's clock from the service's, by the header Date of a response or a refusal."""
     with explained("ListTables", f"region {stage.connection.region}"):
-        answer = client(stage.connection, "dynamodb").list_tables(Limit=1)
+        try:
+            answer = client(stage.connection, "dynamodb").list_tables(Limit=1)
+        except ClientError as error:
+            answer = error.response
+            if "HTTPHeaders" not in answer["ResponseMetadata"]:
+                raise
     here, there = datetime.now(UTC), answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     if not there:
         return "skipped", "the endpoint sends no Date", ""
@@ -213,9 +218,16 @@ def _clock(stage: Stage) -> Seen:
 
 
 def _state_table(stage: Stage) -> Seen:
+    dynamodb = client(stage.connection, "dynamodb")
     with explained("DescribeTable", f"table {stage.state_table}"), Tolerated(NO_RESOURCE):
-        table = client(stage.connection, "dynamodb").describe_table(TableName=stage.state_table)["Table"]
-        return _state_table_of(stage, table)
+        try:
+            return _state_table_of(stage, dynamodb.describe_table(TableName=stage.state_table)["Table"])
+        except ClientError as error:
+            if not is_denied(error):
+                raise
+        key = {name: {"S": "dynamodt-doctor"} for name, _ in _STATE_KEY}
+        dynamodb.get_item(TableName=stage.state_table, Key=key)  # which a run needs, unlike the description
+        return OK, f"{stage.state_table}; the caller may read it, but not its description", ""
     if stage.makes_state_table:
         return OK, f"{stage.state_table} is created on first use", ""
     return WRONG, f"there is no table {stage.state_table}", suggest("deploy", stage=stage.name) + " creates it"
@@ -225,7 +237,7 @@ def _state_table_of(stage: Stage, table: Mapping[str, Any]) -> Seen:
     key = [(each["AttributeName"], each["KeyType"]) for each in table["KeySchema"]]
     if key != _STATE_KEY:
         return WRONG, f"{stage.state_table} has the key {key}", "name another state_table in dynamodt.toml"
-    denied = _denied(stage, STATE_ACTIONS, [table["TableArn"]])
+    denied = not_allowed(stage.connection, STATE_ACTIONS, [table["TableArn"]])
     return (WRONG, denied, _GRANT) if denied else (OK, f"{stage.state_table}, {table['TableStatus']}", "")
 
 
@@ -234,14 +246,26 @@ def _storage(stage: Stage) -> Seen:
     if not url.startswith("s3://"):
         return OK, f"the folder {url}", ""
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    facts = bucket_facts(stage.connection, bucket)
-    if facts is None:
+    encryption = _encryption(stage.connection, bucket)
+    if not encryption:
         return WRONG, f"there is no bucket {bucket}", suggest("deploy", stage=stage.name) + " creates it"
     with explained("ListObjectsV2", f"bucket {bucket}"):
         client(stage.connection, "s3").list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/", MaxKeys=1)
     partition = client(stage.connection, "s3").meta.partition
-    denied = _denied(stage, OBJECT_ACTIONS, [f"arn:{partition}:s3:::{bucket}/{prefix}/x"])
-    return (WRONG, denied, _GRANT) if denied else (OK, f"{url}, {facts.kms_key or 'encrypted with SSE-S3'}", "")
+    denied = not_allowed(stage.connection, OBJECT_ACTIONS, [f"arn:{partition}:s3:::{bucket}/{prefix}/x"])
+    return (WRONG, denied, _GRANT) if denied else (OK, f"{url}, {encryption}", "")
+
+
+def _encryption(connection: Connection, bucket: str) -> str:
+    """The default encryption of a bucket, as far as the caller may read it, which a run does not need; empty if there
+    is no such bucket."""
+    try:
+        facts = bucket_facts(connection, bucket)
+    except DynamodtError as error:
+        if isinstance(error.__cause__, ClientError) and is_denied(error.__cause__):
+            return "the caller may not read how it is encrypted"
+        raise
+    return "" if facts is None else facts.kms_key or "encrypted with SSE-S3"
 
 
 def _key(stage: Stage) -> Seen:
@@ -249,8 +273,13 @@ def _key(stage: Stage) -> Seen:
     if not key:
         in_s3 = stage.storage.url.startswith("s3://")
         return (OK, "the bucket's default encryption", "") if in_s3 else ("skipped", "the storage is a folder", "")
-    with explained("DescribeKey", f"key {key}"):
-        found = client(stage.connection, "kms").describe_key(KeyId=key)["KeyMetadata"]
+    try:
+        with explained("DescribeKey", f"key {key}"):
+            found = client(stage.connection, "kms").describe_key(KeyId=key)["KeyMetadata"]
+    except DynamodtError as error:
+        if isinstance(error.__cause__, ClientError) and is_denied(error.__cause__):
+            return "skipped", f"the caller may not describe {key}, which a run does not need", ""
+        raise
     if found["KeyState"] != "Enabled":
         return WRONG, f"{key} is {found['KeyState']}", "enable it, or name another kms_key in dynamodt.toml"
     return OK, str(found["Arn"]), ""
@@ -329,44 +358,10 @@ def _permissions(stage: Stage, name: str) -> Seen:
     place = place_of(stage.connection, name)
     if place is None:
         return "skipped", "the table does not exist", ""
-    denied = _denied(stage, TABLE_ACTIONS, [place.arn])
+    denied = not_allowed(stage.connection, TABLE_ACTIONS, [place.arn])
     if denied is not None:
         return (WRONG, denied, _GRANT) if denied else (OK, f"{len(TABLE_ACTIONS)} actions by simulation", "")
     return _reads(stage, name)
-
-
-def _denied(stage: Stage, actions: Sequence[str], resources: Sequence[str]) -> str | None:
-    """The actions that the caller's policies do not allow, by iam:SimulatePrincipalPolicy; None if that cannot be
-    called, or IAM cannot be reached. Policies of resources and of an organisation may deny more."""
-    if not stage.connection.is_aws or _is_iam_silent(stage.connection):
-        return None
-    try:
-        caller = client(stage.connection, "sts").get_caller_identity()["Arn"]
-        results = client(stage.connection, "iam").simulate_principal_policy(
-            PolicySourceArn=_principal(stage, caller), ActionNames=list(actions), ResourceArns=list(resources)
-        )["EvaluationResults"]
-    except (ClientError, BotoCoreError):
-        return None
-    denied = [one["EvalActionName"] for one in results if one["EvalDecision"] != "allowed"]
-    return f"not allowed: {', '.join(denied)}" if denied else ""
-
-
-@lru_cache(maxsize=8)
-def _is_iam_silent(connection: Connection) -> bool:
-    """Whether IAM is out of reach, as without internet access: tried once, since each try takes seconds."""
-    try:
-        client(connection, "iam", attempts=2, seconds=5).get_account_summary()
-    except (ClientError, BotoCoreError) as error:
-        return isinstance(error, BotoCoreError)
-    return False
-
-
-def _principal(stage: Stage, caller: str) -> str:
-    """The ARN of the user or role. That of an assumed role lacks the role's path."""
-    if ":assumed-role/" not in caller:
-        return caller
-    role = caller.split("/")[1]
-    return str(client(stage.connection, "iam").get_role(RoleName=role)["Role"]["Arn"])
 
 
 def _reads(stage: Stage, name: str) -> Seen:
@@ -391,5 +386,5 @@ def _is_refused(call: Callable[[], Any]) -> bool:
     try:
         call()
     except ClientError as error:
-        return refusal(error).code == "AccessDeniedException"
+        return is_denied(error)
     return False

@@ -31,6 +31,7 @@ from botocore.exceptions import (
 
 from dynamodt.dynamodb.network import (
     CONNECT_SECONDS,
+    DENIALS,
     READ_SECONDS,
     Route,
     ca_bundle,
@@ -41,7 +42,7 @@ from dynamodt.dynamodb.network import (
     url_of_requests,
 )
 from dynamodt.dynamodb.unresponsive import FirstAnswers, retried_longer
-from dynamodt.errors import NO_SPACE, ServiceError, suggest
+from dynamodt.errors import AGAIN, CONTINUES, NO_SPACE, ServiceError, suggest
 
 if TYPE_CHECKING:
     import botocore.session
@@ -293,20 +294,19 @@ def _check_whole(response_dict: dict[str, Any], **_: Any) -> None:
         orjson.loads(response_dict["body"] or b"{}")
     except orjson.JSONDecodeError as error:
         if response_dict["status_code"] == 200:
-            raise ServiceError(
-                "a response of DynamoDB was truncated",
-                hint=f"check the network or a proxy in between, and {CONTINUES}",
-            ) from error
+            hint = f"check the network or a proxy in between, and {CONTINUES}"
+            raise ServiceError("a response of DynamoDB was truncated", hint=hint) from error
 
 
-_GRANT_OR_OWNER = (
-    "grant the action to the role or user that runs dynamodt; a bucket of the stage must belong to its account, or to "
-    "the one that storage_owner names in dynamodt.toml"
+_GRANT = "grant the action to the role or user that runs dynamodt"
+_OWNER = "; a bucket of the stage must belong to its account, or to the one that storage_owner names in dynamodt.toml"
+_GRANT_KEY = (
+    "allow the role or user that runs dynamodt to use the key, in its own policy and in the key's: kms:Decrypt, "
+    "DescribeKey, Encrypt, GenerateDataKey* and ReEncrypt*"
 )
-AGAIN = "run the same command again"  # a connector has other words for it
-CONTINUES = f"{AGAIN}: it continues"
+_EXPLICIT = "a policy of the named kind denies the action explicitly, which no grant overrides: change that policy"
 _RENEW = f"renew them (`aws sso login`, for example), then {CONTINUES}"
-_EXPIRED = ("ExpiredTokenException", "ExpiredToken", "RequestExpired", "TokenRefreshRequired")
+EXPIRED = ("ExpiredTokenException", "ExpiredToken", "RequestExpired", "TokenRefreshRequired")  # error codes
 _INVALID = ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "InvalidToken")
 _SKEWED = ("RequestTimeTooSkewed", "RequestInTheFuture")
 _SIGNATURES = ("InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignatureException")
@@ -317,15 +317,12 @@ _HINTS = {
     "ResourceNotFoundException": "create the table first, or check its name, the region and the stage",
     "NoSuchBucket": "create the bucket, or correct its name (of a stage: `storage` in dynamodt.toml)",
     "404": "check that the bucket and the key exist",
-    "AccessDeniedException": "grant the action to the role or user that runs dynamodt",
-    "AccessDenied": _GRANT_OR_OWNER,
-    "403": _GRANT_OR_OWNER,
     **dict.fromkeys(_INVALID, f"the credentials are not valid: {_RENEW}"),
-    **dict.fromkeys(_EXPIRED, f"the credentials have expired: {_RENEW}"),
+    **dict.fromkeys(EXPIRED, f"the credentials have expired: {_RENEW}"),
     **dict.fromkeys(_SKEWED, "set this machine's clock: it differs from AWS's by more than 5 minutes"),
     **dict.fromkeys(_SIGNATURES, "check the secret key and this machine's clock, and that no proxy changes requests"),
 }
-BAD_CREDENTIALS = frozenset(_HINTS[code] for code in (*_INVALID, *_EXPIRED))  # the hints of errors of every service
+BAD_CREDENTIALS = frozenset(_HINTS[code] for code in (*_INVALID, *EXPIRED))  # the hints of errors of every service
 NO_TABLE = "the table does not exist"
 _WHAT = {"ResourceNotFoundException": NO_TABLE, "NoSuchBucket": "the bucket does not exist"}
 
@@ -369,7 +366,7 @@ def _client_error(operation: str, where: str, error: BotoCoreError) -> ServiceEr
 def service_error(operation: str, where: str, code: str, message: str) -> ServiceError:
     """The error for a refusal of the service, with the hint for its code."""
     skewed = code in _SIGNATURES and message.startswith(_CLOCK)
-    hint = _HINTS.get(_SKEWED[0] if skewed else code, "")
+    hint = _hint_of_denial(where, message) if code in DENIALS else _HINTS.get(_SKEWED[0] if skewed else code, "")
     if code == "ResourceNotFoundException" and where.startswith("state table"):
         hint = suggest("deploy", state_only=True) + " creates it; or check the stage, the region and `state_table`"
     status = code.removeprefix("HTTP")
@@ -379,9 +376,12 @@ def service_error(operation: str, where: str, code: str, message: str) -> Servic
     return ServiceError(_WHAT.get(code) or f"{operation} was refused: {code}: {message}", where=where, hint=hint)
 
 
-def is_expired(code: str) -> bool:
-    """Whether an error code is one of expired credentials."""
-    return code in _EXPIRED
+def _hint_of_denial(where: str, message: str) -> str:
+    if "explicit deny" in message:
+        return _EXPLICIT
+    if ("kms:" in message or "KMS" in message) and not where.startswith("key "):  # DynamoDB or S3 has called KMS
+        return _GRANT_KEY
+    return _GRANT + _OWNER if where.startswith(("s3://", "bucket ")) else _GRANT
 
 
 @lru_cache(maxsize=8)

@@ -275,7 +275,29 @@ class RefusedCall(NamedTuple):
 def refusal(error: ClientError) -> RefusedCall:
     """The refusal in an error of botocore's client."""
     detail, answer = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-    return RefusedCall(str(detail.get("Code", "")), detail.get("Message", ""), answer.get("HTTPStatusCode", 0))
+    message = without_signed_text(detail.get("Message", ""))
+    return RefusedCall(str(detail.get("Code", "")), message, answer.get("HTTPStatusCode", 0))
+
+
+def is_denied(error: ClientError) -> bool:
+    """Whether the caller lacks the permission for a call; a response to HEAD has no code but the status."""
+    return refusal(error).code in DENIALS
+
+
+DENIALS = frozenset("AccessDenied AccessDeniedException AuthorizationError AuthorizationErrorException 403".split())
+_SIGNED_TEXT = re.compile(r"\s*The Canonical String for this request should have been.*", re.DOTALL)
+_TOKEN = re.compile(r"(x-amz-security-token:)[^\s'\\]+", re.IGNORECASE)
+
+
+def without_signed_text(message: str) -> str:
+    """A service's message without the text that it has signed itself: some services add it when they refuse a
+    signature, and the session token is a part of it."""
+    return _SIGNED_TEXT.sub("", message)
+
+
+def without_token(text: str) -> str:
+    """A text, such as a traceback, in which a session token of a signed request is replaced."""
+    return _TOKEN.sub(r"\1...", text)
 
 
 class Tolerated:

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import orjson
 
-from dynamodt.dynamodb.clients import is_expired, resolved
+from dynamodt.dynamodb.clients import EXPIRED, resolved
 from dynamodt.dynamodb.http import BROKEN, Exchanges, Response, Signer
-from dynamodt.dynamodb.network import READ_SECONDS, Unreachable, interruption, reason, silence
+from dynamodt.dynamodb.network import READ_SECONDS, Unreachable, interruption, reason, silence, without_signed_text
 from dynamodt.dynamodb.unresponsive import FIRST_TRIES, LASTING_SECONDS
 from dynamodt.errors import ServiceError
 from dynamodt.rate import Backoff
@@ -168,7 +168,7 @@ class Wire:
         if status == 200:
             return _parse(operation, data)
         failure = _failure(operation, status, data)
-        if isinstance(failure, Refusal) and is_expired(failure.code) and self._renewed(secret):
+        if isinstance(failure, Refusal) and failure.code in EXPIRED and self._renewed(secret):
             raise Unsent(str(failure), "renew the credentials") from failure
         raise failure
 
@@ -293,7 +293,7 @@ def _failure(operation: str, status: int, data: bytes | bytearray) -> Exception:
         answer = {}  # a proxy's page
     answer = answer if isinstance(answer, dict) else {}
     code = str(answer.get("__type", "")).rpartition("#")[2] or f"HTTP{status}"
-    message = str(answer.get("message") or answer.get("Message") or "")
+    message = without_signed_text(str(answer.get("message") or answer.get("Message") or ""))
     if is_throttle(code) or status == 429:
         return Throttled(f"{operation}: {code}: {message}")
     if status >= 500 or is_doubt(code):

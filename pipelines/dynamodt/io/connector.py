@@ -27,12 +27,12 @@ from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.pvalue import PBegin
 
-from dynamodt.dynamodb.clients import AGAIN, CONTINUES, client, region_of
+from dynamodt.dynamodb.clients import client, region_of
 from dynamodt.dynamodb.network import environment_endpoints, environment_region
 from dynamodt.dynamodb.reads import RateLimitedQueue, UnlimitedQueue
 from dynamodt.dynamodb.table import describe
 from dynamodt.dynamodb.wire import Wire
-from dynamodt.errors import DynamodtError, UsageError
+from dynamodt.errors import AGAIN, CONTINUES, DynamodtError, UsageError
 from dynamodt.export.objects import S3Objects
 from dynamodt.model.tables import Connection, TableSpec, is_elsewhere
 from dynamodt.pipeline import rate_limit
