@@ -49,7 +49,6 @@ from dynamodt.runs.history import goal
 from dynamodt.runs.lock import attempt_in_turn
 from dynamodt.runs.migration import (
     TableMigration,
-    check_retriable,
     plan_migration,
     plans_if_any_refused,
     table_report,
@@ -62,7 +61,7 @@ from dynamodt.runs.preflight import with_untried_notices
 from dynamodt.runs.provenance import with_caller
 from dynamodt.runs.restored_tables import older_state_notice
 from dynamodt.runs.resume import cannot_continue
-from dynamodt.runs.retry_rehearsal import rehearse_retry
+from dynamodt.runs.retries import check_retriable, rehearse_retry
 from dynamodt.runs.show import RunDetails
 from dynamodt.runs.undo_checks import refusal_of, undoable
 from dynamodt.runs.validation import Validation
@@ -285,6 +284,7 @@ def prepare(
         raise UsageError("the version has no prepare function", where=script.path, hint="it needs no prepared data")
     if options.runner == GLUE:
         stage = with_names(stage, folder, (table, *named_in(script, folder)))
+        planning.check_script(script)  # before a job is started
         return on_glue.prepare(replace(project, stage=stage), script)
     return preparing.prepare(project, script)
 

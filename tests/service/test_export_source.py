@@ -30,7 +30,7 @@ from dynamodt.export.stand_in import stand_in_exports
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import RunReport
 from dynamodt.model.tables import Item, StorageSpec
-from dynamodt.runs import history
+from dynamodt.runs import exports, history
 from dynamodt.runs.exports import CatchingUp
 from dynamodt.state.state import State
 from tests.emulators import Endpoint, in_chaos
@@ -778,3 +778,43 @@ def test_an_export_from_before_the_last_run_is_refused(
     assert isinstance(report.error, Refused) and "older than the last change of the table, by run" in str(report.error)
     (report,) = bench.up(table, source="export", export="new", catch_up="none")
     assert report.error is None and report.versions[0].counts == Counts(read=2, changed=2)
+
+
+@pytest.fixture
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tokens of the exports that were requested."""
+    tokens: list[str] = []
+    original = exports.request
+    monkeypatch.setattr(exports, "request", lambda of, wanted: tokens.append(wanted.token) or original(of, wanted))
+    return tokens
+
+
+def test_a_dry_run_whose_command_is_refused_requests_no_export(
+    bench: Bench, make_table: MakeTable, requested: list[str]
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(0, 1, 2))
+    left = bench.failed(table, "def transform_up(item): return {**item, 'v': 1 / item['n']}", max_errors=1)
+    assert isinstance(left.error, DeadLetters) and left.versions[0].counts.changed
+    (foreseen,) = bench.up(table, source="export", dry_run=True)
+    (refused,) = bench.up(table, source="export")
+    assert isinstance(foreseen.error, Refused) and str(foreseen.error) == str(refused.error)
+    assert foreseen.error.hint == refused.error.hint and "began with a scan" in str(refused.error)  # type: ignore[union-attr]
+    assert requested == []
+
+
+def test_a_run_that_dead_letters_of_the_other_direction_refuse_requests_no_export(
+    bench: Bench, make_table: MakeTable, bucket: Bucket, requested: list[str]
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(0, 1, 2))
+    bench.script(table, "def transform_up(item): return {**item, 'v': 1 / item['n']}\n" + BACK)
+    (report,) = bench.up(table, max_errors=1)
+    assert report.error is None and report.versions[0].counts.dead == 1
+    s3 = client(bench.stage.connection, "s3")
+    for entry in s3.list_objects_v2(Bucket=bucket.name, Prefix="some/runs/")["Contents"]:
+        s3.delete_object(Bucket=bucket.name, Key=entry["Key"])
+    for dry_run in (True, False):
+        (refused,) = bench.down(table, source="export", dry_run=dry_run)
+        assert isinstance(refused.error, Refused) and "are gone" in str(refused.error)
+    assert requested == [] and [run.status for run in bench.history(table)] == ["succeeded"]

@@ -13,7 +13,7 @@ import pytest
 
 from dynamodt import api as operations
 from dynamodt.cli.job import DEAD_LETTERS
-from dynamodt.errors import Busy, Refused, RunFailed
+from dynamodt.errors import Busy, DeadLetters, Refused, RunFailed
 from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.provenance import caller
@@ -148,6 +148,25 @@ def test_dead_letters_are_reported_retried_and_undone_by_jobs(typed: Client) -> 
     undone = typed.undo(version["run"])
     assert (undone.run.status, undone.run.counts.changed, undone.at, undone.not_restored) == ("undone", 40, 0, 0)
     assert numbers(typed) == [0] * 40
+
+
+def test_a_refused_command_starts_no_job_and_neither_does_its_dry_run(typed: Client) -> None:
+    typed.script(ADD)
+    (run,) = typed.up().versions
+    typed.script(ADD.replace("return", "1 / (item['id'] - 7)\n    return", 1), 2)
+    left = typed.up()
+    assert isinstance(left.error, DeadLetters)
+    jobs = typed.jobs()
+    for dry_run in (True, False):
+        (refused,) = operations.down(
+            typed.stage, typed.folder, [typed.table], None, RunOptions(runner="glue", dry_run=dry_run), typed.seen
+        )
+        assert isinstance(refused.error, Refused) and "unfinished" in str(refused.error), dry_run
+        with pytest.raises(Refused, match="changed this table later"):
+            typed.undo(run.run, dry_run=dry_run)
+    typed.script("def prepare(one, two): yield 1, 2\n\ndef transform_up(item): return item", 3)
+    assert typed.run("prepare", "--table", typed.table, "--tNumber", "3")[0] == 2
+    assert typed.jobs() == jobs
 
 
 def test_acceptances_reach_the_job_with_user_and_reason(typed: Client) -> None:

@@ -11,9 +11,13 @@ from dynamodt import api as operations
 from dynamodt.errors import Busy, Fenced, Refused
 from dynamodt.model.pages import Units
 from dynamodt.runs import execute
+from dynamodt.runs.context import Project
 from dynamodt.runs.control import control_run
+from dynamodt.runs.cost import Spending
+from dynamodt.runs.execute import migrate
 from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.options import RunOptions
+from dynamodt.runs.undo import undo
 from dynamodt.state.state import State
 from tests.emulators import dynamodb_local_in_chaos
 from tests.service.bench import Bench
@@ -156,3 +160,35 @@ def test_a_run_that_lost_its_target_s_lease_writes_and_records_nothing(
 
 def void(_: object) -> None:
     pass
+
+
+class Unready:
+    """A runner that must not be started."""
+
+    def ready(self, options: RunOptions, notify: Any) -> RunOptions:
+        raise AssertionError("the runner was started")
+
+
+@pytest.mark.parametrize("held", ["source", "target"])
+@pytest.mark.parametrize("command", ["up", "undo"])
+def test_no_runner_is_started_for_a_held_table(bench: Bench, tables: tuple[str, str], command: str, held: str) -> None:
+    source, target = tables
+    runner: Any = Unready()
+    project = Project(bench.stage, bench.folder, RunOptions(), bench.recorder)
+    run = bench.up(source)[0].versions[0].run if command == "undo" else ""
+    with hold_lease(leases(bench), source if held == "source" else target, "theirs", bench.recorder.notify):
+        if command == "up":
+            error = migrate(project, source, "up", None, runner, Spending()).error
+            assert isinstance(error, Busy), error
+        else:
+            with pytest.raises(Busy):
+                undo(project, [source], run, runner)
+
+
+def test_no_runner_is_started_for_an_undo_without_its_journal(bench: Bench, tables: tuple[str, str]) -> None:
+    (report,) = bench.up(tables[1])
+    for part in (bench.folder / "storage").rglob("*journal*/*"):
+        part.unlink()
+    project, runner = Project(bench.stage, bench.folder, RunOptions(), bench.recorder), Unready()
+    undone = undo(project, [tables[1]], report.versions[0].run, runner)  # type: ignore[arg-type]
+    assert isinstance(undone.error, Refused) and "journal" in str(undone.error)

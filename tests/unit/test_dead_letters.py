@@ -18,7 +18,7 @@ from dynamodt.model.runs import Job, Script
 from dynamodt.model.tables import Connection, Image, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store_dead_letters
 from dynamodt.pipeline.transform import apply_page
-from dynamodt.runs.dead_letters import first_dead_letter, with_skipped_dead_letters
+from dynamodt.runs.dead_letters import first_dead_letter, skipped_dead_letters
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.stored_dead_letters import Accepted
 from dynamodt.state.storage import FolderStorage
@@ -123,5 +123,5 @@ def test_an_unreadable_line_that_was_tolerated_has_no_key_to_leave(tmp_path: Pat
     context: Any = SimpleNamespace(state=stages.state, storage=storage, options=RunOptions(), accepted=Accepted({}))
     down = replace(up, run="02RUN", direction="down", status="running", counts=Counts())
     with pytest.raises(Refused, match=r"1 line of its export was unreadable to run 01RUN") as refused:
-        with_skipped_dead_letters(context, down, [JOB])
+        skipped_dead_letters(context, down)
     assert ("undo 01RUN" in str(refused.value.hint)) == journal and "stamp" in str(refused.value.hint)

@@ -14,7 +14,17 @@ from dynamodt.model.pages import JournalCount, Totals, Units
 from dynamodt.model.runs import Job, RunRecord, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.runs.context import run_phases
-from dynamodt.runs.cost import GB, PRICES, Spending, check_exports_priced, check_priced, cost_in_usd, note_export, usd
+from dynamodt.runs.cost import (
+    GB,
+    PRICES,
+    Spending,
+    check_export_spending,
+    check_exports_priced,
+    check_priced,
+    cost_in_usd,
+    note_export,
+    usd,
+)
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan
 
@@ -89,6 +99,21 @@ def test_an_export_needs_a_price_and_costs_less_than_the_limit() -> None:
         check_exports_priced(ireland, planned, export)
     for options in (CAPPED, replace(export, export="s3://bucket/there"), replace(export, max_usd=0.0)):
         check_exports_priced(ireland, planned, options)
+
+
+def test_an_export_that_would_reach_the_limit_of_the_command_is_not_requested() -> None:
+    spending, record = Spending(), RunRecord("things", "r1", 1, "more", "up", "", "running", "")
+    check_export_spending(spending, CAPPED, STAGE, TABLE, record)
+    spending.record("before", 4.8)
+    with pytest.raises(CostReached, match=r"\$5.00 is reached: \$4.80 so far, and the export costs \$0.30") as caught:
+        check_export_spending(spending, CAPPED, STAGE, TABLE, record)
+    assert caught.value.higher == pytest.approx(10.2)
+    for given, options in (
+        (replace(record, exports=("e",)), CAPPED),
+        (record, replace(CAPPED, export="s3://bucket/there")),
+        (record, RunOptions()),
+    ):
+        check_export_spending(spending, options, STAGE, TABLE, given)
 
 
 class Phases:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from dynamodt.config.settings import deploy_settings_of
@@ -47,12 +48,12 @@ from dynamodt.runs.context import Project
 from dynamodt.runs.control import rest
 from dynamodt.runs.exports import exports_of
 from dynamodt.runs.jobs import NEW
-from dynamodt.runs.lock import check_not_leased, is_held, wait_until_free
-from dynamodt.runs.migration import TableMigration, hold_back_if_any_refused, refuse
+from dynamodt.runs.lock import is_held, wait_until_free
+from dynamodt.runs.migration import TableMigration, check_before_job, hold_back_if_any_refused, refuse
 from dynamodt.runs.options import Command, command_argv
 from dynamodt.runs.pace import as_watcher
 from dynamodt.runs.provenance import caller, provenance_arguments
-from dynamodt.runs.resume import check_free
+from dynamodt.runs.undo_checks import check_undo_before_job
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.storage import with_owner
 
@@ -274,7 +275,7 @@ def migrate(project: Project, plans: Sequence[TableMigration], request: Command)
     job = DeployedJob(project, request)
     found = job.active()
     if found is None:
-        refuse(project, plans, check_free)
+        refuse(project, plans, partial(check_before_job, request.to))
         if request.command == "up" and not request.options.dry_run and hold_back_if_any_refused(job.state, plans):
             return {}
         if not any(plan.has_steps for plan in plans):
@@ -353,9 +354,8 @@ def undo(project: Project, record: RunRecord) -> UndoReport:
     options = project.options
     job = DeployedJob(project, Command("undo", tables=(record.table,), run=record.run, options=options))
     found = job.active()
-    if found is None and not options.dry_run:
-        for table in filter(None, (record.table, record.target)):
-            check_not_leased(job.state.leases, table)
+    if found is None:
+        check_undo_before_job(project, record)
     answer = job.answer(found, [record.table])
     if answer is None or "counts" not in answer.document:
         raise job.failure(answer)

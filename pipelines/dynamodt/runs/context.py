@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from dynamodt.errors import Aborted, CostReached, ServiceError, UsageError, suggest
 from dynamodt.model.pages import Totals, Units
 from dynamodt.model.runs import ABORT, DeadLetterSource, EarlierPhase, Fence, Job, Lease, RunProgress, Script
 from dynamodt.runs.budget import alarm_states
 from dynamodt.runs.cost import Meter, Spending
-from dynamodt.runs.jobs import with_split_groups
+from dynamodt.runs.jobs import lease_replicas, with_split_groups
 from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.stored_dead_letters import Accepted
@@ -105,10 +105,18 @@ class RunContext(Project):
 
     @classmethod
     def opened(cls, project: Project, runner: Runner) -> RunContext:
-        """The context of a run before it holds a lease; its runner and its storage are ready for use."""
-        options = runner.ready(project.options, project.observer.notify)
+        """The context of a run before it holds a lease; its storage is ready for use."""
         project.storage.check()
-        return cls(project.stage, project.folder, options, project.observer, runner=runner, token=0)
+        return cls(project.stage, project.folder, project.options, project.observer, runner=runner, token=0)
+
+    def ready(self, lease: str = "") -> Self:
+        """The context with its runner ready for use, which may start Spark: after the checks. The leases that it holds,
+        `lease` and those of other tables, get a replica for every fifty workers."""
+        options = self.runner.ready(self.options, self.observer.notify)
+        replicas = lease_replicas(options.workers)
+        for name, token in ((lease, self.token), *self.fences) if lease and replicas > 1 else ():
+            self.state.leases.change(name, token, lambda seen: {"lease_replicas": max(replicas, seen.lease_replicas)})
+        return replace(self, options=options)
 
 
 def is_governed(context: RunContext, job: Job) -> bool:

@@ -199,10 +199,7 @@ def check_priced(stage: Stage, tables: Sequence[TableSpec], options: RunOptions)
 
 def check_exports_priced(stage: Stage, planned: TablePlan, options: RunOptions) -> None:
     """Raises Refused if a run of the plan requests an export without a known price, or one that costs too much."""
-    sources = {
-        options.source or step.script.source for step in planned.steps if moves_items(step.script, planned.direction)
-    }
-    if not options.max_usd or EXPORT not in sources or options.export not in ("", NEW):
+    if not options.max_usd or not requests_export(planned, options):
         return
     table, price = planned.table, known_prices(stage, [planned.table]).full_export
     if price is None:
@@ -213,6 +210,12 @@ def check_exports_priced(stage: Stage, planned: TablePlan, options: RunOptions) 
             where=f"table {table.name}",
             hint="raise --max-usd, or read the table itself: --source scan",
         )
+
+
+def requests_export(planned: TablePlan, options: RunOptions) -> bool:
+    """Whether new runs of the plan request an export."""
+    moving = [step.script for step in planned.steps if moves_items(step.script, planned.direction)]
+    return options.export in ("", NEW) and any((options.source or one.source) == EXPORT for one in moving)
 
 
 def known_prices(stage: Stage, tables: Sequence[TableSpec]) -> Prices:
@@ -290,12 +293,14 @@ class Spending:
         """Set the cost so far of a run, or of a part of it that is counted separately."""
         self._by_run[run] = amount
 
-    def check(self, limit: float, run: str) -> None:
-        """Raises CostReached when all runs together have reached the limit."""
-        if self.total >= limit:
-            what = f"the limit of {usd(limit)} is reached: {usd(self.total)} so far"
+    def check(self, limit: float, run: str, export: float = 0.0) -> None:
+        """Raises CostReached when all runs together have reached the limit, or would with an `export` of this cost."""
+        total = self.total + export
+        if total >= limit:
+            more = f", and the export costs {usd(export)}" if export else ""
+            what = f"the limit of {usd(limit)} is reached: {usd(self.total)} so far{more}"
             reached = CostReached(f"{what}; a higher --max-usd continues the run", where=f"run {run}")
-            reached.higher = round(2 * self.total, 2 if self.total >= 1 else 6)
+            reached.higher = round(2 * total, 2 if total >= 1 else 6)
             raise reached
 
 
@@ -329,6 +334,15 @@ def cost_in_usd(totals: Totals, prices: Prices, in_s3: bool = True) -> float:
     """The cost of a run's totals, in US dollars."""
     work = Work(totals.units.wcu, totals.units.rcu, puts=totals.journal.parts if in_s3 else 0)
     return amount_of(work, prices) or 0.0
+
+
+def check_export_spending(
+    spending: Spending, options: RunOptions, stage: Stage, table: TableSpec, record: RunRecord
+) -> None:
+    """Raises CostReached before an export is requested with which the command would reach its limit."""
+    if options.max_usd and not record.exports and options.export in ("", NEW):
+        price = known_prices(stage, [table]).full_export or 0.0
+        spending.check(options.max_usd, record.run, table.size_bytes * price / GB)
 
 
 def note_export(spending: Spending, options: RunOptions, stage: Stage, table: TableSpec, record: RunRecord) -> None:

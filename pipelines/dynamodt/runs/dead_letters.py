@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import Refused, ServiceError, suggest
 from dynamodt.model.pages import Acceptance
@@ -233,12 +233,11 @@ def count_dead(dead_letters: bytes, step: str) -> int:
     return sum(json.loads(line)["step"] == step for line in dead_letters.splitlines())
 
 
-def with_skipped_dead_letters(context: RunContext, record: RunRecord, jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, each with the dead letters whose items it skips: those of the version's other direction, and in a dry
-    run the accepted ones."""
-    left = _left_by_other_direction(context, record)
+def skipped_dead_letters(context: RunContext, record: RunRecord) -> dict[str, Any]:
+    """The fields of a job with the dead letters whose items it skips: those of the version's other direction, and in a
+    dry run the accepted ones. Raises Refused if some are lost or have no key."""
     accepted = context.accepted.keys(context.storage) if context.options.dry_run else frozenset[str]()
-    return [replace(job, untransformed=left, accepted=accepted) for job in jobs]
+    return {"untransformed": _left_by_other_direction(context, record), "accepted": accepted}
 
 
 def _left_by_other_direction(context: RunContext, record: RunRecord) -> tuple[LeftPart, ...]:

@@ -12,10 +12,10 @@ independent of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import Busy, DynamodtError
 from dynamodt.model.reports import RunReport, TableReport
@@ -23,13 +23,8 @@ from dynamodt.model.runs import ABORT, Fence, Job, RunRecord
 from dynamodt.model.tables import Direction
 from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, Project, RunContext, Runner, aborted, is_governed, run_phases
-from dynamodt.runs.cost import Spending, note_export
-from dynamodt.runs.dead_letters import (
-    check_replayable,
-    retry_jobs,
-    with_accepted_dead_letters,
-    with_skipped_dead_letters,
-)
+from dynamodt.runs.cost import Spending, check_export_spending, note_export, requests_export
+from dynamodt.runs.dead_letters import check_replayable, retry_jobs, skipped_dead_letters, with_accepted_dead_letters
 from dynamodt.runs.exports import CatchingUp, SourceExport, export_for_replay, source_export
 from dynamodt.runs.jobs import (
     EXPORT,
@@ -43,10 +38,17 @@ from dynamodt.runs.jobs import (
     without_earlier_phases,
 )
 from dynamodt.runs.lock import attempt_in_turn, hold_leases, take_rehearsal_lease
-from dynamodt.runs.migration import TableMigration, table_report
+from dynamodt.runs.migration import TableMigration, check_command, table_report
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_export, check_moment
-from dynamodt.runs.recording import record_start, record_to_run, recorded_end, recorded_error, run_recorder
+from dynamodt.runs.recording import (
+    check_under_lease,
+    record_start,
+    record_to_run,
+    recorded_end,
+    recorded_error,
+    run_recorder,
+)
 from dynamodt.runs.resume import as_continued, fresh_record, unfinished_run
 
 if TYPE_CHECKING:
@@ -72,7 +74,9 @@ def migrate(
         nonlocal migration
         migration = TableMigration(table, direction)
         migration.plan(project, to)
-        if migration.has_steps:
+        if migration.planned is not None and migration.has_steps:
+            if project.options.dry_run and requests_export(migration.planned, project.options):
+                check_command(project, table, direction, to)
             context = replace(RunContext.opened(project, runner), keep=reports.append, spending=spending)
             _run(context if rehearsed is None else replace(context, rehearsed=rehearsed), migration)
             migration.check_prepared()
@@ -105,17 +109,18 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
 
     Raises Busy while another run is active, Refused if a run of another version or direction is unfinished.
     """
-    options, step = context.options, planned.steps[0]
-    if options.dry_run:
-        record = as_continued(context, planned, fresh_record(planned, step, options))
+    if context.options.dry_run:
+        context = context.ready()
+        record = as_continued(context, planned, fresh_record(planned, planned.steps[0], context.options))
         yield _dry_run_context(context, record.run), record
         return
     before = unfinished_run(context, planned)
     run = before.run if before else new_run()
-    leases, table, replicas = context.state.leases, planned.table.name, lease_replicas(options.workers)
-    notify = context.observer.notify
-    with hold_leases(leases, table, planned.targets, run, notify, replicas, planned.goal) as (lease, fences):
+    leases, table, notify = context.state.leases, planned.table.name, context.observer.notify
+    with hold_leases(leases, table, planned.targets, run, notify, planned.goal) as (lease, fences):
         context = replace(context, token=lease.token, fences=fences)
+        check_under_lease(context, planned, before)
+        context = context.ready(table)
         record = record_to_run(context, planned, "" if before else run)
         if record.run != run:
             _name_run(context, table, record.run)
@@ -124,9 +129,8 @@ def _locked(context: RunContext, planned: TablePlan) -> Iterator[tuple[RunContex
 
 def _dry_run_context(context: RunContext, run: str) -> RunContext:
     """The context under the lease of a dry run, which excludes no other run."""
-    return replace(
-        context, token=take_rehearsal_lease(context.state.leases, run, lease_replicas(context.options.workers))
-    )
+    replicas = lease_replicas(context.options.workers)
+    return replace(context, token=take_rehearsal_lease(context.state.leases, run, replicas))
 
 
 def _name_run(context: RunContext, table: str, run: str) -> None:
@@ -161,9 +165,10 @@ def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRe
     """Run one version, or continue its run. Raises the error that ended it, after recording the end."""
     step, recorder = step.of_run(record), run_recorder(context, planned, record)
     context = with_accepted_dead_letters(context, recorder)
+    skipped = skipped_dead_letters(context, recorder.record)  # may refuse: before an export is requested
     found = _source(context, planned, step, recorder)
     note_export(context.spending, context.options, context.stage, planned.table, recorder.record)
-    main, again = _phases(context, planned, step, recorder, found)
+    main, again = _phases(context, planned, step, recorder, found, skipped)
     main = with_earlier_phases(main, context.rehearsed) if context.options.dry_run else main
     phases = [*again, *main]
     record_start(context, recorder, main, again)
@@ -177,13 +182,17 @@ def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRe
 
 
 def _phases(
-    context: RunContext, planned: TablePlan, step: Step, recorder: RunRecorder, found: SourceExport | None
+    context: RunContext,
+    planned: TablePlan,
+    step: Step,
+    recorder: RunRecorder,
+    found: SourceExport | None,
+    skipped: Mapping[str, Any],
 ) -> tuple[list[Job], list[Job]]:
     """The version's own phases, and those that replay the dead letters of earlier attempts."""
     source, record = found.source if found else None, recorder.record
     main = jobs(context, planned, step, record, source)
-    main = with_skipped_dead_letters(context, record, main)
-    main = [replace(job, governed=is_governed(context, job), fences=context.fences) for job in main]
+    main = [replace(job, governed=is_governed(context, job), fences=context.fences, **skipped) for job in main]
     later = begun_catch_up_phases(record, main)
     again = retry_jobs(context, [*main, *later]) if record.attempts > 1 else []
     if context.options.only and not (context.options.accept or context.options.accept_all):
@@ -200,6 +209,7 @@ def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRe
         return export_for_replay(context, planned.table, recorder)
     recorder.begin()
     with recorded_error(context, recorder):
+        check_export_spending(context.spending, context.options, context.stage, planned.table, recorder.record)
         found = source_export(context, planned.table, recorder)
         if not (context.stage.local or context.options.dry_run):  # the stand-in's exports start at any moment
             check_moment(found, step.script, context.options.catch_up)

@@ -49,7 +49,6 @@ def hold_leases(
     others: Sequence[str],
     run: str,
     notify: Callable[[str], None],
-    lease_replicas: int = 1,
     goal: str = "",
 ) -> Iterator[Held]:
     """Holds a run's own table and the others to which it writes, each as `hold_lease` does. All commands take tables in
@@ -60,7 +59,7 @@ def hold_leases(
         for name in sorted({table, *others}):
             owner = "" if name == table else table
             goal_here = goal if name == table else ""
-            taken[name] = stack.enter_context(hold_lease(leases, name, run, notify, lease_replicas, owner, goal_here))
+            taken[name] = stack.enter_context(hold_lease(leases, name, run, notify, owner, goal_here))
         own = taken.pop(table)
         yield Held(own, tuple((name, lease.token) for name, lease in taken.items()))
 
@@ -71,7 +70,6 @@ def hold_lease(
     table: str,
     run: str,
     notify: Callable[[str], None],
-    lease_replicas: int = 1,
     owner: str = "",
     goal: str = "",
 ) -> Iterator[Lease]:
@@ -81,7 +79,7 @@ def hold_lease(
     Raises Busy while a live process holds it. The lease of a dead process of this host is taken over at once, that of
     another silent holder after the lease's duration, with a countdown.
     """
-    lease = acquire(leases, table, run, notify, lease_replicas=lease_replicas, owner=owner, goal=goal)
+    lease = acquire(leases, table, run, notify, owner=owner, goal=goal)
     keeper = _Keeper(leases, lease)
     liveness._kept.add((table, lease.token))
     try:
@@ -100,12 +98,10 @@ def acquire(
     notify: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-    lease_replicas: int = 1,
     owner: str = "",
     goal: str = "",
 ) -> Lease:
-    """Take the lease, or raise Busy; see `hold_lease`. The lease is written to `lease_replicas` rows. `clock` is this
-    process's monotonic clock.
+    """Take the lease, or raise Busy; see `hold_lease`. `clock` is this process's monotonic clock.
 
     If a heartbeat is observed, the holder is alive and the command is refused. A lease that is over (it is free, its
     process on this host has ended, or 30 seconds were observed without a heartbeat) is taken by a write that is
@@ -117,7 +113,7 @@ def acquire(
         if known is Life.SEEN:
             raise busy_refusal(seen)
         if known.is_over:
-            mine = new_lease(table, seen.token + 1, run, time.time(), lease_replicas)._replace(owner=owner, goal=goal)
+            mine = new_lease(table, seen.token + 1, run, time.time())._replace(owner=owner, goal=goal)
             if leases.take(mine, over=seen):
                 if seen.run:
                     notify(f"took over the lease on {seen.table} from {holder(seen)}, whose process is gone")
@@ -164,7 +160,7 @@ def new_lease(table: str, token: int, run: str, now: float, lease_replicas: int 
     )
 
 
-def take_rehearsal_lease(leases: LeaseRows, run: str, lease_replicas: int) -> int:
+def take_rehearsal_lease(leases: LeaseRows, run: str, lease_replicas: int = 1) -> int:
     """Take a dry run's own lease, which excludes no other run; returns its token."""
     mine = new_lease(f"dry-run/{run}", 1, run, time.time(), lease_replicas)
     leases.take(mine, over=Lease(mine.table, 0))

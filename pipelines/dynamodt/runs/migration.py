@@ -1,6 +1,6 @@
 """One table's migration: its plan with all checks before anything starts, and its report at the end.
 
-It is the same for a run of this process and of a deployed job. The checks of `retry` are here, too (guarantee G2).
+It is the same for a run of this process and of a deployed job.
 """
 
 from __future__ import annotations
@@ -17,26 +17,16 @@ from dynamodt.model.tables import Direction, Stage
 from dynamodt.runs import preflight
 from dynamodt.runs.control import find_run
 from dynamodt.runs.cost import consumers_reported
-from dynamodt.runs.history import (
-    Reopened,
-    continued_by,
-    find_reopened,
-    is_continued,
-    refusal_for,
-    reopened_record,
-    report_of,
-    versions_before,
-)
+from dynamodt.runs.history import Reopened, find_reopened, reopened_record, report_of, versions_before
 from dynamodt.runs.jobs import was_held_recently
 from dynamodt.runs.liveness import holder
 from dynamodt.runs.lock import is_held
 from dynamodt.runs.options import Command, RunOptions
-from dynamodt.runs.plan import TablePlan, check_not_recreated, plan_table, unprepared
+from dynamodt.runs.plan import TablePlan, plan_table, unprepared
 from dynamodt.runs.restored_tables import check_state, refuse_other_rows, refuse_restored
 from dynamodt.runs.resume import check_free, check_none_unfinished, check_not_undoing, check_unfinished, partly_restored
-from dynamodt.runs.stored_dead_letters import StoredDeadLetters, chosen_dead_letters
 from dynamodt.script.versions import Applied, is_reversible, newer_versions
-from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
+from dynamodt.state.runs import phases, unfinished
 from dynamodt.state.split_rows import totals_of
 
 if TYPE_CHECKING:
@@ -147,23 +137,41 @@ def plans_if_any_refused(project: Project, names: Sequence[str], to: int | None)
 
 def with_refusals(project: Project, reports: Sequence[TableReport], to: int | None) -> list[TableReport]:
     """The reports of a dry run, with the refusal that the real command would meet now, also where the dry run has found
-    dead letters. With `wait_lock`, the command waits for a table that is held, and its refusals may be over then."""
-    real = replace(project, options=replace(project.options, dry_run=False))
+    dead letters."""
     tried = [report for report in reports if report.error is None or isinstance(report.error, DeadLetters)]
-    plans = [plan_migration(real, report.table, report.direction, to, quiet=True) for report in tried]
-    refuse(real, plans, check_unfinished if project.options.wait_lock else check_free)
-    errors = {plan.table: plan.error for plan in plans if _is_met(real, plan)}
+    errors = {report.table: _refusal_of_command(project, report.table, report.direction, to) for report in tried}
     return [replace(report, refusal=errors.get(report.table)) for report in reports]
 
 
-def _is_met(project: Project, plan: TableMigration) -> bool:
-    """Whether the plan is refused, and the command would not wait for the end of that refusal."""
-    if not isinstance(plan.error, Refused) or not project.options.wait_lock:
-        return isinstance(plan.error, Refused)
-    return not isinstance(plan.error, Busy) and not is_held(project.state.leases, plan.table)
+def check_command(project: Project, table: str, direction: Direction, to: int | None) -> None:
+    """Raises the refusal of the command, before its dry run requests an export or starts a job, which costs money. A
+    table that another run holds is tried: that refusal ends with the run, and is reported beside the result."""
+    refusal = _refusal_of_command(project, table, direction, to)
+    if refusal is not None and not isinstance(refusal, Busy):
+        raise refusal
 
 
-def refuse(project: Project, plans: Sequence[TableMigration], check: Callable[[Project, TablePlan], None]) -> None:
+def check_before_job(to: int | None, project: Project, planned: TablePlan) -> None:
+    """Raises the refusal that a command to version `to`, or the command of a dry run, would meet in a deployed job."""
+    if project.options.dry_run:
+        check_command(project, planned.table.name, planned.direction, to)
+    else:
+        check_free(project, planned)
+
+
+def _refusal_of_command(project: Project, table: str, direction: Direction, to: int | None) -> Refused | None:
+    """The refusal that the command of a dry run would meet now. With `wait_lock`, it waits for a table that is held,
+    and its refusals may be over then."""
+    real = replace(project, options=replace(project.options, dry_run=False))
+    plan = plan_migration(real, table, direction, to, quiet=True)
+    refuse(real, [plan], check_unfinished if project.options.wait_lock else check_free)
+    error = plan.error if isinstance(plan.error, Refused) else None
+    if error is None or not project.options.wait_lock:
+        return error
+    return None if isinstance(error, Busy) or is_held(project.state.leases, table) else error
+
+
+def refuse(project: Project, plans: Sequence[TableMigration], check: Callable[[Project, TablePlan], object]) -> None:
     """Run the check for each plan with steps, and set its `error` if the check raises one."""
     for plan in plans:
         if plan.planned is not None and plan.has_steps:
@@ -303,44 +311,6 @@ def warn_of_tolerated(reports: list[TableReport], observer: Observer) -> list[Ta
         for sentence in tolerated_sentences(report.versions):
             observer.notify(f"warning: {sentence}")
     return reports
-
-
-def check_retriable(project: Project, record: RunRecord) -> None:
-    """Raises Refused for a run without dead letters to replay or to accept, or whose table was recreated; UsageError
-    for an accepted key without a dead letter. Everything is checked again under the lease."""
-    state, options, run, undo = project.state, project.options, record.run, suggest("undo", record.run)
-    undos = {
-        PARTLY_UNDONE: (f"run {run} is undone in part", "restore what its journal lacks, then: " + undo),
-        UNDOING: (f"the undo of run {run} is unfinished", "finish it first: " + undo),
-    }
-    what, hint = undos.get(record.status, ("", ""))
-    accepts = bool(options.accept or options.accept_all)
-    begun = unfinished(record.status)
-    if not begun and not (record.tolerated and record.status == "succeeded"):
-        what = f"run {run} has ended ({record.status}): nothing of it is left to retry{_accepted_before(record)}"
-        hint = suggest("show", run) + " shows it"
-    if not what:
-        check_not_recreated(project.stage, record, hint="a new run begins with: " + continued_by(record))
-        find_reopened(state, record.table, run, state.applied(record.table))
-        last = state.runs(record.table)[-1]
-        if begun and not is_continued(state, record, last):
-            what = f"run {run} has written nothing, and run {last.run} followed it"
-            raise refusal_for(record, what, "a new run begins with: " + continued_by(record))
-        repeats = accepts and begun and record.accepted  # the command that accepted them has died afterwards
-        if not repeats and totals_of(state, phases(record)).counts.dead <= record.accepted_items:
-            what = f"run {run} has no dead letters{_accepted_before(record)}"
-            hint = "to continue it: " + continued_by(record)
-    if what:
-        raise refusal_for(record, what, hint)
-    if accepts:
-        stored = StoredDeadLetters(project, record)
-        chosen_dead_letters(stored, options.accept, record, stored.replaying)
-
-
-def _accepted_before(record: RunRecord) -> str:
-    """The persons who accepted its dead letters, and their reasons."""
-    who = "; ".join(f"{one.items:,} accepted by {one.by}: {one.why}" for one in record.accepted)
-    return f" ({who})" if who else ""
 
 
 # ---------------------------------------------------------------- before a confirmation

@@ -42,6 +42,7 @@ from dynamodt.runs.resume import (
     changed_facts,
     check_continued,
     check_only,
+    check_options,
     edited_sentence,
     fresh_record,
     partly_restored,
@@ -51,13 +52,18 @@ from dynamodt.state.object_keys import DEAD_LETTERS_FILE, keep_text, key_of_job
 from dynamodt.state.runs import ITEMS, differences, next_status, unfinished, updated_facts
 
 
+def check_under_lease(context: RunContext, planned: TablePlan, left: RunRecord | None) -> None:
+    """Raises the refusals that need no runner, before Spark is started; `left` is the run that would continue."""
+    check_begun(context, planned.table)
+    check_options(left, context.options)
+
+
 def record_to_run(context: RunContext, planned: TablePlan, run: str) -> RunRecord:
     """The record of the plan's first run, continued or new; this is decided again under the lease.
 
     `run` is the id of a new run; if it is empty, one is made.
     """
     state, options = context.state, context.options
-    check_begun(context, planned.table)
     left = unfinished_run(context, planned)
     check_only(options.only, left)
     if left is not None:

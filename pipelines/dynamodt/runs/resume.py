@@ -72,10 +72,15 @@ def check_free(project: Project, planned: TablePlan) -> None:
 
 def check_unfinished(project: Project, planned: TablePlan) -> None:
     """Raises Refused if an unfinished run prevents the plan's first step, or does not continue with these options."""
-    left = unfinished_run(project, planned)
-    check_only(project.options.only, left)
+    check_options(unfinished_run(project, planned), project.options)
+
+
+def check_options(left: RunRecord | None, options: RunOptions) -> None:
+    """Raises Refused if the command is limited to another run than `left`, or if `left` does not continue with these
+    options."""
+    check_only(options.only, left)
     if left is not None:
-        check_continued(left, project.options)
+        check_continued(left, options)
 
 
 def unfinished_run(project: Project, planned: TablePlan) -> RunRecord | None:

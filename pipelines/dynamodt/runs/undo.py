@@ -24,7 +24,7 @@ from dynamodt.runs.context import Follower, Project, RunContext, Runner, is_gove
 from dynamodt.runs.control import find_run
 from dynamodt.runs.dead_letters import samples
 from dynamodt.runs.history import now, unrecorded_notice, version_reverted_by
-from dynamodt.runs.jobs import lease_replicas, new_run
+from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import attempt_in_turn, hold_leases, take_rehearsal_lease
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.restored_tables import check_begun, check_rows, note_begun
@@ -74,6 +74,7 @@ def _attempt_undo(project: Project, record: RunRecord, runner: Runner) -> UndoRe
         if refused is not None and not context.options.partial:
             return refused_report(context, record, refused)
         lease = f"dry-run/{base}" if context.options.dry_run else table.name
+        context = context.ready(lease)
         limit_budget(context, lease, target or table, target or table)
         number, jobs = undo_jobs(context, record, table, target, base, partly=refused is not None)
         undo = _Undo(context, record, table, jobs, number, found).run()
@@ -84,13 +85,13 @@ def _attempt_undo(project: Project, record: RunRecord, runner: Runner) -> UndoRe
 def _hold_tables(context: RunContext, record: RunRecord) -> Iterator[tuple[RunContext, str]]:
     """Holds the run's table and its target. Yields the context with their leases, and the prefix of the undo's phase
     ids."""
-    leases, replicas = context.state.leases, lease_replicas(context.options.workers)
+    leases = context.state.leases
     if context.options.dry_run:
         run = new_run()
-        yield replace(context, token=take_rehearsal_lease(leases, run, replicas)), run
+        yield replace(context, token=take_rehearsal_lease(leases, run)), run
         return
     others = [record.target] if record.target else []
-    with hold_leases(leases, record.table, others, record.run, context.observer.notify, replicas) as (lease, fences):
+    with hold_leases(leases, record.table, others, record.run, context.observer.notify) as (lease, fences):
         yield replace(context, token=lease.token, fences=fences), record.run
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynamodt.errors import Hint, Refused, RunFailed, suggest
+from dynamodt.dynamodb.table import describe
+from dynamodt.errors import Busy, Hint, Refused, RunFailed, suggest
 from dynamodt.model.pages import Claim, Counts, JournalCount, Units
 from dynamodt.model.reports import UndoReport
 from dynamodt.model.runs import RunRecord
@@ -33,6 +34,7 @@ from dynamodt.runs.history import (
 from dynamodt.runs.lock import attempt_in_turn, check_not_leased
 from dynamodt.runs.plan import check_not_recreated, usable_table
 from dynamodt.runs.preflight import check_alarms, check_tables
+from dynamodt.runs.restored_tables import check_begun, check_rows
 from dynamodt.state.journal import Unsealed, check
 from dynamodt.state.object_keys import (
     JOURNAL,
@@ -95,6 +97,20 @@ def refusal_of(project: Project, record: RunRecord) -> Refused | None:
     except Refused as error:
         return error
     return None
+
+
+def check_undo_before_job(project: Project, record: RunRecord) -> None:
+    """Raises the refusals that the undo, or the undo of a dry run, would meet in a deployed job, before one is started.
+    A dry run of tables that another run holds is not refused."""
+    if project.options.dry_run:
+        refusal = refusal_of(project, record)
+        if refusal is not None and not isinstance(refusal, Busy):
+            raise refusal
+    else:
+        for table in filter(None, (record.table, record.target)):
+            check_not_leased(project.state.leases, table)
+    check_rows(project, record)
+    check_begun(project, describe(project.stage.connection, record.table))
 
 
 def check_same_storage(stage: Stage, record: RunRecord) -> None:

@@ -1,4 +1,5 @@
-"""`retry --dry-run`: applies a retry to the current items of a run's dead letters, in memory."""
+"""`retry`: its checks before the start (guarantee G2), and its dry run, which applies the version to the current items
+of a run's dead letters, in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.dynamodb.wire import Wire
-from dynamodt.errors import DeadLetters
+from dynamodt.errors import DeadLetters, suggest
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import RunReport, TableReport, counted, pick
 from dynamodt.model.runs import INSERTED_ROWS, RunRecord
@@ -17,8 +18,9 @@ from dynamodt.model.tables import STATE_TABLE, Item
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.display import key_line
-from dynamodt.runs.history import goal
+from dynamodt.runs.history import continued_by, find_reopened, goal, is_continued, refusal_for
 from dynamodt.runs.migration import TableMigration, table_report
+from dynamodt.runs.plan import check_not_recreated
 from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, chosen_dead_letters
 from dynamodt.script.apply import Attempt, effect
 from dynamodt.script.codec import decode, key_text
@@ -26,6 +28,8 @@ from dynamodt.script.diff import write_units
 from dynamodt.script.load import error_text
 from dynamodt.script.rehearse import Rehearsal
 from dynamodt.state import prepared
+from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
+from dynamodt.state.split_rows import totals_of
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
@@ -33,6 +37,47 @@ if TYPE_CHECKING:
     from dynamodt.runs.plan import Step, TablePlan
 
 _SAMPLES = 3
+
+
+def check_retriable(project: Project, record: RunRecord) -> None:
+    """Raises Refused for a run without dead letters to replay or to accept, or whose table was recreated; UsageError
+    for an accepted key without a dead letter. Everything is checked again under the lease."""
+    state, options, run, undo = project.state, project.options, record.run, suggest("undo", record.run)
+    undos = {
+        PARTLY_UNDONE: (f"run {run} is undone in part", "restore what its journal lacks, then: " + undo),
+        UNDOING: (f"the undo of run {run} is unfinished", "finish it first: " + undo),
+    }
+    what, hint = undos.get(record.status, ("", ""))
+    accepts = bool(options.accept or options.accept_all)
+    begun = unfinished(record.status)
+    if not begun and not (record.tolerated and record.status == "succeeded"):
+        what = f"run {run} has ended ({record.status}): nothing of it is left to retry{_accepted_before(record)}"
+        hint = suggest("show", run) + " shows it"
+    if not what:
+        check_not_recreated(project.stage, record, hint="a new run begins with: " + continued_by(record))
+        find_reopened(state, record.table, run, state.applied(record.table))
+        last = state.runs(record.table)[-1]
+        if begun and not is_continued(state, record, last):
+            what = f"run {run} has written nothing, and run {last.run} followed it"
+            raise refusal_for(record, what, "a new run begins with: " + continued_by(record))
+        repeats = accepts and begun and record.accepted  # the command that accepted them has died afterwards
+        if not repeats and totals_of(state, phases(record)).counts.dead <= record.accepted_items:
+            what = f"run {run} has no dead letters{_accepted_before(record)}"
+            hint = "to continue it: " + continued_by(record)
+    if what:
+        raise refusal_for(record, what, hint)
+    if accepts:
+        stored = StoredDeadLetters(project, record)
+        chosen_dead_letters(stored, options.accept, record, stored.replaying)
+
+
+def _accepted_before(record: RunRecord) -> str:
+    """The persons who accepted its dead letters, and their reasons."""
+    who = "; ".join(f"{one.items:,} accepted by {one.by}: {one.why}" for one in record.accepted)
+    return f" ({who})" if who else ""
+
+
+# ---------------------------------------------------------------- the dry run
 
 
 def rehearse_retry(project: Project, record: RunRecord) -> TableReport:
