@@ -2,7 +2,8 @@
 
 A table is named by its folder, or by its real name on the stage; an empty `names` means every table that has a folder
 in `folder`/transforms. Reports have real names, which `stage.names` translates. Functions raise DynamodtError (see
-`errors`); those of several tables collect each table's error in its report instead.
+`errors`); those of several tables collect each table's error in its report instead. They print nothing themselves, and
+may be called in any thread; `check` limits the time of the author's calls in the main thread only.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import io
 import json
 import random
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -38,6 +39,7 @@ from dynamodt.script.codec import image_bytes
 from dynamodt.script.read import read_script
 from tests.fake_operations import STAGE
 from tests.unit.checked.items import USERS, users
+from tests.waiting import HANG_SECONDS
 
 pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
@@ -461,3 +463,20 @@ def test_the_report_states_what_a_sample_can_show(tmp_path: Path, elsewhere: Oth
     assert document["tables"][0]["versions"][0]["bound"] == 0.03
     plain, _, _ = report_of(TableCheck("users", 0, "a scan of the whole table", 100, whole=True, versions=(found,)))
     assert "all 100 items of the table were tried" in plain and "certainty" not in plain
+
+
+def test_checks_in_two_threads_leave_the_standard_streams_as_they_are() -> None:
+    before, inside, leave = (sys.stdout, sys.stderr), threading.Event(), threading.Event()
+
+    def other() -> None:
+        with subject.CallLimit(1).guarded():
+            inside.set()
+            assert leave.wait(HANG_SECONDS)
+
+    thread = threading.Thread(target=other)
+    with subject.CallLimit(1).guarded():
+        thread.start()
+        inside.wait(0.2)  # in vain: it waits for its turn
+    leave.set()
+    thread.join(HANG_SECONDS)
+    assert (sys.stdout, sys.stderr) == before

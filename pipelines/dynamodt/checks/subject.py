@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Change, Direction, Image, Insert, Item, Put, TableSpec
+from dynamodt.pipeline.process import redirected
 from dynamodt.script.apply import Apply, ChangeOf, attempt_change, effect, item_rows, row_image
 from dynamodt.script.codec import holds, key_text, same_image
 from dynamodt.script.diff import key_of, key_shown, parts_of
@@ -81,7 +82,7 @@ class CallLimit:
     @contextmanager
     def guarded(self) -> Iterator[None]:
         """A context in which calls are limited, and stdout and stderr do not reach the terminal."""
-        with redirect_stdout(self.printed), redirect_stderr(self.printed), self._timer():
+        with redirected(self.printed), self._timer():
             yield
 
     @contextmanager

@@ -7,7 +7,7 @@ import io
 import os
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import closing, redirect_stderr
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from dynamodt.errors import UsageError
 from dynamodt.pipeline import worker
+from dynamodt.pipeline.process import redirected
 
 _WHERE = "after --"
 _HERE = "embed"  # a job endpoint within this process
@@ -41,7 +42,7 @@ def check_beam_options(words: Sequence[str], all_known: bool) -> None:
     parsers: list[argparse.ArgumentParser] = []
     written = io.StringIO()
     try:
-        with redirect_stderr(written):
+        with redirected(written):
             PipelineOptions(list(words)).get_all_options(add_extra_args_fn=parsers.append)
     except SystemExit as error:  # argparse has written the reason
         reason = written.getvalue().strip().rpartition("\n")[2].partition("error: ")[2]

@@ -18,8 +18,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import FrameType
+from typing import Any
 
 from dynamodt.errors import DynamodtError
 
@@ -147,6 +148,17 @@ def raise_on_signals(notify: Callable[[], None]) -> Iterator[Signals]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+_redirecting = threading.RLock()
+
+
+@contextmanager
+def redirected(stream: Any) -> Iterator[None]:
+    """Sends the standard streams of this process to `stream` until the end. Threads of a program take turns: of two at
+    once, the later one would restore the stream of the other, and the program would have no output any more."""
+    with _redirecting, redirect_stdout(stream), redirect_stderr(stream):
+        yield
 
 
 class _Again(threading.local):
