@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.table import Capacity
 from dynamodt.errors import ServiceError
 from dynamodt.model.pages import Units
@@ -514,6 +515,34 @@ def test_a_read_that_waits_for_the_budget_ends_when_the_run_is_stopped() -> None
     rate_limiter = WorkerRateLimiter(JOB, World().rows, "a", clock=lambda: 0.0, sleep=sleep, wait_or_stop=wait_or_stop)
     with pytest.raises(Left):
         rate_limiter.page_items(1000)
+
+
+def test_a_read_that_is_throttled_reports_it_and_ends_when_the_run_is_stopped() -> None:
+    sleep, wait_or_stop = stopped_after(3)
+    world = World()
+    worker = WorkerRateLimiter(JOB, world.rows, "a", clock=lambda: 0.0, sleep=sleep, wait_or_stop=wait_or_stop)
+    worker.reads.throttled()
+    with pytest.raises(Left):
+        worker.rest(20.0)
+    (row,) = world.rows.all()
+    assert row.report.throttles.reads == 1
+
+
+@pytest.mark.parametrize(("units", "throttles"), [(40.0, 1), (3_950.0, 0)])
+def test_keys_that_are_left_unread_count_as_a_throttle_unless_the_answer_is_full(units: float, throttles: int) -> None:
+    """An answer of DynamoDB has at most 16 MB, which are 4,096 units."""
+    keys = [{"id": {"N": str(number)}} for number in range(2)]
+    consumed = [{"TableName": "things", "CapacityUnits": units}]
+    first = {
+        "Responses": {"things": keys[:1]},
+        "UnprocessedKeys": {"things": {"Keys": keys[1:]}},
+        "ConsumedCapacity": consumed,
+    }
+    answers = iter([first, {"Responses": {"things": keys[1:]}}])
+    wire: Any = SimpleNamespace(begin=lambda operation, body: lambda: next(answers))
+    queue = RateLimitedQueue(TokenBucket(inf, lambda: 0.0), 1.0, lambda: None, lambda seconds: None)
+    assert len(Reads(wire, SPEC, rate_queue=queue, sleep=lambda seconds: None).items(keys).items) == 2
+    assert queue.throttles == throttles
 
 
 def test_a_request_within_the_budget_does_not_poll_the_lease() -> None:

@@ -21,6 +21,7 @@ from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.state import State
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
+from tests.service.proxy import Proxy
 from tests.waiting import join, until
 
 TOUCH = 'def transform_up(item):\n    return {**item, "seen": True}\n'
@@ -141,6 +142,27 @@ def test_a_very_slow_run_is_aborted_within_its_page_and_can_continue(
     assert error_of(run_again(table)) is None
     expected = {1} if command == "up" else {None}
     assert {item.get("n") for item in bench.tables.items(table)} == expected
+
+
+@pytest.mark.endpoints("ministack")  # it tests the absence of requests
+def test_a_run_whose_reads_are_throttled_is_aborted_between_two_tries(
+    bench: Bench, bad_line: Bench, proxy: Proxy, make_table: MakeTable
+) -> None:
+    """With all tries, the run would fail: the table is throttled."""
+    table = make_table(id="N")
+    bench.tables.put(table, *({"id": number} for number in range(20)))
+    bench.script(table, COUNT)
+    proxy.always["Scan"] = "throttled"
+    reports: list[TableReport] = []
+    run = threading.Thread(target=lambda: reports.extend(bad_line.up(table, max_rcu=100.0)))
+    run.start()
+    until(lambda: proxy.calls["Scan"] > 2, "the reads are throttled")
+    control_run(bench.stage, table, "abort")
+    join(run, "the run hears that it is to end")
+    assert isinstance(reports[0].error, Aborted)
+    proxy.always.clear()
+    assert bad_line.up(table)[0].error is None
+    assert [item["n"] for item in bench.tables.items(table)] == [1] * 20
 
 
 def undoing(bench: Bench, run: str) -> Callable[..., UndoReport]:

@@ -151,6 +151,15 @@ class WorkerRateLimiter:
         )
         return most if items >= most else max(1, int(items))
 
+    def rest(self, seconds: float) -> None:
+        """Wait between two tries of a throttled read. Throttles are reported, and the run may be stopped or paused.
+        Raises as `wait_or_stop`."""
+        while seconds > 0.0:
+            self._tick()
+            self._sleep(min(seconds, _NAP_SECONDS))
+            seconds -= _NAP_SECONDS
+            self._heed()
+
     def read_estimate(self, items: int) -> float:
         """Read units for a number of items: one for 4 KB, or for 8 KB if the reads are eventually consistent."""
         return items * self._item_kilobytes / (4.0 if self._consistent else 8.0)

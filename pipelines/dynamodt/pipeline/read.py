@@ -139,7 +139,7 @@ def reads_of(wire: Wire, job: Job, resources: Resources) -> Reads:
     """The reads of a job's table, within its budget."""
     rate_limiter = rate_limiter_of(job, resources)
     return Reads(
-        wire, job.table, rate_queue=rate_limiter.reads, units=rate_limiter.read_estimate, sleep=resources.sleep
+        wire, job.table, rate_queue=rate_limiter.reads, units=rate_limiter.read_estimate, sleep=rate_limiter.rest
     )
 
 

@@ -150,8 +150,8 @@ class RestoreItems(beam.DoFn):
         with report_errors(self._leases, job):
             self._wire = resources.wire(job.writers)
         self._rate_limiter = rate_limiter_of(job, resources)
-        rate_queue, units = self._rate_limiter.reads, self._rate_limiter.read_estimate
-        self._reads = Reads(self._wire, self._table, rate_queue=rate_queue, units=units, sleep=resources.sleep)
+        rate_queue, units, rest = self._rate_limiter.reads, self._rate_limiter.read_estimate, self._rate_limiter.rest
+        self._reads = Reads(self._wire, self._table, rate_queue=rate_queue, units=units, sleep=rest)
         self._inserted: InsertedItems = inserted_items(self._wire, job, resources.sleep)
         self._only = self._waiting()
 

@@ -64,7 +64,7 @@ class WritePatches(beam.DoFn):
         rate_limiter = rate_limiter_of(job, self._resources)
         return PageWriter(
             Writes(self._wire, job.written_table.name, uncounted=job.stage.state_table),
-            lookups(self._wire, job, rate_limiter.reads, self._resources.sleep),
+            lookups(self._wire, job, rate_limiter.reads, rate_limiter.rest),
             statements(job),
             None if job.inserts_rows else self._change_of,
             job.writers,
