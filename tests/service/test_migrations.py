@@ -17,6 +17,7 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TableReport
 from dynamodt.model.runs import Lease, Script
 from dynamodt.model.tables import Item
+from dynamodt.pipeline.author_output import Line, captured
 from dynamodt.runs import execute
 from dynamodt.runs.history import first_record, version_applied_by
 from dynamodt.runs.jobs import new_run
@@ -464,6 +465,30 @@ def test_a_dofn_class_with_its_life_cycle(bench: Bench, make_table: MakeTable) -
     words = log.read_text().split()
     assert words[0] == "setup" and words[-1] == "teardown" and words.count("setup") == words.count("teardown")
     assert words.count("start") == words.count("finish") >= 1
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_error_of_teardown_is_reported_and_leaves_the_result(
+    bench: Bench, make_table: MakeTable, dry_run: bool
+) -> None:
+    table, lines = make_table(id="N"), list[Line]()
+    bench.tables.put(table, {"id": 1})
+    text = """
+    class TransformUp:
+        def process(self, item): return {**item, "seen": item.get("seen", 0) + 1}
+        def teardown(self): raise IndexError("no such")
+    """
+    bench.script(table, "def transform_up(item): return {**item, 'first': True}" if dry_run else text)
+    bench.script(table, text, 2)
+    with captured(lines.append):
+        (report,) = bench.up(table, dry_run=dry_run)
+    assert report.error is None and [run.counts for run in report.versions] == [Counts(read=1, changed=1)] * 2
+    found = [(line.level, line.table, line.version, line.message.partition(";")[0]) for line in lines]
+    why = "TransformUp.teardown fails: IndexError: no such"
+    numbers = [2] if dry_run else [1, 2]
+    place = f"transforms/{table}/v{{}}_change.py:5"
+    assert found == [("WARNING", table, number, f"{place.format(number)}: {why}") for number in numbers]
+    assert [run.status for run in bench.history(table)] == ([] if dry_run else ["succeeded", "succeeded"])
 
 
 # ---------------------------------------------------------------- a dry run

@@ -128,8 +128,10 @@ class RehearseVersion(beam.DoFn):
                 phase.version.finish_bundle()
 
     def teardown(self) -> None:
-        for phase in self._phases:
-            phase.version.teardown()
+        with without_output():
+            for phase in self._phases[:-1]:
+                phase.version.teardown()
+        self._phases[-1].version.teardown()
         self._wire.close()
 
 
