@@ -129,7 +129,7 @@ class FakeOperations:
         self.calls.append(("retry", tuple(tables), run, options))
         return [self._table(run, "up", [2], options, observer)]
 
-    def younger(self, stage: Stage, name: str, runs: Sequence[RunRecord], /) -> str:
+    def younger(self, stage: Stage, name: str, runs: Sequence[RunRecord], observer: object, /) -> str:
         return ""
 
     def history(self, stage: Stage, folder: Path, tables: Sequence[str], /) -> dict[str, list[RunRecord]]:

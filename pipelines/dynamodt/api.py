@@ -27,6 +27,7 @@ from dynamodt.doctor import doctor as examining
 from dynamodt.doctor.deployment import DEPLOYED
 from dynamodt.doctor.doctor import Examination
 from dynamodt.dynamodb import table as tables_of_stage
+from dynamodt.dynamodb.clients import NO_TABLE
 from dynamodt.errors import DynamodtError, ScriptError, ServiceError, UsageError, suggest
 from dynamodt.local import stage as local
 from dynamodt.model.pages import Units
@@ -175,11 +176,14 @@ def keys_to_accept(stage: Stage, folder: Path, names: Sequence[str], run: str) -
     return showing.keys_of(project, project.tables(names), run)
 
 
-def younger(stage: Stage, name: str, runs: Sequence[RunRecord]) -> str:
-    """A sentence that a table was recreated since its last run; empty if not, or if the table cannot be described."""
+def younger(stage: Stage, name: str, runs: Sequence[RunRecord], observer: Observer | None = None) -> str:
+    """A sentence that a table was recreated since its last run; empty if not, or if the table cannot be described,
+    which the observer is notified of."""
     try:
         spec = tables_of_stage.describe(stage.connection, name) if any(run.began for run in runs) else None
-    except ServiceError:
+    except ServiceError as error:
+        if observer is not None and error.what != NO_TABLE:
+            observer.notify(f"whether the table was created again since its last run is not known: {error}")
         return ""
     return _recreated(spec, runs) if spec else ""
 
@@ -198,17 +202,14 @@ def status(stage: Stage, folder: Path, names: Sequence[str]) -> list[TableStatus
 
 
 def _compared(project: Project, found: TableStatus, runs: Sequence[RunRecord]) -> TableStatus:
-    """The status, with sentences that the table was recreated, or that the state table lacks its last run; without
-    them where the table or the storage cannot be read."""
+    """The status, with sentences that the table was recreated, or that the state table lacks its last run; with the
+    error where the table or the storage cannot be read. Without either for a table that does not exist."""
     try:
         spec = tables_of_stage.describe(project.stage.connection, found.table)
-    except ServiceError:
-        return found
-    found = with_younger(found, _recreated(spec, runs))
-    try:
+        found = with_younger(found, _recreated(spec, runs))
         return replace(found, older_state=older_state_notice(project, spec))
-    except DynamodtError:
-        return found
+    except DynamodtError as error:
+        return found if error.what == NO_TABLE else replace(found, unread=error)
 
 
 def forecast(

@@ -15,9 +15,10 @@ from dynamodt.dynamodb.batch import Writes
 from dynamodt.errors import Refused, RunFailed, ServiceError
 from dynamodt.model.reports import TableStatus
 from dynamodt.model.runs import RunRecord
+from dynamodt.model.tables import TableSpec
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
-from tests.service.bench import Bench
+from tests.service.bench import Bench, Recorder
 from tests.service.conftest import MakeTable
 
 pytestmark = pytest.mark.endpoints("ministack")
@@ -187,9 +188,31 @@ def test_nothing_to_do_needs_no_storage(bench: Bench, table: str, monkeypatch: p
         raise _LOST
 
     monkeypatch.setattr("dynamodt.runs.restored_tables.unknown_run", unreachable)
-    assert bench.up(table)[0].error is None and status_of(bench, table).older_state == ""
+    assert bench.up(table)[0].error is None and str(_LOST) in bench.recorder.notes[-1]
+    check_not_compared(status_of(bench, table))
     bench.script(table, "def transform_up(item):\n    return item\n", 2)
     assert bench.up(table)[0].error is _LOST
+
+
+def check_not_compared(status: TableStatus) -> None:
+    """`status` reports the error, and `status --check` fails for it."""
+    error = not_applied(status)
+    assert (status.younger, status.older_state, status.unread) == ("", "", _LOST)
+    assert error is not None and str(_LOST) in error.what and error.hint == _LOST.hint
+
+
+def test_status_reports_that_a_table_cannot_be_described(
+    bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bench.up(table)[0].error is None
+
+    def denied(*_: Any) -> TableSpec:
+        raise _LOST
+
+    monkeypatch.setattr("dynamodt.dynamodb.table.describe", denied)
+    check_not_compared(status_of(bench, table))
+    runs, recorder = bench.history(table), Recorder()
+    assert operations.younger(bench.stage, table, runs, recorder) == "" and str(_LOST) in recorder.notes[-1]
 
 
 def test_no_table_of_the_command_is_started_on_an_older_state_table(

@@ -57,13 +57,14 @@ def found(folder: Any, monkeypatch: pytest.MonkeyPatch, recovery: Any, consumers
 def test_consumers_of_the_writes_are_named_with_the_number_of_writes(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    received = Consumers(("index-items",), ("clicks",), "expires")
+    received = Consumers(("index-items",), ("clicks",), "expires", ("dynamodb:DescribeGlobalTable",))
     assert found(tmp_path, monkeypatch, True, received) == [
         "stream: each of about 4 to 6 writes is a record of its stream",
         "replicas: each of about 4 to 6 writes is replicated to eu-west-1",
         "stream: its stream triggers index-items",
         "kinesis: each of about 4 to 6 writes is a record of the Kinesis stream clicks",
         "ttl: items expire by expires; one that expires during the run counts as vanished",
+        f"consumers: {received.unknown}",
     ]
 
 

@@ -479,11 +479,18 @@ def test_a_legacy_global_table_is_found_too(
     assert spec.replicas == replicas and spec.merges_writes == bool(replicas)
 
 
-@pytest.mark.parametrize("code", ["GlobalTableNotFoundException", "AccessDeniedException"])
-def test_without_the_permission_a_legacy_global_table_is_not_detected(services: dict[str, Stubber], code: str) -> None:
+@pytest.mark.parametrize(("code", "known"), [("GlobalTableNotFoundException", True), ("AccessDeniedException", False)])
+def test_without_the_permission_a_legacy_global_table_is_not_detected_which_is_reported(
+    services: dict[str, Stubber], code: str, known: bool
+) -> None:
     services["dynamodb"].add_response("describe_table", {"Table": DESCRIBED | WITH_STREAM})
     services["dynamodb"].add_client_error("describe_global_table", code)
-    assert planner.usable_table(STAGE, "users").replicas == ()
+    spec = planner.usable_table(STAGE, "users")
+    assert (spec.replicas, spec.replicas_known) == ((), known)
+    answers(services, [], {})
+    services["lambda"].add_response("list_event_source_mappings", {"EventSourceMappings": []})
+    (line,) = reported(spec)
+    assert ("the caller cannot call dynamodb:DescribeGlobalTable" in line) is not known
 
 
 # ---------------------------------------------------------------- what receives the writes
@@ -530,13 +537,24 @@ def test_consumers_of_the_writes_are_named_with_the_expected_number(services: di
     )
 
 
-def test_consumers_that_cannot_be_listed_are_skipped(services: dict[str, Stubber]) -> None:
+def test_consumers_that_cannot_be_listed_are_reported_by_their_actions(services: dict[str, Stubber]) -> None:
     spec = described(services, **WITH_STREAM)
     for call in ("describe_kinesis_streaming_destination", "describe_time_to_live"):
         services["dynamodb"].add_client_error(call, "AccessDeniedException")
     services["lambda"].add_client_error("list_event_source_mappings", "AccessDeniedException")
     (line,) = reported(spec)
     assert "each write is a record of its stream; a move is two writes" in line
+    actions = (
+        "dynamodb:DescribeKinesisStreamingDestination, dynamodb:DescribeTimeToLive, lambda:ListEventSourceMappings"
+    )
+    assert line.endswith(f"the caller cannot call {actions}")
+
+
+def test_calls_that_an_emulator_lacks_are_not_reported(services: dict[str, Stubber]) -> None:
+    spec = described(services)
+    for call in ("describe_kinesis_streaming_destination", "describe_time_to_live"):
+        services["dynamodb"].add_client_error(call, "UnknownOperationException")
+    assert reported(spec) == ()
 
 
 def test_a_table_without_consumers_is_not_mentioned(services: dict[str, Stubber]) -> None:

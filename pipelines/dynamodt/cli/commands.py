@@ -131,7 +131,7 @@ def _retry(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pro
 def _history(api: Any, stage: Stage, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     found = api.history(stage, folder, request.tables)
     _mention_unknown(request, stage, folder, recorder, {table for table, runs in found.items() if runs})
-    younger = {table: text for table, runs in found.items() if (text := api.younger(stage, table, runs))}
+    younger = {table: text for table, runs in found.items() if (text := api.younger(stage, table, runs, recorder))}
     document = json_output.history_document(found, younger)
     return CommandResult(
         document, lambda console: short_reports.print_history(console, found, request.stage, younger, stage.names)

@@ -72,7 +72,7 @@ version of a newer release is shown, too.
 The command only reads, with or without --dry-run. Without --table, it shows all tables that have a folder.
 
 --check is for a build: the exit code is 1 if any version is pending, running, unfinished, edited or missing, or if the
-table or the state table was restored since the last run.
+table or the state table was restored since the last run, or if that is not known.
 
 --follow watches the active runs of all processes until they end: bars on a terminal, otherwise a line every few
 seconds. Its exit code is 0 if all succeeded or none is active, else 1. Ctrl-C ends the watching, not the runs.
@@ -93,6 +93,7 @@ Examples:
   A version that is running or unfinished has a "run"; "changed": files that it uses and that changed since.
   "younger_than_last_run", of a table: it was deleted and created again since its last run.
   "older_state", of a table: the state table was restored from a backup, and lacks its last run.
+  "not_compared", of a table: the error because of which neither is known.
   With --check, "check": {"passed", "left": [{"table", "version", "name", "state"}]}.
 --follow --json is JSON lines: one object a line, about one per second for each run
   {"at", "table", "run", "version", "name", "direction", "status", "held_by", "percent",

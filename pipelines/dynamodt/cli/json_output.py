@@ -257,7 +257,8 @@ def rounded(**amounts: float) -> Document:
 
 
 def _status(status: TableStatus) -> Document:
-    optional = _given(younger_than_last_run=status.younger, older_state=status.older_state, error=status.error)
+    compared = {"younger_than_last_run": status.younger, "older_state": status.older_state}
+    optional = _given(**compared, not_compared=status.not_compared, error=status.error)
     versions = list(map(_version_status, status.versions))
     return {"table": status.table, "at": status.at, "versions": versions, **optional}
 

@@ -166,6 +166,7 @@ def not_applied(status: TableStatus) -> DynamodtError | None:
     parts = [f"{state}: {', '.join(names)}" for state, names in by_state.items()]
     parts += ["the table was created again after its last run"] if status.younger else []
     parts += [status.older_state] if status.older_state else []
+    parts += [status.not_compared] if status.unread else []
     if not parts:
         return None
     return DynamodtError("; ".join(parts), where=f"table {status.table}", hint=_next_command(status, set(by_state)))
@@ -174,6 +175,8 @@ def not_applied(status: TableStatus) -> DynamodtError | None:
 def _next_command(status: TableStatus, states: set[str]) -> Hint:
     if status.younger or status.older_state:
         return "record which versions are applied: " + suggest("stamp", table=status.table, to="N")
+    if status.unread and not states:
+        return status.unread.hint
     if states == {"missing"}:
         return Hint("use the release that has the files: what is applied stays as it is")
     undone = next((v.run for v in left(status) if v.run and v.run.status in ("undoing", "partly-undone")), None)

@@ -210,6 +210,8 @@ def print_status(
             show(console, younger_text(names.logical(status.table), status.younger, stage))
         if status.older_state:
             show(console, younger_text(names.logical(status.table), status.older_state, stage))
+        if status.unread:
+            show(console, Text(f"  {printable(status.not_compared)}", "yellow"))
         show(console, *_version_lines(status, stage, names, console.width < NARROW))
 
 

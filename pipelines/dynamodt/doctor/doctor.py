@@ -338,6 +338,8 @@ def _receivers(stage: Stage, name: str) -> Iterator[str]:
             yield f"{kind} {', '.join(names)}"
     if found.ttl:
         yield f"TTL by {found.ttl}"
+    if found.unknown:
+        yield found.unknown
 
 
 def _recovery(stage: Stage, name: str) -> Seen:

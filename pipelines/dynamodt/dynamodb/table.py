@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodt.dynamodb.clients import STAGE_TAG, client, explained
-from dynamodt.dynamodb.network import Tolerated
+from dynamodt.dynamodb.network import Tolerated, is_denied
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import MOST_INDEX_BYTES, Image, Index, IndexKey, KeyAttribute, TableSpec, name_in_requests
 
@@ -114,54 +116,79 @@ _BRIEFLY: dict[str, Any] = {"attempts": 2, "seconds": 5}  # of a client, for cal
 
 class Consumers(NamedTuple):
     """The consumers of a table's writes: the names of Lambda functions and of Kinesis streams. `ttl` is the attribute
-    by which its items expire."""
+    by which its items expire; `lacking` are the actions without which others may exist."""
 
     functions: tuple[str, ...] = ()
     kinesis: tuple[str, ...] = ()
     ttl: str = ""
+    lacking: tuple[str, ...] = ()
+
+    @property
+    def unknown(self) -> str:
+        """A sentence if consumers may be missing; else empty."""
+        actions = ", ".join(self.lacking)
+        return (
+            f"consumers of its writes may be missing here, or TTL: the caller cannot call {actions}" if actions else ""
+        )
 
 
 def consumers(connection: Connection, table: TableSpec) -> Consumers:
     """The consumers of a table, as far as the caller may list them."""
     connection = connection.of_table(table.name)
-    dynamodb = client(connection, "dynamodb", **_BRIEFLY)
+    dynamodb, asked = client(connection, "dynamodb", **_BRIEFLY), _Asked()
     named = {"TableName": name_in_requests(table.name)}
-    kinesis = _empty_if_denied(lambda: dynamodb.describe_kinesis_streaming_destination(**named))
-    ttl = _empty_if_denied(lambda: dynamodb.describe_time_to_live(**named)).get("TimeToLiveDescription", {})
+    kinesis = asked.answer("dynamodb:DescribeKinesisStreamingDestination", dynamodb, **named)
+    ttl = asked.answer("dynamodb:DescribeTimeToLive", dynamodb, **named).get("TimeToLiveDescription", {})
     active = [one for one in kinesis.get("KinesisDataStreamDestinations", ()) if one["DestinationStatus"] == "ACTIVE"]
+    functions = _functions(connection, table.stream, asked) if table.stream else ()
     return Consumers(
-        _functions(connection, table.stream) if table.stream else (),
+        functions,
         tuple(sorted(one["StreamArn"].rpartition("/")[2] for one in active)),
         ttl.get("AttributeName", "") if ttl.get("TimeToLiveStatus") in ("ENABLED", "ENABLING") else "",
+        (*asked.lacking, *([] if table.replicas_known else [_GLOBAL])),
     )
 
 
-def _functions(connection: Connection, stream: str) -> tuple[str, ...]:
+def _functions(connection: Connection, stream: str, asked: _Asked) -> tuple[str, ...]:
     """The functions that a stream triggers; at most a hundred of them."""
     made = client(connection, "lambda", **_BRIEFLY)
-    found = _empty_if_denied(lambda: made.list_event_source_mappings(EventSourceArn=stream))
+    found = asked.answer("lambda:ListEventSourceMappings", made, EventSourceArn=stream)
     enabled = [one for one in found.get("EventSourceMappings", ()) if one.get("State") in ("Enabled", "Enabling")]
     return tuple(sorted({one["FunctionArn"].partition(":function:")[2] for one in enabled}))
 
 
-def _empty_if_denied(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The answer to a request; empty if it is not permitted, or if an emulator does not support it."""
-    try:
-        return ask()
-    except (BotoCoreError, ClientError):
-        return {}
+class _Asked:
+    """Requests for facts that a run can do without. `lacking`: the actions that are not permitted or out of reach."""
+
+    def __init__(self) -> None:
+        self.lacking: list[str] = []
+
+    def answer(self, action: str, of: Any, **request: Any) -> dict[str, Any]:
+        """The answer of a client to the request of an action; empty if there is none, as from an emulator that lacks
+        the call."""
+        try:
+            found: dict[str, Any] = getattr(of, xform_name(action.partition(":")[2]))(**request)
+            return found
+        except (BotoCoreError, ClientError) as error:
+            if not isinstance(error, ClientError) or is_denied(error):
+                self.lacking.append(action)
+            return {}
 
 
-def legacy_replicas(connection: Connection, table: TableSpec) -> tuple[str, ...]:
-    """The other regions of a global table of version 2017.11.29, which DescribeTable does not name, as far as the
-    caller may read them (dynamodb:DescribeGlobalTable). Each such table has a stream."""
-    if not table.stream:
-        return ()
+_GLOBAL = "dynamodb:DescribeGlobalTable"
+
+
+def with_legacy_replicas(connection: Connection, table: TableSpec) -> TableSpec:
+    """The table with the other regions of a global table of version 2017.11.29, which DescribeTable does not name, as
+    far as the caller may read them. Each such table has a stream."""
+    if not table.stream or table.replicas:
+        return table
     connection = connection.of_table(table.name)
-    dynamodb, name = client(connection, "dynamodb", **_BRIEFLY), name_in_requests(table.name)
-    found = _empty_if_denied(lambda: dynamodb.describe_global_table(GlobalTableName=name))
+    dynamodb, asked = client(connection, "dynamodb", **_BRIEFLY), _Asked()
+    found = asked.answer(_GLOBAL, dynamodb, GlobalTableName=name_in_requests(table.name))
     group = found.get("GlobalTableDescription", {}).get("ReplicationGroup", ())
-    return tuple(sorted({one["RegionName"] for one in group} - {connection.region}))
+    others = tuple(sorted({one["RegionName"] for one in group} - {connection.region}))
+    return replace(table, replicas=others, replicas_known=not asked.lacking)
 
 
 class TablePlace(NamedTuple):

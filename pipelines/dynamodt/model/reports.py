@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dynamodt.model.pages import Counts, Units
 
 if TYPE_CHECKING:
+    from dynamodt.errors import DynamodtError
     from dynamodt.model.runs import RunRecord, ScriptText
     from dynamodt.model.tables import Direction, Image, Item
 
@@ -168,6 +169,13 @@ class TableStatus:
     error: BaseException | None = None  # of its folder; `versions` is then empty
     younger: str = ""  # a sentence, when the table was created again since its last run
     older_state: str = ""  # a sentence, when the state table lacks the table's last run
+    unread: DynamodtError | None = None  # why it is not known whether the table or the state table was restored
+
+    @property
+    def not_compared(self) -> str:
+        """A sentence if the table, or its storage, cannot be read; else empty."""
+        what = "whether the table or the state table was restored since the last run is not known"
+        return f"{what}: {self.unread}" if self.unread else ""
 
 
 def pick(value: object, names: str) -> dict[str, Any]:

@@ -83,6 +83,7 @@ class TableSpec:
     provisioned: bool = False
     index_keys: tuple[IndexKey, ...] = ()
     replicas: tuple[str, ...] = ()  # the other regions of a global table
+    replicas_known: bool = True  # False: one of version 2017.11.29 is not recognised, for lack of the permission
     strong: bool = False  # a global table with multi-Region strong consistency
     stream: str = ""  # the ARN of its stream, if it has one
     identity: str = ""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dynamodt.dynamodb.clients import NO_TABLE
 from dynamodt.dynamodb.table import describe, list_tables
 from dynamodt.errors import Hint, Refused, ServiceError, UsageError, suggest
 from dynamodt.model.pages import Units
@@ -102,10 +102,17 @@ def without_files(project: Project, here: Sequence[str]) -> list[TableStatus]:
     stage, state, found = project.stage, project.state, list[TableStatus]()
     for table in (meant[-1] for meant in state.names(stage).values() if meant[-1] not in here):
         applied = state.applied(table)
-        with suppress(ServiceError):
-            if applied and describe(stage.connection, table):
-                found.append(TableStatus(table, max(applied), statuses((), applied)))
+        if applied and _may_exist(stage, table):
+            found.append(TableStatus(table, max(applied), statuses((), applied)))
     return found
+
+
+def _may_exist(stage: Stage, table: str) -> bool:
+    """Whether a table exists, or cannot be described."""
+    try:
+        return bool(describe(stage.connection, table))
+    except ServiceError as error:
+        return error.what != NO_TABLE
 
 
 def with_younger(found: TableStatus, younger: str) -> TableStatus:

@@ -265,7 +265,8 @@ def _consumers_of(table: TableSpec, found: Consumers, version: int, items: int) 
     many = f"up to {counted(items, 'item')} (a count of the last six hours)" if items else "items"
     ttl = f"items expire by {found.ttl} (TTL); one that expires during the run counts as vanished" if found.ttl else ""
     each = f"version {version} writes {many}, and each write is {receives}; a move is two writes" if receives else ""
-    return f"table {table.name}: {'; '.join(filter(None, (each, ttl)))}" if each or ttl else ""
+    said = "; ".join(filter(None, (each, ttl, found.unknown)))
+    return f"table {table.name}: {said}" if said else ""
 
 
 def _functions(names: Sequence[str]) -> str:

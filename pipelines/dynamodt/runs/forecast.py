@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from dynamodt.config.settings import DeploySettings, deploy_settings_of
 from dynamodt.dynamodb.reads import segments
-from dynamodt.dynamodb.table import consumers, has_point_in_time_recovery
+from dynamodt.dynamodb.table import Consumers, consumers, has_point_in_time_recovery
 from dynamodt.errors import DynamodtError, Hint, Refused, ScriptError, ServiceError, suggest
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Script
@@ -346,9 +346,7 @@ def _of_a_written_table(stage: Stage, table: TableSpec, writes: str) -> Iterator
         yield Obstacle("stream", f"{where}: {writes} is a record of its stream")
     if table.replicas:
         yield Obstacle("replicas", f"{where}: {writes} is replicated to {', '.join(table.replicas)}")
-    if stage.local:
-        return
-    found = consumers(stage.connection.of_table(table.name), table)
+    found = Consumers() if stage.local else consumers(stage.connection.of_table(table.name), table)
     if found.functions:
         yield Obstacle("stream", f"{where}: its stream triggers {', '.join(found.functions)}")
     for name in found.kinesis:
@@ -356,6 +354,8 @@ def _of_a_written_table(stage: Stage, table: TableSpec, writes: str) -> Iterator
     if found.ttl:
         what = f"items expire by {found.ttl}; one that expires during the run counts as vanished"
         yield Obstacle("ttl", f"{where}: {what}")
+    if found.unknown:
+        yield Obstacle("consumers", f"{where}: {found.unknown}")
 
 
 def _missing_recovery(stage: Stage, table: TableSpec) -> Iterator[Obstacle]:

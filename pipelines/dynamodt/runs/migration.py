@@ -6,7 +6,7 @@ It is the same for a run of this process and of a deployed job.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,8 +91,7 @@ class TableMigration:
             _refuse_renamed(project, table)
         check_not_undoing(run for run in runs if run.run not in planned.former_runs)
         if not options.dry_run:  # it reports what its command would be refused for beside its result
-            with nullcontext() if planned.steps else suppress(ServiceError):  # nothing to do needs no storage
-                check_state(project, planned.table, [run for run in runs if run.run not in planned.former_runs])
+            self._check_state(project, [run for run in runs if run.run not in planned.former_runs], quiet)
         refuse_restored(project, planned, runs, applied)
         refuse_other_rows(project, planned, runs)
         if not quiet:
@@ -108,6 +107,19 @@ class TableMigration:
             self.notices += () if quiet else consumers_reported(project, planned, runs)
         else:
             check_none_unfinished(state, table, planned.scripts, planned.former_runs)
+
+    def _check_state(self, project: Project, runs: Sequence[RunRecord], quiet: bool) -> None:
+        """Raises Refused for a state table that is older than the storage. Where nothing is to be done, the storage
+        need not be readable, which is notified."""
+        assert self.planned is not None
+        try:
+            check_state(project, self.planned.table, runs)
+        except ServiceError as error:
+            if self.planned.steps:
+                raise
+            if not quiet:
+                what = f"whether the state table of {self.table} is older than the storage is not known"
+                project.observer.notify(f"{what}: {error}")
 
     def check_prepared(self) -> None:
         """Raises the refusal that shortened a dry run's plan: a real run would be refused as a whole."""

@@ -191,9 +191,7 @@ def _usable(stage: Stage, spec: TableSpec) -> TableSpec:
     """The description, with the replicas of a legacy global table. Raises Refused for a table that is not active."""
     if spec.status not in tables.USABLE:
         raise Refused(f"the table is {spec.status}", where=f"table {spec.name}", hint="wait until it is ACTIVE")
-    if stage.local or spec.replicas:
-        return spec
-    return replace(spec, replicas=tables.legacy_replicas(stage.connection, spec))
+    return spec if stage.local else tables.with_legacy_replicas(stage.connection, spec)
 
 
 def _describe(stage: Stage, name: str) -> TableSpec:
