@@ -29,8 +29,9 @@ from dynamodt.export.request import FILES, STARTED, SUMMARY, Export, ExportFolde
 from dynamodt.export.stand_in import stand_in_exports
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import RunReport
+from dynamodt.model.runs import Job
 from dynamodt.model.tables import Item, StorageSpec
-from dynamodt.runs import exports, history
+from dynamodt.runs import exports, history, runner
 from dynamodt.runs.exports import CatchingUp
 from dynamodt.state.state import State
 from tests.emulators import Endpoint, in_chaos
@@ -284,10 +285,34 @@ def test_a_retry_leaves_an_item_that_was_created_again_and_transformed_by_an_inc
     ]
     report = bench.failed(table, FAILING, source="export", max_errors=1)
     assert report.versions[0].counts == Counts(read=4, changed=3, dead=1)
+    bench.script(table, DOUBLE)
     assert exported(bench, table, DOUBLE).counts == Counts(read=4, changed=3, unchanged=1)
     assert by_id(bench, table) == {1: 2, 2: 4, 30: 14}
     undo(bench, last(bench, table).run)
     assert by_id(bench, table) == {1: 1, 2: 2, 30: 7}
+
+
+def test_a_retry_leaves_an_item_that_the_retry_of_an_incremental_export_has_transformed(
+    bench: Bench, make_table: MakeTable, between: list[Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, original = make_table(id="N"), runner.run
+    bench.tables.put(table, *numbered(1, 30))
+    between += [
+        lambda: bench.tables.delete(table, {"id": 30}) or bench.tables.put(table, *numbered(2)),
+        lambda: bench.tables.put(table, *numbered(30)),
+    ]
+    assert bench.failed(table, FAILING, source="export", max_errors=2).versions[0].counts.dead == 2
+
+    def run(job: Job, *arguments: Any) -> Any:
+        if job.run.endswith("incremental2/retry1"):  # the application repairs the item
+            bench.tables.put(table, {"id": 30, "n": 7, "none": 2})
+        return original(job, *arguments)
+
+    monkeypatch.setattr(runner, "run", run)
+    report = bench.run_past_dead_letters(table, source="export", max_errors=2)
+    assert report.versions[0].counts.dead == 1 and by_id(bench, table) == {1: 2, 2: 4, 30: 14}
+    exported(bench, table, DOUBLE)
+    assert by_id(bench, table) == {1: 2, 2: 4, 30: 14}
 
 
 # ---------------------------------------------------------------- other ways to catch up

@@ -173,7 +173,8 @@ def retry_jobs(context: RunContext, main: list[Job]) -> list[Job]:
     """The phases that replay dead letters: those of earlier attempts, done or not, and one more for the outstanding
     ones.
 
-    Each lists the phases before it in `earlier`, since an item may be a dead letter of several of them. Dead letters of
+    Each lists all other phases in `earlier`, since an item may be a dead letter of several of them, and a retry of a
+    later phase may have written it before. Dead letters of
     writes in doubt are replayed only if `options.in_doubt` asks for it; unreadable lines of an export and accepted dead
     letters are never replayed.
     """
@@ -188,8 +189,8 @@ def retry_jobs(context: RunContext, main: list[Job]) -> list[Job]:
             context.storage.write(name, json.dumps(listed).encode())
             done.append(_retry(context, job, name))
         found += done
-    runs = tuple(job.run for job in (*main, *found))
-    return [replace(job, earlier=runs[: len(main) + place]) for place, job in enumerate(found)]
+    runs = [job.run for job in (*main, *found)]
+    return [replace(job, earlier=tuple(run for run in runs if run != job.run)) for job in found]
 
 
 def _has_unaccepted(context: RunContext, part: SelectedPart) -> bool:
