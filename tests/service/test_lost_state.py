@@ -16,8 +16,10 @@ from dynamodt.errors import Refused, RunFailed, ServiceError
 from dynamodt.model.reports import TableStatus
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import TableSpec
+from dynamodt.runs.dead_letters import samples_under
 from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
+from dynamodt.state.storage import open_storage
 from tests.service.bench import Bench, Recorder
 from tests.service.conftest import MakeTable
 
@@ -290,3 +292,23 @@ def test_a_state_table_from_within_a_run_is_refused(
         operations.undo(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)
     assert (dry := bench.up(table, dry_run=True)[0].refusal) is not None and OLDER in dry.what
     check_refused_until_stamped(bench, table)
+
+
+def test_damaged_objects_of_a_run_are_reported_or_left_out(bench: Bench, table: str) -> None:
+    """The object that names the last run: an error with the next step. Samples of a report: left out."""
+    assert bench.up(table)[0].error is None
+    folder = bench.folder / "storage" / "runs" / table
+    (begun,) = folder.glob("last-begun-*.json")
+    storage = open_storage(bench.stage.connection, bench.stage.storage)
+    samples = [f"runs/{table}/{bench.history(table)[-1].run}/samples/"]
+    assert samples_under(storage, samples)
+    for sample in folder.glob("*/samples/*.json"):
+        sample.write_bytes(b"{")
+    assert samples_under(storage, samples) == ()
+    for damaged in (b"", b"<html/>", b"[]"):
+        begun.write_bytes(damaged)
+        (failed,) = bench.down(table)
+        assert isinstance(failed.error, RunFailed) and "is damaged" in failed.error.what
+        assert failed.error.where == str(begun) and "delete the object" in failed.error.hint
+    begun.unlink()
+    assert bench.down(table)[0].error is None

@@ -14,6 +14,7 @@ import pytest
 from boto3.exceptions import RetriesExceededError
 from botocore.exceptions import FlexibleChecksumError
 from botocore.httpchecksum import Crc32Checksum, StreamingChecksumBody
+from botocore.response import StreamingBody
 from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
@@ -218,13 +219,19 @@ def s3() -> Any:
 )
 def test_every_object_is_encrypted(s3: Any, key: str | None, encryption: dict[str, str]) -> None:
     with Stubber(s3) as stub:
-        stub.add_response("put_object", {}, {"Bucket": "b", "Key": "p/a", "Body": b"x", **encryption})
+        stub.add_response("put_object", {"ETag": "e"}, {"Bucket": "b", "Key": "p/a", "Body": b"x", **encryption})
         S3Storage(s3, "b", "p", key).write("a", b"x")
         stub.assert_no_pending_responses()
 
 
 @pytest.mark.parametrize(
-    ("code", "hint"), [("NoSuchBucket", "create the bucket"), ("AccessDenied", "grant the action")]
+    ("code", "hint"),
+    [
+        ("NoSuchBucket", "create the bucket"),
+        ("AccessDenied", "grant the action"),
+        ("SlowDown", "S3 is busy"),
+        ("KMS.DisabledException", "enable the KMS key"),
+    ],
 )
 def test_an_unusable_bucket_is_an_error_with_a_hint(s3: Any, code: str, hint: str) -> None:
     storage = S3Storage(s3, "b", "", None)
@@ -248,11 +255,49 @@ def test_an_object_that_cannot_be_read_completely_is_named_with_a_hint(s3: Any, 
         storage.download("a", tmp_path / "a")
     assert "damaged" in caught.value.hint
     with Stubber(s3) as stub:
-        wrong = {"Body": StreamingChecksumBody(BytesIO(b"x"), 1, Crc32Checksum(), "AAAAAA==")}
-        stub.add_response("get_object", wrong)
+        for _ in range(3):
+            stub.add_response("get_object", content(StreamingChecksumBody(BytesIO(b"x"), 1, Crc32Checksum(), "AAA=")))
         with pytest.raises(ServiceError, match="s3://b/a: GetObject returned other content") as caught:
             storage.read("a")
     assert "damaged" in caught.value.hint
+
+
+def content(body: Any) -> dict[str, Any]:
+    return {"Body": body, "ETag": "e"}
+
+
+@pytest.mark.parametrize("broken", [1, 2])
+def test_an_object_whose_response_ends_early_is_read_again(s3: Any, broken: int) -> None:
+    with Stubber(s3) as stub:
+        for _ in range(broken):
+            stub.add_response("get_object", content(StreamingBody(BytesIO(b"con"), 7)))
+        stub.add_response("get_object", content(StreamingBody(BytesIO(b"content"), 7)))
+        assert S3Storage(s3, "b", "", None).read("a") == b"content"
+
+
+def test_responses_that_all_end_early_are_an_error_of_the_network(s3: Any) -> None:
+    with Stubber(s3) as stub:
+        for _ in range(3):
+            stub.add_response("get_object", content(StreamingBody(BytesIO(b"con"), 7)))
+        with pytest.raises(ServiceError, match=r"s3://b/a: GetObject failed: .*incomplete response") as caught:
+            S3Storage(s3, "b", "", None).read("a")
+    assert "check the network" in caught.value.hint
+
+
+def test_a_response_of_another_server_is_an_error(s3: Any) -> None:
+    """botocore reads a login page as an empty response."""
+    storage = S3Storage(s3, "b", "", None)
+    page = {"Body": StreamingBody(BytesIO(b"<html/>"), 7)}
+    for operation, answer, attempt in (
+        ("put_object", {}, lambda: storage.write("a", b"x")),
+        ("get_object", page, lambda: storage.read("a")),
+        ("list_objects_v2", {}, lambda: list(storage.names("a"))),
+    ):
+        with Stubber(s3) as stub:
+            stub.add_response(operation, answer)
+            with pytest.raises(ServiceError, match="s3://b/a: ") as caught:
+                attempt()
+        assert "not the service's own" in caught.value.hint
 
 
 def test_a_missing_object_is_read_as_none(s3: Any) -> None:

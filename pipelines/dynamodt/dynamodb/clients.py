@@ -20,9 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectionError,
     FlexibleChecksumError,
-    HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
     SSOError,
@@ -32,6 +30,7 @@ from botocore.exceptions import (
 from dynamodt.dynamodb.network import (
     CONNECT_SECONDS,
     DENIALS,
+    LOST,
     READ_SECONDS,
     Route,
     ca_bundle,
@@ -161,7 +160,7 @@ def _configured(profile: str | None) -> Iterator[None]:
         raise _not_renewed(error, f"profile {named}", named) from error
 
 
-def _not_renewed(error: Exception, where: str, profile: str) -> ServiceError:
+def _not_renewed(error: BotoCoreError | ClientError, where: str, profile: str) -> ServiceError:
     if isinstance(error, SSOError | TokenRetrievalError):
         what = f"the session of IAM Identity Center has ended, or was not begun: {error}"
         return ServiceError(what, where=where, hint=f"aws sso login --profile {profile}")
@@ -170,11 +169,9 @@ def _not_renewed(error: Exception, where: str, profile: str) -> ServiceError:
         what = f"the credentials could not be renewed: {error.operation_name} was refused: {code}: {message}"
         hint = _HINTS.get(code, _RENEW)
         if code.startswith("AccessDenied"):
-            hint = (
-                "allow sts:AssumeRole on the role to the identity that assumes it, and the identity in its trust policy"
-            )
+            hint = "allow sts:AssumeRole on the role to the caller, and the caller in the role's trust policy"
         return ServiceError(what, where=where, hint=hint)
-    if isinstance(error, ConnectionError | HTTPClientError):
+    if isinstance(error, LOST):
         what, hint = client_reason(error)
         return ServiceError(f"the credentials could not be renewed: {what}", where=where, hint=hint)
     return ServiceError(str(error), where=where, hint=_CONFIGURATION)
@@ -310,6 +307,8 @@ EXPIRED = ("ExpiredTokenException", "ExpiredToken", "RequestExpired", "TokenRefr
 _INVALID = ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "InvalidToken")
 _SKEWED = ("RequestTimeTooSkewed", "RequestInTheFuture")
 _SIGNATURES = ("InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignatureException")
+_BUSY = ("SlowDown", "InternalError", "ServiceUnavailable")  # S3's
+_KEYS = ("KMS.DisabledException", "KMS.KMSInvalidStateException", "KMS.NotFoundException")  # S3's, about the key
 _CLOCK = ("Signature expired", "Signature not yet current")  # such messages are due to a clock
 _PROXY_USER = "give the proxy's credentials: HTTP_PROXY=http://USER:PASSWORD@HOST:PORT"
 _HINTS = {
@@ -317,6 +316,8 @@ _HINTS = {
     "ResourceNotFoundException": "create the table first, or check its name, the region and the stage",
     "NoSuchBucket": "create the bucket, or correct its name (of a stage: `storage` in dynamodt.toml)",
     "404": "check that the bucket and the key exist",
+    **dict.fromkeys(_BUSY, "S3 is busy: wait for some minutes"),
+    **dict.fromkeys(_KEYS, "enable the KMS key, or cancel its deletion: it encrypts the stage's files, old ones, too"),
     **dict.fromkeys(_INVALID, f"the credentials are not valid: {_RENEW}"),
     **dict.fromkeys(EXPIRED, f"the credentials have expired: {_RENEW}"),
     **dict.fromkeys(_SKEWED, "set this machine's clock: it differs from AWS's by more than 5 minutes"),
@@ -355,9 +356,8 @@ def _client_error(operation: str, where: str, error: BotoCoreError) -> ServiceEr
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return ServiceError("no AWS credentials were found", where=where, hint=_CREDENTIALS_HINT)
     if isinstance(error, FlexibleChecksumError):
-        what = f"{operation} returned other content than was stored: {error}"
-        return ServiceError(what, where=where, hint=_DAMAGED)
-    if isinstance(error, ConnectionError | HTTPClientError):
+        return ServiceError(f"{operation} returned other content than was stored: {error}", where=where, hint=_DAMAGED)
+    if isinstance(error, LOST):
         what, hint = client_reason(error)
         return ServiceError(f"{operation} failed: {what}", where=where, hint=hint)
     return ServiceError(f"{operation} failed: {error}", where=where, hint=_CONFIGURATION)

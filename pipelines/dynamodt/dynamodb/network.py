@@ -10,18 +10,22 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     ConnectionClosedError,
     ConnectionError,
+    FlexibleChecksumError,
     HTTPClientError,
+    IncompleteReadError,
     ProxyConnectionError,
     ReadTimeoutError,
+    ResponseStreamingError,
 )
 
 if TYPE_CHECKING:
@@ -316,23 +320,41 @@ class Tolerated:
         return found.code in self._signs or found.status in self._signs
 
 
-def client_reason(error: ConnectionError | HTTPClientError) -> Reason:
-    """The reason why a client of botocore has no response."""
-    url = str(error.kwargs.get("endpoint_url", ""))
+LOST = (ConnectionError, HTTPClientError, IncompleteReadError)  # botocore's: there is no response, or only a part of it
+_READS = 3
+
+
+def content_of(get_object: Callable[[], dict[str, Any]], tries: int = _READS) -> bytes:
+    """The content of an object of S3. One that ends early, or has another checksum than was stored, is requested again:
+    botocore tries a call again until its response begins, and not while its content is read."""
+    answer = get_object()
+    try:
+        return bytes(answer["Body"].read())
+    except (HTTPClientError, IncompleteReadError, FlexibleChecksumError):
+        if tries == 1:
+            raise
+    return content_of(get_object, tries - 1)
+
+
+def client_reason(error: BotoCoreError) -> Reason:
+    """The reason why a client of botocore has no response, or only a part of it (`LOST`)."""
+    url = str(error.kwargs.get("endpoint_url") or "")
     if isinstance(error, ProxyConnectionError):
         proxy = str(error.kwargs.get("proxy_url", ""))
         return proxy_reason(proxy, url, reason(error, proxy).what)
     if isinstance(error, ReadTimeoutError):
         found = re.search(r"read timeout=([\d.]+)", str(error.kwargs.get("error")))
         return silence(url, float(found[1]) if found else READ_SECONDS)
-    if isinstance(error, ConnectionClosedError):
+    if isinstance(error, ConnectionClosedError | ResponseStreamingError | IncompleteReadError):
         return interruption(url, error.kwargs.get("error", error))
     return reason(error, url)
 
 
 def shown_url(url: str) -> str:
-    """The scheme, host and port of a URL."""
+    """The scheme, host and port of a URL; without one, as in errors of a response's content, a word for the host."""
     parts = urlsplit(url)
+    if not parts.netloc:
+        return url or "the service"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 

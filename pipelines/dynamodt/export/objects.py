@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.dynamodb.clients import explained
-from dynamodt.dynamodb.network import Tolerated
+from dynamodt.dynamodb.network import Tolerated, content_of
 from dynamodt.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -88,7 +89,6 @@ def _rest(member: zlib._Decompress) -> Iterator[bytes]:
 
 
 PIECE = 8 << 20  # bytes of one request: no connection stays open while a page is written
-_TRIES = 3
 _ABSENT = ("404", "NoSuchKey", "NotFound")
 
 
@@ -117,17 +117,17 @@ class S3Objects:
 
     def head(self, key: str) -> Head | None:
         """An object's size and ETag; None when it does not exist."""
-        answer = self._unless_absent("HeadObject", self._s3.head_object, key)
-        if answer is None:
-            return None
-        plain = "SSECustomerAlgorithm" not in answer and "kms" not in answer.get("ServerSideEncryption", "")
-        return Head(answer["ContentLength"], answer["ETag"].strip('"'), plain)
+        with explained("HeadObject", self.place(key)), Tolerated(*_ABSENT):
+            answer = self._s3.head_object(Bucket=self._bucket, Key=key)
+            plain = "SSECustomerAlgorithm" not in answer and "kms" not in answer.get("ServerSideEncryption", "")
+            return Head(answer["ContentLength"], answer["ETag"].strip('"'), plain)
+        return None
 
     def read(self, key: str) -> bytes | None:
         """An object's content; None when it does not exist."""
-        answer = self._unless_absent("GetObject", self._s3.get_object, key)
-        with explained("GetObject", self.place(key)):
-            return None if answer is None else bytes(answer["Body"].read())
+        with explained("GetObject", self.place(key)), Tolerated(*_ABSENT):
+            return content_of(partial(self._s3.get_object, Bucket=self._bucket, Key=key))
+        return None
 
     def pieces(self, key: str, head: Head) -> Iterator[bytes]:
         """The content of an object of `head`, in pieces of 8 MB. Raises RunFailed when it has changed since."""
@@ -154,23 +154,16 @@ class S3Objects:
         """`s3://bucket/key`."""
         return f"s3://{self._bucket}/{key}"
 
-    def _piece(self, key: str, etag: str, start: int, tries: int = _TRIES) -> bytes:
-        """One range, read whole; retried here, since botocore does not retry after a response's first line."""
-        from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+    def _piece(self, key: str, etag: str, start: int) -> bytes:
+        """One range, read whole."""
+        from botocore.exceptions import ClientError
 
+        part = {"Range": f"bytes={start}-{start + PIECE - 1}", "IfMatch": etag}
         try:
-            return self._range(key, etag, start)
-        except (HTTPClientError, IncompleteReadError):
-            if tries == 1:
-                raise
+            return content_of(partial(self._s3.get_object, Bucket=self._bucket, Key=key, **part))
         except ClientError as error:
             self._raise_if_changed(key, error)
             raise
-        return self._piece(key, etag, start, tries - 1)
-
-    def _range(self, key: str, etag: str, start: int) -> bytes:
-        wanted = f"bytes={start}-{start + PIECE - 1}"
-        return bytes(self._s3.get_object(Bucket=self._bucket, Key=key, Range=wanted, IfMatch=etag)["Body"].read())
 
     def _raise_if_changed(self, key: str, error: ClientError) -> None:
         code = error.response["Error"]["Code"]
@@ -178,12 +171,6 @@ class S3Objects:
             what = "was deleted" if code in _ABSENT else "was replaced"
             hint = "leave an export's files alone while it is read; run again with a complete export"
             raise RunFailed(f"{what} while it was read", where=self.place(key), hint=hint) from error
-
-    def _unless_absent(self, operation: str, call: Any, key: str) -> dict[str, Any] | None:
-        with explained(operation, self.place(key)), Tolerated(*_ABSENT):
-            answer: dict[str, Any] = call(Bucket=self._bucket, Key=key)
-            return answer
-        return None
 
 
 def hash_pieces(pieces: Iterator[bytes], md5: _Hash) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from dynamodt.errors import Refused, ServiceError, suggest
 from dynamodt.model.pages import Acceptance
 from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, Job, LeftPart, RunRecord
-from dynamodt.model.tables import Item
+from dynamodt.model.tables import Item, Sample
 from dynamodt.runs.display import key_line
 from dynamodt.runs.history import doubts_hint, now
 from dynamodt.runs.jobs import retry_job
@@ -311,5 +311,14 @@ def samples(context: RunContext, phases: Sequence[Job]) -> tuple[tuple[Item, Ite
 def samples_under(storage: Storage, prefixes: Iterable[str]) -> tuple[tuple[Item, Item | None], ...]:
     """The first few changed items below these prefixes, before and after."""
     names = (name for prefix in prefixes for name in storage.names(prefix))
-    pairs = (pair for name in names for pair in json.loads(storage.read(name) or b"[]"))
+    pairs = (pair for name in names for pair in _stored_pairs(storage, name))
     return tuple((decode(old), None if new is None else decode(new)) for old, new in islice(pairs, _SAMPLES))
+
+
+def _stored_pairs(storage: Storage, name: str) -> list[Sample]:
+    """The pairs of an object; none if it is missing or damaged, since samples only illustrate a report."""
+    try:
+        pairs: list[Sample] = json.loads(storage.read(name) or b"[]")
+    except ValueError:
+        return []
+    return pairs

@@ -14,7 +14,7 @@ import orjson
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import InsertedRows
 from dynamodt.dynamodb.wire import shared_wire
-from dynamodt.errors import Hint, Refused, suggest
+from dynamodt.errors import Hint, Refused, RunFailed, suggest
 from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord
 from dynamodt.model.tables import Change, Check, Image, Journaled, Stage, TableSpec
@@ -187,12 +187,27 @@ def note_begun(storage: Storage, table: TableSpec, record: RunRecord) -> None:
 def unknown_run(state: State, storage: Storage, table: TableSpec) -> str:
     """The last run that has begun on the table, if the state table has no record of it under that lease or a later one;
     otherwise empty, also if that run was on an earlier table of this name. The lease's own token proves nothing: a
-    command that is refused raises it, too."""
-    last = orjson.loads(storage.read(begun_key(table.name, table.identity)) or b"{}") if table.identity else {}
-    if not last:
+    command that is refused raises it, too. Raises RunFailed if the object that names the run is damaged."""
+    name = begun_key(table.name, table.identity)
+    stored = storage.read(name) if table.identity else None
+    if stored is None:
         return ""
-    record = state.run(table.name, last["run"])
-    return "" if record is not None and record.token >= last["token"] else str(last["run"])
+    try:
+        last = orjson.loads(stored)
+        run, token = str(last["run"]), int(last["token"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(table.name, storage.place(name)) from error
+    record = state.run(table.name, run)
+    return "" if record is not None and record.token >= token else run
+
+
+def _unreadable(table: str, place: str) -> RunFailed:
+    return RunFailed(
+        f"the object that names the last run that has begun on {table} is damaged",
+        where=place,
+        hint="run the same command again; if that ends the same, delete the object, provided that the state table has "
+        "all runs (" + suggest("runs", table=table) + ")",
+    )
 
 
 def check_rows(project: Project, record: RunRecord) -> None:
