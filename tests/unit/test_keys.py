@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from dynamodt.model.tables import Image
 from dynamodt.runs.display import inert, printable
+from dynamodt.runs.stored_dead_letters import key_meant, key_typed, shape_of
 from dynamodt.script.codec import key_text
-from dynamodt.script.keys import key_meant, key_typed, shape_of
 
 _VALUES = st.one_of(
     st.builds(lambda text: {"S": text}, st.text(st.characters(codec="utf-8"), min_size=1)),
