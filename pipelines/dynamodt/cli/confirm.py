@@ -6,17 +6,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.cli.request import Request, as_typed
 from dynamodt.config.stage import LOCAL
 from dynamodt.errors import Refused, UsageError
+from dynamodt.model.reports import counted
 from dynamodt.model.tables import WORK_FOLDER, Stage
 from dynamodt.runs.display import printable
-from dynamodt.runs.options import CONFIRMED
+from dynamodt.runs.options import CONFIRMED, Command
 
 if TYPE_CHECKING:
     from dynamodt.deploy.destroy import Removal
+    from dynamodt.model.runs import Lease, RunRecord
     from dynamodt.runs.context import Project
 
 
@@ -42,7 +44,6 @@ def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
         return replace(request, yes=True) if stage.protected and _is_suggested(request) else request
     if on_terminal(request):
         from dynamodt.runs.context import Project
-        from dynamodt.runs.migration import effects
 
         project, where = Project(stage, folder, request.options), f"stage {stage.name}"
         request = _waited(project, request)
@@ -123,3 +124,64 @@ def confirm_removal(request: Request, planned: Removal) -> None:
         sure = request.stage if questionary.confirm("Delete it?", default=False).ask() else ""
     if sure != request.stage:
         raise Refused("nothing was deleted", where=f"stage {request.stage}", hint=f"to delete it: {as_typed(request)}")
+
+
+# ---------------------------------------------------------------- what is shown before the answer
+
+
+class CommandEffect(NamedTuple):
+    """A command's effect on a table, as a sentence. `of` identifies what is rolled back or undone; after a `down` the
+    version `to`."""
+
+    sentence: str
+    of: str
+    to: int | None = None
+
+
+def effects(project: Project, command: Command) -> list[CommandEffect]:
+    """The effects of `down`, `undo` or `unlock`; empty if it will be refused or has nothing to do. Raises as
+    `find_run`."""
+    from dynamodt.runs.control import find_run
+
+    stage, tables = project.stage, project.tables(command.tables)
+    if command.command == "undo":
+        return [_about_undo(stage, find_run(project, tables, command.run))]
+    if command.command == "unlock":
+        leases = [project.state.leases.read(table) for table in tables]
+        return [_about_unlock(stage, lease) for lease in leases if lease.run]
+    return [one for table in tables for one in _about_down(project, table, command.to)]
+
+
+def _about_down(project: Project, table: str, goal: int | None) -> list[CommandEffect]:
+    from dynamodt.runs.migration import plan_migration
+
+    stage, migration = project.stage, plan_migration(project, table, "down", goal, quiet=True)
+    planned = migration.planned
+    if planned is None or not migration.has_steps:
+        return []
+    versions = ", ".join(f"v{step.script.sequence} {step.script.name}" for step in planned.steps)
+    what = "are rolled back" if len(planned.steps) > 1 else "is rolled back"
+    at = planned.steps[-1].script.sequence - 1
+    to = f"{what}, to version {at}"
+    items = counted(planned.table.item_count, "item")
+    sentence = f"table {stage.names.shown(table)} of stage {stage.name}, about {items}: {versions} {to}"
+    return [CommandEffect(sentence, versions, at)]
+
+
+def _about_undo(stage: Stage, record: RunRecord) -> CommandEffect:
+    items = counted(record.counts.changed, "changed item")
+    sentence = (
+        f"table {stage.names.shown(record.table)} of stage {stage.name}: run {record.run} of v{record.version} "
+        f"{record.name} ({record.direction}, {record.status}) is undone, {items}"
+    )
+    return CommandEffect(sentence, f"{record.run} {record.status} {record.attempts}")
+
+
+def _about_unlock(stage: Stage, lease: Lease) -> CommandEffect:
+    from dynamodt.runs.liveness import holder
+
+    sentence = (
+        f"table {stage.names.shown(lease.table)} of stage {stage.name}: its lease is taken from {holder(lease)}, which "
+        "must be certainly dead"
+    )
+    return CommandEffect(sentence, f"{lease.run} {lease.token}")

@@ -36,7 +36,6 @@ from dynamodt.model.runs import INCREMENTAL, DeadLetterSource, Job, RowsSource
 from dynamodt.model.tables import Atomic, Change, Image, Remove, Update
 from dynamodt.pipeline.conflicts import CurrentItems, Evidence, evidence_of, has_own_row, inserts_of
 from dynamodt.pipeline.outcomes import dead_letters, doubtful_keys_to_retry
-from dynamodt.script.apply import ChangeOf
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import image_shows, key_of, key_shown, parts_of, transaction_digest
 from dynamodt.state.journal import Journal
@@ -44,6 +43,7 @@ from dynamodt.state.object_keys import DEAD, JOURNAL, comes_before_intent, is_no
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources
+    from dynamodt.script.apply import ChangeOf
     from dynamodt.state.storage import Storage
 
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dynamodt.errors import Busy, DeadLetters, DynamodtError, Refused, ServiceError, UsageError, suggest
-from dynamodt.model.reports import RunReport, TableReport, counted
-from dynamodt.model.runs import AppliedVersion, Lease, RunRecord
-from dynamodt.model.tables import Direction, Stage
+from dynamodt.model.reports import RunReport, TableReport
+from dynamodt.model.runs import AppliedVersion, RunRecord
+from dynamodt.model.tables import Direction
 from dynamodt.runs import preflight
-from dynamodt.runs.control import find_run
 from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.history import Reopened, find_reopened, reopened_record, report_of, versions_before
 from dynamodt.runs.jobs import was_held_recently
-from dynamodt.runs.liveness import holder
 from dynamodt.runs.lock import is_held
-from dynamodt.runs.options import Command, RunOptions
+from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import TablePlan, plan_table, unprepared
 from dynamodt.runs.restored_tables import check_state, refuse_other_rows, refuse_restored
 from dynamodt.runs.resume import check_free, check_none_unfinished, check_not_undoing, check_unfinished, partly_restored
@@ -323,58 +321,3 @@ def warn_of_tolerated(reports: list[TableReport], observer: Observer) -> list[Ta
         for sentence in tolerated_sentences(report.versions):
             observer.notify(f"warning: {sentence}")
     return reports
-
-
-# ---------------------------------------------------------------- before a confirmation
-
-
-class CommandEffect(NamedTuple):
-    """A command's effect on a table, as a sentence. `of` identifies what is rolled back or undone; after a `down` the
-    version `to`."""
-
-    sentence: str
-    of: str
-    to: int | None = None
-
-
-def effects(project: Project, command: Command) -> list[CommandEffect]:
-    """The effects of `down`, `undo` or `unlock`; empty if it will be refused or has nothing to do. Raises as
-    `find_run`."""
-    stage, tables = project.stage, project.tables(command.tables)
-    if command.command == "undo":
-        return [_about_undo(stage, find_run(project, tables, command.run))]
-    if command.command == "unlock":
-        leases = [project.state.leases.read(table) for table in tables]
-        return [_about_unlock(stage, lease) for lease in leases if lease.run]
-    return [one for table in tables for one in _about_down(project, table, command.to)]
-
-
-def _about_down(project: Project, table: str, goal: int | None) -> list[CommandEffect]:
-    stage, migration = project.stage, plan_migration(project, table, "down", goal, quiet=True)
-    planned = migration.planned
-    if planned is None or not migration.has_steps:
-        return []
-    versions = ", ".join(f"v{step.script.sequence} {step.script.name}" for step in planned.steps)
-    what = "are rolled back" if len(planned.steps) > 1 else "is rolled back"
-    at = planned.steps[-1].script.sequence - 1
-    to = f"{what}, to version {at}"
-    items = counted(planned.table.item_count, "item")
-    sentence = f"table {stage.names.shown(table)} of stage {stage.name}, about {items}: {versions} {to}"
-    return [CommandEffect(sentence, versions, at)]
-
-
-def _about_undo(stage: Stage, record: RunRecord) -> CommandEffect:
-    items = counted(record.counts.changed, "changed item")
-    sentence = (
-        f"table {stage.names.shown(record.table)} of stage {stage.name}: run {record.run} of v{record.version} "
-        f"{record.name} ({record.direction}, {record.status}) is undone, {items}"
-    )
-    return CommandEffect(sentence, f"{record.run} {record.status} {record.attempts}")
-
-
-def _about_unlock(stage: Stage, lease: Lease) -> CommandEffect:
-    sentence = (
-        f"table {stage.names.shown(lease.table)} of stage {stage.name}: its lease is taken from {holder(lease)}, which "
-        "must be certainly dead"
-    )
-    return CommandEffect(sentence, f"{lease.run} {lease.token}")

@@ -29,7 +29,6 @@ from dynamodt.state.object_keys import DEAD, RETRIES, committed_notes, object_ke
 from dynamodt.state.runs import Phase, phases, retry_run, unfinished
 
 if TYPE_CHECKING:
-    from dynamodt.model.tables import Image
     from dynamodt.runs.context import Project
     from dynamodt.state.storage import Storage
 
