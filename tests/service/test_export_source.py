@@ -33,6 +33,7 @@ from dynamodt.model.runs import Job
 from dynamodt.model.tables import Item, StorageSpec
 from dynamodt.runs import exports, history, runner
 from dynamodt.runs.exports import CatchingUp
+from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
 from tests.emulators import Endpoint, in_chaos
 from tests.migrate_once import ALONE, MOMENTS
@@ -286,6 +287,9 @@ def test_a_retry_leaves_an_item_that_was_created_again_and_transformed_by_an_inc
     report = bench.failed(table, FAILING, source="export", max_errors=1)
     assert report.versions[0].counts == Counts(read=4, changed=3, dead=1)
     bench.script(table, DOUBLE)
+    options = RunOptions(dry_run=True)
+    (tried,) = api.retry(bench.stage, bench.folder, [table], last(bench, table).run, options, bench.recorder)
+    assert (tried.error, tried.versions[0].counts) == (None, Counts(read=1, unchanged=1))
     assert exported(bench, table, DOUBLE).counts == Counts(read=4, changed=3, unchanged=1)
     assert by_id(bench, table) == {1: 2, 2: 4, 30: 14}
     undo(bench, last(bench, table).run)
@@ -311,6 +315,10 @@ def test_a_retry_leaves_an_item_that_the_retry_of_an_incremental_export_has_tran
     monkeypatch.setattr(runner, "run", run)
     report = bench.run_past_dead_letters(table, source="export", max_errors=2)
     assert report.versions[0].counts.dead == 1 and by_id(bench, table) == {1: 2, 2: 4, 30: 14}
+    bench.script(table, DOUBLE)
+    options = RunOptions(dry_run=True)
+    (tried,) = api.retry(bench.stage, bench.folder, [table], last(bench, table).run, options, bench.recorder)
+    assert (tried.error, tried.versions[0].counts) == (None, Counts(read=1, unchanged=1))
     exported(bench, table, DOUBLE)
     assert by_id(bench, table) == {1: 2, 2: 4, 30: 14}
 

@@ -285,7 +285,7 @@ class Job:
     governed: bool = False  # it waits for a part of the budget before its first request
     fences: tuple[Fence, ...] = ()  # leases that the run holds besides that of its own table
     earlier: tuple[str, ...] = ()  # phases whose dead letters it may read again (`pipeline.own_writes`)
-    untransformed: tuple[LeftPart, ...] = ()  # dead letters of the version's other direction (`pipeline.version`)
+    untransformed: tuple[LeftPart, ...] = ()  # dead letters of the version's other direction (`pipeline.outcomes`)
     before: tuple[Job, ...] = ()  # of a dry run: the phases before this one, which are applied in memory
     accepted: frozenset[str] = frozenset()  # of a dry run: keys of the dead letters that a run would leave as they are
 

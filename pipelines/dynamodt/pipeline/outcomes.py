@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.errors import DynamodtError, ItemError
+from dynamodt.errors import DynamodtError, ItemError, WrittenOrNot
 from dynamodt.model.pages import AppliedPage, Contention, Counts, DeadLetter, JournalCount, Page, Units, WrittenPage
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import DeadLetterSource, Job
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Sample, Update
-from dynamodt.script.codec import key_text
-from dynamodt.script.diff import image_after, key_shown, parts_of
+from dynamodt.script.codec import key_text, same_image
+from dynamodt.script.diff import image_after, key_of, key_shown, parts_of
 from dynamodt.script.load import error_text
 from dynamodt.state.object_keys import (
     DEAD,
@@ -32,6 +32,7 @@ from dynamodt.state.object_keys import (
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.conflicts import Collision
+    from dynamodt.script.apply import ChangeOf
     from dynamodt.state.storage import Storage
 
 MOST_SAMPLES = 3
@@ -255,3 +256,39 @@ def waiting_keys(objects: Storage, parts: Iterable[str]) -> dict[tuple[int, int]
         for line in filter(is_waiting, stored_lines(objects, part)):
             found.setdefault(part_of(part)[:2], set()).add(key_text(line["key"]))
     return found
+
+
+# ---------------------------------------------------------------- items that the other direction has left
+
+_CHANGED = "the {} of this version has left this item as a dead letter, and it was changed since"
+_HINT = "look at the item: `retry --in-doubt again` transforms it, `--in-doubt done` leaves it as it is"
+
+
+def except_left_dead_letters(job: Job, storage: Storage, change_of: ChangeOf) -> ChangeOf:
+    """`change_of` for all items except those that the last run in the other direction has left as dead letters,
+    accepted or tolerated. These are read at once, and kept in memory.
+
+    They were not transformed, so that a `down`, or an `up` after a `down` that left them, must leave them as they are.
+    Evidence decides (ADR 074): an item that equals its dead letter stays as it is; an item that was changed since, or
+    had a write in doubt, is a dead letter of step `doubt`, unless the script would not change it.
+    """
+    left: dict[str, list[DeadLetter]] = {}
+    for part, keys in job.untransformed:
+        for dead_letter in dead_letters_in(storage, part):
+            text = key_text(dead_letter.key)
+            if keys is None or text in keys:
+                left.setdefault(text, []).append(dead_letter)
+    asked = doubtful_keys_to_retry(storage, job)
+
+    def change_of_others(image: Image) -> Change | None:
+        text = key_text(key_of(job.table, image))
+        if text not in left or text in asked:
+            return change_of(image)
+        in_doubt = any(dead_letter.step == "doubt" for dead_letter in left[text])
+        if not in_doubt and any(same_image(dead_letter.image, image) for dead_letter in left[text]):
+            return None
+        if change_of(image) is None:
+            return None
+        raise WrittenOrNot(_CHANGED.format("up" if job.direction == "down" else "down"), hint=_HINT)
+
+    return change_of_others

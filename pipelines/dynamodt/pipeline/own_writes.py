@@ -42,7 +42,6 @@ from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import DEAD, JOURNAL, comes_before_intent, is_note, object_key, part_of, split_prefix
 
 if TYPE_CHECKING:
-    from dynamodt.pipeline.resources import Resources
     from dynamodt.script.apply import ChangeOf
     from dynamodt.state.storage import Storage
 
@@ -129,13 +128,13 @@ def keep_all(images: list[Image]) -> list[Image]:
     return images
 
 
-def filter_of_inserted_items(wire: Wire, job: Job, resources: Resources) -> Foreign:
+def filter_of_inserted_items(wire: Wire, job: Job, sleep: Callable[[float], None] = time.sleep) -> Foreign:
     """A filter that drops items that the run has inserted itself, including rows of `items()`: they must not be
     transformed. The first scan of a run contains none of them."""
     everything = job.meets_insertions
     if not (everything or (job.script.has_items and job.later and job.target is None and not job.inserts_rows)):
         return keep_all
-    inserted = inserted_items(wire, job, resources.sleep)
+    inserted = inserted_items(wire, job, sleep)
 
     def foreign(images: list[Image]) -> list[Image]:
         rows = inserted.rows_at([key_of(job.table, image) for image in images])

@@ -45,7 +45,7 @@ class ScanSegments(ReadPages):
         self._rate_limiter = rate_limiter_of(job, self._resources)
         self._reads = reads_of(self._wire, job, self._resources)
         self._executor = ThreadPoolExecutor(job.read_ahead, thread_name_prefix="scan")
-        self._foreign = filter_of_inserted_items(self._wire, job, self._resources)
+        self._foreign = filter_of_inserted_items(self._wire, job, self._resources.sleep)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         return scan_pages(self._job, claims, self._reads, self._executor, self._rate_limiter.page_items, self._foreign)
@@ -98,7 +98,7 @@ class ReplayDeadLetters(ReadPages):
         with report_errors(self._leases, self._job):
             self._wire = self._resources.wire(1)
         self._reads = reads_of(self._wire, self._job, self._resources)
-        self._foreign = filter_of_inserted_items(self._wire, self._job, self._resources)
+        self._foreign = filter_of_inserted_items(self._wire, self._job, self._resources.sleep)
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         assert isinstance(self._job.source, DeadLetterSource)
@@ -194,7 +194,7 @@ class ReadExport(ReadPages):
             self._files = files_of(self._objects, source)
             self._wire = self._resources.wire(job.read_ahead)
         self._executor = ThreadPoolExecutor(job.read_ahead, thread_name_prefix="export")
-        self._foreign = filter_of_inserted_items(self._wire, job, self._resources) if source.incremental else None
+        self._foreign = filter_of_inserted_items(self._wire, job, self._resources.sleep) if source.incremental else None
 
     def _pages(self, claims: Iterator[Claim]) -> Iterator[Page]:
         return export_pages(self._job, claims, self._images, self._executor)

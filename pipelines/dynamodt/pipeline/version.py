@@ -9,21 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from apache_beam.utils.shared import Shared
 
-from dynamodt.errors import ScriptError, WrittenOrNot
-from dynamodt.model.pages import DeadLetter
+from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Change, Image, Insert, Remove
 from dynamodt.pipeline.author_output import begin
-from dynamodt.pipeline.outcomes import dead_letters_in, doubtful_keys_to_retry
+from dynamodt.pipeline.outcomes import except_left_dead_letters
 from dynamodt.script.apply import Apply, ChangeOf
-from dynamodt.script.codec import key_text, same_image
 from dynamodt.script.diff import key_of
 from dynamodt.script.functions import Transform
 from dynamodt.state.prepared import load
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.resources import Resources
-    from dynamodt.state.storage import Storage
 
 
 class _Rows:
@@ -120,39 +117,3 @@ class Version:
         if self._job.direction == "down":
             return Remove(key_of(table, image), image)
         return Insert(table.name, key_of(table, image), image)
-
-
-# ---------------------------------------------------------------- items that the other direction has left
-
-_CHANGED = "the {} of this version has left this item as a dead letter, and it was changed since"
-_HINT = "look at the item: `retry --in-doubt again` transforms it, `--in-doubt done` leaves it as it is"
-
-
-def except_left_dead_letters(job: Job, storage: Storage, change_of: ChangeOf) -> ChangeOf:
-    """`change_of` for all items except those that the last run in the other direction has left as dead letters,
-    accepted or tolerated. These are read at once, and kept in memory.
-
-    They were not transformed, so that a `down`, or an `up` after a `down` that left them, must leave them as they are.
-    Evidence decides (ADR 074): an item that equals its dead letter stays as it is; an item that was changed since, or
-    had a write in doubt, is a dead letter of step `doubt`, unless the script would not change it.
-    """
-    left: dict[str, list[DeadLetter]] = {}
-    for part, keys in job.untransformed:
-        for dead_letter in dead_letters_in(storage, part):
-            text = key_text(dead_letter.key)
-            if keys is None or text in keys:
-                left.setdefault(text, []).append(dead_letter)
-    asked = doubtful_keys_to_retry(storage, job)
-
-    def change_of_others(image: Image) -> Change | None:
-        text = key_text(key_of(job.table, image))
-        if text not in left or text in asked:
-            return change_of(image)
-        in_doubt = any(dead_letter.step == "doubt" for dead_letter in left[text])
-        if not in_doubt and any(same_image(dead_letter.image, image) for dead_letter in left[text]):
-            return None
-        if change_of(image) is None:
-            return None
-        raise WrittenOrNot(_CHANGED.format("up" if job.direction == "down" else "down"), hint=_HINT)
-
-    return change_of_others

@@ -238,25 +238,25 @@ def skipped_dead_letters(context: RunContext, record: RunRecord) -> dict[str, An
     """The fields of a job with the dead letters whose items it skips: those of the version's other direction, and in a
     dry run the accepted ones. Raises Refused if some are lost or have no key."""
     accepted = context.accepted.keys(context.storage) if context.options.dry_run else frozenset[str]()
-    return {"untransformed": _left_by_other_direction(context, record), "accepted": accepted}
+    return {"untransformed": left_by_other_direction(context, record), "accepted": accepted}
 
 
-def _left_by_other_direction(context: RunContext, record: RunRecord) -> tuple[LeftPart, ...]:
+def left_by_other_direction(project: Project, record: RunRecord) -> tuple[LeftPart, ...]:
     """The dead letters of the version's last run, if this run was of the other direction and has succeeded: it has not
     transformed their items. Raises Refused if some are lost or have no key."""
-    runs = context.state.runs(record.table)
+    runs = project.state.runs(record.table)
     others = [one for one in runs if one.version == record.version and one.run != record.run]
     last = next((one for one in reversed(others) if one.status in _DECIDING), None)
     if last is None or last.direction == record.direction or not last.counts.dead:
         return ()
-    stored = StoredDeadLetters(context, last)
+    stored = StoredDeadLetters(project, last)
     rows = object_key(last.table, last.run + INSERTED_ROWS, "")  # of `items()`, not items of the table
     found = {(part.name, part.only) for part in stored.parts()}
     if sum(1 for _ in stored) < last.counts.dead:
         raise Refused(
             f"dead letters that run {last.run} ({last.direction} of version {last.version}) has left are gone "
             f"({LOST}): which items it has not transformed is not known",
-            where=context.storage.place(object_key(last.table, last.run, DEAD)),
+            where=project.storage.place(object_key(last.table, last.run, DEAD)),
             hint="restore them; or transform the items by hand, and record it: "
             + suggest("stamp", table=last.table, to=record.version - (record.direction == "down")),
             run=last.run,

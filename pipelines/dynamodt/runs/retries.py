@@ -4,37 +4,46 @@ of a run's dead letters, in memory."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from dynamodt.dynamodb.dynamo_data_transform import without_record
 from dynamodt.dynamodb.reads import Reads
-from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import DeadLetters, suggest
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import RunReport, TableReport, counted, pick
-from dynamodt.model.runs import INSERTED_ROWS, RunRecord
-from dynamodt.model.tables import STATE_TABLE, Item
+from dynamodt.model.runs import INSERTED_ROWS, DeadLetterSource, Job, RunRecord
+from dynamodt.model.tables import Item
 from dynamodt.pipeline.author_output import labelled
+from dynamodt.pipeline.outcomes import except_left_dead_letters
+from dynamodt.pipeline.own_writes import EarlierWrites, filter_of_inserted_items, inserted_items, statements
 from dynamodt.pipeline.process import mute_beam
+from dynamodt.runs.dead_letters import left_by_other_direction
 from dynamodt.runs.display import key_line
 from dynamodt.runs.history import continued_by, find_reopened, goal, is_continued, refusal_for
+from dynamodt.runs.jobs import EXPORT
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.plan import check_not_recreated
 from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, chosen_dead_letters
-from dynamodt.script.apply import Attempt, effect
+from dynamodt.script.apply import Attempt, attempt_change, effect
 from dynamodt.script.codec import decode, key_text
-from dynamodt.script.diff import write_units
+from dynamodt.script.diff import key_of, write_units
 from dynamodt.script.load import error_text
 from dynamodt.script.rehearse import Rehearsal
 from dynamodt.state import prepared
-from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, unfinished
+from dynamodt.state.object_keys import DEAD, object_key
+from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, retry_run, unfinished
 from dynamodt.state.split_rows import totals_of
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
     from dynamodt.runs.options import RunOptions
     from dynamodt.runs.plan import Step, TablePlan
+    from dynamodt.state.storage import Storage
 
 _SAMPLES = 3
 
@@ -82,18 +91,19 @@ def _accepted_before(record: RunRecord) -> str:
 
 def rehearse_retry(project: Project, record: RunRecord) -> TableReport:
     """Apply the version, in memory, to the current items of the dead letters that the retry would replay, without those
-    that the options accept. Rows of `items()`, unreadable lines and writes in doubt are not tried. Raises the error
-    that prevents the retry."""
+    that the options accept, and with the evidence of the run's other phases. Rows of `items()`, unreadable lines and
+    writes in doubt that are not to be transformed again are not tried. Raises the error that prevents the retry."""
     migration = TableMigration(record.table, record.direction)
     migration.plan(project, goal(record))
     planned = migration.planned
     assert planned is not None and planned.steps
     left, accepted = _outstanding(StoredDeadLetters(project, record), project.options, record)
-    tried = [one for one in left if one.line["step"] in ("transform", "write") and INSERTED_ROWS not in one.part.name]
+    steps = {"transform", "write", *(["doubt"] if project.options.in_doubt == "again" else [])}
+    tried = [one for one in left if one.line["step"] in steps and INSERTED_ROWS not in one.part.name]
     if len(tried) < len(left):
         what = "rows of items(), lines that cannot be read and writes in doubt are not tried"
         project.observer.notify(f"{counted(len(left) - len(tried), 'dead letter')} of {len(left):,}: {what}")
-    report = _replayable(project, planned, planned.steps[0], record, tried, accepted)
+    report = _replayed(project, planned, planned.steps[0].of_run(record), record, tried, accepted)
     if report.counts.dead > accepted:
         number = report.counts.dead - accepted
         what = f"{counted(number, 'item')} could still not be transformed: {report.first_dead_letter}"
@@ -119,36 +129,84 @@ def _outstanding(
     return left, len(everything) - len(left)
 
 
-def _replayable(
+def _replayed(
     project: Project, planned: TablePlan, step: Step, record: RunRecord, tried: list[StoredDeadLetter], accepted: int
 ) -> RunReport:
     table, script = planned.table, step.script
-    with closing(Wire(project.stage.connection.of_table(table.name))) as wire:
-        there = Reads(wire, table).items([one.key for one in tried])
-    images = [there.items[text] for one in tried if (text := key_text(one.key)) in there.items]
     rows = prepared.load(project.storage, script, step.prepared) if step.prepared else {}
-    request = Statements(table, script.guard, InsertedRows(STATE_TABLE, record.run)).write
+    snapshot = record.source == EXPORT
     rehearsal = Rehearsal(
-        script, table, planned.direction, prepared=rows, target=step.target, run=record.run, request=request
+        script, table, planned.direction, prepared=rows, target=step.target, run=record.run, snapshot=snapshot
     )
-    with mute_beam(), labelled(script), rehearsal:
-        attempts = [rehearsal.attempt(image) for image in images]
-    kinds = Counter(map(_kind, attempts))
-    gone = len(tried) - len(images)
+    with closing(Wire(project.stage.connection.of_table(table.name))) as wire:
+        replay = _Replay(project.storage, wire, rehearsal)
+        with mute_beam(), labelled(script), rehearsal:
+            for job, dead_letters in _retries(project, planned, step, record, tried):
+                replay.add(job, dead_letters)
+    kinds = Counter(map(_kind, replay.attempts))
+    gone = len(tried) - len(replay.attempts)
     counts = Counts(len(tried) + accepted, kinds["changed"], kinds["unchanged"], 0, gone, kinds["dead"] + accepted)
-    changes = [one.change for one in attempts if one.change is not None]
+    changed = [one for one in replay.attempts if one.change is not None]
     return RunReport(
         **pick(record, "table direction version run"),
         name=script.name,
         status="failed" if kinds["dead"] else "dry-run",
         counts=counts,
-        consumed=Units(there.rcu, float(sum(map(write_units, changes)))),
-        samples=tuple(_sample(one) for one in attempts if one.change is not None)[:_SAMPLES],
+        consumed=Units(replay.rcu, float(sum(write_units(one.change) for one in changed if one.change is not None))),
+        samples=tuple(map(_sample, changed))[:_SAMPLES],
         key_names=table.key_names,
         rehearsal=True,
         accepted=accepted,
-        first_dead_letter=next((_dead(one, table.key_names) for one in attempts if one.error is not None), ""),
+        first_dead_letter=next((_dead(one, table.key_names) for one in replay.attempts if one.error is not None), ""),
     )
+
+
+def _retries(
+    project: Project, planned: TablePlan, step: Step, record: RunRecord, tried: Sequence[StoredDeadLetter]
+) -> Iterator[tuple[Job, list[StoredDeadLetter]]]:
+    """The phases that the retry would add, each with its dead letters."""
+    runs, table = [one.run for one in phases(record)], planned.table
+    like = Job(record.run, project.stage, table, step.script, planned.direction, 1, target=step.target)
+    like = replace(like, journal=record.journal, untransformed=left_by_other_direction(project, record))
+    for main in (run for run in runs if "/retry" not in run):
+        replayed = [run for run in runs if run.partition("/retry")[0] == main]
+        prefixes = tuple(object_key(table.name, run, DEAD) for run in replayed)
+        found = [one for one in tried if one.part.name.startswith(prefixes)]
+        if found:
+            source = DeadLetterSource(tuple(dict.fromkeys(one.part.name for one in found)))
+            yield replace(like, run=retry_run(main, len(replayed)), source=source, earlier=tuple(runs)), found
+
+
+class _Replay:
+    """Applies a version to the current items of dead letters, with the evidence of a run: what earlier phases have
+    written, and what the other direction has left. An item that several phases have left is changed once."""
+
+    def __init__(self, storage: Storage, wire: Wire, rehearsal: Rehearsal) -> None:
+        self._storage = storage
+        self._wire = wire
+        self._rehearsal = rehearsal
+        self._changed: set[str] = set()
+        self.attempts: list[Attempt] = []
+        self.rcu = 0.0
+
+    def add(self, job: Job, dead_letters: Sequence[StoredDeadLetter]) -> None:
+        """Replay the dead letters of one phase; items that are gone are left out."""
+        table, storage, change_of = job.table, self._storage, self._rehearsal.change_of
+        keys = {key_text(one.key): one.key for one in dead_letters}
+        there = Reads(self._wire, table).items(list(keys.values()))
+        self.rcu += there.rcu
+        foreign = filter_of_inserted_items(self._wire, job)
+        earlier = EarlierWrites(job, storage, inserted_items(self._wire, job))
+        if job.untransformed:
+            change_of = except_left_dead_letters(job, storage, change_of)
+        request = statements(job).write
+        for image in foreign(without_record(table)(list(there.items.values()))):
+            text = key_text(key_of(table, image))
+            again = text in self._changed
+            tried = partial(earlier.change_of, change_of=change_of)
+            found = Attempt(image, None) if again else attempt_change(image, tried, request)
+            self._changed |= {text} if found.change is not None else set()
+            self.attempts.append(found)
 
 
 def _kind(attempt: Attempt) -> str:

@@ -24,7 +24,7 @@ REHEARSED: Final = rehearsed_run()
 
 class Rehearsal:
     """One direction of a version, loaded, with its prepared rows and its tables: a context manager, within which
-    `attempt` applies the version to one item at a time.
+    `attempt` applies the version to one item at a time, and `change_of` returns its change alone.
 
     The constructor executes the script. Entering the context calls `setup` and `start_bundle` of its class, leaving it
     `finish_bundle` and `teardown`. `prepared` is read-only for the script, as in a run. `request` makes the requests of
@@ -47,7 +47,7 @@ class Rehearsal:
         self.table = table
         self._transform = Transform(script, direction)
         self._request = request
-        self._change_of: ChangeOf = Apply(
+        self.change_of: ChangeOf = Apply(
             script,
             self._transform,
             table,
@@ -72,4 +72,4 @@ class Rehearsal:
 
     def attempt(self, image: Image) -> Attempt:
         """Applies the version to an item of the table."""
-        return attempt_change(image, self._change_of, self._request)
+        return attempt_change(image, self.change_of, self._request)
