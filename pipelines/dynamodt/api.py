@@ -112,9 +112,9 @@ def up(
 def down(
     stage: Stage, folder: Path, names: Sequence[str], to: int | None, options: RunOptions, observer: Observer
 ) -> list[TableReport]:
-    """Roll tables back to version `to` (default: by one; 0: to before the first)."""
+    """Roll these tables back to version `to` (default: by one; 0: to before the first); without names, none."""
     project = Project(stage, folder, with_caller(options, folder), observer)
-    chosen = [stage.names.real(name) for name in names]
+    chosen = project.tables(names) if names else ()
     if options.runner == GLUE:
         return _on_glue(project, Command("down", tables=tuple(names), to=to, options=options), chosen)
     found = [migrate(project, name, "down", to, engine, Spending()) for name in chosen]

@@ -15,7 +15,7 @@ from dynamodt.model.runs import ABORT, DeadLetterSource, EarlierPhase, Fence, Jo
 from dynamodt.runs.budget import alarm_states
 from dynamodt.runs.cost import Meter, Spending
 from dynamodt.runs.jobs import lease_replicas, with_split_groups
-from dynamodt.runs.options import Observer, RunOptions
+from dynamodt.runs.options import Observer, RunOptions, check_values
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.stored_dead_letters import Accepted
 from dynamodt.script.read import read_versions, tables
@@ -60,6 +60,9 @@ class Project:
     options: RunOptions = RunOptions()
     observer: Observer = field(default_factory=ProgressRecorder)
 
+    def __post_init__(self) -> None:
+        check_values(self.options)
+
     @cached_property
     def state(self) -> State:
         """The stage's state table."""
@@ -85,6 +88,8 @@ class Project:
 
     def tables(self, names: Sequence[str] = ()) -> tuple[str, ...]:
         """The real names of these tables, or of all that have a folder. Raises UsageError if there is none."""
+        if isinstance(names, str):  # a sequence of letters
+            raise UsageError(f"the tables cannot be {names!r}", hint=f"give a list of names: [{names!r}]")
         if found := tuple(map(self.stage.names.real, names)) or tables(self.folder / "transforms", self.stage.names):
             return found
         hint = "name the table: --table TABLE; or begin with one: " + suggest("init", table="users")

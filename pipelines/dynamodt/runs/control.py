@@ -23,6 +23,7 @@ from dynamodt.model.runs import ABORT, AppliedVersion, Lease, RunProgress, RunRe
 from dynamodt.model.tables import Item, Stage
 from dynamodt.runs.history import continued_by, has_written, report_of
 from dynamodt.runs.liveness import SILENT_SECONDS, LeaseWatch, has_ended_on_this_host, holder, is_alive, observed_life
+from dynamodt.runs.options import check_control
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.script.versions import statuses
 from dynamodt.state.lease_rows import LeaseRows
@@ -171,8 +172,9 @@ def control_run(stage: Stage, table: str, command: str, limits: Units = Units())
     holds a table; returns the lease as it was before.
 
     Raises Refused when no run holds the table, or when the run is ending, Fenced when the run ends or is taken over at
-    this moment.
+    this moment; UsageError for another command, and for limits that the command line does not accept.
     """
+    check_control(command, limits)
     state = State(stage.connection, stage.state_table)
     leases = state.leases
     lease = leases.read(table)

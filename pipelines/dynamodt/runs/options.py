@@ -6,10 +6,13 @@ The parser, the menu and the arguments of a command are made from `OPTIONS`, the
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from dynamodt.errors import option_words
+from dynamodt.errors import UsageError, option_words
+from dynamodt.script.names import seconds
 
 if TYPE_CHECKING:
     from dynamodt.model.reports import RunReport
@@ -286,6 +289,59 @@ def _beam_argv(command: Command) -> list[str]:
     """Beam's own options, if the command executes a pipeline; other commands refuse them."""
     taken = command.options.beam_args and command.command in (*MIGRATIONS, *OF_A_RUN)
     return ["--", *command.options.beam_args] if taken else []
+
+
+def check_values(options: RunOptions) -> None:
+    """Raises UsageError for a value that the command line does not accept. A program may give any: an unknown source
+    would be read as an empty one, and a rate below 0 would be awaited for ever."""
+    for option in OPTIONS:
+        if option.field.startswith("options."):
+            _check_value(option, getattr(options, option.parameter))
+    _check_texts("beam_args", options.beam_args)
+    seconds("wait_lock", options.wait_lock)
+
+
+def _check_value(option: Option, value: Any) -> None:
+    if option.repeated:
+        _check_texts(option.parameter, value)
+    elif value != option.default and not _is_allowed(option, value):
+        hint = f"use {_allowed(option)}, or leave it out"
+        raise UsageError(f"{option.parameter} cannot be {value!r}", where="RunOptions", hint=hint)
+
+
+def _is_allowed(option: Option, value: Any) -> bool:
+    if isinstance(value, bool) != (option.kind is bool):
+        return False
+    if option.kind in (bool, str):
+        return isinstance(value, option.kind) and (not option.choices or value in option.choices)
+    least, most = option.minimum or 0, inf if option.maximum is None else option.maximum
+    is_number = isinstance(value, int) or (option.kind is float and isinstance(value, float))
+    return is_number and bool(least <= value <= most) and not (option.is_rate and value == 0)
+
+
+def _allowed(option: Option) -> str:
+    if option.choices:
+        return "one of: " + ", ".join(option.choices)
+    if option.kind in (bool, str):
+        return "True or False" if option.kind is bool else "a text"
+    if option.maximum is not None:
+        return f"a number from {option.minimum} to {option.maximum}"
+    return "a number above 0" if option.is_rate else f"a whole number, at least {option.minimum}"
+
+
+def _check_texts(name: str, values: Any) -> None:
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        hint = f"give a tuple of texts: {name}=({values!r},)" if isinstance(values, str) else "give a tuple of texts"
+        raise UsageError(f"{name} cannot be {values!r}", where="RunOptions", hint=hint)
+
+
+def check_control(command: str, limits: Sequence[float]) -> None:
+    """Raises UsageError for a command to a run, or the limits of `throttle`, that the command line does not accept."""
+    if command not in CONTROL:
+        raise UsageError(f"there is no command {command!r}", hint=f"use one of: {', '.join(CONTROL)}")
+    if command == "throttle" and not (any(limits) and all(units >= 0 for units in limits)):
+        hint = "give units a second above 0; a limit of 0 stays as it is"
+        raise UsageError(f"the limits cannot be {', '.join(map(str, limits))}", hint=hint)
 
 
 class Observer(Protocol):
