@@ -111,11 +111,12 @@ class Fleet:
     def _run(self) -> None:
         """What the process does that follows the run: `runs.session`, in simulated time."""
         loop, job, leases = self.loop, self.job, self.state.leases
-        held = lock.acquire(leases, "things", job.run, lambda text: None, loop.time, loop.sleep, job.shards)
+        held = lock.acquire(leases, "things", job.run, lambda text: None, loop.time, loop.sleep)
         assert held.token == job.attempt
         keeper = SimpleNamespace(_leases=leases, _lease=held, _ended=_Ending(lambda: False, loop).ended)
         loop.spawn(self.control, lock._Keeper.run, keeper)
-        leases.set("things", held.token, **Units(rcu=self.plan.rcu, wcu=self.plan.wcu)._asdict())
+        limits = Units(rcu=self.plan.rcu, wcu=self.plan.wcu)._asdict()
+        leases.set("things", held.token, lease_replicas=job.shards, **limits)
         rows = self.state.workers(job.base_run, job.attempt, job.shards)
         allocator = Allocator(job, leases, rows, clock=loop.time, executor=Pool(loop, _GRANTERS))  # type: ignore[arg-type]
         follower = Follower(self.state, [job], self, clock=loop.time)  # type: ignore[arg-type]
