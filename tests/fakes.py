@@ -186,6 +186,8 @@ class FakeDynamoDB:
     def _answered(self, statement: dict[str, Any], fault: str, index: int) -> dict[str, Any]:
         if fault == "full" or (fault == "partial" and index % 2):
             return {"Error": {"Code": _THROTTLES[index // 2 % 2]}}
+        if fault == "contended" and index % 2:
+            return {"Error": {"Code": "TransactionConflict", "Message": "a transaction has the item"}}
         if fault == "partial-500" and index % 2:
             return {"Error": {"Code": "InternalServerError", "Message": "try again"}}
         try:

@@ -22,9 +22,9 @@ CLASSES = {
                  "ReplicatedWriteConflict", "ReplicatedWriteConflictException"),
     "throttled": (
         "ProvisionedThroughputExceeded", "ProvisionedThroughputExceededException", "ThrottlingException",
-        "ThrottlingError", "Throttling", "RequestLimitExceeded", "TransactionConflict",
-        "TransactionConflictException", "TransactionInProgressException",
+        "ThrottlingError", "Throttling", "RequestLimitExceeded",
     ),
+    "contended": ("TransactionConflict", "TransactionConflictException", "TransactionInProgressException"),
     "doubt": ("InternalServerError", "InternalServerException", "InternalFailure", "ServiceUnavailable"),
     "rejected": (
         "ValidationError", "ValidationException", "ItemCollectionSizeLimitExceeded",
@@ -98,7 +98,7 @@ CALL = Call("UpdateItem", {"TableName": "things"})
 
 
 def test_every_known_error_code_is_in_the_table_of_these_tests() -> None:
-    known = batch._CONFLICTS | batch._REJECTIONS | wire._THROTTLES | wire._DOUBTS
+    known = batch._CONFLICTS | batch._REJECTIONS | wire._THROTTLES | wire._CONTENTIONS | wire._DOUBTS
     assert known == {code for code, _ in CODES}
     assert len(known) == len(CODES)
 
@@ -178,7 +178,7 @@ def cancelled(*codes: str) -> Verdict:
     [
         (("ConditionalCheckFailed", "None"), "conflict"),
         (("None", "DuplicateItem"), "conflict"),
-        (("None", "TransactionConflict"), "throttled"),
+        (("None", "TransactionConflict"), "contended"),
         (("ProvisionedThroughputExceeded", "None"), "throttled"),
         (("ConditionalCheckFailed", "ThrottlingError"), "throttled"),  # a conflict only where nothing else is amiss
         (("ConditionalCheckFailed", "ValidationError"), "rejected"),

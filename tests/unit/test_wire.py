@@ -12,7 +12,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from dynamodt.dynamodb.wire import InDoubt, Refusal, Throttled, Unsent, Wire
+from dynamodt.dynamodb.wire import Contended, InDoubt, Refusal, Throttled, Unsent, Wire
 from dynamodt.model.tables import Connection
 from tests.waiting import HANG_SECONDS, join
 
@@ -62,6 +62,7 @@ def error(status: int, code: str) -> bytes:
         (error(400, "ThrottlingException"), Throttled),
         (error(400, "ProvisionedThroughputExceededException"), Throttled),
         (error(400, "RequestLimitExceeded"), Throttled),
+        (error(400, "TransactionConflictException"), Contended),
         (error(400, "ExpiredTokenException"), Refusal),  # but for credentials that were renewed: test_network
         (response(429, b""), Throttled),
         (error(500, "InternalServerError"), InDoubt),
@@ -107,6 +108,15 @@ def test_a_refusal_has_its_code_its_message_and_the_whole_answer() -> None:
         wire.call("UpdateItem", {})
     assert (caught.value.code, caught.value.message) == ("ConditionalCheckFailedException", "why")
     assert caught.value.answer["Item"] == {"id": {"S": "a"}}
+
+
+def test_a_throttle_names_its_reasons() -> None:
+    arn = "arn:aws:dynamodb:us-east-1:123456789012:table/things"
+    reasons = [{"reason": "TableWriteKeyRangeThroughputExceeded", "resource": arn}, {"reason": "Unheard"}]
+    body = {"__type": "x#ThrottlingException", "message": "why", "throttlingReasons": reasons}
+    with server(response(400, orjson.dumps(body))) as (wire, _), pytest.raises(Throttled) as caught:
+        wire.call("UpdateItem", {})
+    assert str(caught.value).endswith(f"ThrottlingException: why ({reasons[0]['reason']} of {arn}, Unheard)")
 
 
 def test_a_refusal_without_a_body_has_its_status_as_code() -> None:

@@ -5,6 +5,7 @@ The single outcomes are tested in tests/pipeline; here they occur in any order.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,15 +19,16 @@ from hypothesis import strategies as st
 from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import Statements
-from dynamodt.dynamodb.wire import Refusal
+from dynamodt.dynamodb.wire import CONTENDED, FAILING, Refusal
 from dynamodt.errors import Fenced, ServiceError
 from dynamodt.model.pages import Counts
 from dynamodt.model.tables import Change, Guard, Image, Remove, Update
 from dynamodt.pipeline.outcomes import WriteResult
 from dynamodt.pipeline.own_writes import Lookups
+from dynamodt.pipeline.rate_limit import RateLimitedQueue
 from dynamodt.pipeline.request_pipeline import Wait
 from dynamodt.pipeline.write_page import PageWriter, WriteTask
-from dynamodt.rate import Backoff
+from dynamodt.rate import Backoff, TokenBucket
 from dynamodt.script.codec import decode, encode, key_text
 from dynamodt.script.diff import change, insert, key_of, transaction_of
 from tests import strategies
@@ -151,7 +153,7 @@ def test_a_value_set_by_the_application_is_transformed(queued: list[str], values
     assert unclear or ours == 2 * (last[-1] if last else 1) or (ours == last[-1] and write_result.counts.changed == 1)
 
 
-harmless = st.lists(st.sampled_from(["", "throttled", "partial"]), max_size=8)  # no item is left in doubt
+harmless = st.lists(st.sampled_from(["", "throttled", "partial", "contended"]), max_size=8)  # no item is left in doubt
 
 
 @many
@@ -745,6 +747,28 @@ def test_batches_get_smaller_while_throttled_and_waits_get_longer() -> None:
     assert write_result.counts == Counts(changed=25)
     assert sizes[0] == 25 and sizes[1] == 12 and max(sizes[2:]) <= 12
     assert slept == sorted(slept) and slept[0] == 1
+
+
+def test_an_item_in_a_transaction_of_the_application_does_not_lower_the_rate() -> None:
+    """Its rate is not the reason for the refusal, and a lower one would not help."""
+    queue = RateLimitedQueue(TokenBucket(1e6, time.monotonic), 1.0, lambda: None, lambda seconds: None)
+    fake = FakeDynamoDB(THINGS, faults=deque(["contended"] * 3))
+    fake.put(*numbered(50))
+    changes = [found for image in fake.items.values() if (found := double(image))]
+    write_result = page_writer(fake, double, rate_queue=queue).write(changes)
+    assert write_result.counts == Counts(changed=50)
+    assert queue.throttles == write_result.contention.throttles == 0 < write_result.contention.conflicts
+
+
+@pytest.mark.parametrize(
+    ("fault", "hint"), [("contended", CONTENDED), ("partial-500", FAILING), ("partial", "capacity")]
+)
+def test_a_change_that_is_given_up_has_the_next_step_for_its_reason(fault: str, hint: str) -> None:
+    fake = FakeDynamoDB(THINGS, faults=deque([fault] * 50))
+    fake.put(*numbered(2))
+    changes = [found for image in fake.items.values() if (found := double(image))]
+    write_result = page_writer(fake, double, backoff=Backoff(attempts=1)).write(changes)
+    assert write_result.counts == Counts(changed=1, dead=1) and hint in write_result.dead[0].error
 
 
 def test_the_tries_of_a_change_are_bounded() -> None:

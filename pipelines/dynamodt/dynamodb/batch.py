@@ -1,7 +1,8 @@
 """Batches of writes, with a verdict for each write: conditional writes are PartiQL statements, others a BatchWriteItem.
 
 Only this module interprets the error codes of writes. A verdict is one of: done, conflict (the condition failed, or
-another region writes the item at this moment), throttled (without effect, for its rate), unsent (without effect, since
+another region writes the item at this moment), throttled (without effect, for its rate), contended (without effect,
+since a transaction of another client has the item), unsent (without effect, since
 there is no connection), doubt (the write may have taken effect), rejected (the service does not accept it).
 """
 
@@ -20,12 +21,14 @@ from dynamodt.dynamodb.clients import service_error
 from dynamodt.dynamodb.wire import (
     BatchWrite,
     Call,
+    Contended,
     InDoubt,
     Refusal,
     Statement,
     Throttled,
     Unsent,
     Wire,
+    is_contention,
     is_doubt,
     is_throttle,
 )
@@ -35,7 +38,7 @@ from dynamodt.script.codec import key_text
 
 MAX_REQUEST_BYTES = 4 * 1024 * 1024  # far below the service's 16 MB, and enough for ten of the largest items
 
-Outcome = Literal["done", "conflict", "throttled", "unsent", "doubt", "rejected"]
+Outcome = Literal["done", "conflict", "throttled", "contended", "unsent", "doubt", "rejected"]
 
 _CONFLICTS = frozenset(
     {
@@ -185,7 +188,7 @@ class Writes:
         reasons = [r for r in refusal.answer.get("CancellationReasons", ()) if r.get("Code", "None") != "None"]
         found_reasons = [(reason["Code"], reason.get("Message") or refusal.message) for reason in reasons]
         verdicts = [self._verdict("TransactWriteItems", code, message, None) for code, message in found_reasons]
-        for outcome in ("rejected", "throttled", "doubt"):  # a conflict is final only without other reasons
+        for outcome in ("rejected", "throttled", "contended", "doubt"):  # a conflict is final only without others
             found = [verdict for verdict in verdicts if verdict.outcome == outcome]
             if found:
                 return found[0]
@@ -194,6 +197,8 @@ class Writes:
     def _verdict(self, operation: str, code: str, message: str, image: Image | None) -> Verdict:
         if code in _CONFLICTS:
             return Verdict("conflict", image or None, message)
+        if is_contention(code):
+            return Verdict("contended", None, f"{code}: {message}")
         if is_throttle(code):
             return Verdict("throttled", None, f"{code}: {message}")
         if is_doubt(code):
@@ -240,6 +245,8 @@ def _verdicts_of_items(writes: Sequence[BatchWrite], answer: dict[str, Any]) -> 
 
 
 def _verdict_without_answer(error: Throttled | Unsent | InDoubt) -> Verdict:
+    if isinstance(error, Contended):
+        return Verdict("contended", None, str(error))
     if isinstance(error, Throttled):
         return Verdict("throttled", None, str(error))
     return Verdict("unsent" if isinstance(error, Unsent) else "doubt", None, str(error), error.hint)

@@ -7,7 +7,8 @@ below, which show whether the request may have taken effect. `RetryingWire` retr
 
     no connection                                       Unsent      nothing was sent
     expired credentials, renewed since it was signed    Unsent      the next request is signed with new ones
-    throttled, a transaction's conflict, 429            Throttled   refused without effect
+    throttled, 429                                      Throttled   refused without effect, for its rate
+    a transaction has the item                          Contended   refused without effect, at any rate
     time-out, reset, truncated response, any 5xx        InDoubt     it may be executed, now or later
     any other 4xx                                       Refusal     without effect, and the same at the next try
     credentials that cannot be used                     ServiceError
@@ -46,11 +47,9 @@ _THROTTLES = frozenset(
         "ThrottlingError",
         "Throttling",
         "RequestLimitExceeded",
-        "TransactionConflict",
-        "TransactionConflictException",
-        "TransactionInProgressException",
     }
 )
+_CONTENTIONS = frozenset({"TransactionConflict", "TransactionConflictException", "TransactionInProgressException"})
 _DOUBTS = frozenset({"InternalServerError", "InternalServerException", "InternalFailure", "ServiceUnavailable"})
 
 
@@ -83,6 +82,11 @@ Request: TypeAlias = Statement | Call | BatchWrite  # of one change
 
 class Throttled(Exception):
     """The request was refused for its rate and had no effect."""
+
+
+class Contended(Throttled):
+    """The request was refused without effect, since a transaction of another client has the item at this moment. Its
+    rate is not the reason."""
 
 
 class Unsent(Exception):
@@ -121,6 +125,11 @@ class Refusal(Exception):
 def is_throttle(code: str) -> bool:
     """Whether an error code, of a request or of one statement, is a throttle: no effect, try later."""
     return code in _THROTTLES
+
+
+def is_contention(code: str) -> bool:
+    """Whether an error code says that a transaction of another client has the item: no effect, try later."""
+    return code in _CONTENTIONS
 
 
 def is_doubt(code: str) -> bool:
@@ -200,7 +209,8 @@ class RetriedResponse(NamedTuple):
 
 
 THROTTLED = "the table is throttled: raise its capacity, or run again later"
-_FAILING = "the service fails: run again later"
+CONTENDED = "transactions of other clients have the item at each try: run again later"
+FAILING = "the service fails: run again later"
 
 
 class RetryingWire:
@@ -241,6 +251,8 @@ class RetryingWire:
         while True:
             try:
                 return RetriedResponse(answer(), throttles)
+            except Contended as error:
+                attempt = self.wait(attempt, str(error), CONTENDED)
             except Throttled as error:
                 throttles += 1
                 self._throttled()
@@ -254,7 +266,7 @@ class RetryingWire:
                 attempt = self.wait(attempt, str(refusal), "run again later")
             except InDoubt as error:
                 last = error.lasted >= LASTING_SECONDS
-                attempt = self.wait(attempt, str(error), error.hint or _FAILING, last)
+                attempt = self.wait(attempt, str(error), error.hint or FAILING, last)
             answer = self._wire.begin(operation, body)
 
     def wait(self, attempt: int, why: str, hint: str, last: bool = False) -> int:
@@ -294,8 +306,17 @@ def _failure(operation: str, status: int, data: bytes | bytearray) -> Exception:
     answer = answer if isinstance(answer, dict) else {}
     code = str(answer.get("__type", "")).rpartition("#")[2] or f"HTTP{status}"
     message = without_signed_text(str(answer.get("message") or answer.get("Message") or ""))
+    if is_contention(code):
+        return Contended(f"{operation}: {code}: {message}")
     if is_throttle(code) or status == 429:
-        return Throttled(f"{operation}: {code}: {message}")
+        return Throttled(f"{operation}: {code}: {message}{_reasons(answer)}")
     if status >= 500 or is_doubt(code):
         return InDoubt(f"{operation}: {code} ({status}): {message}")
     return Refusal(code, message, answer)
+
+
+def _reasons(answer: dict[str, Any]) -> str:
+    """The reasons of a throttle with the throttled table or index, as " (REASON of ARN)"; empty if none is given."""
+    found = answer.get("throttlingReasons") or answer.get("ThrottlingReasons") or ()
+    named = [" of ".join(filter(None, (one.get("reason"), one.get("resource")))) for one in found]
+    return f" ({', '.join(named)})" if named else ""

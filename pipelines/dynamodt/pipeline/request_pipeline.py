@@ -42,6 +42,9 @@ class Pending:
             self.sent = (*self.sent, self.change)
 
 
+_WHOLE_COST = ("done", "conflict", "doubt", "rejected")  # the outcomes of requests whose cost is learned from
+
+
 class _Sent(NamedTuple):
     """A batch that was sent, its estimated cost, and the units that were taken from the budget for it."""
 
@@ -167,7 +170,7 @@ class RequestPipeline:
         unknown = answer.verdicts[0].outcome == "doubt"  # it may have been executed
         spent = answer.wcu or 0.0
         # The price is learned from whole batches only.
-        estimate = 0.0 if throttled or unsent else sent.estimate
+        estimate = sent.estimate if all(one.outcome in _WHOLE_COST for one in answer.verdicts) else 0.0
         self._rate_queue.leave(sent.taken, estimate, max(sent.taken, spent) if unknown else spent)
         return answer, full
 

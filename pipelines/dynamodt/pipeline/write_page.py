@@ -6,6 +6,8 @@ A change is sent on the condition that its item is as it was read. The next step
 - *conflict*: the item was modified since it was read. The current item is transformed and the new change is sent, a
   bounded number of times. An item that no longer needs a change is superseded; an item that is gone has vanished.
 - *throttled*: nothing was written. The change is sent again later, in smaller batches if the whole request failed.
+- *contended*: nothing was written, since a transaction of another client has the item. The change is sent again later,
+  and the rate stays.
 - *doubt* (time-out, reset, 5xx): the change is sent again. If it is then refused, the current item (for an insertion,
   its row in the state table) shows whether it was written. Otherwise it becomes a dead letter (`pipeline.conflicts`).
 - *rejected*: the service cannot take the change: a statement is sent once more as a call of its own, which has wider
@@ -26,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.batch import DONE, Verdict, Writes
 from dynamodt.dynamodb.reads import RateLimitedQueue, UnlimitedQueue
-from dynamodt.dynamodb.wire import Statement
+from dynamodt.dynamodb.wire import CONTENDED, FAILING, Statement
 from dynamodt.errors import ItemError, ScriptError, ServiceError, WrittenOrNot
 from dynamodt.model.pages import Contention, Units
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove
@@ -56,6 +58,8 @@ READ_LASTS = 1.0  # seconds; a page that is not delayed is written by then
 NOT_SENT = Statement("", [])
 _DEPENDS_ON_ALL = (Remove, Atomic)  # valid only for the whole item as it was read
 _THROTTLED = "raise the table's capacity, or run again later"
+_CONTENTION = {"throttled": Contention(throttles=1), "contended": Contention(conflicts=1)}
+_NEXT_STEPS = {"contended": CONTENDED, "doubt": FAILING}  # by the last outcome of a change that was given up
 _UNCLEAR = "a write of this item was never answered, and its attributes were changed since"
 _REPEATED = "a write of this item was refused, and the item has its values: by the application, or by the same request"
 _UNCLEAR_HINT = (
@@ -269,14 +273,15 @@ class WriteTask:
         if verdict.outcome == "rejected":
             self._bury(change, ItemError(f"DynamoDB rejects the write: {verdict.message}"))
             return False
-        if verdict.outcome == "throttled":
-            self._result.contention = self._result.contention.plus(Contention(throttles=1))
+        if met := _CONTENTION.get(verdict.outcome):
+            self._result.contention = self._result.contention.plus(met)
         if verdict.outcome == "doubt":
             pending.doubts = (*pending.doubts, change)
         pending.tries += 1
         if verdict.outcome == "unsent":
             self._lost = verdict
-        return not self._is_exhausted(pending, verdict.message, verdict.hint or _THROTTLED)
+        hint = verdict.hint or _NEXT_STEPS.get(verdict.outcome, _THROTTLED)
+        return not self._is_exhausted(pending, verdict.message, hint)
 
     def _is_exhausted(self, pending: Pending, why: str, hint: str = _THROTTLED) -> bool:
         """Whether a change has used all its tries and is given up as a dead letter. A lost connection is not due to an
