@@ -7,6 +7,7 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job, Lease, RunRecord
 from dynamodt.model.tables import Connection, Item, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.pipeline import signals
-from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors, reported_error, stop
+from dynamodt.pipeline.signals import POLL_SECONDS, Interrupted, Signal, context_of, report_errors, reported_error, stop
 from dynamodt.runs import control
 from dynamodt.runs.control import _unlock
 from dynamodt.runs.liveness import BEAT_SECONDS, LeaseWatch, Life, Process, observed_life
@@ -97,6 +98,30 @@ def test_an_unlocked_holder_is_fenced_without_a_successor(state: FakeState, cloc
         Signal(state.leases, job(mine.token)).check_owner()
 
 
+@pytest.mark.parametrize("how", ["dead", "failed", "unlocked"])
+def test_no_former_worker_writes_once_the_lease_is_taken(state: FakeState, clock: Clock, how: str) -> None:
+    """It records an intent and writes as long as its last poll of the lease is recent: a command that replaces its run,
+    or undoes it, must see that intent."""
+    mine = take(state, clock)
+    worker = Signal(state.leases, job(mine.token), clock.time, clock.sleep)
+    worker.check_owner()
+    clock.sleep(0.1)
+    if how == "failed":
+        state.leases.set("things", mine.token, stop="error")
+        state.leases.release("things", mine.token)
+    elif how == "unlocked":
+        _unlock(state.leases, state.leases.read("things"))
+    worker.check_owner()
+    assert take(state, clock).token > mine.token
+    with pytest.raises(Fenced):
+        worker.check_owner()
+
+
+def test_a_released_lease_is_taken_at_once(state: FakeState, clock: Clock) -> None:
+    state.leases.release("things", take(state, clock).token)
+    assert take(state, clock).token == 2 and clock.now == NOW
+
+
 def test_a_holder_with_a_new_heartbeat_is_not_unlocked(state: FakeState, clock: Clock) -> None:
     mine = take(state, clock)
     seen = state.leases.read("things")
@@ -141,7 +166,7 @@ def test_a_dead_process_of_this_host_is_taken_over_at_once(state: FakeState, clo
     assert here is not None
     hold(state, foreign()._replace(host=socket.gethostname(), pid=child, started=here.started))
     notes: list[str] = []
-    assert take(state, clock, notes).token == 2 and clock.now == NOW
+    assert take(state, clock, notes).token == 2 and clock.now == NOW + POLL_SECONDS
     assert "took over the lease on things" in notes[0]
 
 
@@ -190,7 +215,12 @@ def test_a_silent_holder_elsewhere_is_waited_for_with_a_countdown(state: FakeSta
 
 def test_a_control_command_is_no_heartbeat(state: FakeState, clock: Clock) -> None:
     hold(state, foreign())
-    clock.meanwhile = lambda: state.leases.set("things", 1, paused=True)
+
+    def pause() -> None:
+        with suppress(Fenced):  # it is taken over
+            state.leases.set("things", 1, paused=True)
+
+    clock.meanwhile = pause
     assert take(state, clock).token == 2
     assert not state.leases.read("things").paused
 

@@ -354,8 +354,8 @@ INSERTED_ROWS = "/items"
 EARLIER_PHASE = "/earlier"  # and a number from 1
 INCREMENTAL = "/incremental"
 FINAL_SCAN = "/final-scan"
-ABORT = "abort"  # `Lease.stop` of a run that was ended by a command
-MAX_USD = "max-usd"  # `Lease.stop` of a run that has reached its limit of cost
+# `Lease.stop`: by a command, after a worker's error, at the limit of the cost, after the lease was broken
+ABORT, ERROR, MAX_USD, UNLOCKED = "abort", "error", "max-usd", "unlocked"
 
 
 class Lease(NamedTuple):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dynamodt import errors
 from dynamodt.errors import DynamodtError, Fenced, Hint, RunFailed, ServiceError, suggest
-from dynamodt.model.runs import MAX_USD, Job, Lease
+from dynamodt.model.runs import ABORT, ERROR, MAX_USD, Job, Lease
 from dynamodt.model.tables import Item
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Poller(Generic[Observed]):
 
 MAX_ERRORS = "max-errors"
 _AT_PAGE_END = (MAX_ERRORS, MAX_USD)
-_WITH_REASON = ("abort", "error")
+_WITH_REASON = (ABORT, ERROR)
 
 
 class WorkerContext:
@@ -283,7 +283,7 @@ def report_errors(leases: LeaseRows, job: Job) -> Iterator[None]:
         raise
     except DynamodtError as error:
         described = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint.parts}
-        stop(leases, job, "error", described)
+        stop(leases, job, ERROR, described)
         raise
 
 

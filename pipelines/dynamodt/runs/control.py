@@ -19,7 +19,7 @@ from dynamodt.dynamodb.table import describe, list_tables
 from dynamodt.errors import Hint, Refused, ServiceError, UsageError, suggest
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import RunReport, TableStatus, VersionStatus
-from dynamodt.model.runs import ABORT, AppliedVersion, Lease, RunProgress, RunRecord, RunState
+from dynamodt.model.runs import ABORT, UNLOCKED, AppliedVersion, Lease, RunProgress, RunRecord, RunState
 from dynamodt.model.tables import Item, Stage
 from dynamodt.runs.history import continued_by, has_written, report_of
 from dynamodt.runs.liveness import SILENT_SECONDS, LeaseWatch, has_ended_on_this_host, holder, is_alive, observed_life
@@ -217,7 +217,7 @@ def _given(limits: Units) -> dict[str, float]:
 
 def _unlock(leases: LeaseRows, lease: Lease) -> None:
     """Take the lease and release it. A holder that is still alive is fenced."""
-    taken = Lease(table=lease.table, token=lease.token + 1, beat=time.time())
+    taken = Lease(table=lease.table, token=lease.token + 1, beat=time.time(), stop=UNLOCKED)
     if not leases.take(taken, over=lease):
         raise Refused(
             f"the holder has just sent a heartbeat: {holder(lease)}",

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from dynamodt.errors import Busy, Fenced, Refused, ServiceError, suggest
-from dynamodt.model.runs import Fence, Lease
+from dynamodt.model.runs import ERROR, UNLOCKED, Fence, Lease
+from dynamodt.pipeline.signals import POLL_SECONDS
 from dynamodt.runs import liveness
 from dynamodt.runs.liveness import BEAT_SECONDS, SILENT_SECONDS, LeaseWatch, Life, Process, holder, is_alive
 from dynamodt.runs.provenance import user
@@ -106,6 +107,10 @@ def acquire(
     If a heartbeat is observed, the holder is alive and the command is refused. A lease that is over (it is free, its
     process on this host has ended, or 30 seconds were observed without a heartbeat) is taken by a write that is
     conditional on the row as read, so that only one of two commands takes it. Raises ServiceError.
+
+    After a holder that did not release the lease at the end of its workers, returns half a second later: by then each
+    former worker has read the new token before its next write, and every write that it has sent has its intent. A
+    command that decides by the rows of that run (a new run, `undo`, `stamp`) sees them all.
     """
     watch = watch_of(clock)
     while True:
@@ -115,6 +120,8 @@ def acquire(
         if known.is_over:
             mine = new_lease(table, seen.token + 1, run, time.time())._replace(owner=owner, goal=goal)
             if leases.take(mine, over=seen):
+                if seen.run or seen.stop in (UNLOCKED, ERROR):  # its workers may not have noticed yet
+                    sleep(POLL_SECONDS)
                 if seen.run:
                     notify(f"took over the lease on {seen.table} from {holder(seen)}, whose process is gone")
                 return mine

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import CostReached, DynamodtError, Fenced, RunFailed, ServiceError, require
 from dynamodt.model.pages import Totals
-from dynamodt.model.runs import MAX_USD, Job
+from dynamodt.model.runs import ERROR, MAX_USD, Job
 from dynamodt.pipeline import author_output
 from dynamodt.pipeline.resources import Resources
 from dynamodt.runs.budget import Allocator, watch_capacity, watching
@@ -111,7 +111,7 @@ def _raise_failure(state: State, job: Job, error: BaseException | None) -> None:
         raise named from error
     if error is None:
         return
-    _stop(state, job, "error")  # workers of other processes must end, too
+    _stop(state, job, ERROR)  # workers of other processes must end, too
     if isinstance(error, DynamodtError):
         raise error
     raise RunFailed(
