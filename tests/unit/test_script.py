@@ -13,7 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -649,6 +649,25 @@ def test_a_generator_as_finish_bundle_is_executed() -> None:
             ":3",
             "TransformUp() fails: ZeroDivisionError",
         ),
+        ("class TransformUp:\n    async def process(self, item): ...\n", ":1", "TransformUp.process is async"),
+        (
+            "class TransformUp:\n    async def process(self, item):\n        yield item\n",
+            ":1",
+            "TransformUp.process is async",
+        ),
+        (
+            "class TransformUp:\n    async def setup(self): ...\n    def process(self, item): ...\n",
+            ":1",
+            "TransformUp.setup is async",
+        ),
+        (
+            (
+                "import apache_beam as beam\nclass TransformUp(beam.DoFn):\n"
+                "    def process(self, item, at=beam.DoFn.TimestampParam): ...\n"
+            ),
+            ":2",
+            "TransformUp.process has the parameter at of Beam",
+        ),
     ],
 )
 def test_an_unusable_class_is_refused(body: str, where: str, what: str) -> None:
@@ -656,6 +675,23 @@ def test_an_unusable_class_is_refused(body: str, where: str, what: str) -> None:
         transform(body)
     assert caught.value.where == SHOWN + where
     assert what in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("parameters", "prepare", "seen"),
+    [
+        ("item, factor=2", "", 2),
+        ("item, prepared=None", "", {}),
+        ("item, prepared=2", "", {}),
+        ("item, rows=None", "", {}),
+        ("item, factor", "", {}),
+        ("item, factor=2", "def prepare(context): ...\n", {}),
+    ],
+)
+def test_a_default_of_the_author_is_kept_without_prepared_data(parameters: str, prepare: str, seen: Any) -> None:
+    last = parameters.split(", ")[1].partition("=")[0]
+    body = f"{prepare}def transform_up({parameters}):\n    return {{**item, 'seen': {last}}}\n"
+    assert transform(body).apply({}, MappingProxyType({})) == [{"seen": seen}]
 
 
 # ---------------------------------------------------------------- rows

@@ -96,6 +96,7 @@ _NAMES: Final = {"up": ("transform_up", "TransformUp"), "down": ("transform_down
 _FORMS: Final = {1: "(item)", 2: "(item, prepared)"}
 _MEND: Final = "Correct the line named above, or what it relies on; the same command continues from there."
 _ROW_FORMS: Final = {"prepare": {1: "(context)"}, "items": {0: "()"}}
+_HOOKS: Final = ("setup", "start_bundle", "finish_bundle", "teardown")
 _METHOD_FORMS: Final = {1: "(self, item)", 2: "(self, item, prepared)"}
 
 
@@ -161,7 +162,12 @@ class Transform:
             label, target, forms = f"{self._name}.process", self._instance.process, _METHOD_FORMS
         else:
             label = self._name
-        self.apply = _applier(target, parameters(script, label, target, forms), label)
+        count = parameters(script, label, target, forms)
+        _check_plain(script, label, target)
+        for hook in _HOOKS:
+            _check_plain(script, f"{self._name}.{hook}", getattr(self._instance, hook, None))
+        keeps_default = not script.has_prepare and _has_own_default(target)
+        self.apply = _applier(target, 1 if keeps_default else count, label)
 
     def setup(self) -> None:
         self._call("setup")
@@ -278,6 +284,37 @@ def _positional(function: Callable[..., Any]) -> int:
     except (ValueError, TypeError):
         return -1
     return len(found) if all(parameter.kind in _POSITIONAL for parameter in found) else -1
+
+
+def _check_plain(script: Script, name: str, function: Any) -> None:
+    """Raises ScriptError for a function that is async, whose body would not be executed, and for a parameter that only
+    Beam itself gives, such as `beam.DoFn.TimestampParam`."""
+    what, hint = "", f"Write: def {name.rpartition('.')[2]}, without async."
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        what = f"{name} is async"
+    elif beams := [one.name for one in _parameters(function) if _is_beams(one.default)]:
+        what = f"{name} has the parameter {beams[0]} of Beam, which has no value for an item of a table"
+        hint = "Leave the parameter out."
+    if what:
+        raise ScriptError(what, where=line_of(script, name), hint=hint)
+
+
+def _is_beams(default: object) -> bool:
+    return type(default).__module__.startswith("apache_beam.")
+
+
+def _has_own_default(function: Callable[..., Any]) -> bool:
+    """Whether the last parameter has a default of the author's, which empty prepared data would replace."""
+    last = list(_parameters(function))[-1]
+    return last.name != "prepared" and last.default is not None and last.default is not inspect.Parameter.empty
+
+
+def _parameters(function: Any) -> Iterable[inspect.Parameter]:
+    """The parameters; none if they are not known."""
+    try:
+        return inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return ()
 
 
 _FROZEN_HINT = (
