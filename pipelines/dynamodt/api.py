@@ -18,8 +18,7 @@ from dynamodt.checks.findings import TableCheck
 from dynamodt.config import scaffold
 from dynamodt.config.names import logical_names, named_in, with_names
 from dynamodt.config.scaffold import declare as declare_tables
-from dynamodt.config.scaffold import keys_here, parse_key
-from dynamodt.config.serverless import service_keys
+from dynamodt.config.scaffold import keys_here, parse_key, service_keys
 from dynamodt.config.settings import Key
 from dynamodt.config.stage import LOCAL, check_expected, load_stage
 from dynamodt.deploy import on_glue

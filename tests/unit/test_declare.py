@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from dynamodt import api
-from dynamodt.config.scaffold import create, declare, init, keys_here, parse_key
-from dynamodt.config.serverless import service_keys
+from dynamodt.config.scaffold import create, declare, init, keys_here, parse_key, service_keys
 from dynamodt.config.settings import FILE_NAME, SCHEMA_FILE, read_settings, schema
 from dynamodt.errors import Refused, UsageError
 from dynamodt.model.tables import KeyAttribute

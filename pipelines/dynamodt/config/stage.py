@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dynamodt.config.serverless import SERVICE
 from dynamodt.config.settings import FILE_NAME, StageSettings, place, read_settings, table_source
 from dynamodt.dynamodb.clients import account_id, region_of
 from dynamodt.dynamodb.network import environment_endpoints, environment_region
 from dynamodt.errors import Refused, UsageError
 from dynamodt.model.tables import LOOKUPS, STATE_TABLE, WORK_FOLDER, Connection, Stage, StorageSpec, TableNames
 
+SERVICE = "DYNAMODT_SERVICE"  # what the Serverless plugin knows of a service
 ACCOUNT, REGION = "DYNAMODT_EXPECTED_ACCOUNT", "DYNAMODT_EXPECTED_REGION"
 
 
