@@ -31,7 +31,7 @@ def transform_up(item):
     time.sleep(0.005)
     return {**item, "n": item["n"] + 1}
 """
-VICTIMS = {"harness": "dynamodt.pipeline.spark.harness --id", "executor": "CoarseGrainedExecutorBackend"}
+VICTIMS = {"harness": "dynamodt.pipeline.worker --id", "executor": "CoarseGrainedExecutorBackend"}
 
 pytestmark = [pytest.mark.chaos, pytest.mark.endpoints("ministack")]
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from dynamodt.errors import Refused
-from dynamodt.pipeline.spark import context, harness
+from dynamodt.pipeline import worker
+from dynamodt.pipeline.spark import context
 
 
 class Conf(dict[str, str]):
@@ -83,7 +84,7 @@ def test_a_missing_pyspark_is_reported_with_the_command_that_installs_it() -> No
 
 
 def test_a_harness_parses_its_arguments_and_ignores_unknown_ones() -> None:
-    given = harness.parsed(["--id=1-1", "--provision_endpoint=localhost:1", "--of_a_later_version=x"])
+    given = worker.parsed(["--id=1-1", "--provision_endpoint=localhost:1", "--of_a_later_version=x"])
     assert given.id == "1-1" and given.provision_endpoint == "localhost:1" and given.control_endpoint == ""
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from google.protobuf import json_format, struct_pb2
 
+from dynamodt.pipeline import worker
 from dynamodt.pipeline.process import bypass_proxy_for_beam
-from dynamodt.pipeline.spark import context, harness, runner
+from dynamodt.pipeline.spark import context, runner
 from dynamodt.pipeline.spark.runner import failed
 
 BROKEN = """#!/bin/sh
@@ -67,7 +68,7 @@ def test_an_error_of_a_task_is_reported_unchanged() -> None:
 def test_whole_numbers_reach_a_harness_as_whole_numbers() -> None:
     """A number among Beam's options: a protobuf Struct turns it into 200.0, which argparse refuses."""
     options = json_format.Parse('{"beam:option:a:v1": 200, "b": 0.5, "c": true, "d": ["x"]}', struct_pb2.Struct())
-    told = json.loads(harness.options(options))
+    told = json.loads(worker.options(options))
     assert {name: repr(value) for name, value in told.items()} == {
         "beam:option:a:v1": "200",
         "b": "0.5",
@@ -137,6 +138,6 @@ def test_processes_of_beam_connect_to_each_other_without_a_proxy(monkeypatch: py
     server.start()
     bypass_proxy_for_beam()
     for host in ("localhost", "127.0.0.1"):
-        harness.provision(f"{host}:{port}", "worker")
+        worker.provision(f"{host}:{port}", "worker")
     server.stop(None)
     assert os.environ[variable].startswith("example.com,")

@@ -33,7 +33,7 @@ BEAM = "2.77.0"
 BOOT = "dynamodt_harness"
 _SCRIPT = """#!/bin/sh
 (: >>{log}) 2>/dev/null && exec 2>>{log}
-{python} -m dynamodt.pipeline.spark.harness "$@" &
+{python} -m dynamodt.pipeline.worker "$@" &
 harness=$!
 trap 'kill $harness; exit 0' TERM INT HUP
 wait $harness
