@@ -12,7 +12,7 @@ import pytest
 from dynamodt.model.pages import Counts
 from dynamodt.model.runs import INSERTED_ROWS, Job, RowsSource
 from dynamodt.model.tables import Direction, IndexKey, KeyAttribute, TableSpec
-from dynamodt.pipeline import taken_keys
+from dynamodt.pipeline import attempts
 from dynamodt.pipeline.author_output import Line, captured, origin
 from dynamodt.runs.jobs import with_earlier_phases
 from tests.fakes import FakeResources, numbers
@@ -181,7 +181,7 @@ def test_two_items_for_one_key_are_found_within_the_bounded_memory(
     bench.dynamodb.put(*numbers(20))
     (found,) = dry_run(bench, up_job(bench, exporter, [COLLIDES]))
     assert (found.changed, found.dead) == (10, 10)
-    monkeypatch.setattr(taken_keys.RecentKeys.__init__, "__defaults__", (1,))
+    monkeypatch.setattr(attempts.RecentKeys.__init__, "__defaults__", (1,))
     (found,) = dry_run(bench, up_job(bench, exporter, [COLLIDES]))
     assert found.read == 20 and found.dead < 10
 

@@ -12,10 +12,10 @@ import pytest
 from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.errors import ItemError, ScriptError
 from dynamodt.model.tables import IndexKey, Item, KeyAttribute, TableSpec
+from dynamodt.pipeline.attempts import REHEARSED, Rehearsal
 from dynamodt.script.apply import Attempt, effect
 from dynamodt.script.codec import decode, encode, image_bytes
 from dynamodt.script.read import read_script
-from dynamodt.script.rehearse import REHEARSED, Rehearsal
 
 pytestmark = pytest.mark.unit
 

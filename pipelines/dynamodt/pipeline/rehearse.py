@@ -7,7 +7,7 @@ Rows that earlier versions add by `items()` are read after the table, by a phase
 is another table of the same command whose versions insert into this one (`TARGET_TABLE`).
 
 The key of an insertion is looked up in the table, whose item passes through the earlier phases, and among the recent
-insertions of this process, including those of the earlier versions' dry runs (`pipeline.taken_keys`). Two insertions of
+insertions of this process, including those of the earlier versions' dry runs (`pipeline.attempts`). Two insertions of
 one key are not detected in different processes or too far apart, nor is a collision with an item that an earlier phase
 could not move from its key. If a phase moves an item away and another one to its key, the dry run has the order of the
 pages, which a run may not have.
@@ -30,6 +30,7 @@ from dynamodt.dynamodb.wire import Wire
 from dynamodt.model.pages import AppliedPage, Counts, DeadLetter, Page, Units, WrittenPage
 from dynamodt.model.runs import INSERTED_ROWS, EarlierPhase, Job
 from dynamodt.model.tables import Change, Image, Insert, Remove
+from dynamodt.pipeline.attempts import AttemptOutcome, RecentKeys, outcome_of_attempt
 from dynamodt.pipeline.conflicts import inserts_of
 from dynamodt.pipeline.outcomes import (
     MOST_SAMPLES,
@@ -45,7 +46,6 @@ from dynamodt.pipeline.ownership import job_to_read
 from dynamodt.pipeline.process import without_output
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.signals import context_of, forget_others, report_errors
-from dynamodt.pipeline.taken_keys import AttemptOutcome, RecentKeys, outcome_of_attempt
 from dynamodt.pipeline.version import Version
 from dynamodt.script.apply import attempt_change, effect, item_rows, row_image, table_of_rows
 from dynamodt.script.codec import image_digest, key_text, same_image

@@ -21,8 +21,8 @@ from dynamodt.model.runs import ABORT, ERROR, MAX_USD, Job, Lease
 from dynamodt.model.tables import Item
 
 if TYPE_CHECKING:
+    from dynamodt.pipeline.attempts import RecentKeys
     from dynamodt.pipeline.rate_limit import WorkerRateLimiter
-    from dynamodt.pipeline.taken_keys import RecentKeys
     from dynamodt.state.lease_rows import LeaseRows
 
 POLL_SECONDS = 0.5

@@ -18,6 +18,7 @@ from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import RunReport, TableReport, counted, pick
 from dynamodt.model.runs import INSERTED_ROWS, DeadLetterSource, Job, RunRecord
 from dynamodt.model.tables import Item
+from dynamodt.pipeline.attempts import Rehearsal
 from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.outcomes import except_left_dead_letters
 from dynamodt.pipeline.own_writes import EarlierWrites, filter_of_inserted_items, inserted_items, statements
@@ -33,7 +34,6 @@ from dynamodt.script.apply import Attempt, attempt_change, effect
 from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import key_of, write_units
 from dynamodt.script.load import error_text
-from dynamodt.script.rehearse import Rehearsal
 from dynamodt.state import prepared
 from dynamodt.state.object_keys import DEAD, object_key
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, retry_run, unfinished

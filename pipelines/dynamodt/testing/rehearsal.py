@@ -26,13 +26,12 @@ from dynamodt.model.tables import (
     Stage,
     TableSpec,
 )
-from dynamodt.pipeline.taken_keys import AttemptOutcome, RecentKeys, outcome_of_attempt
+from dynamodt.pipeline.attempts import AttemptOutcome, RecentKeys, Rehearsal, outcome_of_attempt, rehearsed_run
 from dynamodt.script.apply import Attempt, check_rows, effect, item_rows, row_image, table_of_rows
 from dynamodt.script.codec import decode, decode_value, encode_value, key_text, same_image
 from dynamodt.script.diff import insert, key_of
 from dynamodt.script.names import version_files
 from dynamodt.script.read import read_script
-from dynamodt.script.rehearse import Rehearsal, rehearsed_run
 from dynamodt.script.versions import is_reversible
 
 Key = Mapping[str, str]

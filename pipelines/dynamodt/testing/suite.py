@@ -27,7 +27,7 @@ import pytest
 from dynamodt.errors import DynamodtError, UsageError, suggest
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, Item
-from dynamodt.pipeline.taken_keys import AttemptOutcome
+from dynamodt.pipeline.attempts import AttemptOutcome
 from dynamodt.script.apply import effect, prepare_rows
 from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import key_of, key_shown
