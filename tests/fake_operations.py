@@ -15,19 +15,22 @@ from decimal import Decimal
 from pathlib import Path
 
 from dynamodt.checks.check import CheckOptions
-from dynamodt.checks.findings import Finding, Shown, TableCheck, VersionCheck
 from dynamodt.cli import app as cli
 from dynamodt.cli import commands
 from dynamodt.config.settings import Key
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units
 from dynamodt.model.reports import (
+    Finding,
     NotRestored,
     RunReport,
+    Shown,
+    TableCheck,
     TableReport,
     TableStatus,
     TakeOver,
     UndoReport,
+    VersionCheck,
     VersionOutcome,
     VersionStatus,
 )

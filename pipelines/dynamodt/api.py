@@ -14,7 +14,6 @@ from heapq import merge
 from pathlib import Path
 
 from dynamodt.checks.check import CheckOptions, check_tables
-from dynamodt.checks.findings import TableCheck
 from dynamodt.config import scaffold
 from dynamodt.config.names import logical_names, named_in, with_names
 from dynamodt.config.scaffold import declare as declare_tables
@@ -30,7 +29,7 @@ from dynamodt.dynamodb.clients import NO_TABLE
 from dynamodt.errors import DynamodtError, ScriptError, ServiceError, UsageError, suggest
 from dynamodt.local import stage as local
 from dynamodt.model.pages import Units
-from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport
+from dynamodt.model.reports import RunReport, TableCheck, TableReport, TableStatus, TakeOver, UndoReport
 from dynamodt.model.runs import Job, Lease, PreparedRef, RunRecord, RunState
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.runs import baseline, validation

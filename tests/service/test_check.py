@@ -8,7 +8,7 @@ import pytest
 
 from dynamodt import api
 from dynamodt.checks.check import CheckOptions
-from dynamodt.checks.findings import TableCheck
+from dynamodt.model.reports import TableCheck
 from dynamodt.script.samples import read_images, version_of
 from tests.service.bench import SPLIT, Bench
 from tests.service.conftest import MakeTable

@@ -21,7 +21,6 @@ from dynamodt.checks import other_process as another
 from dynamodt.checks import subject, variants
 from dynamodt.checks.check import sample_of_file
 from dynamodt.checks.examples import Replacer, smallest_item
-from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
 from dynamodt.checks.other_process import OtherProcess
 from dynamodt.checks.version import VersionInputs, VersionTrial
 from dynamodt.cli import check_report
@@ -29,6 +28,7 @@ from dynamodt.cli.next_steps import written_steps
 from dynamodt.cli.request import Request
 from dynamodt.dynamodb.reads import ScanPage
 from dynamodt.errors import UsageError
+from dynamodt.model.reports import Finding, TableCheck, VersionCheck
 from dynamodt.model.tables import Image, KeyAttribute, TableNames, TableSpec
 from dynamodt.pipeline.author_output import Line, captured
 from dynamodt.runs import estimate

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.checks.findings import VersionCheck
 from dynamodt.checks.other_process import OtherProcess
 from dynamodt.checks.version import VersionInputs, VersionTrial
+from dynamodt.model.reports import VersionCheck
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.script.functions import frozen
 from dynamodt.script.read import read_script

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from dynamodt.checks.examples import Replacer
-from dynamodt.checks.findings import Finding, TableCheck, VersionCheck
 from dynamodt.checks.other_process import OtherProcess
 from dynamodt.checks.subject import CallLimit, HangError, applied_to_all
 from dynamodt.checks.version import VersionInputs, VersionTrial
 from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError, file_explained, suggest
 from dynamodt.export.datafiles import DataFile, DataReader
 from dynamodt.export.objects import S3Objects
+from dynamodt.model.reports import Finding, TableCheck, VersionCheck
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, TableSpec
 from dynamodt.pipeline.author_output import labelled

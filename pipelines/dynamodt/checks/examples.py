@@ -25,7 +25,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any, Final
 
-from dynamodt.checks.findings import Fault, Finding, Level, Shown
+from dynamodt.model.reports import Fault, Finding, Level, Shown
 from dynamodt.model.tables import AttributeValue, Image, TableSpec
 from dynamodt.script.diff import key_of
 from dynamodt.script.names import is_run_id

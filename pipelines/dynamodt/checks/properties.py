@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dynamodt.checks.findings import Effect, Fault, Growth, Path
 from dynamodt.checks.subject import Observed, Outcome, Raised, Subject, applied_to_all, same_items
+from dynamodt.model.reports import Effect, Fault, Growth, Path
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import AttributeValue, Image, TableSpec
 from dynamodt.pipeline.process import without_output

@@ -11,11 +11,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from dynamodt.checks.examples import Judge, Replacer, SeenFault, smallest_item
-from dynamodt.checks.findings import Fault, Finding, Level, VersionCheck
 from dynamodt.checks.other_process import OtherProcess, Side
 from dynamodt.checks.properties import Trial, by_chance, collisions, effect_of, same_result
 from dynamodt.checks.subject import CallLimit, HangError, Observed, Outcome, first_rows
 from dynamodt.errors import ScriptError
+from dynamodt.model.reports import Fault, Finding, Level, VersionCheck
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, TableSpec
 from dynamodt.pipeline.author_output import labelled

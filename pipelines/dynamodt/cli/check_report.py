@@ -25,7 +25,7 @@ from dynamodt.script.codec import decode
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dynamodt.checks.findings import Effect, Finding, Shown, TableCheck, VersionCheck
+    from dynamodt.model.reports import Effect, Finding, Shown, TableCheck, VersionCheck
 
 _STYLES = {"fault": "bold red", "warning": "yellow", "note": "dim"}
 _WIDE = 160
