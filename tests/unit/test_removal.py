@@ -118,6 +118,19 @@ def test_a_bucket_out_of_reach_stays() -> None:
     assert "not in r, but in s" in kept(found)[0]
 
 
+def test_what_belongs_to_a_bucket_out_of_reach_stays() -> None:
+    """Its objects are known by the state table, and are encrypted with the key."""
+    found = replace(ALL, bucket=FoundBucket(HERE, FOUND, "", out_of_reach="s3:ListBucket is not granted"))
+    bucket, table, key = kept(found)
+    assert "not granted" in bucket and "cannot be read" in table and "which is kept" in key
+    assert "may encrypt the bucket files" in kept(replace(found, state_table=None))[-1]
+
+
+def test_a_key_that_the_caller_may_not_read_stays() -> None:
+    (key,) = kept(replace(ALL, keys=(ENCRYPTING._replace(denied=True),)))
+    assert "kms:DescribeKey" in key
+
+
 def test_a_key_that_dynamodt_toml_names_stays_unless_the_stack_has_made_it() -> None:
     named = ENCRYPTING._replace(origin=TAGGED, named=True)
     assert "kms_key" in kept(replace(ALL, keys=(named,)))[0]

@@ -303,12 +303,13 @@ def _principal(connection: Connection, caller: str) -> str:
 
 class KeyFacts(NamedTuple):
     """A key: its ARN, its state as KMS names it (Enabled, PendingDeletion ...), and the stage and the bucket that it
-    was created for; empty if it has no such tag, or its tags cannot be read."""
+    was created for; empty if it has no such tag. `denied`: the caller may not read its state, or its tags."""
 
     arn: str
     state: str
     stage: str
     bucket: str
+    denied: bool = False
 
 
 def key_arn(connection: Connection, key: str) -> str:
@@ -330,14 +331,15 @@ def key_facts(connection: Connection, key: str) -> KeyFacts | None:
             found = kms.describe_key(KeyId=key)["KeyMetadata"]
         except ClientError as error:
             if is_denied(error):
-                return KeyFacts(key, "", "", "")
+                return KeyFacts(key, "", "", "", denied=True)
             if refusal(error).code == _ABSENT:
                 return None
             raise
     if found["KeyManager"] != "CUSTOMER":
         return None
     tags = _tags(kms, found["Arn"])
-    return KeyFacts(found["Arn"], found["KeyState"], tags.get(STAGE_TAG, ""), tags.get(BUCKET_TAG, ""))
+    stage, bucket = ((tags or {}).get(tag, "") for tag in (STAGE_TAG, BUCKET_TAG))
+    return KeyFacts(found["Arn"], found["KeyState"], stage, bucket, denied=tags is None)
 
 
 def keys_made_for(connection: Connection, stage: str, bucket: str) -> list[KeyFacts]:
@@ -346,7 +348,7 @@ def keys_made_for(connection: Connection, stage: str, bucket: str) -> list[KeyFa
     with explained("ListKeys", f"region {connection.region}"):
         arns = [one["KeyArn"] for page in kms.get_paginator("list_keys").paginate() for one in page["Keys"]]
     wanted = {STAGE_TAG: stage, BUCKET_TAG: bucket}.items()
-    named = [arn for arn in arns if wanted <= _tags(kms, arn).items()]
+    named = [arn for arn in arns if wanted <= (_tags(kms, arn) or {}).items()]
     return [facts for arn in named if (facts := key_facts(connection, arn)) is not None]
 
 
@@ -358,8 +360,8 @@ def schedule_deletion(connection: Connection, key: str) -> int:
     return _LONGEST_WAIT_DAYS
 
 
-def _tags(kms: Any, arn: str) -> dict[str, str]:
-    """The tags of a key; empty for a key of AWS or of another account, whose tags cannot be read."""
+def _tags(kms: Any, arn: str) -> dict[str, str] | None:
+    """The tags of a key; None if they cannot be read, as those of a key of AWS or of another account."""
     with explained("ListResourceTags", f"key {arn}"), Tolerated("AccessDeniedException", _ABSENT):
         return {tag["TagKey"]: tag["TagValue"] for tag in kms.list_resource_tags(KeyId=arn)["Tags"]}
-    return {}
+    return None

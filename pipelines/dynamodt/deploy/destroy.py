@@ -298,7 +298,7 @@ def _described(
 
 def _key(found: KeyFacts, own: Mapping[str, str], named: Iterable[str], bucket: str) -> FoundKey:
     of_stack = bool(own.get("Key")) and found.arn.endswith(f"/{own['Key']}")
-    return FoundKey(found.arn, Origin(found.stage, of_stack), found.arn in named, bucket)
+    return FoundKey(found.arn, Origin(found.stage, of_stack), found.arn in named, bucket, denied=found.denied)
 
 
 def _with_users(stage: Stage, keys: tuple[FoundKey, ...], notify: Callable[[str], None]) -> tuple[FoundKey, ...]:

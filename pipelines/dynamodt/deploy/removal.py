@@ -110,13 +110,15 @@ class FoundBucket(NamedTuple):
 
 class FoundKey(NamedTuple):
     """A key: whether dynamodt.toml names it, the bucket of its tag `dynamodt:bucket`, if that is another one than the
-    stage's and exists, and the tables of the account and region, beside the state table, that it encrypts."""
+    stage's and exists, the tables of the account and region, beside the state table, that it encrypts, and whether the
+    caller may not read its state, or its tags."""
 
     arn: str
     origin: Origin
     named: bool
     bucket: str = ""
     tables: tuple[str, ...] = ()
+    denied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,10 @@ def _table(found: Evidence) -> Decision | None:
         stay = f"it holds the history of tables without a folder in transforms/: {_some(table.strangers)}"
     elif table.active:
         stay = f"a run is active on {_some(table.active)}"
+    elif found.bucket is not None and found.bucket.out_of_reach:
+        stay = (
+            f"it has the runs whose objects are the stage's, and the bucket {found.bucket.bucket.name} cannot be read"
+        )
     else:
         stay = _used(other.name for other in found.neighbours if other.state_table == table.name)
     return _verdict(found, table.origin, stay, "State")
@@ -220,6 +226,8 @@ def _bucket_lines(found: Evidence, verdict: Decision | None) -> list[tuple[bool,
 def _key(found: Evidence, key: FoundKey, table: Decision | None, bucket: Decision | None) -> Decision:
     if key.named and not key.origin.of_stack:
         return Decision(False, "dynamodt.toml names it as kms_key, and it is not a resource of the stack")
+    if key.denied:
+        return Decision(False, "the caller may not read it (kms:DescribeKey, kms:ListResourceTags)")
     users = (other.name for other in found.neighbours if other.key and other.key == key.arn)
     return _verdict(found, key.origin, _needed(found, key, table, bucket) or _used(users), "Key")
 
@@ -228,6 +236,8 @@ def _needed(found: Evidence, key: FoundKey, table: Decision | None, bucket: Deci
     """The kept resources that are encrypted with the key."""
     if found.state_table and table and not table.goes and found.state_table.key == key.arn:
         return f"it encrypts the state table {found.state_table.name}, which is kept"
+    if found.bucket and found.bucket.out_of_reach:
+        return f"it may encrypt the bucket {found.bucket.bucket.name}, which cannot be read"
     stays = found.bucket is not None and bucket is not None and (not bucket.goes or bool(found.bucket.strangers))
     if found.bucket and stays and (found.bucket.key == key.arn or key.named):
         return f"it encrypts the bucket {found.bucket.bucket.name}, which is kept"
