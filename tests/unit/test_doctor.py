@@ -123,7 +123,8 @@ def test_a_wrong_clock_is_a_finding(findings: Callable[..., dict[str, CheckResul
 def test_a_table_is_usable_in_the_states_that_a_run_accepts(
     findings: Callable[..., dict[str, CheckResult]], status: str, expected: str
 ) -> None:
-    assert findings(describe_table={"Table": {**USERS, "TableStatus": status}})["table users"].status == expected
+    found = findings(describe_table={"Table": {**USERS, "TableStatus": status}})["table users"]
+    assert found.status == expected and bool(found.hint) == (expected == "wrong")
 
 
 def test_the_findings_about_a_table(findings: Callable[..., dict[str, CheckResult]]) -> None:

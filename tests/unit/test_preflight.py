@@ -347,6 +347,8 @@ def test_a_table_or_target_that_is_not_active_is_refused(
     with pytest.raises(Refused, match=status) as caught:
         plan_table(Project(STAGE, tmp_path), "users", "up", None, {})
     assert caught.value.where == f"table {unfit}"
+    assert ("wait until" in caught.value.hint) == (status == "CREATING")
+    assert ("KMS key" in caught.value.hint) == (status not in ("CREATING", "DELETING"))
 
 
 # ---------------------------------------------------------------- what the service says of a table

@@ -32,6 +32,7 @@ from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.network import Tolerated, is_denied, refusal, without_signed_text
 from dynamodt.dynamodb.table import (
     NO_RESOURCE,
+    STATE_HINTS,
     USABLE,
     consumers,
     describe,
@@ -307,7 +308,7 @@ def _table(stage: Stage, name: str) -> Seen:
     if replicas:
         hint = "a condition is evaluated on the local replica: a run needs --single-region-writers"
         return OK if stage.single_region_writers else WRONG, f"{text}, replicas in {', '.join(replicas)}", hint
-    return (OK if table["TableStatus"] in USABLE else WRONG), text, ""
+    return (OK if table["TableStatus"] in USABLE else WRONG), text, STATE_HINTS.get(table["TableStatus"], "")
 
 
 def _capacity(table: Mapping[str, Any]) -> str:

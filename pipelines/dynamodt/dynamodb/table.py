@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 NO_RESOURCE = "ResourceNotFoundException"
 ACTIVE_SOON = {"Delay": 1, "MaxAttempts": 120}  # of a waiter
 USABLE = ("ACTIVE", "UPDATING")  # the states of a table that takes reads and writes
+_ARCHIVED = (
+    "its KMS key was not usable for a week: make the key usable, delete the table, and restore its backup, which `aws "
+    "dynamodb describe-table` shows as ArchivalSummary"
+)
+STATE_HINTS = {
+    "CREATING": "wait until it is ACTIVE",
+    "DELETING": "it is being deleted: check its name and the stage",
+    "ARCHIVING": _ARCHIVED,
+    "ARCHIVED": _ARCHIVED,
+    "INACCESSIBLE_ENCRYPTION_CREDENTIALS": "DynamoDB cannot use its KMS key: enable the key, or correct its policy; "
+    "after a week DynamoDB archives the table",
+    "REPLICATION_NOT_AUTHORIZED": "its replication is not permitted any more: correct the resource policies of the "
+    "replicas, in all of their accounts",
+}
+"""The next step for each other state of a table."""
 _WHOLE = {"ProjectionType": "ALL"}
 
 

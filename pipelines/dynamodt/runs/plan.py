@@ -187,10 +187,16 @@ def usable_table(stage: Stage, name: str) -> TableSpec:
     return _usable(stage, _describe(stage, name))
 
 
+def check_usable(spec: TableSpec) -> None:
+    """Raises Refused, with the next step, for a table whose state allows no reads and writes."""
+    if spec.status not in tables.USABLE:
+        hint = tables.STATE_HINTS.get(spec.status, "wait until it is ACTIVE")
+        raise Refused(f"the table is {spec.status}", where=f"table {spec.name}", hint=hint)
+
+
 def _usable(stage: Stage, spec: TableSpec) -> TableSpec:
     """The description, with the replicas of a legacy global table. Raises Refused for a table that is not active."""
-    if spec.status not in tables.USABLE:
-        raise Refused(f"the table is {spec.status}", where=f"table {spec.name}", hint="wait until it is ACTIVE")
+    check_usable(spec)
     return spec if stage.local else tables.with_legacy_replicas(stage.connection, spec)
 
 

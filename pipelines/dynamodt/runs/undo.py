@@ -26,6 +26,7 @@ from dynamodt.runs.dead_letters import samples
 from dynamodt.runs.history import now, unrecorded_notice, version_reverted_by
 from dynamodt.runs.jobs import new_run
 from dynamodt.runs.lock import attempt_in_turn, hold_leases, take_rehearsal_lease
+from dynamodt.runs.plan import check_usable
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.restored_tables import check_begun, check_rows, note_begun
 from dynamodt.runs.stored_dead_letters import committed_lines, committed_parts
@@ -63,6 +64,7 @@ def _attempt_undo(project: Project, record: RunRecord, runner: Runner) -> UndoRe
     record = checked(project, record)
     table = tables_of_stage.describe(project.stage.connection, record.table)
     target = tables_of_stage.describe(project.stage.connection, record.target) if record.target else None
+    check_usable(target or table)
     context = RunContext.opened(project, runner)
     with _hold_tables(context, record) as (context, base):
         record = find_run(context, [record.table], record.run)  # as it is under the lease
