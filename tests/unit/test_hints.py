@@ -28,7 +28,7 @@ from tests import ROOT
 COMMAND = re.compile(r"(?<![\w./-])(?:dynamodt|ddt) ((?:local )?[a-z]+)([^;,()`\n]*)")
 OPTION = re.compile(r"(?<!\S)--?[a-zA-Z][\w-]*")
 # Words that follow the program's name in plain sentences, and in a list of packages.
-PROSE = {"finds", "grpc", "import", "in", "reports", "sends", "shows", "sorts"}
+PROSE = {"finds", "grpc", "import", "in", "reports", "sends", "shows", "sorts", "to"}
 UNKNOWN = "X"  # stands for a value that is known at run time only
 TYPED: Any = typer.main.get_command(app)
 
