@@ -13,7 +13,10 @@ import pytest
 
 from dynamodt import api as operations
 from dynamodt.cli.job import DEAD_LETTERS
-from dynamodt.errors import Busy, DeadLetters, Refused, RunFailed
+from dynamodt.deploy.glue_runs import GlueJob, JobRun
+from dynamodt.deploy.job_result import undo_of
+from dynamodt.errors import Busy, DeadLetters, Refused, RunFailed, ServiceError
+from dynamodt.model.pages import Counts
 from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.provenance import caller
@@ -276,6 +279,37 @@ def test_a_job_whose_result_is_lost_is_reported_from_the_state_table(
     assert numbers(typed) == [1] * 40
 
 
+def test_an_undo_whose_result_is_lost_is_reported_from_the_state_table(
+    typed: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed.script(ADD)
+    (run,) = typed.up().versions
+    Tables(typed.dynamodb).put(typed.table, {"id": 3, "n": 7})
+    original = AnswerRows.read
+    with monkeypatch.context() as lost:
+        lost.setattr(AnswerRows, "read", lambda rows, job_run: None)
+        found = typed.undo(run.run)
+    assert found.error is None and (found.run.status, found.at) == ("undone", 0)
+    assert (found.run.counts, found.not_restored) == (Counts(read=40, changed=39, superseded=1), 1)
+    (job,) = (one for one in typed.glue.runs if "undo" in one.arguments["--command"])
+    answer = original(AnswerRows(typed.state.rows), job.id)
+    assert answer is not None
+    reported = undo_of(answer.document)
+    assert found.not_restored_at == reported.not_restored_at and reported.run.counts == found.run.counts
+    assert found.first_not_restored == reported.first_not_restored
+    assert sorted(set(numbers(typed))) == [0, 7]
+
+
+def test_an_answer_is_taken_although_glue_cannot_be_asked(typed: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(job: GlueJob, run: str) -> JobRun:
+        raise ServiceError("AccessDeniedException")
+
+    typed.script(ADD)
+    monkeypatch.setattr(GlueJob, "poll", refused)
+    report = typed.up()
+    assert report.error is None and report.versions[0].counts.changed == 40
+
+
 @pytest.mark.parametrize("tables", [[], [{"table": "others", "direction": "up", "versions": []}]])
 def test_a_planned_table_missing_in_the_job_s_result_is_a_failure(
     typed: Client, monkeypatch: pytest.MonkeyPatch, tables: list[object]
@@ -288,7 +322,7 @@ def test_a_planned_table_missing_in_the_job_s_result_is_a_failure(
     assert f"table {typed.table}" in report.error.what
 
 
-def test_data_is_prepared_by_its_own_job(typed: Client) -> None:
+def test_data_is_prepared_by_its_own_job(typed: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     typed.script(PREPARED)
     assert isinstance(typed.up().error, Refused)  # found out here: no job
     assert typed.jobs() == 0
@@ -298,6 +332,12 @@ def test_data_is_prepared_by_its_own_job(typed: Client) -> None:
     found = json.loads(out)
     assert (found["rows"], found["dry_run"]) == (2, False)
     assert typed.glue.runs[0].job == "dynamodt-dev-prepare"
+    with monkeypatch.context() as lost:
+        lost.setattr(AnswerRows, "read", lambda rows, job_run: None)
+        stored = operations.prepare(
+            typed.stage, typed.folder, typed.table, 1, typed.seen, options=RunOptions(runner="glue")
+        )
+    assert stored.rows == 2 and typed.jobs() == 2
     typed.script(PREPARED.replace("yield 2, 20", "yield 2"))
     code, _, err = typed.run(*words)
     assert code == 2 and "row 2" in err

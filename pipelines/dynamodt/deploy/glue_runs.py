@@ -245,7 +245,8 @@ class JobWatch:
                 if self._aborts is not None and watch.active:
                     self._send_command(table, stop=ABORT)
             answer = self._answers.read(self.run.id)
-            self._poll_glue()
+            if answer is None:  # otherwise the job is over, even if Glue cannot be asked
+                self._poll_glue()
         except ServiceError as error:
             self._out_of_reach(error)
             return None

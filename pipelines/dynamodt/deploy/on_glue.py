@@ -53,7 +53,8 @@ from dynamodt.runs.migration import TableMigration, check_before_job, hold_back_
 from dynamodt.runs.options import Command, command_argv
 from dynamodt.runs.pace import as_watcher
 from dynamodt.runs.provenance import caller, provenance_arguments
-from dynamodt.runs.undo_checks import check_undo_before_job
+from dynamodt.runs.undo_checks import check_undo_before_job, undone_by_record
+from dynamodt.state import prepared
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.storage import with_owner
 
@@ -357,22 +358,41 @@ def undo(project: Project, record: RunRecord) -> UndoReport:
     if found is None:
         check_undo_before_job(project, record)
     answer = job.answer(found, [record.table])
-    if answer is None or "counts" not in answer.document:
+    report = _undone(job, record, answer)
+    if report is None:
         raise job.failure(answer)
-    with explain_unreadable(job.place):
-        report = undo_of(answer.document)
     if report.error is not None:
         job.show_log()
     key_names = describe(project.stage.connection, record.table).key_names
     return replace(report, run=replace(report.run, rehearsal=options.dry_run, key_names=key_names))
 
 
+def _undone(job: DeployedJob, record: RunRecord, answer: JobAnswer | None) -> UndoReport | None:
+    """The undo's report by the job's answer or, if it is lost, by the run's record; None if neither shows its end."""
+    if answer is not None and "counts" in answer.document:
+        with explain_unreadable(job.place):
+            return undo_of(answer.document)
+    lost = answer is None or error_in(answer.document) is None
+    return undone_by_record(job.project, record) if lost and not job.project.options.dry_run else None
+
+
 def prepare(project: Project, script: Script) -> PreparedRef:
     """Runs a version's `prepare` in the second deployed job."""
     request = Command("prepare", tables=(script.table,), number=script.sequence, options=project.options)
-    job = DeployedJob(project, request)
+    job, before = DeployedJob(project, request), _prepared(project, script)
     answer = job.answer(job.active(), [])
-    if answer is None or "sha256" not in answer.document:
-        raise job.failure(answer)
-    with explain_unreadable(job.place):
-        return prepared_of(answer.document)
+    if answer is not None and "sha256" in answer.document:
+        with explain_unreadable(job.place):
+            return prepared_of(answer.document)
+    stored = _prepared(project, script)
+    if answer is None and stored is not None and stored != before:  # only the answer is lost
+        return stored
+    raise job.failure(answer)
+
+
+def _prepared(project: Project, script: Script) -> PreparedRef | None:
+    """The prepared data of the version that is stored now; None if it cannot be used."""
+    try:
+        return prepared.find(project.storage, script, project.stage.connection.region)
+    except Refused:
+        return None

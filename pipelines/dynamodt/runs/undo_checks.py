@@ -14,10 +14,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import orjson
+
 from dynamodt.dynamodb.table import describe
 from dynamodt.errors import Busy, Hint, Refused, RunFailed, suggest
 from dynamodt.model.pages import Claim, Counts, JournalCount, Units
-from dynamodt.model.reports import UndoReport
+from dynamodt.model.reports import NotRestored, UndoReport
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Stage
 from dynamodt.runs.control import find_run
@@ -38,6 +40,7 @@ from dynamodt.runs.restored_tables import check_begun, check_rows
 from dynamodt.state.journal import Unsealed, check
 from dynamodt.state.object_keys import (
     JOURNAL,
+    NOT_RESTORED_FILE,
     Claims,
     expected_journal,
     folder_of,
@@ -49,6 +52,7 @@ from dynamodt.state.object_keys import (
     split_prefix,
 )
 from dynamodt.state.runs import UNDOING, phases, unfinished
+from dynamodt.state.split_rows import RunTotals
 from dynamodt.state.state import State
 from dynamodt.state.storage import Storage
 
@@ -170,6 +174,24 @@ def refused_report(project: Project, record: RunRecord, error: Refused) -> UndoR
     run = replace(report_of(record), status="refused", counts=Counts(), consumed=Units(), seconds=0.0, error=str(error))
     run = replace(run, dead_letters="", rehearsal=project.options.dry_run)
     return UndoReport(run, max(project.state.applied(record.table), default=0), error=error)
+
+
+def undone_by_record(project: Project, record: RunRecord) -> UndoReport | None:
+    """The report of a whole undo by the state table and the storage, if its result is lost; None if it has not ended.
+    Items that waited for a key count as they were read first."""
+    state, done = project.state, project.state.run(record.table, record.run)
+    if done is None or done.status != "undone":
+        return None
+    totals = RunTotals(state).poll(replace(done, status=UNDOING))
+    name = object_key(record.table, record.run, NOT_RESTORED_FILE)
+    left = project.storage.read(name) if totals.journal.records else b""
+    lines = [orjson.loads(line) for line in (left or b"").splitlines()]
+    first = tuple(
+        NotRestored(one["key"], tuple(one["attributes"]), one["why"], tuple(one["restored"])) for one in lines
+    )
+    report = replace(report_of(done), counts=totals.counts, consumed=totals.units, dead_letters="")
+    at, place = max(state.applied(record.table), default=0), project.storage.place(name) if lines else ""
+    return UndoReport(report, at, len(lines), place, first[:_SHOWN], partly=done.partly_restored)
 
 
 # ---------------------------------------------------------------- the journal

@@ -243,7 +243,7 @@ class RunTotals:
     def __init__(self, state: State) -> None:
         self._state = state
         self._phases: dict[Phase, SplitTotals] = {}
-        self._undo = 1  # the try that is running
+        self.undo = 1  # the try that is running
         self.rows = 0  # rows that the last poll has read
 
     def poll(self, record: RunRecord) -> Totals:
@@ -260,9 +260,9 @@ class RunTotals:
 
     def _undoing(self, record: RunRecord) -> tuple[Phase, ...]:
         """The phases of the undo's last try. Its number is not in the record and is found from the rows."""
-        while self._begun(undo_phases(record, self._undo + 1)):
-            self._undo += 1
-        return undo_phases(record, self._undo)
+        while self._begun(undo_phases(record, self.undo + 1)):
+            self.undo += 1
+        return undo_phases(record, self.undo)
 
     def _begun(self, found: Iterable[Phase]) -> bool:
         self.rows += sum(one.splits for one in found)
