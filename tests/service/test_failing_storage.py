@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from dynamodt import api as operations
 from dynamodt.errors import DeadLetters, Refused, ServiceError
 from dynamodt.model.tables import StorageSpec
+from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
@@ -96,3 +98,22 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_start(bench: Benc
     assert isinstance(refused.error, Refused) and refused.error.where == str(tmp_path / "file")
     assert State(bench.stage.connection, bench.stage.state_table).runs(table) == []
     assert bench.up(table)[0].error is None
+
+
+def test_an_error_between_the_record_of_the_begin_and_the_first_phase_is_the_end_of_the_run(
+    bench: Bench, table: str, disk: Disk
+) -> None:
+    """The command that accepts a dead letter records it first; without its end, the run would count as one whose
+    process has died."""
+    bench.tables.put(table, {"id": 1, "bad": 1}, {"id": 2})
+    assert isinstance(bench.up(table)[0].error, DeadLetters)
+    (record,) = bench.history(table)
+    disk.full_for = "scripts"
+    accept = RunOptions(accept_all=True, reason="a test")
+    (failed,) = operations.retry(bench.stage, bench.folder, [table], record.run, accept, bench.recorder)
+    assert isinstance(failed.error, ServiceError) and [one.status for one in failed.versions] == ["failed"]
+    (ended,) = bench.history(table)
+    assert ended.status == "failed" and "No space left" in ended.error and ended.dead_letters == record.dead_letters
+    disk.full_for = ""
+    assert bench.up(table)[0].error is None
+    assert [item.get("n") for item in bench.tables.items(table)] == [None, 1]

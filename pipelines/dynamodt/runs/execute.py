@@ -164,14 +164,15 @@ def _run_steps(context: RunContext, planned: TablePlan, record: RunRecord) -> No
 def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRecord) -> None:
     """Run one version, or continue its run. Raises the error that ended it, after recording the end."""
     step, recorder = step.of_run(record), run_recorder(context, planned, record)
-    context = with_accepted_dead_letters(context, recorder)
-    skipped = skipped_dead_letters(context, recorder.record)  # may refuse: before an export is requested
-    found = _source(context, planned, step, recorder)
-    note_export(context.spending, context.options, context.stage, planned.table, recorder.record)
-    main, again = _phases(context, planned, step, recorder, found, skipped)
-    main = with_earlier_phases(main, context.rehearsed) if context.options.dry_run else main
-    phases = [*again, *main]
-    record_start(context, recorder, main, again)
+    with recorded_error(context, recorder):
+        context = with_accepted_dead_letters(context, recorder)
+        skipped = skipped_dead_letters(context, recorder.record)  # may refuse: before an export is requested
+        found = _source(context, planned, step, recorder)
+        note_export(context.spending, context.options, context.stage, planned.table, recorder.record)
+        main, again = _phases(context, planned, step, recorder, found, skipped)
+        main = with_earlier_phases(main, context.rehearsed) if context.options.dry_run else main
+        phases = [*again, *main]
+        record_start(context, recorder, main, again)
     follower = Follower(context.state, phases, context.observer, begins=recorder.phase_begins)
     with recorded_end(context, recorder, phases, follower, _uncovered(context, found)):
         run_phases(context, phases, follower)
@@ -201,19 +202,18 @@ def _phases(
 
 
 def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRecorder) -> SourceExport | None:
-    """The export that the step reads, if any. An error is recorded as the run's end, and raised."""
+    """The export that the step reads, if any."""
     if recorder.record.source != EXPORT or not moves_items(step.script, planned.direction):
         return None
     check_export(step.script, context.options.catch_up)
     if recorder.record.tolerated:  # all of it was read
         return export_for_replay(context, planned.table, recorder)
     recorder.begin()
-    with recorded_error(context, recorder):
-        check_export_spending(context.spending, context.options, context.stage, planned.table, recorder.record)
-        found = source_export(context, planned.table, recorder)
-        if not (context.stage.local or context.options.dry_run):  # the stand-in's exports start at any moment
-            check_moment(found, step.script, context.options.catch_up)
-        return found
+    check_export_spending(context.spending, context.options, context.stage, planned.table, recorder.record)
+    found = source_export(context, planned.table, recorder)
+    if not (context.stage.local or context.options.dry_run):  # the stand-in's exports start at any moment
+        check_moment(found, step.script, context.options.catch_up)
+    return found
 
 
 def _uncovered(context: RunContext, found: SourceExport | None) -> str:

@@ -130,6 +130,7 @@ class RunRecorder:
         self._began = time.monotonic()
         self._seconds_before = record.seconds
         self._reopens: Reopened | None = None
+        self.begun = False
         self.record = record
 
     def reopen(self, reopened: Reopened | None) -> None:
@@ -138,10 +139,10 @@ class RunRecorder:
 
     def begin(self) -> None:
         """Record that the run begins or continues. Raises Fenced."""
-        if self._dry_run:
-            return
-        before, self._reopens = self._reopens, None
-        self.record = self._recorded() if before is None else self._recorded(before.applied, before.applied is None)
+        if not self._dry_run:
+            before, self._reopens = self._reopens, None
+            self.record = self._recorded() if before is None else self._recorded(before.applied, before.applied is None)
+        self.begun = True
 
     def keep(self, **changes: Any) -> None:
         """Change fields of the record, and record it. Raises Fenced."""

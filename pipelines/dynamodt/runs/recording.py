@@ -143,14 +143,17 @@ def record_start(context: RunContext, recorder: RunRecorder, main: list[Job], ag
 
 @contextmanager
 def recorded_error(context: RunContext, recorder: RunRecorder) -> Iterator[None]:
-    """Records and reports an error before the first phase as the run's end."""
+    """Records and reports an error before the first phase as the run's end, if the record of its begin is written: a
+    run without an end would look like one whose process has died."""
     try:
         yield
     except Fenced:
         raise
     except (DynamodtError, KeyboardInterrupt, SystemExit) as error:
-        record_end(context, recorder, error, Totals(recorder.record.counts, recorder.record.consumed))
-        context.keep(recorder.report())
+        if recorder.begun:
+            before = recorder.record
+            record_end(context, recorder, error, Totals(before.counts, before.consumed), before.dead_letters)
+            context.keep(recorder.report())
         raise
 
 
