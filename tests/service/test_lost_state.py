@@ -194,6 +194,9 @@ def test_nothing_to_do_needs_no_storage(bench: Bench, table: str, monkeypatch: p
     check_not_compared(status_of(bench, table))
     bench.script(table, "def transform_up(item):\n    return item\n", 2)
     assert bench.up(table)[0].error is _LOST
+    (dry,) = bench.up(table, dry_run=True)
+    assert (dry.error, dry.refusal) == (None, None)
+    assert f"whether the command would be refused is not known: {_LOST}" in bench.recorder.notes
 
 
 def check_not_compared(status: TableStatus) -> None:

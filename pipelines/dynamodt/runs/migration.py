@@ -170,12 +170,14 @@ def check_before_job(to: int | None, project: Project, planned: TablePlan) -> No
 
 
 def _refusal_of_command(project: Project, table: str, direction: Direction, to: int | None) -> Refused | None:
-    """The refusal that the command of a dry run would meet now. With `wait_lock`, it waits for a table that is held,
-    and its refusals may be over then."""
+    """The refusal that the command of a dry run would meet now; if a call is denied or fails, it is not known, which is
+    notified. With `wait_lock`, it waits for a table that is held, and its refusals may be over then."""
     real = replace(project, options=replace(project.options, dry_run=False))
     plan = plan_migration(real, table, direction, to, quiet=True)
     refuse(real, [plan], check_unfinished if project.options.wait_lock else check_free)
     error = plan.error if isinstance(plan.error, Refused) else None
+    if isinstance(plan.error, ServiceError):
+        project.observer.notify(f"whether the command would be refused is not known: {plan.error}")
     if error is None or not project.options.wait_lock:
         return error
     return None if isinstance(error, Busy) or is_held(project.state.leases, table) else error
