@@ -254,7 +254,7 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
 
-def test_dead_letters_of_an_export_are_replayed_without_a_new_export(
+def test_dead_letters_of_an_export_are_replayed_without_its_files_and_without_a_new_one(
     bench: Bench, table: str, endpoint: Endpoint
 ) -> None:
     name = f"stage-{uuid4().hex[:12]}"
@@ -264,6 +264,9 @@ def test_dead_letters_of_an_export_are_replayed_without_a_new_export(
     (report,) = bench.up(table, max_errors=2, source="export", catch_up="none")
     run, exports = last(bench, table).run, last(bench, table).exports
     assert report.error is None
+    s3 = client(endpoint.connection, "s3")
+    for entry in s3.list_objects_v2(Bucket=name, Prefix="some/AWSDynamoDB/")["Contents"]:
+        s3.delete_object(Bucket=name, Key=entry["Key"])
     bench.script(table, FRAIL.format(bad="(20,)"))
     assert retry(bench, run, accept=("20",), reason="gone").error is None
     record = last(bench, table)

@@ -25,7 +25,7 @@ from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, Project, RunContext, Runner, aborted, is_governed, run_phases
 from dynamodt.runs.cost import Spending, check_export_spending, note_export, requests_export
 from dynamodt.runs.dead_letters import check_replayable, retry_jobs, skipped_dead_letters, with_accepted_dead_letters
-from dynamodt.runs.exports import CatchingUp, SourceExport, export_for_replay, source_export
+from dynamodt.runs.exports import CatchingUp, SourceExport, export_already_read, source_export
 from dynamodt.runs.jobs import (
     EXPORT,
     NONE,
@@ -207,7 +207,7 @@ def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRe
         return None
     check_export(step.script, context.options.catch_up)
     if recorder.record.tolerated:  # all of it was read
-        return export_for_replay(context, planned.table, recorder)
+        return export_already_read(recorder.record)
     recorder.begin()
     check_export_spending(context.spending, context.options, context.stage, planned.table, recorder.record)
     found = source_export(context, planned.table, recorder)

@@ -99,12 +99,10 @@ def _check_recent(state: State, record: RunRecord, found: SourceExport) -> None:
         raise Refused(what, where=f"table {record.table}", hint="leave out --export: a new one is requested")
 
 
-def export_for_replay(context: RunContext, table: TableSpec, recorder: RunRecorder) -> SourceExport:
-    """The export of a run that has read all of it, for a replay of its dead letters; nothing is recorded. Raises as
-    `source_export`."""
-    with forget_unusable(recorder, 0, unread=False):
-        found = _full(context, table, recorder.record)
-    return replace(found, source=replace(found.source, final_scan=bool(recorder.record.final_scan)))
+def export_already_read(record: RunRecord) -> SourceExport:
+    """The export of a run that has read all of it, for a replay of its dead letters: its files are not needed, and may
+    be gone."""
+    return SourceExport(ExportSource("", "", "", final_scan=bool(record.final_scan)), record.splits, 0, None)
 
 
 def _keep_requested(recorder: RunRecorder, arn: str) -> None:
@@ -127,7 +125,7 @@ def forget_unusable(recorder: RunRecorder, number: int, unread: bool) -> Iterato
             recorder.keep(exports=record.exports[:number], failed_exports=record.failed_exports + 1)
         elif not isinstance(error, Refused):
             again = suggest(record.direction, table=record.table, export="s3://BUCKET/PREFIX")
-            copy = "" if number or record.tolerated else "; or name a copy: " + again
+            copy = "" if number else "; or name a copy: " + again
             raise error.hinted("restore it" + copy + or_undo(record)) from error
         raise
 
