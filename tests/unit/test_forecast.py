@@ -69,6 +69,12 @@ def test_units_are_converted_to_time_and_money(tmp_path: Path) -> None:
     assert found.puts.likely == pytest.approx(ITEMS / 500 + 64)  # a page each
 
 
+def test_an_item_that_is_deleted_is_read_twice(tmp_path: Path) -> None:
+    """The second read is strongly consistent: one unit for an item of 0.2 KB, forty times the units of its scan."""
+    deletion = "from dynamodt import Delete\ndef transform_up(item):\n    return Delete()\n"
+    assert version(tmp_path, deletion).rcu == pytest.approx(version(tmp_path).rcu + ITEMS)
+
+
 def test_reading_an_export_takes_no_read_units_and_costs_the_export(tmp_path: Path) -> None:
     found = version(tmp_path, options=replace(BOUNDED, source="export"))
     assert (found.rcu, found.export_bytes) == (0.0, 2 * GB)

@@ -427,6 +427,12 @@ def test_the_keys_of_all_indexes_are_described(services: dict[str, Stubber]) -> 
     )
 
 
+@pytest.mark.parametrize("name", ["STANDARD", "STANDARD_INFREQUENT_ACCESS"])
+def test_a_table_of_the_class_standard_ia_is_recognised(services: dict[str, Stubber], name: str) -> None:
+    spec = described(services, TableClassSummary={"TableClass": name})
+    assert spec.infrequent_access == (name != "STANDARD")
+
+
 @pytest.mark.parametrize(
     ("more", "replicas", "merges"),
     [

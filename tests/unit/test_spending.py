@@ -22,6 +22,7 @@ from dynamodt.runs.cost import (
     check_exports_priced,
     check_priced,
     cost_in_usd,
+    known_prices,
     note_export,
     usd,
 )
@@ -80,12 +81,19 @@ def test_a_requested_export_counts() -> None:
         (replace(STAGE, connection=Connection("us-east-1", "http://127.0.0.1:1")), TABLE, "an emulator"),
         (STAGE, replace(TABLE, provisioned=True), "things has provisioned capacity"),
         (replace(STAGE, connection=Connection("xx-moon-1")), TABLE, "no prices for the region xx-moon-1"),
+        (STAGE, replace(TABLE, replicas=("eu-west-1", "xx-moon-1")), "no prices for the region xx-moon-1"),
+        (STAGE, replace(TABLE, infrequent_access=True), "things has the table class Standard-IA"),
     ],
 )
 def test_without_a_price_a_limit_is_refused(stage: Stage, table: TableSpec, why: str) -> None:
     check_priced(stage, [table], RunOptions())
     with pytest.raises(Refused, match=why):
         check_priced(stage, [table], CAPPED)
+
+
+def test_a_write_to_a_global_table_is_charged_in_each_region() -> None:
+    prices = known_prices(STAGE, [TABLE, replace(TABLE, replicas=("eu-west-1", "us-east-2"))])
+    assert prices.write == pytest.approx(0.625 + 0.705 + 0.625) and prices.read == 0.125
 
 
 def test_an_export_needs_a_price_and_costs_less_than_the_limit() -> None:

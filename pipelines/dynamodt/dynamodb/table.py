@@ -62,6 +62,7 @@ def describe(connection: Connection, name: str) -> TableSpec:
         stream=_stream(table),
         identity=table.get("TableId") or created,
         created=created,
+        infrequent_access=(table.get("TableClassSummary") or {}).get("TableClass") == "STANDARD_INFREQUENT_ACCESS",
         projections=tuple(map(_projection, _indexes(table))),
     )
 

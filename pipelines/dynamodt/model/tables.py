@@ -88,6 +88,7 @@ class TableSpec:
     stream: str = ""  # the ARN of its stream, if it has one
     identity: str = ""
     created: str = ""  # ISO 8601, UTC
+    infrequent_access: bool = False  # the table class Standard-IA
     projections: tuple[Index, ...] = ()  # all indexes, as they are charged for
 
     @property

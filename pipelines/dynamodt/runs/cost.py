@@ -9,9 +9,13 @@ https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/OFFER/current/REGION/ind
 2026. The price of an export is None if no copy has it. The prices of S3's storage (`TimedStorage-ByteHrs`) and of Glue
 (`ETL-DPU-Hour`, `ETL-Flex-DPU-Hour`) are from the offers' pages; FLEX is None if no page was available.
 
-Not included: provisioned and reserved capacity, replicated writes of global tables, the table class Standard-IA, free
-tiers, savings plans and credits, data transfer, KMS, point-in-time recovery, taxes; writes that are repeated after a
-conflict, incremental exports, the state table (a few rows per page, one per insertion), and the workers.
+Each write to a global table is charged in every region with a replica, at the price of a write there (AWS's Developer
+Guide, "Understanding Amazon DynamoDB billing for global tables"). The table class Standard-IA has other prices, which
+are not known here.
+
+Not included: provisioned and reserved capacity, free tiers, savings plans and credits, data transfer, KMS,
+point-in-time recovery, taxes; writes that are repeated after a conflict, incremental exports, the state table (a few
+rows per page, one per insertion), and the workers.
 """
 
 from __future__ import annotations
@@ -167,11 +171,15 @@ def prices_of(stage: Stage, tables: Sequence[TableSpec]) -> Prices | str:
     provisioned = [table.name for table in tables if table.provisioned]
     if provisioned:
         return f"{provisioned[0]} has provisioned capacity, which is billed by the hour whatever a run consumes"
+    infrequent = [table.name for table in tables if table.infrequent_access]
+    if infrequent:
+        return f"{infrequent[0]} has the table class Standard-IA, whose prices are not known"
     regions = [stage.connection.of_table(table.name).region for table in tables]
-    unknown = [region for region in regions if region not in PRICES]
+    written = [regions[-1], *tables[-1].replicas]
+    unknown = [region for region in (*regions, *written) if region not in PRICES]
     if unknown:
         return f"there are no prices for the region {unknown[0]}"
-    return PRICES[regions[0]]._replace(write=PRICES[regions[-1]].write)
+    return PRICES[regions[0]]._replace(write=sum(PRICES[region].write for region in written))
 
 
 def _journal_puts(state: State, phases: Sequence[Job], changed: int) -> int:

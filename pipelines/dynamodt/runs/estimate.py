@@ -143,6 +143,7 @@ class VersionEstimate:
     indexes: Mapping[str, Span]
     records: Span
     journal_bytes: Span
+    read_again: Span = Span()  # the read units of items that are read a second time, before they are written
     rows: int = 0  # of items()
     dead: int = 0
     error: str = ""
@@ -232,6 +233,7 @@ def _estimate(
             for index in written.projections
         },
         records=sum_of(tally.amount([float(charge.records) for charge in tally.charges]) for tally in tallies),
+        read_again=sum_of(tally.amount([charge.reads for charge in tally.charges], 0.0) for tally in tallies),
         journal_bytes=changed.times(each),
         rows=len(tallies[-1].stratum.images) if script.has_items else 0,
         dead=len(errors),

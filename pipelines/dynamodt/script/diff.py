@@ -337,9 +337,11 @@ def _text_of_part(part: Update | Insert | Remove | Check) -> str:
 @dataclass
 class Charge:
     """The write units of one change: for the tables, and for each index by its name. `records` is the number of items
-    that it writes, each of which is a record of the table's stream."""
+    that it writes, each of which is a record of the table's stream. `reads` are the read units of its item, which is
+    read again, strongly consistent, before it is deleted or items are made of it."""
 
     table: float = 0.0
+    reads: float = 0.0
     indexes: dict[str, float] = field(default_factory=dict)
     records: int = 0
 
@@ -350,6 +352,8 @@ def charge_of(change: Change | None, written: TableSpec) -> Charge:
     if change is None:
         return charge
     charge.table = float(write_units(change))
+    if isinstance(change, Remove | Atomic):
+        charge.reads = float(-(-image_bytes(change.read) // 4096))
     for before, after in _writes(change, written):
         charge.records += 1
         for index in written.projections:
