@@ -18,7 +18,7 @@ from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, Job, LeftPart, RunRecord
 from dynamodt.model.tables import Item, Sample
 from dynamodt.runs.display import key_line
-from dynamodt.runs.history import doubts_hint, now
+from dynamodt.runs.history import DECIDING, doubts_hint, now
 from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.stored_dead_letters import (
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from dynamodt.state.storage import Storage
 
 _SAMPLES = 3
-_DECIDING = ("succeeded", "stamped", "adopted")  # statuses that decide whether a version is applied
 _FRAME = r'File "{path}", line (\d+)'
 
 
@@ -246,7 +245,7 @@ def left_by_other_direction(project: Project, record: RunRecord) -> tuple[LeftPa
     transformed their items. Raises Refused if some are lost or have no key."""
     runs = project.state.runs(record.table)
     others = [one for one in runs if one.version == record.version and one.run != record.run]
-    last = next((one for one in reversed(others) if one.status in _DECIDING), None)
+    last = next((one for one in reversed(others) if one.status in DECIDING), None)
     if last is None or last.direction == record.direction or not last.counts.dead:
         return ()
     stored = StoredDeadLetters(project, last)

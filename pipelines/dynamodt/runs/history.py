@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from shlex import quote
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from dynamodt.errors import Hint, Refused, ServiceError, suggest
 from dynamodt.model.pages import Claim, Counts, Units
@@ -31,6 +31,7 @@ from dynamodt.state.runs import (
 )
 
 if TYPE_CHECKING:
+    from dynamodt.runs.resume import Reopened
     from dynamodt.state.state import State
 
 
@@ -107,13 +108,6 @@ def version_applied_by(record: RunRecord) -> AppliedVersion:
     """The version that a successful run has applied."""
     same = pick(record, "table version name checksum run by counts consumed seconds files text")
     return AppliedVersion(when=record.ended, **same)
-
-
-class Reopened(NamedTuple):
-    """A succeeded run that is continued: its version is no longer applied; for a `down`, it is `applied` again."""
-
-    record: RunRecord
-    applied: AppliedVersion | None
 
 
 class RunRecorder:
@@ -302,17 +296,17 @@ def is_continued(state: State, record: RunRecord, last: RunRecord) -> bool:
     return record.run == last.run or has_written(state, record)
 
 
-_APPLYING = ("succeeded", "stamped", "adopted")
+DECIDING = ("succeeded", "stamped", "adopted")  # statuses that decide whether a version is applied
 
 
 def version_reverted_by(state: State, record: RunRecord) -> AppliedVersion:
     """The record of the version that a `down` has reverted: that of the run that last applied it, with the edits that
     were accepted since; that of the `down` itself, if no run is known to have applied it."""
     ups = [one for one in state.runs(record.table) if (one.version, one.direction) == (record.version, "up")]
-    counting = (one for one in ups if one.status in (*_APPLYING, "repaired"))
+    counting = (one for one in ups if one.status in (*DECIDING, "repaired"))
     applied = version_applied_by(record)
     for one in counting:
-        if one.status in _APPLYING:
+        if one.status in DECIDING:
             applied = version_applied_by(one)
         else:
             applied = replace(applied, checksum=one.checksum, files=one.files, text=one.text)
@@ -351,42 +345,3 @@ def changed_since(state: State, record: RunRecord, moment: datetime) -> RunRecor
 def _order(record: RunRecord) -> tuple[bool, int, bool, int, str, str]:
     """The sort key of runs by their ends, since a failed run may continue after others."""
     return unfinished(record.status), *written_order(record)
-
-
-# ---------------------------------------------------------------- a run that has succeeded with dead letters
-
-
-def find_reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVersion]) -> Reopened | None:
-    """The run that has succeeded with dead letters, to be continued by their replay; None for any other run.
-
-    Raises Refused if its dead letters cannot be replayed any more, since a later run has changed the table, or its
-    version was recorded otherwise: items that a later version has transformed would be transformed by this one.
-    """
-    record = state.run(table, run) if run else None
-    if record is None or record.status != "succeeded" or not record.tolerated:
-        return None
-    last, at = last_change(state, record), max(applied, default=0)
-    version = applied.get(record.version)
-    recorded = version is not None and version.run == run if record.direction == "up" else version is None
-    why = ""
-    if last.run != run:
-        why = f"{title_of(last)} has changed the table later"
-    elif at != goal(record) or not recorded:
-        why = f"since then version {at} was recorded, without a run"
-    if why:
-        hint = "they stay as they are; to transform them, undo what came later, or repair them in a later version"
-        raise Refused(f"the dead letters of run {run} cannot be replayed: {why}", where=f"table {table}", hint=hint)
-    return Reopened(record, None if record.direction == "up" else version_reverted_by(state, record))
-
-
-def reopened_record(reopens: Reopened) -> RunRecord:
-    """The record of a run after it is reopened: the script of a `down` may then be corrected."""
-    return replace(reopens.record, status=next_status(reopens.record.status, "reopen"))
-
-
-def versions_before(applied: Mapping[int, AppliedVersion], reopens: Reopened | None) -> Mapping[int, AppliedVersion]:
-    """The applied versions without the effect of a run that is reopened."""
-    if reopens is None:
-        return applied
-    rest = {number: version for number, version in applied.items() if number != reopens.record.version}
-    return rest if reopens.applied is None else {**rest, reopens.record.version: reopens.applied}

@@ -16,13 +16,23 @@ from dynamodt.model.runs import AppliedVersion, RunRecord
 from dynamodt.model.tables import Direction
 from dynamodt.runs import preflight
 from dynamodt.runs.cost import consumers_reported
-from dynamodt.runs.history import Reopened, find_reopened, reopened_record, report_of, versions_before
+from dynamodt.runs.history import report_of
 from dynamodt.runs.jobs import was_held_recently
 from dynamodt.runs.lock import is_held
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import TablePlan, plan_table, unprepared
 from dynamodt.runs.restored_tables import check_state, refuse_other_rows, refuse_restored
-from dynamodt.runs.resume import check_free, check_none_unfinished, check_not_undoing, check_unfinished, partly_restored
+from dynamodt.runs.resume import (
+    Reopened,
+    check_free,
+    check_none_unfinished,
+    check_not_undoing,
+    check_unfinished,
+    find_reopened,
+    partly_restored,
+    reopened_record,
+    versions_before,
+)
 from dynamodt.script.versions import Applied, is_reversible, newer_versions
 from dynamodt.state.runs import phases, unfinished
 from dynamodt.state.split_rows import totals_of

@@ -40,7 +40,7 @@ from dynamodt.state.runs import (
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
-    from dynamodt.runs.history import Reopened
+    from dynamodt.runs.resume import Reopened
 
 
 @dataclass(frozen=True, slots=True)

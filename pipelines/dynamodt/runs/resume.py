@@ -8,20 +8,22 @@ A table has at most one unfinished run that has written. The decision by the run
     one of another version or direction                                    refused: it must be finished or undone
     an undo that has not ended                                             refused: it must be finished
 
+`retry` may also continue a run that has succeeded with dead letters: it is reopened.
+
 This is decided before the lease is taken, and again under it, since another command may have been faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.dynamodb.reads import segments
 from dynamodt.errors import Refused, suggest
 from dynamodt.model.reports import counted
-from dynamodt.model.runs import INSERTED_ROWS, RunRecord, Script
+from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
 from dynamodt.runs.history import (
     finish_it,
@@ -30,10 +32,12 @@ from dynamodt.runs.history import (
     has_written,
     is_another_script,
     is_continued,
+    last_change,
     refusal_for,
     restore_or_repair,
     title_of,
     undo_in_its_storage,
+    version_reverted_by,
 )
 from dynamodt.runs.jobs import NEW, SCAN, new_run
 from dynamodt.runs.liveness import observed_life
@@ -50,6 +54,7 @@ from dynamodt.state.runs import (
     differences,
     initial_settings,
     may_be_repeated,
+    next_status,
     or_undo,
     unfinished,
 )
@@ -299,3 +304,49 @@ _APPLIED_AGAIN = (
     ". The page at which each worker died is applied again: items that the earlier text inserted there under other "
     "keys stay"
 )
+
+
+# ---------------------------------------------------------------- a run that has succeeded with dead letters
+
+
+class Reopened(NamedTuple):
+    """A succeeded run that is continued: its version is no longer applied; for a `down`, it is `applied` again."""
+
+    record: RunRecord
+    applied: AppliedVersion | None
+
+
+def find_reopened(state: State, table: str, run: str, applied: Mapping[int, AppliedVersion]) -> Reopened | None:
+    """The run that has succeeded with dead letters, to be continued by their replay; None for any other run.
+
+    Raises Refused if its dead letters cannot be replayed any more, since a later run has changed the table, or its
+    version was recorded otherwise: items that a later version has transformed would be transformed by this one.
+    """
+    record = state.run(table, run) if run else None
+    if record is None or record.status != "succeeded" or not record.tolerated:
+        return None
+    last, at = last_change(state, record), max(applied, default=0)
+    version = applied.get(record.version)
+    recorded = version is not None and version.run == run if record.direction == "up" else version is None
+    why = ""
+    if last.run != run:
+        why = f"{title_of(last)} has changed the table later"
+    elif at != goal(record) or not recorded:
+        why = f"since then version {at} was recorded, without a run"
+    if why:
+        hint = "they stay as they are; to transform them, undo what came later, or repair them in a later version"
+        raise Refused(f"the dead letters of run {run} cannot be replayed: {why}", where=f"table {table}", hint=hint)
+    return Reopened(record, None if record.direction == "up" else version_reverted_by(state, record))
+
+
+def reopened_record(reopens: Reopened) -> RunRecord:
+    """The record of a run after it is reopened: the script of a `down` may then be corrected."""
+    return replace(reopens.record, status=next_status(reopens.record.status, "reopen"))
+
+
+def versions_before(applied: Mapping[int, AppliedVersion], reopens: Reopened | None) -> Mapping[int, AppliedVersion]:
+    """The applied versions without the effect of a run that is reopened."""
+    if reopens is None:
+        return applied
+    rest = {number: version for number, version in applied.items() if number != reopens.record.version}
+    return rest if reopens.applied is None else {**rest, reopens.record.version: reopens.applied}

@@ -25,10 +25,11 @@ from dynamodt.pipeline.own_writes import EarlierWrites, filter_of_inserted_items
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.runs.dead_letters import left_by_other_direction
 from dynamodt.runs.display import key_line
-from dynamodt.runs.history import continued_by, find_reopened, goal, is_continued, refusal_for
+from dynamodt.runs.history import continued_by, goal, is_continued, refusal_for
 from dynamodt.runs.jobs import EXPORT
 from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.plan import check_not_recreated
+from dynamodt.runs.resume import find_reopened
 from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, chosen_dead_letters
 from dynamodt.script.apply import Attempt, attempt_change, effect
 from dynamodt.script.codec import decode, key_text

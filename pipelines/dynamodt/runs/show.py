@@ -16,7 +16,7 @@ from dynamodt.errors import Refused
 from dynamodt.model.pages import Counts, Totals, Units
 from dynamodt.model.runs import Lease, RunRecord
 from dynamodt.runs.control import find_run, run_states
-from dynamodt.runs.history import find_reopened
+from dynamodt.runs.resume import find_reopened
 from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, key_typed
 from dynamodt.state.runs import Phase, phases, undo_phases
 from dynamodt.state.split_rows import sum_of
