@@ -18,6 +18,7 @@ import typer
 
 from dynamodt import __version__
 from dynamodt.cli import console
+from dynamodt.cli.completion import completion_of
 from dynamodt.cli.help_text import EPILOG, HELP
 from dynamodt.cli.request import Request, check_rates, in_folder
 from dynamodt.errors import PROGRAM, DynamodtError, Hint, UsageError, suggest
@@ -329,24 +330,11 @@ def _parameter(option: Option) -> Parameter:
     about: dict[str, Any] = {"metavar": option.metavar or None, "help": option.help}
     if option.names:
         about.update(min=option.minimum, max=option.maximum, show_default=option.shows_default)
-        about.update(envvar=option.variable or None, autocompletion=_completion(option))
+        about.update(envvar=option.variable or None, autocompletion=completion_of(option))
         typed = typer.Option(default, *option.names, **about)
     else:
-        typed = typer.Argument(default, show_default=False, autocompletion=_completion(option), **about)
+        typed = typer.Argument(default, show_default=False, autocompletion=completion_of(option), **about)
     return Parameter(option.parameter, Parameter.KEYWORD_ONLY, default=typed, annotation=kind)
-
-
-def _completion(option: Option) -> Callable[[typer.Context, str], list[str]] | None:
-    """The completion of an option's value in a shell; None if the option takes any value."""
-    if not option.choices and option.field not in ("tables", "stage", "run", "options.runner"):
-        return None
-
-    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
-        from dynamodt.cli.completion import offered
-
-        return [one for one in offered(option, ctx.params) if one.startswith(incomplete)]
-
-    return complete
 
 
 def _request(command: str, parsed: Mapping[str, Any], outer: Mapping[str, Any]) -> Request:

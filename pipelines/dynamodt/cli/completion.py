@@ -8,10 +8,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from dynamodt.errors import DynamodtError
 from dynamodt.runs.options import GLUE, Option
 
 _SECONDS = 3.0  # for the history of a stage; without an answer nothing is completed
+
+
+def completion_of(option: Option) -> Callable[[typer.Context, str], list[str]] | None:
+    """The completion of an option's value in a shell; None if the option takes any value."""
+    if not option.choices and option.field not in ("tables", "stage", "run", "options.runner"):
+        return None
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        return [one for one in offered(option, ctx.params) if one.startswith(incomplete)]
+
+    return complete
 
 
 def offered(option: Option, parsed: Mapping[str, Any]) -> Sequence[str]:
