@@ -10,12 +10,14 @@ import pwd
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSResponse
 from rich.console import Console
 
 from dynamodt.cli import console
@@ -383,6 +385,28 @@ def test_a_call_that_is_lost_each_time_ends_though_its_host_answers_others(
         dynamodb.close()
     with pytest.raises(ServiceError, match="refuses connections"), explained("ListTables", "here"):
         dynamodb.list_tables()
+
+
+@pytest.mark.parametrize(("busy", "succeeds"), [(9, True), (99, False)])
+def test_a_busy_s3_is_asked_again_for_longer_than_by_botocore(
+    outages: tuple[Moments, list[str]], bare: pytest.MonkeyPatch, busy: int, succeeds: bool
+) -> None:
+    """botocore alone gives up after six tries."""
+    bare.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
+    s3, sent = client(to("http://127.0.0.1:9"), "s3"), list[str]()
+
+    def answer(request: Any, **_: Any) -> Any:
+        sent.append(request.url)
+        status = 503 if len(sent) <= busy else 200
+        return AWSResponse(request.url, status, {}, SimpleNamespace(stream=lambda: [b""], read=lambda: b""))
+
+    s3.meta.events.register("before-send.s3", answer)
+    try:
+        with nullcontext() if succeeds else pytest.raises(ServiceError), explained("PutObject", "here"):
+            s3.put_object(Bucket="b", Key="k", Body=b"x")
+    finally:
+        s3.meta.events.unregister("before-send.s3", answer)
+    assert 9 < len(sent) < 20
 
 
 def test_a_call_over_the_wire_ends_after_a_minute_without_its_host(outages: tuple[Moments, list[str]]) -> None:

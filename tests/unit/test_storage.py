@@ -164,6 +164,23 @@ def test_a_failing_folder_raises_service_errors(
         assert str(tmp_path / "storage") in caught.value.where and hint in caught.value.hint
 
 
+def test_a_file_that_cannot_be_read_to_its_end_is_an_error_of_the_storage(
+    storage: FolderStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy has its own place: only an error of the file itself concerns the storage."""
+
+    class Torn(BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    filled(storage)
+    opened, torn = Path.open, Path(storage.place("top"))
+    monkeypatch.setattr(Path, "open", lambda path, *of: Torn() if path == torn else opened(path, *of))
+    with pytest.raises(ServiceError, match="Input/output error") as caught:
+        storage.download("top", tmp_path / "copy")
+    assert caught.value.where == storage.place("top") and "check the disk" in caught.value.hint
+
+
 def test_the_check_leaves_a_writable_folder_unchanged(storage: FolderStorage) -> None:
     storage.check()
     filled(storage).check()

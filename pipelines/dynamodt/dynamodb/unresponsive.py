@@ -90,15 +90,32 @@ LASTING_SECONDS = 60.0
 _MOST_TRIES = 24  # of a call that is lost repeatedly, while its host answers others
 
 
-def retried_longer(attempts: int, caught_exception: Any, request_dict: Any, **_: Any) -> float | None:
+_BUSY = (500, 502, 503, 504)
+_BUSY_TRIES = 12  # about a minute, together with botocore's own pauses
+
+
+def retried_longer(
+    response: Any, operation: Any, attempts: int, caught_exception: Any, request_dict: Any, **_: Any
+) -> float | None:
     """A handler of `needs-retry`, for clients whose calls may be executed twice: a lost connection is tried again until
-    its host has been lost for a minute. botocore's own tries end within a second, and an interruption of two seconds
-    would end a run. `FirstAnswers` gives up a host that has never responded, or is silent."""
-    lost = isinstance(caught_exception, _LOST) and not isinstance(caught_exception, ReadTimeoutError | SSLError)
-    if not lost or attempts >= _MOST_TRIES or outages.lasted(_host(request_dict["url"])) >= LASTING_SECONDS:
+    its host has been lost for a minute, and a busy S3, which adapts to a higher rate only gradually, for about a
+    minute. botocore's own tries end within a second or some seconds, and would end a run. `FirstAnswers` gives up a
+    host that has never responded, or is silent."""
+    lost = _is_lost(caught_exception, attempts, request_dict)
+    if not lost and not (response is not None and _is_busy(response[0].status_code, operation, attempts)):
         return None
     time.sleep(random.uniform(0.0, min(_LONGEST_PAUSE, 2.0 ** (attempts - 2))))
     return 0.0  # seconds for which botocore sleeps
+
+
+def _is_lost(error: Any, attempts: int, request: Any) -> bool:
+    if not isinstance(error, _LOST) or isinstance(error, ReadTimeoutError | SSLError):
+        return False
+    return attempts < _MOST_TRIES and outages.lasted(_host(request["url"])) < LASTING_SECONDS
+
+
+def _is_busy(status: int, operation: Any, attempts: int) -> bool:
+    return status in _BUSY and operation.service_model.service_name == "s3" and attempts < _BUSY_TRIES
 
 
 def _host(url: str) -> str:

@@ -52,6 +52,7 @@ def for_the_owner_alone() -> Iterator[None]:
 
 
 _PROBE_BYTES = 1 << 16
+_PART_BYTES = 1 << 20
 
 
 class Storage(Protocol):
@@ -205,8 +206,9 @@ class FolderStorage:
             if not source.is_file():
                 return False
             found = source.open("rb")
-        with found, path.open("wb") as copy:  # from here on an error concerns the copy, whose path the caller reports
-            shutil.copyfileobj(found, copy)
+        with found, path.open("wb") as copy:
+            for part in _read_in_parts(found, source):
+                copy.write(part)  # an error concerns the copy, whose path the caller reports
         return True
 
     def names(self, prefix: str) -> Iterator[str]:
@@ -253,6 +255,15 @@ class FolderStorage:
                 os.unlink(temporary)
                 raise
             _sync_folder(path.parent)
+
+
+def _read_in_parts(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    while True:
+        with file_explained("read", path):
+            part = file.read(_PART_BYTES)
+        if not part:
+            return
+        yield part
 
 
 def _raised(error: OSError) -> None:
