@@ -35,7 +35,7 @@ from tests import ROOT
 OURS, THEIRS = "123456789012", "210987654321"
 HEADER = "x-amz-expected-bucket-owner"
 SPEC = StorageSpec("s3://files/below")
-XML = b"<Result><UploadId>u</UploadId><ETag>e</ETag></Result>"
+XML = b"<Result><UploadId>u</UploadId><ETag>e</ETag><IsTruncated>false</IsTruncated></Result>"
 
 
 class Sent:

@@ -2,8 +2,8 @@
 
 Only this module interprets the error codes of writes. A verdict is one of: done, conflict (the condition failed, or
 another region writes the item at this moment), throttled (without effect, for its rate), contended (without effect,
-since a transaction of another client has the item), unsent (without effect, since
-there is no connection), doubt (the write may have taken effect), rejected (the service does not accept it).
+since a transaction of another client has the item), unsent (without effect, since there is no connection), doubt (the
+write may have taken effect), rejected (the service does not accept it).
 """
 
 from __future__ import annotations
