@@ -131,16 +131,23 @@ def written(outcome: WriteOutcome) -> None:
 
 
 def codes(outcome: WriteOutcome, *expected: str) -> None:
-    assert_that(outcome.failed | beam.Map(lambda failed: failed.error.code), equal_to(list(expected)))
+    label = f"codes of {outcome.failed.producer.full_label}"
+    found = outcome.failed | label >> beam.Map(lambda failed: failed.error.code)
+    assert_that(found, equal_to(list(expected)), label=f"the {label}")
 
 
 def counted(runner: Any, people: str, place: dict[str, Any], *words: str) -> None:
-    """Reads the table on a runner, and compares the result."""
+    """Reads the table on a runner, as dicts and as rows, and compares the result."""
     with beam.Pipeline(runner=runner, options=PipelineOptions([*words])) as pipeline:
         read = pipeline | ReadFromDynamoDB(people, segments=7, max_rcu=5000, processes=2, **place)
         ids = read | beam.Map(lambda item: int(item["id"]))
         assert_that(ids, equal_to(list(range(300))))
         codes(read | WriteToDynamoDB(people, max_wcu=5000, processes=2, **place))
+        rows = pipeline | "Rows" >> ReadFromDynamoDB(people, schema=Person, max_rcu=5000, processes=2, **place)
+        shuffled = rows | "Shuffle" >> beam.Reshuffle()
+        assert_that(shuffled | "Ids" >> beam.Map(lambda row: row.id), equal_to(list(range(300))), label="rows")
+        again = shuffled | "Again" >> WriteToDynamoDB(people, mode="put_if_absent", max_wcu=5000, processes=2, **place)
+        codes(again, *["exists"] * 300)
 
 
 @pytest.mark.chaos

@@ -283,17 +283,22 @@ def _patch(spec: TableSpec, element: Any) -> Update | None:
         raise ItemError("an element must be a pair: (old, new)")
     old, new = map(_item, element)
     image = encode(old)
-    checked_key(spec, image, "old")
+    key = checked_key(spec, image, "old")
+    if any(new.get(name) is not old[name] for name in key) and key_text(_key(spec, new, "new")) != key_text(key):
+        raise ItemError("old and new have different keys", hint="delete the one, and put the other")
     found = change(spec, image, old, new)
-    if found is None or isinstance(found, Update):
-        return found
-    raise ItemError("old and new have different keys", hint="delete the one, and put the other")
+    assert found is None or isinstance(found, Update)
+    return found
 
 
 def _delete(spec: TableSpec, element: Any) -> Remove:
-    item = _item(element)
-    key = checked_key(spec, encode({name: item[name] for name in spec.key_names if name in item}), "a deletion")
+    key = _key(spec, _item(element), "a deletion")
     return Remove(key, key)
+
+
+def _key(spec: TableSpec, item: Item, what: str) -> Image:
+    """The key of an item, whose other attributes may be invalid."""
+    return checked_key(spec, encode({name: item[name] for name in spec.key_names if name in item}), what)
 
 
 _CHANGES: dict[str, Callable[[TableSpec, Any], Change | None]] = {
