@@ -35,6 +35,7 @@ class Service:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, code: str, refusals: int, message: str = EARLY) -> None:
         self.asked: list[ExportRequest] = []
         self.idle: list[timedelta] = []
+        self.notes: list[str] = []
         self._code = code
         self._message = message
         self._refusals = refusals
@@ -50,10 +51,10 @@ class Service:
             raise Refused("no") from cause
         return "arn"
 
-    def window(self, since: datetime = SINCE) -> str:
+    def window(self, since: datetime = SINCE, script: Script = SCRIPT) -> str:
         record = SimpleNamespace(run="run", failed_exports=0)
-        session = SimpleNamespace(stage=AWAY)
-        run_recorder, main = SimpleNamespace(record=record), SimpleNamespace(table=TABLE)
+        session = SimpleNamespace(stage=AWAY, observer=SimpleNamespace(notify=self.notes.append))
+        run_recorder, main = SimpleNamespace(record=record), SimpleNamespace(table=TABLE, script=script)
         catching = CatchingUp(session, run_recorder, None, main, [], None)  # type: ignore[arg-type]
         return catching._request(1, since)
 
@@ -143,6 +144,23 @@ def test_an_incremental_export_is_of_whole_seconds_which_its_token_contains(
     assert wanted.since.microsecond == wanted.until.microsecond == 0
     assert SHORTEST <= wanted.until - wanted.since <= LONGEST
     assert wanted.token == f"run-1-0-{int(wanted.since.timestamp())}-{int(wanted.until.timestamp())}"
+
+
+@pytest.mark.parametrize(
+    ("hours", "script", "warns"),
+    [
+        (23, SCRIPT, False),
+        (25, SCRIPT, True),
+        (25, replace(SCRIPT, stamp="_s"), False),
+        (25, replace(SCRIPT, idempotent=True), False),
+    ],
+)
+def test_an_export_that_was_read_for_more_than_a_day_is_reported(
+    monkeypatch: pytest.MonkeyPatch, hours: int, script: Script, warns: bool
+) -> None:
+    service = Service(monkeypatch, "", 0)
+    service.window(SERVICE_TIME - timedelta(hours=hours), script)
+    assert [("24 hours" in note, "STAMP" in note) for note in service.notes] == [(True, True)] * warns
 
 
 def test_the_full_export_is_requested_at_a_whole_second(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -298,6 +298,13 @@ def _owner_fact(context: RunContext, place: str) -> dict[str, str]:
     return {_OWNER.format(bucket): owner_of(context.stage, bucket)}
 
 
+_READ_TOO_LONG = (
+    "warning: the export was read for more than 24 hours, and several incremental exports follow: an item that the "
+    "application deleted in one of them, created again in a later one, and has changed after it was transformed, is "
+    "transformed once more (not with STAMP or IDEMPOTENT)"
+)
+
+
 @dataclass
 class CatchingUp:
     """The phases of a run after its export's: incremental exports, or a final scan.
@@ -373,7 +380,10 @@ class CatchingUp:
         since = whole_second(since)
         earliest = since + SHORTEST  # DynamoDB's minimum; the stand-in has none
         pause(context, record, earliest - time_of(context.stage, self.main.table))
-        until = min(max(earliest, time_of(context.stage, self.main.table)), since + LONGEST)
+        at = time_of(context.stage, self.main.table)
+        until = min(max(earliest, at), since + LONGEST)
+        if number == 1 and at > until and not (self.main.script.idempotent or self.main.script.stamp):
+            context.observer.notify(_READ_TOO_LONG)
         token = token_of(record, number, since, until)
         wanted = ExportRequest(self.main.table, token, since=since, until=until)
         return request_when_available(context, record, wanted)
