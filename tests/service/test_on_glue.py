@@ -100,7 +100,8 @@ def test_a_run_in_a_job_is_reported_as_a_local_one(typed: Client) -> None:
     assert [note for note in typed.seen.notes if note.startswith("started dynamodt-dev, run jr_")]
 
     asked = len(typed.glue.calls)
-    assert typed.up() == replace(report, versions=())  # nothing to do: found out without Glue
+    assert ["version 1 will be applied to 40 items" in notice for notice in report.notices] == [True]
+    assert typed.up() == replace(report, versions=(), notices=())  # nothing to do: found out without Glue
     typed.script(ADD + "\nEDITED = True\n")
     assert isinstance(typed.up().error, Refused)
     assert len(typed.glue.calls) == asked

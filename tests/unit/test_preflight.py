@@ -24,7 +24,14 @@ from dynamodt.runs.cost import consumers_reported
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.plan import Step, TablePlan, plan_table
-from dynamodt.runs.preflight import check_alarms, check_writers, note_other_key, refuse_unsafe, with_writers
+from dynamodt.runs.preflight import (
+    check_alarms,
+    check_writers,
+    first_use_reported,
+    note_other_key,
+    refuse_unsafe,
+    with_writers,
+)
 from dynamodt.state.runs import declared_key
 
 KEY = (KeyAttribute("id", "S"),)
@@ -320,6 +327,23 @@ class Notes(ProgressRecorder):
 
     def notify(self, text: str) -> None:
         self.notes.append(text)
+
+
+@pytest.mark.parametrize(
+    ("names", "items", "local", "reported"),
+    [({}, 3, False, True), ({"users": ("users",)}, 3, False, False), ({}, 0, False, False), ({}, 3, True, False)],
+)
+def test_the_first_run_of_a_stage_reports_what_it_applies_to_existing_items(
+    names: dict[str, tuple[str, ...]], items: int, local: bool, reported: bool
+) -> None:
+    observer, planned = Notes(), plan()
+    first = replace(planned.steps[0], script=replace(SCRIPT, sequence=1))
+    planned = replace(planned, table=replace(planned.table, item_count=items), steps=(first, *planned.steps))
+    state, stage = SimpleNamespace(names=lambda stage: names), replace(STAGE, local=local)
+    project: Any = SimpleNamespace(stage=stage, state=state, observer=observer)
+    assert first_use_reported(project, planned) == tuple(observer.notes)
+    assert [("versions 1 to 2 will be applied to 3 items" in note) for note in observer.notes] == [True] * reported
+    assert all("by `stamp`" in note for note in observer.notes)
 
 
 def test_an_embedded_table_with_another_key_than_in_the_file_is_reported() -> None:

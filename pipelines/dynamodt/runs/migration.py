@@ -108,6 +108,7 @@ class TableMigration:
             preflight.note_other_prepared(planned, runs, project.observer)
         if self.direction == "up":
             self.notices = _newer_reported(project, planned, applied, quiet)
+            self.notices += preflight.first_use_reported(project, planned, quiet) if self.begins else ()
         if planned.steps:
             preflight.check_alarms(project)
             preflight.refuse_unsafe(stage, planned, options)

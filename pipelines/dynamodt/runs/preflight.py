@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dynamodt.dynamodb.table import has_point_in_time_recovery, turn_on_recovery
 from dynamodt.errors import Refused, ServiceError, UsageError
-from dynamodt.model.reports import TableReport
+from dynamodt.model.reports import TableReport, counted
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Connection, Stage, TableSpec, is_elsewhere, name_in_requests
 from dynamodt.runs.cost import check_exports_priced, check_priced
@@ -142,6 +142,23 @@ def note_other_prepared(planned: TablePlan, runs: Sequence[RunRecord], observer:
                 f"the prepared data of version {step.script.sequence} of {planned.table.name} has other rows than when "
                 "the version was applied: `down` uses the present ones"
             )
+
+
+def first_use_reported(project: Project, planned: TablePlan, quiet: bool = False) -> tuple[str, ...]:
+    """A notice of the versions that will be applied to existing items, if the state table knows no table of the stage
+    yet: it may be a new one in place of another, in which they were applied. A local stage has none."""
+    stage, table, numbers = project.stage, planned.table, [step.script.sequence for step in planned.steps]
+    if stage.local or not numbers or not table.item_count or project.state.names(stage):
+        return ()
+    which = f"version{'s' * (len(numbers) > 1)} {' to '.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))}"
+    said = (
+        f"table {table.name}: the state table {stage.state_table} has no record of any table, and {which} will be "
+        f"applied to {counted(table.item_count, 'item')} (a count of the last six hours); if a version was applied "
+        "before, with another state table, record it first, by `stamp` (the same holds for other tables of the stage)"
+    )
+    if not quiet:
+        project.observer.notify(said)
+    return (said,)
 
 
 def _check_key(planned: TablePlan, step: Step) -> None:
