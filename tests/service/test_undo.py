@@ -13,9 +13,10 @@ import pytest
 from dynamodt import api as operations
 from dynamodt.cli.json_output import error_document
 from dynamodt.dynamodb.batch import BatchAnswer, Coming, Verdict, Writes
-from dynamodt.errors import DeadLetters, DynamodtError, Refused, UsageError
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, ServiceError, UsageError
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TableReport
+from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Item
 from dynamodt.rate import Backoff
 from dynamodt.runs.lock import hold_lease
@@ -390,6 +391,28 @@ def test_a_run_without_dead_letters_is_not_retried(bench: Bench, make_table: Mak
     assert caught.value.hint == f"to continue it: dynamodt up --table {table} --to 1"
     with pytest.raises(UsageError):
         retry(bench, "1999")
+
+
+def test_a_retry_whose_end_was_not_recorded_is_ended_by_the_same_command(
+    bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(30))
+    bench.failed(table, FRAIL.format(bad="(3, 20)"), max_errors=2)
+    run, record_in = last(bench, table).run, State.record
+    bench.script(table, FRAIL.format(bad="()"))
+
+    def denied(self: State, record: RunRecord, *rest: Any, **more: Any) -> RunRecord:
+        if record.status == "succeeded":
+            raise ServiceError("TransactWriteItems was refused: AccessDeniedException")
+        return record_in(self, record, *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(State, "record", denied)
+        assert isinstance(retry(bench, run).error, ServiceError)
+    report = retry(bench, run)
+    assert (report.error, report.at, report.versions[0].counts) == (None, 1, Counts(read=30, changed=30))
+    assert [item["n"] for item in bench.tables.items(table)] == [2 * (n + 1) for n in range(30)]
 
 
 @pytest.fixture

@@ -69,7 +69,10 @@ def bucket_facts(connection: Connection, bucket: str) -> BucketFacts | None:
 
 
 def _not_ours(bucket: str, what: str) -> UsageError:
-    hint = "bucket names are unique in all of S3: choose another `storage`, or the account and region of this bucket"
+    hint = (
+        "bucket names are unique in all of S3: choose another `storage`, or the account and region of this bucket; or "
+        "grant s3:ListBucket on the whole bucket, without a condition on s3:prefix, if it is the stage's"
+    )
     return UsageError(what, where=f"bucket {bucket}", hint=hint)
 
 

@@ -219,11 +219,14 @@ def _replayable(parts: list[str], doubtful: str) -> Iterator[tuple[bool, list[st
         yield True, doubts
 
 
-def check_replayable(context: RunContext, main: list[Job], again: list[Job]) -> None:
-    """Raises Refused when the run has neither a split to finish nor a dead letter to replay."""
+def check_replayable(context: RunContext, main: list[Job], again: list[Job], retried: bool = False) -> None:
+    """Raises Refused when the run has neither a split to finish nor a dead letter to replay. Only the end of a run that
+    was `retried` before may be missing."""
     if any(totals_of(context.state, [Phase(job.run, job.splits)]).done < job.splits for job in (*main, *again)):
         return
     dead_letters = gather_dead_letters(context, [*again, *main])
+    if retried and not dead_letters:
+        return
     hint = doubts_hint(count_dead(dead_letters, "doubt"), main[0].base_run) if dead_letters else suggest("history")
     raise Refused("no dead letter is left to replay", where=f"run {main[0].base_run}", hint=hint)
 

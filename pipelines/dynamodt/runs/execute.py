@@ -197,7 +197,7 @@ def _phases(
     later = begun_catch_up_phases(record, main)
     again = retry_jobs(context, [*main, *later]) if record.attempts > 1 else []
     if context.options.only and not (context.options.accept or context.options.accept_all):
-        check_replayable(context, main, again)
+        check_replayable(context, main, again, retried=bool(record.retries))
     return [*main, *later] if record.tolerated else main, again
 
 

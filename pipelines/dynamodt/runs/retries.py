@@ -70,7 +70,8 @@ def check_retriable(project: Project, record: RunRecord) -> None:
         if begun and not is_continued(state, record, last):
             what = f"run {run} has written nothing, and run {last.run} followed it"
             raise refusal_for(record, what, "a new run begins with: " + continued_by(record))
-        repeats = accepts and begun and record.accepted  # the command that accepted them has died afterwards
+        # The command that accepted them has died afterwards, or the one that replayed them, before the run's end.
+        repeats = begun and (record.accepted if accepts else record.retries)
         if not repeats and totals_of(state, phases(record)).counts.dead <= record.accepted_items:
             what = f"run {run} has no dead letters{_accepted_before(record)}"
             hint = "to continue it: " + continued_by(record)
