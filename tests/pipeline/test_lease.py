@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,9 +22,11 @@ from dynamodt.model.tables import Connection, Item, KeyAttribute, Stage, Storage
 from dynamodt.pipeline import signals
 from dynamodt.pipeline.signals import POLL_SECONDS, Interrupted, Signal, context_of, report_errors, reported_error, stop
 from dynamodt.runs import control
+from dynamodt.runs.context import RunContext
 from dynamodt.runs.control import _unlock
 from dynamodt.runs.liveness import BEAT_SECONDS, LeaseWatch, Life, Process, observed_life
 from dynamodt.runs.lock import TTL_SECONDS, acquire, hold_lease, hold_leases, new_lease
+from dynamodt.runs.options import RunOptions
 from dynamodt.script.codec import encode
 from dynamodt.state.lease_rows import Report
 from dynamodt.state.row_codec import RowKey
@@ -115,6 +119,18 @@ def test_no_former_worker_writes_once_the_lease_is_taken(state: FakeState, clock
     assert take(state, clock).token > mine.token
     with pytest.raises(Fenced):
         worker.check_owner()
+
+
+def test_the_leases_of_a_run_get_their_replicas_when_its_runner_is_ready(state: FakeState, clock: Clock) -> None:
+    mine = take(state, clock)
+    fences = (("others", acquire(state.leases, "others", "mine", print, clock.time, clock.sleep).token),)
+    runner: Any = SimpleNamespace(ready=lambda options, notify: replace(options, workers=120))
+    stage = job(mine.token).stage
+    context = RunContext(stage, Path(), RunOptions(), runner=runner, token=mine.token, fences=fences)
+    context.__dict__["state"] = state
+    assert context.ready("things").options.workers == 120
+    for table, token in (("things", mine.token), *fences):
+        assert [state.leases.read(table, replica).token for replica in range(4)] == [token, token, token, 0]
 
 
 def test_a_released_lease_is_taken_at_once(state: FakeState, clock: Clock) -> None:
