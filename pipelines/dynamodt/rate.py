@@ -186,9 +186,10 @@ class ReadLimiter:
         """The number of requests of this estimate that pass in a number of seconds, at least 1."""
         return max(1, int(self._bucket.rate * seconds / (estimate * self._price)))
 
-    def enter(self, estimate: float) -> float:
-        """Wait until a request of this estimate may be sent; returns the units that were taken for it, for `leave`."""
-        cost = estimate * self._price
+    def enter(self, estimate: float, most: float = inf) -> float:
+        """Wait until a request of this estimate may be sent, which costs at most `most` units; returns the units that
+        were taken for it, for `leave`."""
+        cost = min(most, estimate * self._price)
         while wait := self._bucket.take(cost):
             self._sleep(min(wait, self._NAP))
             self._adjust()

@@ -545,6 +545,21 @@ def test_keys_that_are_left_unread_count_as_a_throttle_unless_the_answer_is_full
     assert queue.throttles == throttles
 
 
+@pytest.mark.parametrize(("consistent", "units"), [(False, 128.0), (True, 256.0)])
+def test_a_page_waits_for_the_units_of_its_megabyte_at_most(consistent: bool, units: float) -> None:
+    """Items are larger than DescribeTable's old counts say: by the price of the first pages, 800 would cost 38,100."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    queue = RateLimitedQueue(TokenBucket(100.0, lambda: now[0]), 381.0, lambda: None, sleep)
+    answer = {"Items": [], "ScannedCount": 0, "ConsumedCapacity": {"CapacityUnits": units}}
+    wire: Any = SimpleNamespace(begin=lambda operation, body: lambda: answer)
+    Reads(wire, SPEC, rate_queue=queue, units=lambda items: items / 8.0).scan(0, 1, None, 800, consistent)
+    assert now[0] == pytest.approx(units / 100.0)
+
+
 def test_a_request_within_the_budget_does_not_poll_the_lease() -> None:
     sleep, wait_or_stop = stopped_after(0)
     assert RateLimitedQueue(TokenBucket(inf, lambda: 0.0), 1.0, lambda: None, sleep, wait_or_stop).enter(1000.0) == 0.0

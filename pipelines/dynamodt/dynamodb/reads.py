@@ -51,6 +51,7 @@ def segments(spec: TableSpec, workers: int = 1) -> int:
 IN_FLIGHT = 8  # pages of a whole scan in flight, of at most 1 MB each
 _LIMITED_SECONDS = 1.0  # of the budget, for a page without a limit of its own
 _MOST_ITEMS = 1000  # of such a page
+_PAGE_UNITS = 128.0  # of 1 MB, eventually consistent; more, by the last item, is charged afterwards
 
 
 class ScanPage(NamedTuple):
@@ -79,7 +80,7 @@ class RateLimitedQueue(Protocol):
 
     def within(self, seconds: float, estimate: float) -> float: ...
 
-    def enter(self, estimate: float) -> float: ...
+    def enter(self, estimate: float, most: float = inf) -> float: ...
 
     def leave(self, taken: float, estimate: float, units: float) -> None: ...
 
@@ -94,7 +95,7 @@ class UnlimitedQueue:
     def within(self, seconds: float, estimate: float) -> float:
         return inf
 
-    def enter(self, estimate: float) -> float:
+    def enter(self, estimate: float, most: float = inf) -> float:
         return 0.0
 
     def leave(self, taken: float, estimate: float, units: float) -> None:
@@ -127,6 +128,7 @@ class Scans:
         self._units = units
         self._sleep = sleep
         self._closing = False
+        self._most_units = _PAGE_UNITS * (2 if body.get("ConsistentRead") else 1)
         self._calls = RetryingWire(wire, where, backoff=backoff, sleep=self._rest, throttled=rate_queue.throttled)
 
     def begin(self, segment: int, total: int, cursor: Image | None, limit: int | None = None) -> Callable[[], ScanPage]:
@@ -138,7 +140,7 @@ class Scans:
             body["Limit"] = limit
         if cursor is not None:
             body["ExclusiveStartKey"] = cursor
-        taken = self._rate_queue.enter(self._units(limit or 0))
+        taken = self._rate_queue.enter(self._units(limit or 0), self._most_units)
         return partial(self._page, taken, self._calls.begin("Scan", body))
 
     def page_items(self) -> int | None:

@@ -67,17 +67,17 @@ class RateLimitedQueue:
         """Whether there is a limit, so that estimates are used."""
         return self._bucket.rate != inf
 
-    def enter(self, estimate: float) -> float:
-        """Wait until a request of this estimate may be sent; returns the units that were taken for it, for `leave`.
-        Raises as `wait_or_stop`: at a low rate a request may wait for minutes, during which the run may be stopped or
-        paused."""
+    def enter(self, estimate: float, most: float = inf) -> float:
+        """Wait until a request of this estimate may be sent, which costs at most `most` units; returns the units that
+        were taken for it, for `leave`. The price may rise while it waits. Raises as `wait_or_stop`: at a low rate a
+        request may wait for minutes, during which the run may be stopped or paused."""
         if not self.limited:
             self._tick()
             return 0.0
         with self._line:
             while True:
                 self._tick()
-                cost = estimate * self._price
+                cost = min(most, estimate * self._price)
                 with self._lock:
                     wait = self._bucket.take(cost)
                 if not wait:
