@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,7 +13,7 @@ from dynamodt.errors import CostReached, Refused
 from dynamodt.model.pages import JournalCount, Totals, Units
 from dynamodt.model.runs import Job, RunRecord, Script
 from dynamodt.model.tables import Connection, KeyAttribute, Stage, StorageSpec, TableSpec
-from dynamodt.runs.context import run_phases
+from dynamodt.runs.context import RunContext, run_phases
 from dynamodt.runs.cost import (
     GB,
     PRICES,
@@ -62,6 +62,10 @@ def test_amounts_as_text(amount: float, text: str) -> None:
     assert usd(amount) == text
 
 
+def spent_by(spending: Spending, options: RunOptions) -> RunContext:
+    return cast(RunContext, SimpleNamespace(spending=spending, options=options, stage=STAGE))
+
+
 def test_a_requested_export_counts() -> None:
     record = RunRecord("things", "r1", 1, "more", "up", "", "running", "", exports=("e",), requested=("e",))
     for given, options, cost in (
@@ -70,7 +74,7 @@ def test_a_requested_export_counts() -> None:
         (record, RunOptions(), 0),
     ):
         spending = Spending()
-        note_export(spending, options, STAGE, TABLE, given)
+        note_export(spent_by(spending, options), TABLE, given)
         assert spending.total == pytest.approx(cost)
 
 
@@ -111,17 +115,17 @@ def test_an_export_needs_a_price_and_costs_less_than_the_limit() -> None:
 
 def test_an_export_that_would_reach_the_limit_of_the_command_is_not_requested() -> None:
     spending, record = Spending(), RunRecord("things", "r1", 1, "more", "up", "", "running", "")
-    check_export_spending(spending, CAPPED, STAGE, TABLE, record)
+    check_export_spending(spent_by(spending, CAPPED), TABLE, record)
     spending.record("before", 4.8)
     with pytest.raises(CostReached, match=r"\$5.00 is reached: \$4.80 so far, and the export costs \$0.30") as caught:
-        check_export_spending(spending, CAPPED, STAGE, TABLE, record)
+        check_export_spending(spent_by(spending, CAPPED), TABLE, record)
     assert caught.value.higher == pytest.approx(10.2)
     for given, options in (
         (replace(record, exports=("e",)), CAPPED),
         (record, replace(CAPPED, export="s3://bucket/there")),
         (record, RunOptions()),
     ):
-        check_export_spending(spending, options, STAGE, TABLE, given)
+        check_export_spending(spent_by(spending, options), TABLE, given)
 
 
 class Phases:

@@ -28,6 +28,7 @@ from typing import IO, Any
 from dynamodt.errors import ServiceError, file_explained, suggest
 from dynamodt.local.install import Environment
 from dynamodt.runs.liveness import Process, polls
+from dynamodt.state.storage import to_disk
 
 HOST = "127.0.0.1"
 LOG_NAME = "emulator.log"
@@ -240,20 +241,12 @@ def save(data: Path, services: Iterable[str], write: Callable[[Path], None]) -> 
         files = {fresh / f"{service}.json": state / f"{service}.json" for service in services}
         changed = [new for new, old in files.items() if not (old.exists() and filecmp.cmp(new, old, shallow=False))]
         for file in changed:
-            _to_disk(file)
+            to_disk(file)
         for file in changed:
             file.replace(state / file.name)
-        _to_disk(state)
+        to_disk(state)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # ---------------------------------------------------------------- recovery

@@ -35,7 +35,7 @@ from dynamodt.runs.jobs import EXPORT, NEW, moves_items
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Stage, TableSpec
-    from dynamodt.runs.context import Project
+    from dynamodt.runs.context import Project, RunContext
     from dynamodt.runs.options import RunOptions
     from dynamodt.runs.plan import TablePlan
     from dynamodt.state.state import State
@@ -345,17 +345,18 @@ def cost_in_usd(totals: Totals, prices: Prices, in_s3: bool = True) -> float:
     return amount_of(work, prices) or 0.0
 
 
-def check_export_spending(
-    spending: Spending, options: RunOptions, stage: Stage, table: TableSpec, record: RunRecord
-) -> None:
+def check_export_spending(context: RunContext, table: TableSpec, record: RunRecord) -> None:
     """Raises CostReached before an export is requested with which the command would reach its limit."""
+    options = context.options
     if options.max_usd and not record.exports and options.export in ("", NEW):
-        price = known_prices(stage, [table]).full_export or 0.0
-        spending.check(options.max_usd, record.run, table.size_bytes * price / GB)
+        context.spending.check(options.max_usd, record.run, _export_in_usd(context.stage, table))
 
 
-def note_export(spending: Spending, options: RunOptions, stage: Stage, table: TableSpec, record: RunRecord) -> None:
+def note_export(context: RunContext, table: TableSpec, record: RunRecord) -> None:
     """Count the full export that a run has requested."""
-    if options.max_usd and record.exports and record.exports[0] in record.requested:
-        price = known_prices(stage, [table]).full_export or 0.0
-        spending.record(f"{record.run}/export", table.size_bytes * price / GB)
+    if context.options.max_usd and record.exports and record.exports[0] in record.requested:
+        context.spending.record(f"{record.run}/export", _export_in_usd(context.stage, table))
+
+
+def _export_in_usd(stage: Stage, table: TableSpec) -> float:
+    return table.size_bytes * (known_prices(stage, [table]).full_export or 0.0) / GB

@@ -168,7 +168,7 @@ def _run_step(context: RunContext, planned: TablePlan, step: Step, record: RunRe
         context = with_accepted_dead_letters(context, recorder)
         skipped = skipped_dead_letters(context, recorder.record)  # may refuse: before an export is requested
         found = _source(context, planned, step, recorder)
-        note_export(context.spending, context.options, context.stage, planned.table, recorder.record)
+        note_export(context, planned.table, recorder.record)
         main, again = _phases(context, planned, step, recorder, found, skipped)
         main = with_earlier_phases(main, context.rehearsed) if context.options.dry_run else main
         phases = [*again, *main]
@@ -209,7 +209,7 @@ def _source(context: RunContext, planned: TablePlan, step: Step, recorder: RunRe
     if recorder.record.tolerated:  # all of it was read
         return export_already_read(recorder.record)
     recorder.begin()
-    check_export_spending(context.spending, context.options, context.stage, planned.table, recorder.record)
+    check_export_spending(context, planned.table, recorder.record)
     found = source_export(context, planned.table, recorder)
     if not (context.stage.local or context.options.dry_run):  # the stand-in's exports start at any moment
         check_moment(found, step.script, context.options.catch_up)

@@ -254,7 +254,7 @@ class FolderStorage:
             except BaseException:
                 os.unlink(temporary)
                 raise
-            _sync_folder(path.parent)
+            to_disk(path.parent)
 
 
 def _read_in_parts(file: BinaryIO, path: Path) -> Iterator[bytes]:
@@ -275,11 +275,11 @@ def _make_folder(path: Path) -> None:
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     for folder in reversed(missing):
-        _sync_folder(folder.parent)
+        to_disk(folder.parent)
 
 
-def _sync_folder(path: Path) -> None:
-    """Brings a folder's names to the disk; Windows has no call for it."""
+def to_disk(path: Path) -> None:
+    """Brings a file, or a folder's names, to the disk; Windows has no call for it."""
     if os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY)
