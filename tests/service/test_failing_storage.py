@@ -117,3 +117,18 @@ def test_an_error_between_the_record_of_the_begin_and_the_first_phase_is_the_end
     disk.full_for = ""
     assert bench.up(table)[0].error is None
     assert [item.get("n") for item in bench.tables.items(table)] == [None, 1]
+
+
+def test_a_run_whose_dead_letters_are_gone_suggests_no_retry(bench: Bench, table: str) -> None:
+    bench.tables.put(table, {"id": 1, "bad": 1}, {"id": 2})
+    (failed,) = bench.up(table)
+    run = failed.versions[-1].run
+    assert operations.show(bench.stage, bench.folder, [table], run).final == ""
+    for part in (bench.folder / "storage" / "runs" / table / run / "dead").iterdir():
+        part.unlink()
+    found = operations.show(bench.stage, bench.folder, [table], run)
+    assert found.stored == 0 and "are gone" in found.final
+    accept = RunOptions(accept_all=True, reason="a test")
+    with pytest.raises(Refused, match="are gone") as caught:
+        operations.retry(bench.stage, bench.folder, [table], run, accept, bench.recorder)
+    assert f"dynamodt undo {run}" in caught.value.hint

@@ -23,7 +23,7 @@ from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.outcomes import except_left_dead_letters
 from dynamodt.pipeline.own_writes import EarlierWrites, filter_of_inserted_items, inserted_items, statements
 from dynamodt.pipeline.process import mute_beam
-from dynamodt.runs.dead_letters import left_by_other_direction
+from dynamodt.runs.dead_letters import has_lost_dead_letters, left_by_other_direction, lost_dead_letters
 from dynamodt.runs.display import key_line
 from dynamodt.runs.history import continued_by, goal, is_continued, refusal_for
 from dynamodt.runs.jobs import EXPORT
@@ -78,6 +78,8 @@ def check_retriable(project: Project, record: RunRecord) -> None:
     if what:
         raise refusal_for(record, what, hint)
     if accepts:
+        if has_lost_dead_letters(project, record):
+            raise lost_dead_letters(record, project.storage, goal(record))
         stored = StoredDeadLetters(project, record)
         chosen_dead_letters(stored, options.accept, record, stored.replaying)
 

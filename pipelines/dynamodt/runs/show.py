@@ -16,9 +16,11 @@ from dynamodt.errors import Refused
 from dynamodt.model.pages import Counts, Totals, Units
 from dynamodt.model.runs import Lease, RunRecord
 from dynamodt.runs.control import find_run, run_states
+from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
+from dynamodt.runs.history import goal
 from dynamodt.runs.resume import find_reopened
 from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, key_typed
-from dynamodt.state.runs import Phase, phases, undo_phases
+from dynamodt.state.runs import Phase, phases, undo_phases, unfinished
 from dynamodt.state.split_rows import sum_of
 
 if TYPE_CHECKING:
@@ -106,16 +108,19 @@ def details(project: Project, tables: Sequence[str], run: str) -> RunDetails:
     budget = Units(rcu=holder.rcu, wcu=holder.wcu) if holder is not None else record.budget
     groups = grouped(StoredDeadLetters(project, record)) if counts.dead else ()
     stored = sum(group.items for group in groups)
-    final = _final(state, record) if groups else ""
+    final = _final(project, record) if counts.dead else ""
     return RunDetails(record, status, counts, tuple(_begun(state, record)), groups, stored, holder, budget, final)
 
 
-def _final(state: State, record: RunRecord) -> str:
+def _final(project: Project, record: RunRecord) -> str:
+    state = project.state
     try:
         find_reopened(state, record.table, record.run, state.applied(record.table))
     except Refused as refused:
         return refused.what
-    return ""
+    replayed = unfinished(record.status) or record.tolerated
+    lost = replayed and has_lost_dead_letters(project, record)
+    return lost_dead_letters(record, project.storage, goal(record)).what if lost else ""
 
 
 def keys_of(project: Project, tables: Sequence[str], run: str) -> Iterator[str]:
