@@ -11,7 +11,7 @@ import pytest
 
 from dynamodt import api as operations
 from dynamodt.dynamodb.batch import Writes
-from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ScriptError
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ScriptError, ServiceError
 from dynamodt.model.reports import UndoReport
 from dynamodt.model.tables import StorageSpec
 from dynamodt.runs.options import RunOptions
@@ -475,6 +475,21 @@ def test_a_run_whose_table_is_recreated_meanwhile_has_not_succeeded(
     assert isinstance(report.error, RunFailed) and "deleted during the run" in report.error.what
     assert (target or table) in report.error.where and f"dynamodt stamp --table {table} --to N" in report.error.hint
     assert bench.applied(table) == [] and last(bench, table).status == "failed"
+
+
+def test_a_table_that_cannot_be_described_at_the_end_of_a_run_is_noted(
+    bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.script(table, double(""))
+    denied = ServiceError("DescribeTable was refused: AccessDeniedException", where=f"table {table}")
+
+    def identity(*_: Any) -> str:
+        raise denied
+
+    monkeypatch.setattr("dynamodt.runs.plan._identity", identity)
+    (report,) = bench.up(table)
+    assert (report.error, bench.applied(table)) == (None, [1])
+    assert f"whether the table was deleted during the run is not known: {denied}" in bench.recorder.notes
 
 
 def test_an_unfinished_run_on_a_deleted_table_prevents_no_run(bench: Bench, table: str) -> None:

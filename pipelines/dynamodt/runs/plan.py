@@ -7,7 +7,6 @@ backup), a run's checkpoints and journal do not apply to the table.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -322,15 +321,17 @@ def _identity(stage: Stage, name: str) -> str:
         raise
 
 
-def recreated_during_run(stage: Stage, record: RunRecord) -> RunFailed | None:
+def recreated_during_run(project: Project, record: RunRecord) -> RunFailed | None:
     """The error of a run at whose end one of its tables is not the one that it began with; None if they are, or if
-    they cannot be described."""
+    they cannot be described, which is notified."""
     for name, then in ((record.table, TABLE), (record.target, TARGET)):
-        with suppress(ServiceError):
-            if record.began.get(then) and _identity(stage, name) not in ("", record.began[then]):
+        try:
+            if record.began.get(then) and _identity(project.stage, name) not in ("", record.began[then]):
                 what = "the table was deleted during the run, and another one has its name, or none"
                 hint = "restore it from before the run; or look at its items, and record which versions are applied: "
                 return RunFailed(what, where=f"table {name}", hint=hint + suggest("stamp", table=record.table, to="N"))
+        except ServiceError as error:
+            project.observer.notify(f"whether the table was deleted during the run is not known: {error}")
     return None
 
 

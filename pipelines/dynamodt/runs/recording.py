@@ -197,7 +197,7 @@ def _end(
         accepted = totals.counts.dead - dead_letters.count(b"\n") if context.options.dry_run else context.accepted.items
         left = LeftDeadLetters(dead_letters_at, doubtful, unreadable, accepted, context.options.max_errors)
         error = completion_error(totals, sum(job.splits for job in phases), f"run {run}", left, run)
-        error = error or recreated_during_run(context.stage, recorder.record)
+        error = error or recreated_during_run(context, recorder.record)
     kept_at = dead_letters_at if dead_letters or (totals.counts.dead and not context.options.dry_run) else ""
     error = record_end(context, recorder, error, totals, kept_at, whole_pages, follower.budget)
     report = replace(
