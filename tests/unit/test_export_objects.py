@@ -83,3 +83,19 @@ def test_written_objects_are_encrypted(key: str | None, encryption: dict[str, st
     with Stubber(s3) as stub:
         stub.add_response("put_object", {"ETag": '"e"'}, {"Bucket": "b", "Key": "k", "Body": b"x", **encryption})
         assert S3Objects(s3, "b", key).write("k", b"x") == "e"
+
+
+def test_a_response_of_another_server_is_an_error() -> None:
+    """botocore reads a login page as a response without members."""
+    s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
+    objects = S3Objects(s3, "b")
+    for operation, attempt in (
+        ("put_object", lambda: objects.write("k", b"x")),
+        ("head_object", lambda: objects.head("k")),
+        ("list_objects_v2", lambda: list(objects.folders("k/"))),
+    ):
+        with Stubber(s3) as stub:
+            stub.add_response(operation, {})
+            with pytest.raises(ServiceError, match=r"s3://b/k.*: the response has no") as caught:
+                attempt()
+        assert "not the service's own" in caught.value.hint

@@ -336,6 +336,16 @@ def content_of(get_object: Callable[[], dict[str, Any]], tries: int = _READS) ->
     return content_of(get_object, tries - 1)
 
 
+def own(answer: dict[str, Any], member: str) -> dict[str, Any]:
+    """A response of S3, which always has this member. Raises ResponseParserError for one of another server, such as a
+    login page, which botocore reads as an empty response: a stored object, or a list without objects."""
+    from botocore.parsers import ResponseParserError
+
+    if member not in answer:
+        raise ResponseParserError(f"the response has no {member}")
+    return answer
+
+
 def client_reason(error: BotoCoreError) -> Reason:
     """The reason why a client of botocore has no response, or only a part of it (`LOST`)."""
     url = str(error.kwargs.get("endpoint_url") or "")

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.dynamodb.clients import explained
-from dynamodt.dynamodb.network import Tolerated, content_of
+from dynamodt.dynamodb.network import Tolerated, content_of, own
 from dynamodt.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class S3Objects:
     def head(self, key: str) -> Head | None:
         """An object's size and ETag; None when it does not exist."""
         with explained("HeadObject", self.place(key)), Tolerated(*_ABSENT):
-            answer = self._s3.head_object(Bucket=self._bucket, Key=key)
+            answer = own(self._s3.head_object(Bucket=self._bucket, Key=key), "ETag")
             plain = "SSECustomerAlgorithm" not in answer and "kms" not in answer.get("ServerSideEncryption", "")
             return Head(answer["ContentLength"], answer["ETag"].strip('"'), plain)
         return None
@@ -141,13 +141,13 @@ class S3Objects:
         pages = self._s3.get_paginator("list_objects_v2")
         with explained("ListObjectsV2", self.place(prefix)):
             for page in pages.paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/"):
-                for entry in page.get("CommonPrefixes", ()):
+                for entry in own(page, "IsTruncated").get("CommonPrefixes", ()):
                     yield entry["Prefix"].removeprefix(prefix).rstrip("/")
 
     def write(self, key: str, data: bytes) -> str:
         """Stores an object, encrypted; returns its ETag."""
         with explained("PutObject", self.place(key)):
-            answer = self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, **self._encryption)
+            answer = own(self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, **self._encryption), "ETag")
         return str(answer["ETag"]).strip('"')
 
     def place(self, key: str) -> str:

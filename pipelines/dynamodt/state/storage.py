@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from dynamodt.dynamodb.clients import account_id, bucket_owner, client, explained
-from dynamodt.dynamodb.network import Tolerated, content_of
+from dynamodt.dynamodb.network import Tolerated, content_of, own
 from dynamodt.errors import Refused, ServiceError, UsageError, file_explained
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class S3Storage:
 
     def write(self, name: str, data: bytes) -> None:
         with explained("PutObject", self.place(name)):
-            _own(self._s3.put_object(Bucket=self._bucket, Key=self._root + name, Body=data, **self._encryption), "ETag")
+            own(self._s3.put_object(Bucket=self._bucket, Key=self._root + name, Body=data, **self._encryption), "ETag")
 
     def upload(self, name: str, path: Path) -> None:
         with explained("PutObject", self.place(name)), path.open("rb") as file:
@@ -142,7 +142,7 @@ class S3Storage:
 
     def read(self, name: str) -> bytes | None:
         with explained("GetObject", self.place(name)), Tolerated("NoSuchKey"):
-            return content_of(lambda: _own(self._s3.get_object(Bucket=self._bucket, Key=self._root + name), "ETag"))
+            return content_of(lambda: own(self._s3.get_object(Bucket=self._bucket, Key=self._root + name), "ETag"))
         return None
 
     def download(self, name: str, path: Path) -> bool:
@@ -155,7 +155,7 @@ class S3Storage:
         pages = self._s3.get_paginator("list_objects_v2")
         with explained("ListObjectsV2", self.place(prefix)):
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._root + prefix):
-                for entry in _own(page, "IsTruncated").get("Contents", ()):
+                for entry in own(page, "IsTruncated").get("Contents", ()):
                     yield entry["Key"].removeprefix(self._root)
 
     def place(self, name: str) -> str:
@@ -163,16 +163,6 @@ class S3Storage:
 
     def check(self) -> None:
         """Does nothing: only a real write shows whether it is allowed."""
-
-
-def _own(answer: dict[str, Any], member: str) -> dict[str, Any]:
-    """A response of S3, which always has this member. Raises ResponseParserError for one of another server, such as a
-    login page, which botocore reads as an empty response: a stored object, or a list without objects."""
-    from botocore.parsers import ResponseParserError
-
-    if member not in answer:
-        raise ResponseParserError(f"the response has no {member}")
-    return answer
 
 
 class FolderStorage:
