@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 import zstandard
 
-from dynamodt.state.journal import Unsealed, checked, sealed
+from dynamodt.errors import RunFailed
+from dynamodt.model.tables import TableSpec
+from dynamodt.state.journal import Journal, Unsealed, checked, sealed
+from dynamodt.state.storage import FolderStorage
 
 NAME, CONTENT = "runs/users/RUN/journal/000000-00000001-0001-0000.json.zst", b'{"Keys": {}}\n' * 50
 DATA = sealed(NAME, CONTENT, 50)
@@ -40,3 +44,12 @@ def test_an_altered_object_is_refused(at: int) -> None:
 def test_an_object_of_another_run_or_phase_is_refused(other: str) -> None:
     with pytest.raises(Unsealed, match="foreign: it was written as runs/users/RUN/journal/"):
         checked(NAME.replace("runs/users/RUN/", other), DATA)
+
+
+def test_a_missing_part_is_an_error_with_both_ways_out(tmp_path: Path) -> None:
+    run = "20260131T120000.000000Z-0a1b2c"
+    journal = Journal(FolderStorage(tmp_path), TableSpec("users", (("id", "S"),)), f"runs/users/{run}/journal/")
+    with pytest.raises(RunFailed, match="a part of the journal is missing") as caught:
+        journal.intended(f"runs/users/{run}/journal/000000-00000001-0001-0000.json.zst")
+    assert "restore the object" in caught.value.hint
+    assert f"dynamodt undo --partial {run}" in caught.value.hint

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 import zstandard
 
-from dynamodt.errors import RunFailed
+from dynamodt.errors import RunFailed, as_hint, suggest
 from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
 from dynamodt.script.codec import same
 from dynamodt.script.diff import image_after, key_of
-from dynamodt.state.object_keys import note_name, part_name
+from dynamodt.state.object_keys import RUN_ID, note_name, part_name
 
 if TYPE_CHECKING:
     from dynamodt.state.storage import Storage
@@ -149,7 +149,9 @@ class Journal:
             raise self._broken(name, error) from error
 
     def _broken(self, name: str, error: ValueError) -> RunFailed:
-        hint = "restore the object from a copy, such as an older version of it: the run needs it to continue"
+        hint = as_hint("restore the object from a copy, such as an older version of it: the run needs it to continue")
+        if run := RUN_ID.search(name):
+            hint += "; or restore what the journal still has: " + suggest("undo", run[0], partial=True)
         return RunFailed(f"a part of the journal is {error}", where=self._storage.place(name), hint=hint)
 
     def write_note(self, split: int, page: int, fencing_token: int, note: Note) -> None:
