@@ -32,15 +32,15 @@ from tests.template_document import resource
 Grant = tuple[str, str]  # an action, and its resources: "tables", "below the tables", "state", "objects" ...
 
 STATEMENTS = {  # the statements of the policy, by their resources
-    "TheNamedTables": "tables",
-    "TheirIndexesAndExports": "below the tables",
-    "WhatTheyAreEncryptedWith": "keys of the tables",
-    "TheStateTable": "state",
-    "ObjectsBelowThePrefix": "objects",
-    "TheirNames": "names",
-    "TheKey": "key",
-    "AlarmsThatLetItRest": "alarms",
-    "ItsOwnLogs": "logs",
+    "NamedTables": "tables",
+    "IndexesAndExports": "below the tables",
+    "KeysOfTables": "keys of the tables",
+    "StateTable": "state",
+    "StorageObjects": "objects",
+    "ListStorage": "names",
+    "StorageKey": "key",
+    "DescribeAlarms": "alarms",
+    "WriteLogs": "logs",
     "LegacyGlobalTables": "global tables",
 }
 GLUES_OWN = {  # Glue writes the printed output

@@ -67,7 +67,7 @@ def test_a_hundred_tables_are_deployed_and_one_more_changes_no_policy_of_the_oth
             version = iam.get_policy(PolicyArn=one["PolicyArn"])["Policy"]["DefaultVersionId"]
             found = iam.get_policy_version(PolicyArn=one["PolicyArn"], VersionId=version)["PolicyVersion"]
             documents.append(found["Document"])
-        return [set(_resources(document, "TheNamedTables")) for document in documents]
+        return [set(_resources(document, "NamedTables")) for document in documents]
 
     before = named()
     assert len(before) >= 3 and sum(map(len, before)) == len(set().union(*before)) == 100

@@ -104,8 +104,8 @@ def as_iam_counts(policy: dict[str, Any], given: dict[str, Any]) -> int:
 def named(policy: dict[str, Any], given: dict[str, Any]) -> set[str]:
     """The tables that a policy allows to be written, each with its exports."""
     statements = {one["Sid"]: one["Resource"] for one in evaluated(policy["PolicyDocument"]["Statement"], given)}
-    tables = set(statements["TheNamedTables"])
-    assert {f"{arn}/*" for arn in tables} == set(statements["TheirIndexesAndExports"])
+    tables = set(statements["NamedTables"])
+    assert {f"{arn}/*" for arn in tables} == set(statements["IndexesAndExports"])
     return tables
 
 
@@ -155,9 +155,7 @@ def test_the_policies_are_filled_up_to_their_limits() -> None:
 def test_the_managed_policies_grant_what_the_inline_one_does() -> None:
     inline, managed = policies(dict.fromkeys(MORE_TABLES, "arn"))
     wanted = [
-        one
-        for one in inline[0]["PolicyDocument"]["Statement"]
-        if one["Sid"] in ("TheNamedTables", "TheirIndexesAndExports")
+        one for one in inline[0]["PolicyDocument"]["Statement"] if one["Sid"] in ("NamedTables", "IndexesAndExports")
     ]
     assert len(managed) == len(MORE_TABLES)
     for number, policy in enumerate(managed, 1):

@@ -173,9 +173,9 @@ def test_an_emulator_is_recognized_however_its_url_is_given(given: dict[str, Any
 def test_the_actions_are_those_of_the_template() -> None:
     policies = {each["PolicyName"]: each["PolicyDocument"]["Statement"] for each in resource("JobRole")["Policies"]}
     granted = {statement["Sid"]: statement["Action"] for each in policies.values() for statement in each}
-    assert list(TABLE_ACTIONS) == granted["TheNamedTables"]
-    assert list(STATE_ACTIONS) == granted["TheStateTable"]
-    assert list(OBJECT_ACTIONS) == granted["ObjectsBelowThePrefix"]
+    assert list(TABLE_ACTIONS) == granted["NamedTables"]
+    assert list(STATE_ACTIONS) == granted["StateTable"]
+    assert list(OBJECT_ACTIONS) == granted["StorageObjects"]
 
 
 def test_each_check_names_what_relies_on_it_and_where_it_is_written() -> None:

@@ -92,7 +92,7 @@ def test_the_role_names_each_table(resources: dict[str, dict[str, Any]]) -> None
     policies = resources["JobRole"]["Properties"]["Policies"]
     statements = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
     open_ones = {one["Sid"] for one in statements if one.get("Resource") == "*"}
-    assert open_ones == {"AlarmsThatLetItRest"}
+    assert open_ones == {"DescribeAlarms"}
 
 
 def test_the_key_can_be_used_by_services_of_this_account_only(resources: dict[str, dict[str, Any]]) -> None:
