@@ -34,7 +34,9 @@ from dynamodt.model.tables import Item, StorageSpec
 from dynamodt.runs import exports, history, runner
 from dynamodt.runs.exports import CatchingUp
 from dynamodt.runs.options import RunOptions
+from dynamodt.state.object_keys import JOURNAL, object_key
 from dynamodt.state.state import State
+from dynamodt.state.storage import open_storage
 from tests.emulators import Endpoint, in_chaos
 from tests.migrate_once import ALONE, MOMENTS
 from tests.service.bench import Bench
@@ -296,9 +298,12 @@ def test_a_retry_leaves_an_item_that_was_created_again_and_transformed_by_an_inc
     assert by_id(bench, table) == {1: 1, 2: 2, 30: 7}
 
 
-def test_a_retry_leaves_an_item_that_the_retry_of_an_incremental_export_has_transformed(
+@pytest.fixture
+def retried(
     bench: Bench, make_table: MakeTable, between: list[Callable[[], None]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> str:
+    """A table with an unfinished run: the item with the id 30 is a dead letter of the export, and the retry of an
+    incremental export has transformed it."""
     table, original = make_table(id="N"), runner.run
     bench.tables.put(table, *numbered(1, 30))
     between += [
@@ -315,12 +320,29 @@ def test_a_retry_leaves_an_item_that_the_retry_of_an_incremental_export_has_tran
     monkeypatch.setattr(runner, "run", run)
     report = bench.run_past_dead_letters(table, source="export", max_errors=2)
     assert report.versions[0].counts.dead == 1 and by_id(bench, table) == {1: 2, 2: 4, 30: 14}
-    bench.script(table, DOUBLE)
-    options = RunOptions(dry_run=True)
-    (tried,) = api.retry(bench.stage, bench.folder, [table], last(bench, table).run, options, bench.recorder)
-    assert (tried.error, tried.versions[0].counts) == (None, Counts(read=1, unchanged=1))
-    exported(bench, table, DOUBLE)
-    assert by_id(bench, table) == {1: 2, 2: 4, 30: 14}
+    return table
+
+
+def test_a_retry_leaves_an_item_that_the_retry_of_an_incremental_export_has_transformed(
+    bench: Bench, retried: str
+) -> None:
+    exported(bench, retried, DOUBLE)
+    assert by_id(bench, retried) == {1: 2, 2: 4, 30: 14}
+
+
+def test_a_retry_is_refused_if_a_journal_that_shows_what_was_written_has_lost_objects(
+    bench: Bench, bucket: Bucket, retried: str
+) -> None:
+    """Without it, the item would be transformed once more."""
+    bench.script(retried, DOUBLE)
+    run, storage = last(bench, retried).run, open_storage(bench.stage.connection, bench.stage.storage)
+    (name,) = storage.names(object_key(retried, f"{run}/incremental2/retry1", JOURNAL))
+    client(bench.stage.connection, "s3").delete_object(Bucket=bucket.name, Key=f"some/{name}")
+    (report,) = bench.up(retried, source="export")
+    assert isinstance(report.error, Refused) and "1 object of the journal" in report.error.what
+    with pytest.raises(Refused, match="1 object of the journal"):
+        api.retry(bench.stage, bench.folder, (), run, RunOptions(dry_run=True), bench.recorder)
+    assert by_id(bench, retried) == {1: 2, 2: 4, 30: 14}
 
 
 # ---------------------------------------------------------------- other ways to catch up

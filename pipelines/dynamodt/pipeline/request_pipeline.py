@@ -42,7 +42,7 @@ class Pending:
             self.sent = (*self.sent, self.change)
 
 
-_WHOLE_COST = ("done", "conflict", "doubt", "rejected")  # the outcomes of requests whose cost is learned from
+_WHOLE_COST = {"done", "conflict", "doubt", "rejected"}  # the outcomes of requests whose cost is learned from
 
 
 class _Sent(NamedTuple):
@@ -170,7 +170,7 @@ class RequestPipeline:
         unknown = answer.verdicts[0].outcome == "doubt"  # it may have been executed
         spent = answer.wcu or 0.0
         # The price is learned from whole batches only.
-        estimate = sent.estimate if all(one.outcome in _WHOLE_COST for one in answer.verdicts) else 0.0
+        estimate = sent.estimate if {verdict.outcome for verdict in answer.verdicts} <= _WHOLE_COST else 0.0
         self._rate_queue.leave(sent.taken, estimate, max(sent.taken, spent) if unknown else spent)
         return answer, full
 

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.errors import Refused, ServiceError, suggest
-from dynamodt.model.pages import Acceptance
+from dynamodt.model.pages import Acceptance, Claim
 from dynamodt.model.reports import counted
-from dynamodt.model.runs import INSERTED_ROWS, Job, LeftPart, RunRecord
+from dynamodt.model.runs import INCREMENTAL, INSERTED_ROWS, Job, LeftPart, RunRecord
 from dynamodt.model.tables import Item, Sample
 from dynamodt.runs.display import key_line
 from dynamodt.runs.history import DECIDING, doubts_hint, now
@@ -37,12 +37,16 @@ from dynamodt.script.codec import decode, key_text
 from dynamodt.state.object_keys import (
     DEAD,
     DEAD_LETTERS_FILE,
+    JOURNAL,
     RETRIES,
     SAMPLES,
     accepted_file,
+    expected_journal,
+    is_committed,
     key_of_job,
     object_key,
     retry_file,
+    split_prefix,
     stored_lines,
 )
 from dynamodt.state.runs import Phase, phases, retry_run
@@ -173,23 +177,75 @@ def retry_jobs(context: RunContext, main: list[Job]) -> list[Job]:
     ones.
 
     Each lists all other phases in `earlier`, since an item may be a dead letter of several of them, and a retry of a
-    later phase may have written it before. Dead letters of
-    writes in doubt are replayed only if `options.in_doubt` asks for it; unreadable lines of an export and accepted dead
-    letters are never replayed.
+    later phase may have written it before. Dead letters of writes in doubt are replayed only if `options.in_doubt` asks
+    for it; unreadable lines of an export and accepted dead letters are never replayed. Raises as `check_evidence`.
     """
-    found: list[Job] = []
-    for job in main:
-        done = [_retry(context, job, name) for name in context.storage.names(key_of_job(job, RETRIES))]
-        left = [part for source in (job, *done) for part in _outstanding(context, source)]
-        open_parts = [part.name for part in left if _has_unaccepted(context, part)]
-        for confirmed, parts in _replayable(open_parts, context.options.in_doubt):
-            name = key_of_job(job, retry_file(max(map(retry_number, done), default=0) + 1))
-            listed = {"dead_letters": parts, "confirmed": confirmed, "left_out": context.accepted.pairs(parts)}
-            context.storage.write(name, json.dumps(listed).encode())
-            done.append(_retry(context, job, name))
-        found += done
+    plans = [_plan_retries(context, job) for job in main]
+    found = [again for plan in plans for again in plan.done]
+    if any(plan.replayable for plan in plans) or any(is_open(context.state, again) for again in found):
+        check_evidence(context, [*main, *found])
+    found = [again for plan in plans for again in (*plan.done, *_listed(context, plan))]
     runs = [job.run for job in (*main, *found)]
     return [replace(job, earlier=tuple(run for run in runs if run != job.run)) for job in found]
+
+
+class _Plan(NamedTuple):
+    """The retries of a phase that have a list, and the dead letters that are not in one, as by `_replayable`."""
+
+    main: Job
+    done: list[Job]
+    replayable: list[tuple[bool, list[str]]]
+
+
+def _plan_retries(context: RunContext, main: Job) -> _Plan:
+    done = [_retry(context, main, name) for name in context.storage.names(key_of_job(main, RETRIES))]
+    left = [part for source in (main, *done) for part in _outstanding(context, source)]
+    open_parts = [part.name for part in left if _has_unaccepted(context, part)]
+    return _Plan(main, done, list(_replayable(open_parts, context.options.in_doubt)))
+
+
+def _listed(context: RunContext, plan: _Plan) -> Iterator[Job]:
+    """The further retries of a phase, each with a list of its dead letters, which is stored here."""
+    first = max(map(retry_number, plan.done), default=0) + 1
+    for number, (confirmed, parts) in enumerate(plan.replayable, first):
+        name = key_of_job(plan.main, retry_file(number))
+        listed = {"dead_letters": parts, "confirmed": confirmed, "left_out": context.accepted.pairs(parts)}
+        context.storage.write(name, json.dumps(listed).encode())
+        yield _retry(context, plan.main, name)
+
+
+def is_open(state: State, job: Job) -> bool:
+    """Whether a phase has a split to finish."""
+    return totals_of(state, [Phase(job.run, job.splits)]).done < job.splits
+
+
+def check_evidence(project: Project, jobs: Sequence[Job]) -> None:
+    """Raises Refused if a journal lacks an object by which a retry recognises what these phases have written."""
+    for job in jobs:
+        if not job.journals or job.script.idempotent:
+            continue
+        claims = project.state.splits(job.run).all(job.splits)
+        whole = "/retry" in job.run or INCREMENTAL in job.run  # of the others, the dead letters' splits are read
+        lacking = sum(_lacking(project, job, one) for one in claims if whole or one.counts.dead)
+        if lacking > 0:
+            undo = suggest("undo", job.base_run, partial=True)
+            raise Refused(
+                f"{counted(lacking, 'object')} of the journal of run {job.run} are gone ({LOST}): which items it has "
+                "written is not known, and a dead letter's item may be one of them",
+                where=project.storage.place(key_of_job(job, JOURNAL)),
+                hint="restore them from a copy, such as older versions of the objects, and run the same command again; "
+                "or restore the items by what the journal still has: " + undo,
+                run=job.base_run,
+            )
+
+
+def _lacking(project: Project, job: Job, claim: Claim) -> int:
+    """The number of objects that a split's journal lacks."""
+    wanted = expected_journal(claim)
+    if not wanted.parts + wanted.notes:
+        return 0
+    names = project.storage.names(split_prefix(key_of_job(job, JOURNAL), claim.split))
+    return wanted.parts + wanted.notes - sum(is_committed(name, claim) for name in names)
 
 
 def _has_unaccepted(context: RunContext, part: SelectedPart) -> bool:
@@ -222,7 +278,7 @@ def _replayable(parts: list[str], doubtful: str) -> Iterator[tuple[bool, list[st
 def check_replayable(context: RunContext, main: list[Job], again: list[Job], retried: bool = False) -> None:
     """Raises Refused when the run has neither a split to finish nor a dead letter to replay. Only the end of a run that
     was `retried` before may be missing."""
-    if any(totals_of(context.state, [Phase(job.run, job.splits)]).done < job.splits for job in (*main, *again)):
+    if any(is_open(context.state, job) for job in (*main, *again)):
         return
     dead_letters = gather_dead_letters(context, [*again, *main])
     if retried and not dead_letters:

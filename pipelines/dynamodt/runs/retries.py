@@ -23,7 +23,7 @@ from dynamodt.pipeline.author_output import labelled
 from dynamodt.pipeline.outcomes import except_left_dead_letters
 from dynamodt.pipeline.own_writes import EarlierWrites, filter_of_inserted_items, inserted_items, statements
 from dynamodt.pipeline.process import mute_beam
-from dynamodt.runs.dead_letters import has_lost_dead_letters, left_by_other_direction, lost_dead_letters
+from dynamodt.runs.dead_letters import check_evidence, has_lost_dead_letters, left_by_other_direction, lost_dead_letters
 from dynamodt.runs.display import key_line
 from dynamodt.runs.history import continued_by, goal, is_continued, refusal_for
 from dynamodt.runs.jobs import EXPORT
@@ -172,6 +172,8 @@ def _retries(
     runs, table = [one.run for one in phases(record)], planned.table
     like = Job(record.run, project.stage, table, step.script, planned.direction, 1, target=step.target)
     like = replace(like, journal=record.journal, untransformed=left_by_other_direction(project, record))
+    if tried:
+        check_evidence(project, [replace(like, run=one.run, splits=one.splits) for one in phases(record)])
     for main in (run for run in runs if "/retry" not in run):
         replayed = [run for run in runs if run.partition("/retry")[0] == main]
         prefixes = tuple(object_key(table.name, run, DEAD) for run in replayed)
