@@ -100,6 +100,8 @@ def test_a_stopped_retry_continues_before_the_rest_is_accepted(
         killed.setattr("dynamodt.runs.recording.RunRecorder.begin", lambda recorder: sys.exit(9))
         with pytest.raises(SystemExit):
             retry(bench, run)
+    tried = retry(bench, run, dry_run=True)
+    assert isinstance(tried.error, DeadLetters) and tried.versions[0].counts == Counts(read=2, dead=2)
     with pytest.raises(UsageError) as unknown:
         retry(bench, run, accept=("3",), reason="old")
     assert f"replays its dead letters first: dynamodt retry {run}" in unknown.value.hint

@@ -101,7 +101,9 @@ def rehearse_retry(project: Project, record: RunRecord) -> TableReport:
     migration.plan(project, goal(record))
     planned = migration.planned
     assert planned is not None and planned.steps
-    left, accepted = _outstanding(StoredDeadLetters(project, record), project.options, record)
+    stored = StoredDeadLetters(project, record)
+    left, accepted = _outstanding(stored, project.options, record)
+    left += stored.replayed_by_stopped_retries()
     steps = {"transform", "write", *(["doubt"] if project.options.in_doubt == "again" else [])}
     tried = [one for one in left if one.line["step"] in steps and INSERTED_ROWS not in one.part.name]
     if len(tried) < len(left):

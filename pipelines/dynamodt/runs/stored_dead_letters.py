@@ -159,13 +159,26 @@ class StoredDeadLetters:
     @property
     def replaying(self) -> bool:
         """Whether a retry was stopped before its end. The dead letters that it replays do not count as outstanding."""
+        return any(True for _ in self._stopped_retries())
+
+    def replayed_by_stopped_retries(self) -> Iterator[StoredDeadLetter]:
+        """The dead letters that a stopped retry transforms again when it continues."""
+        for name in self._stopped_retries():
+            listed = read_list(self._storage, name) or {}
+            left_out = {(part, text) for part, text in listed.get("left_out", ())}
+            for part in () if listed.get("confirmed") else listed.get("dead_letters", ()):
+                for one in dead_letters_of(self._storage, SelectedPart(part), self.accepted):
+                    if (part, key_text(one.key)) not in left_out:
+                        yield one
+
+    def _stopped_retries(self) -> Iterator[str]:
+        """The lists of the retries that have not ended."""
         for main in (one for one in phases(self._record) if "/retry" not in one.run):
             for name in Replayed(self._storage, self._record.table, main.run).names:
                 number = int(name.rpartition("/")[2].partition(".")[0])
                 claims = self._project.state.splits(retry_run(main.run, number)).by_split(1)
                 if not claims or not all(claim.done for claim in claims.values()):
-                    return True
-        return False
+                    yield name
 
 
 def committed_parts(project: Project, phase: Phase | Job, prefix: str) -> list[str]:
