@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from dynamodt.pipeline.spark import context
 from tests import beam_once, emulators, loaded_once
 from tests.emulators import Endpoint
+from tests.explorer import EXPLORED
 
 _KINDS = ("unit", "pipeline", "service", "e2e")
 # Those that take longest begin first, in this order: the last file to end bounds the run, and what is quick fills the
@@ -156,3 +157,14 @@ def _turn(path: Path) -> tuple[int, bool]:
 def pytest_report_header() -> str:
     local, spark = emulators.dynamodb_local_missing(), emulators.spark_missing()
     return f"DynamoDB Local: {local or 'java and its jars are here'}; Spark: {spark or 'pyspark and java are here'}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the numbers of the explored interleavings, also of workers: in all, and of each scene with `-rP`."""
+    passed = (report for report in terminalreporter.getreports("passed") if report.when == "call")
+    found = [value for report in passed for name, value in report.user_properties if name == EXPLORED]
+    for scene, interleavings, states, ends in found if "P" in terminalreporter.reportchars else ():
+        terminalreporter.write_line(f"{scene}: {interleavings:,} interleavings, {states:,} states, {ends:,} ends")
+    if found:
+        total = sum(interleavings for _, interleavings, _, _ in found)
+        terminalreporter.write_line(f"explored: {total:,} interleavings of {len(found)} scenes")

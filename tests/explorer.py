@@ -117,6 +117,9 @@ def acting() -> str:
     return actor.name if actor is not None else ""
 
 
+EXPLORED = "explored"  # the property of a test's report with a scene's name and its numbers
+
+
 @dataclass
 class Explored:
     """`states` were visited, standing for `interleavings`; `ends` are the different end states."""
@@ -124,9 +127,6 @@ class Explored:
     states: int = 0
     interleavings: int = 0
     ends: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.interleavings:,} interleavings, {self.states:,} states, {self.ends:,} ends"
 
 
 @dataclass

@@ -19,7 +19,7 @@ from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.state import split_rows
 from tests import protocol_without
-from tests.explorer import Explored, acting, explore
+from tests.explorer import EXPLORED, Explored, acting, explore
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeDynamoDB
 from tests.inline import without_signatures, without_threads
@@ -205,10 +205,9 @@ def explored(folder: Path, scene: Scene) -> Explored:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scene", [*QUICK, *(pytest.param(s, marks=pytest.mark.chaos) for s in THOROUGH)], ids=str)
-def test_every_interleaving(scripts: Path, scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_interleaving(scripts: Path, scene: Scene, record_property: Callable[[str, object], None]) -> None:
     found = explored(scripts, scene)
-    with capsys.disabled():
-        print(f" {found} ", end="")
+    record_property(EXPLORED, [str(scene), found.interleavings, found.states, found.ends])
     assert found.interleavings > 100
 
 
