@@ -136,18 +136,23 @@ def codes(outcome: WriteOutcome, *expected: str) -> None:
     assert_that(found, equal_to(list(expected)), label=f"the {label}")
 
 
-def counted(runner: Any, people: str, place: dict[str, Any], *words: str) -> None:
+def counted(runner: Any, people: str, place: dict[str, Any], *words: str, with_rows: bool = True) -> None:
     """Reads the table on a runner, as dicts and as rows, and compares the result."""
     with beam.Pipeline(runner=runner, options=PipelineOptions([*words])) as pipeline:
         read = pipeline | ReadFromDynamoDB(people, segments=7, max_rcu=5000, processes=2, **place)
         ids = read | beam.Map(lambda item: int(item["id"]))
         assert_that(ids, equal_to(list(range(300))))
         codes(read | WriteToDynamoDB(people, max_wcu=5000, processes=2, **place))
-        rows = pipeline | "Rows" >> ReadFromDynamoDB(people, schema=Person, max_rcu=5000, processes=2, **place)
-        shuffled = rows | "Shuffle" >> beam.Reshuffle()
-        assert_that(shuffled | "Ids" >> beam.Map(lambda row: row.id), equal_to(list(range(300))), label="rows")
-        again = shuffled | "Again" >> WriteToDynamoDB(people, mode="put_if_absent", max_wcu=5000, processes=2, **place)
-        codes(again, *["exists"] * 300)
+        if with_rows:
+            _count_rows(pipeline, people, place)
+
+
+def _count_rows(pipeline: beam.Pipeline, people: str, place: dict[str, Any]) -> None:
+    rows = pipeline | "Rows" >> ReadFromDynamoDB(people, schema=Person, max_rcu=5000, processes=2, **place)
+    shuffled = rows | "Shuffle" >> beam.Reshuffle()
+    assert_that(shuffled | "Ids" >> beam.Map(lambda row: row.id), equal_to(list(range(300))), label="rows")
+    again = shuffled | "Again" >> WriteToDynamoDB(people, mode="put_if_absent", max_wcu=5000, processes=2, **place)
+    codes(again, *["exists"] * 300)
 
 
 @pytest.mark.chaos
@@ -160,7 +165,8 @@ def test_processes_of_beam_read_a_table(people: str, place: dict[str, Any]) -> N
 @pytest.mark.chaos
 @pytest.mark.endpoints("ministack")
 def test_executors_of_spark_read_a_table(people: str, place: dict[str, Any], spark_master: str) -> None:
-    counted(engine("spark", spark_master).runner, people, place)
+    """Of dicts: executors may be lost where Java decodes the rows of a schema (docs/connectors.md)."""
+    counted(engine("spark", spark_master).runner, people, place, with_rows=False)
 
 
 @pytest.mark.chaos
