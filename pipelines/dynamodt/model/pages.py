@@ -55,6 +55,10 @@ class JournalCount(NamedTuple):
     records: int = 0
     notes: int = 0
 
+    @property
+    def objects(self) -> int:
+        return self.parts + self.notes
+
     def plus(self, other: JournalCount) -> JournalCount:
         return JournalCount(self.parts + other.parts, self.records + other.records, self.notes + other.notes)
 

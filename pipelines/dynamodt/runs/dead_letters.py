@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.errors import Refused, ServiceError, suggest
-from dynamodt.model.pages import Acceptance, Claim
+from dynamodt.model.pages import Acceptance
 from dynamodt.model.reports import counted
 from dynamodt.model.runs import INCREMENTAL, INSERTED_ROWS, Job, LeftPart, RunRecord
 from dynamodt.model.tables import Item, Sample
@@ -41,9 +41,10 @@ from dynamodt.state.object_keys import (
     RETRIES,
     SAMPLES,
     accepted_file,
+    committed_objects,
     expected_journal,
-    is_committed,
     key_of_job,
+    number_of_retry,
     object_key,
     retry_file,
     split_prefix,
@@ -182,7 +183,7 @@ def retry_jobs(context: RunContext, main: list[Job]) -> list[Job]:
     """
     plans = [_plan_retries(context, job) for job in main]
     found = [again for plan in plans for again in plan.done]
-    if any(plan.replayable for plan in plans) or any(is_open(context.state, again) for again in found):
+    if any(plan.replayable for plan in plans) or any(_is_open(context, again) for again in found):
         check_evidence(context, [*main, *found])
     found = [again for plan in plans for again in (*plan.done, *_listed(context, plan))]
     runs = [job.run for job in (*main, *found)]
@@ -214,9 +215,8 @@ def _listed(context: RunContext, plan: _Plan) -> Iterator[Job]:
         yield _retry(context, plan.main, name)
 
 
-def is_open(state: State, job: Job) -> bool:
-    """Whether a phase has a split to finish."""
-    return totals_of(state, [Phase(job.run, job.splits)]).done < job.splits
+def _is_open(context: RunContext, job: Job) -> bool:
+    return context.state.splits(job.run).is_open(job.splits)
 
 
 def check_evidence(project: Project, jobs: Sequence[Job]) -> None:
@@ -224,9 +224,7 @@ def check_evidence(project: Project, jobs: Sequence[Job]) -> None:
     for job in jobs:
         if not job.journals or job.script.idempotent:
             continue
-        claims = project.state.splits(job.run).all(job.splits)
-        whole = "/retry" in job.run or INCREMENTAL in job.run  # of the others, the dead letters' splits are read
-        lacking = sum(_lacking(project, job, one) for one in claims if whole or one.counts.dead)
+        lacking = _lacking(project, job)
         if lacking > 0:
             undo = suggest("undo", job.base_run, partial=True)
             raise Refused(
@@ -239,13 +237,16 @@ def check_evidence(project: Project, jobs: Sequence[Job]) -> None:
             )
 
 
-def _lacking(project: Project, job: Job, claim: Claim) -> int:
-    """The number of objects that a split's journal lacks."""
-    wanted = expected_journal(claim)
-    if not wanted.parts + wanted.notes:
-        return 0
-    names = project.storage.names(split_prefix(key_of_job(job, JOURNAL), claim.split))
-    return wanted.parts + wanted.notes - sum(is_committed(name, claim) for name in names)
+def _lacking(project: Project, job: Job) -> int:
+    """The number of objects that are lacking in a phase's journal, as far as a retry reads it: all of the journal of a
+    retry or an incremental export, and that of the splits with dead letters of any other phase."""
+    whole, prefix = "/retry" in job.run or INCREMENTAL in job.run, key_of_job(job, JOURNAL)
+    read = (one for one in project.state.splits(job.run).all(job.splits) if whole or one.counts.dead)
+    rows = {one.split: one for one in read if expected_journal(one).objects}
+    prefixes = [prefix] if whole and rows else [split_prefix(prefix, split) for split in rows]
+    names = (name for each in prefixes for name in project.storage.names(each))
+    expected = sum(expected_journal(row).objects for row in rows.values())
+    return expected - sum(1 for _ in committed_objects(names, rows))
 
 
 def _has_unaccepted(context: RunContext, part: SelectedPart) -> bool:
@@ -278,7 +279,7 @@ def _replayable(parts: list[str], doubtful: str) -> Iterator[tuple[bool, list[st
 def check_replayable(context: RunContext, main: list[Job], again: list[Job], retried: bool = False) -> None:
     """Raises Refused when the run has neither a split to finish nor a dead letter to replay. Only the end of a run that
     was `retried` before may be missing."""
-    if any(is_open(context.state, job) for job in (*main, *again)):
+    if any(_is_open(context, job) for job in (*main, *again)):
         return
     dead_letters = gather_dead_letters(context, [*again, *main])
     if retried and not dead_letters:
@@ -349,9 +350,9 @@ def _outstanding(context: RunContext, phase: Job) -> list[SelectedPart]:
 
 
 def _retry(context: RunContext, job: Job, name: str) -> Job:
-    number, listed = int(name.rpartition("/")[2].partition(".")[0]), read_list(context.storage, name) or {}
+    listed = read_list(context.storage, name) or {}
     left_out = tuple((part, text) for part, text in listed.get("left_out", ()))
-    return retry_job(job, number, tuple(listed["dead_letters"]), listed["confirmed"], left_out)
+    return retry_job(job, number_of_retry(name), tuple(listed["dead_letters"]), listed["confirmed"], left_out)
 
 
 # ---------------------------------------------------------------- samples

@@ -25,7 +25,7 @@ from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.runs import Job, RunRecord
 from dynamodt.model.tables import Image
 from dynamodt.script.codec import key_text, normal_number
-from dynamodt.state.object_keys import DEAD, RETRIES, committed_notes, object_key, stored_lines
+from dynamodt.state.object_keys import DEAD, RETRIES, committed_notes, number_of_retry, object_key, stored_lines
 from dynamodt.state.runs import Phase, phases, retry_run, unfinished
 
 if TYPE_CHECKING:
@@ -113,13 +113,13 @@ def accepted_of(storage: Storage, record: RunRecord) -> Accepted:
 
 
 class Replayed:
-    """The parts that the retries of one phase replay, begun or not, with the dead letters that each leaves out."""
+    """The parts that the retries of one phase replay, begun or not, with the dead letters that each leaves out; and
+    their lists, by name."""
 
     def __init__(self, storage: Storage, table: str, main: str) -> None:
-        self.names = list(storage.names(object_key(table, main, RETRIES)))
+        self.lists = {name: read_list(storage, name) or {} for name in storage.names(object_key(table, main, RETRIES))}
         self.left_out: dict[str, frozenset[str]] = {}
-        for name in self.names:
-            listed = read_list(storage, name) or {}
+        for listed in self.lists.values():
             left: dict[str, set[str]] = {part: set() for part in listed.get("dead_letters", ())}
             for part, text in listed.get("left_out", ()):
                 left[part].add(text)
@@ -163,22 +163,19 @@ class StoredDeadLetters:
 
     def replayed_by_stopped_retries(self) -> Iterator[StoredDeadLetter]:
         """The dead letters that a stopped retry transforms again when it continues."""
-        for name in self._stopped_retries():
-            listed = read_list(self._storage, name) or {}
-            left_out = {(part, text) for part, text in listed.get("left_out", ())}
+        for replayed, listed in self._stopped_retries():
             for part in () if listed.get("confirmed") else listed.get("dead_letters", ()):
                 for one in dead_letters_of(self._storage, SelectedPart(part), self.accepted):
-                    if (part, key_text(one.key)) not in left_out:
+                    if key_text(one.key) not in replayed.left_out[part]:
                         yield one
 
-    def _stopped_retries(self) -> Iterator[str]:
+    def _stopped_retries(self) -> Iterator[tuple[Replayed, dict[str, Any]]]:
         """The lists of the retries that have not ended."""
         for main in (one for one in phases(self._record) if "/retry" not in one.run):
-            for name in Replayed(self._storage, self._record.table, main.run).names:
-                number = int(name.rpartition("/")[2].partition(".")[0])
-                claims = self._project.state.splits(retry_run(main.run, number)).by_split(1)
-                if not claims or not all(claim.done for claim in claims.values()):
-                    yield name
+            replayed = Replayed(self._storage, self._record.table, main.run)
+            for name, listed in replayed.lists.items():
+                if self._project.state.splits(retry_run(main.run, number_of_retry(name))).is_open(1):
+                    yield replayed, listed
 
 
 def committed_parts(project: Project, phase: Phase | Job, prefix: str) -> list[str]:

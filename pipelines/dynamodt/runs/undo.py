@@ -35,6 +35,7 @@ from dynamodt.runs.undo_checks import (
     check_journal,
     check_undoable,
     checked,
+    first_not_restored,
     incomplete_error,
     journal_refusal,
     refusal_of,
@@ -46,7 +47,6 @@ from dynamodt.state.runs import next_status, phases, undo_run, write_periods
 from dynamodt.state.split_rows import totals_of
 from dynamodt.state.state import State
 
-_SHOWN = 3
 _PASSES = 1000  # the maximum of one try: the ids of its phases are numbered together with those of other tries
 
 
@@ -340,8 +340,8 @@ def gather_not_restored(context: RunContext, jobs: list[Job], name: str) -> NotR
     kept = [line for job in jobs for line in _lines_of(context, job) if job.run not in again or not is_waiting(line)]
     if kept:
         context.storage.write(name, b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in kept))
-    first = tuple(map(_not_restored, kept[:_SHOWN]))
-    return NotRestoredCounts(len(kept), sum(bool(line["restored"]) for line in kept), first)
+    partly = sum(bool(line["restored"]) for line in kept)
+    return NotRestoredCounts(len(kept), partly, first_not_restored(kept))
 
 
 def has_lost_items(context: RunContext, job: Job) -> bool:
@@ -352,7 +352,3 @@ def has_lost_items(context: RunContext, job: Job) -> bool:
 
 def _lines_of(context: RunContext, job: Job) -> Iterator[dict[str, Any]]:
     return committed_lines(context, job, key_of_job(job, NOT_RESTORED))
-
-
-def _not_restored(line: dict[str, Any]) -> NotRestored:
-    return NotRestored(line["key"], tuple(line["attributes"]), line["why"], tuple(line["restored"]))

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from dynamodt.dynamodb.table import describe
 from dynamodt.errors import Busy, Hint, Refused, RunFailed, suggest
-from dynamodt.model.pages import Claim, Counts, JournalCount, Units
+from dynamodt.model.pages import Counts, JournalCount, Units
 from dynamodt.model.reports import NotRestored, UndoReport
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Stage
@@ -42,9 +42,9 @@ from dynamodt.state.object_keys import (
     JOURNAL,
     NOT_RESTORED_FILE,
     Claims,
+    committed_objects,
     expected_journal,
     folder_of,
-    is_committed,
     is_note,
     missing_parts,
     object_key,
@@ -186,12 +186,16 @@ def undone_by_record(project: Project, record: RunRecord) -> UndoReport | None:
     name = object_key(record.table, record.run, NOT_RESTORED_FILE)
     left = project.storage.read(name) if totals.journal.records else b""
     lines = [orjson.loads(line) for line in (left or b"").splitlines()]
-    first = tuple(
-        NotRestored(one["key"], tuple(one["attributes"]), one["why"], tuple(one["restored"])) for one in lines
-    )
     report = replace(report_of(done), counts=totals.counts, consumed=totals.units, dead_letters="")
     at, place = max(state.applied(record.table), default=0), project.storage.place(name) if lines else ""
-    return UndoReport(report, at, len(lines), place, first[:_SHOWN], partly=done.partly_restored)
+    return UndoReport(report, at, len(lines), place, first_not_restored(lines), partly=done.partly_restored)
+
+
+def first_not_restored(lines: Sequence[Mapping[str, Any]]) -> tuple[NotRestored, ...]:
+    """The first few of the items that an undo has not restored, from their stored lines."""
+    return tuple(
+        NotRestored(one["key"], tuple(one["attributes"]), one["why"], tuple(one["restored"])) for one in lines[:_SHOWN]
+    )
 
 
 # ---------------------------------------------------------------- the journal
@@ -233,7 +237,7 @@ def check_journal(project: Project, record: RunRecord, clock: Callable[[], float
     for claims in by_phase.values():
         for claim in claims.values():
             found.expected = found.expected.plus(expected_journal(claim))
-    progress = _Progress(found.expected.parts + found.expected.notes, project.observer.notify, clock)
+    progress = _Progress(found.expected.objects, project.observer.notify, clock)
     for run, claims in by_phase.items():
         if any(expected_journal(claim).parts for claim in claims.values()):
             _PhaseJournal(project.storage, object_key(record.table, run, JOURNAL), claims, found).check(progress.step)
@@ -244,7 +248,7 @@ def journal_refusal(found: JournalCheck, storage: Storage, record: RunRecord) ->
     """The refusal to undo by an incomplete journal; None if it is complete."""
     if found.is_whole:
         return None
-    parts = found.expected.parts + found.expected.notes
+    parts = found.expected.objects
     more = "; ..." if found.broken > len(found.faults) else ""
     return Refused(
         f"the journal of run {record.run} is incomplete: {found.broken:,} of its {parts:,} parts cannot be used "
@@ -260,7 +264,7 @@ def journal_refusal(found: JournalCheck, storage: Storage, record: RunRecord) ->
 
 def incomplete_error(found: JournalCheck, storage: Storage, record: RunRecord) -> RunFailed:
     """The error of an undo that was done without some parts of the journal."""
-    parts = found.expected.parts + found.expected.notes
+    parts = found.expected.objects
     return RunFailed(
         f"run {record.run} is undone in part: {found.broken:,} of the {parts:,} parts of its journal could not be used",
         where=storage.place(_root(record)),
@@ -284,7 +288,7 @@ class _PhaseJournal:
         self._whole: dict[int, JournalCount] = {}
 
     def check(self, step: Callable[[], None]) -> None:
-        counted = (name for name in self._objects.names(self._prefix) if _counts(name, self._claims))
+        counted = committed_objects(self._objects.names(self._prefix), self._claims)
         for one in _read_ahead(partial(_checked, self._objects), counted):
             self._add(one)
             step()
@@ -327,11 +331,6 @@ class _PhaseJournal:
 def _shown(name: str) -> str:
     """A name below the folder of its table's runs."""
     return name.split("/", 2)[2]
-
-
-def _counts(name: str, claims: Claims) -> bool:
-    claim: Claim | None = claims.get(part_of(name).split)
-    return claim is not None and is_committed(name, claim)
 
 
 def _checked(storage: Storage, name: str) -> Checked:

@@ -73,6 +73,11 @@ def retry_file(number: int) -> str:
     return f"{RETRIES}{number:04d}.json"
 
 
+def number_of_retry(name: str) -> int:
+    """The number in a name of `retry_file`."""
+    return int(name.rpartition("/")[2].partition(".")[0])
+
+
 # ---------------------------------------------------------------- the owner of an object
 
 _RUN = r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{6}"  # `runs.jobs.new_run`
@@ -209,6 +214,11 @@ def committed_notes(names: Iterable[str], claims: Claims) -> list[str]:
 def is_committed(name: str, claim: Claim) -> bool:
     """Whether a part or a note of a split's journal is committed, by the split's row."""
     return _note_of_page_counts(name, claim) if is_note(name) else _part_counts(name, claim)
+
+
+def committed_objects(names: Iterable[str], claims: Claims) -> Iterator[str]:
+    """The committed parts and notes of a journal."""
+    return (name for name in names if (claim := _claim(name, claims)) and is_committed(name, claim))
 
 
 def expected_journal(claim: Claim) -> JournalCount:

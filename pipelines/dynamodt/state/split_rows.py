@@ -145,6 +145,10 @@ class SplitRows:
         """The sum over all splits that have begun."""
         return sum_of(claim.totals for claim in self.all(splits))
 
+    def is_open(self, splits: int) -> bool:
+        """Whether one of the splits is left to finish, or to begin."""
+        return self.totals(splits).done < splits
+
     def _claim(self, split: int, row: Item) -> Claim:
         claim = from_row(Claim, {"split": split, "fencing_token": 0, **row}, self._rows.where)
         intent = claim.intent
@@ -243,7 +247,7 @@ class RunTotals:
     def __init__(self, state: State) -> None:
         self._state = state
         self._phases: dict[Phase, SplitTotals] = {}
-        self.undo = 1  # the try that is running
+        self._undo = 1  # the try that is running
         self.rows = 0  # rows that the last poll has read
 
     def poll(self, record: RunRecord) -> Totals:
@@ -260,9 +264,9 @@ class RunTotals:
 
     def _undoing(self, record: RunRecord) -> tuple[Phase, ...]:
         """The phases of the undo's last try. Its number is not in the record and is found from the rows."""
-        while self._begun(undo_phases(record, self.undo + 1)):
-            self.undo += 1
-        return undo_phases(record, self.undo)
+        while self._begun(undo_phases(record, self._undo + 1)):
+            self._undo += 1
+        return undo_phases(record, self._undo)
 
     def _begun(self, found: Iterable[Phase]) -> bool:
         self.rows += sum(one.splits for one in found)
