@@ -263,7 +263,7 @@ def _encryption(connection: Connection, bucket: str) -> str:
     try:
         facts = bucket_facts(connection, bucket)
     except DynamodtError as error:
-        if isinstance(error.__cause__, ClientError) and is_denied(error.__cause__):
+        if _is_of_denial(error):
             return "the caller may not read how it is encrypted"
         raise
     return "" if facts is None else facts.kms_key or "encrypted with SSE-S3"
@@ -278,7 +278,7 @@ def _key(stage: Stage) -> Seen:
         with explained("DescribeKey", f"key {key}"):
             found = client(stage.connection, "kms").describe_key(KeyId=key)["KeyMetadata"]
     except DynamodtError as error:
-        if isinstance(error.__cause__, ClientError) and is_denied(error.__cause__):
+        if _is_of_denial(error):
             return "skipped", f"the caller may not describe {key}, which a run does not need", ""
         raise
     if found["KeyState"] != "Enabled":
@@ -383,6 +383,10 @@ def _reads(stage: Stage, name: str) -> Seen:
     if refused:
         return WRONG, f"not allowed: {', '.join(refused)}", _GRANT
     return OK, "the reads, as tried; writes unknown without iam:SimulatePrincipalPolicy", ""
+
+
+def _is_of_denial(error: DynamodtError) -> bool:
+    return isinstance(error.__cause__, ClientError) and is_denied(error.__cause__)
 
 
 def _is_refused(call: Callable[[], Any]) -> bool:

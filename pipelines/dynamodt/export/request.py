@@ -284,7 +284,7 @@ class AwsExports:
 
     def _hint(self, code: str, table: str) -> str | None:
         return {
-            "PointInTimeRecoveryUnavailableException": (f"turn it on: {turn_on_recovery(self._connection, table)}"),
+            "PointInTimeRecoveryUnavailableException": f"turn it on: {turn_on_recovery(self._connection, table)}",
             "InvalidExportTimeException": "choose a moment within the table's point-in-time recovery: "
             + self._connection.aws_command("dynamodb describe-continuous-backups", "--table-name", table),
             "ExportConflictException": "this token belongs to another export, or another one writes there: wait for "
