@@ -252,6 +252,37 @@ def test_of_two_items_for_one_key_of_a_target_one_is_a_dead_letter_that_names_bo
     assert "two items are for the key name = 'ann': id = '1' and id = '2'" in json.loads(line)["error"]
 
 
+MERGED = """
+from dynamodt import Put
+
+def transform_up(item):
+    one = {"id": 100, "n": item["n"]}
+    return one if item["id"] < 50 else [item, Put(one)]
+"""
+
+
+@pytest.mark.parametrize("page_items", [1, 9])
+def test_of_two_items_that_move_to_one_key_one_stays_and_is_a_dead_letter_that_names_both(
+    bench: Bench, exporter: Exporter, page_items: int
+) -> None:
+    """Their results are equal: nothing would show that there were two items."""
+    bench.dynamodb.put({"id": 1, "n": 5}, {"id": 2, "n": 5})
+    job = replace(exporter.job(exporter.export(), MERGED), max_errors=9, page_items=page_items)
+    assert bench.execute(job) == Counts(read=2, changed=1, dead=1)
+    assert by_id(bench) in ({1: 5, 100: 5}, {2: 5, 100: 5})
+    (line,) = bench.dead_letters()
+    assert "two items are for the key id = '100': id = '" in json.loads(line)["error"]
+    retry_dead_letters(bench, job)
+    assert by_id(bench) in ({1: 5, 100: 5}, {2: 5, 100: 5})
+
+
+def test_items_that_stay_may_add_one_equal_item(bench: Bench, exporter: Exporter) -> None:
+    bench.dynamodb.put({"id": 51, "n": 5}, {"id": 52, "n": 5})
+    job = exporter.job(exporter.export(), MERGED)
+    assert bench.execute(job) == Counts(read=2, changed=1, unchanged=1)
+    assert by_id(bench) == {51: 5, 52: 5, 100: 5}
+
+
 @pytest.mark.parametrize("act", ["delete", "change"])
 def test_a_target_gets_the_result_of_the_present_source(bench: Bench, act: str) -> None:
     bench.dynamodb.put({"id": 1, "name": "ann", "n": 1})

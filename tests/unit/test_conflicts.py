@@ -41,6 +41,8 @@ def several(*parts: Update | Insert | Remove | Check) -> Atomic:
 
 REMOVE = Remove(key(1), encode(READ))
 MOVE = several(insert(THINGS, MADE), REMOVE)
+LAST = {"id": 3, "n": 5}
+PARTED = several(insert(THINGS, MADE), insert(THINGS, LAST), REMOVE)
 SPLIT = several(update(), insert(THINGS, MADE))
 BESIDE = several(Check(key(1), encode(READ)), insert(THINGS, MADE))
 INTO = several(update(read=READ, n=5, note="kept"), insert(THINGS, MADE))
@@ -115,7 +117,14 @@ def test_a_missing_or_edited_stamp_is_no_evidence_by_itself(item: Item, found: s
         (MOVE, [READ, OTHER], row(OTHER, 7), Collision(insert(THINGS, MADE), key(7), own=True)),
         (MOVE, [READ], row(OTHER, 7), Collision(insert(THINGS, MADE), key(7), own=True)),  # deleted since
         (MOVE, [READ], row(OTHER), Collision(insert(THINGS, MADE), key(1), own=True)),  # it was moved before
+        (MOVE, [READ, MADE], row(MADE, 7), Collision(insert(THINGS, MADE), key(7), own=True)),  # two would become one
+        (MOVE, [READ], row(MADE, 7), Collision(insert(THINGS, MADE), key(7), own=True)),  # and that one is gone
+        (MOVE, [READ, MADE], row(MADE), SendAgain(REMOVE)),  # an earlier attempt has written it
+        (PARTED, [READ, MADE], row(MADE, 7), SendAgain(several(*PARTED.parts[1:]))),  # one part is its own
+        (PARTED, [READ, MADE, LAST], {**row(MADE, 7), **row(LAST)}, SendAgain(REMOVE)),
+        (PARTED, [READ, MADE, LAST], row(MADE, 7), SendAgain(REMOVE)),
         (MOVE, [OTHER], {}, Resolved("vanished")),
+        (SPLIT, [READ, MADE], row(MADE, 7), SendAgain(update())),  # its item stays
         (SPLIT, [READ, OTHER], {}, Collision(insert(THINGS, MADE), None, own=False)),
         (SPLIT, [READ, MADE], {}, SendAgain(update())),
         (INTO, [READ, OTHER], {}, SendAgain(INTO.parts[0])),  # it loses nothing

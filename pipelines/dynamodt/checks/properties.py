@@ -302,24 +302,27 @@ def _growth(each: Sequence[_One]) -> Growth:
 
 def collisions(made: Made, table: TableSpec) -> tuple[Fault | None, int]:
     """The fault that two items would have one key, if there is one, and the number of affected items. Equal items are
-    no fault, nor is an insertion that is skipped for an existing item if its source keeps all its data."""
+    no fault unless a source is moved onto one, nor is an insertion that is skipped for an existing item if its source
+    keeps all its data."""
     there = {key_text(key_of(table, image)): image for image, _ in made}
     fault: Fault | None = None
     items = 0
-    for written, source, other in (*_twice(made), *_onto(made, table, there)):
+    for written, source, other in (*_twice(made, table), *_onto(made, table, there)):
         items += 1
         fault = fault or _collision(table, written, source, other)
     return fault, items
 
 
-def _twice(made: Made) -> Iterator[tuple[Image, Image, Image]]:
-    """Different items for one key: the item, its source, and the other item's source."""
+def _twice(made: Made, table: TableSpec) -> Iterator[tuple[Image, Image, Image]]:
+    """Different items for one key, or a source that is moved to the key of an equal item: the item, its source, and the
+    other item's source."""
     first: dict[tuple[bool, str], tuple[Image, Image]] = {}
     for source, outcome in made:
         own = {(False, text): outcome.items[text] for text in outcome.inserted}
+        moves = len(outcome.items) == 1 and key_text(key_of(table, source)) not in outcome.items
         for place, image in {**own, **{(True, text): image for text, image in outcome.elsewhere.items()}}.items():
             other, its_source = first.setdefault(place, (image, source))
-            if not same_image(other, image):
+            if its_source is not source and (moves or not same_image(other, image)):
                 yield image, source, its_source
 
 

@@ -219,7 +219,7 @@ def judge_row(change: Insert, doubtful: bool, current: CurrentItems) -> Judgemen
 def without_taken_keys(change: Atomic, current: CurrentItems) -> Judgement:
     """The decision about a transaction whose source is as it was read: it was refused for an item or a row at the key
     of an insertion. If the item there is equal, it needs no insertion. Another item stays, unless a value of the source
-    would then be lost."""
+    would then be lost. Nor is a source deleted whose only result is the item of another source."""
     left: list[Part] = []
     ended: set[Count] = set()
     for part in change.parts:
@@ -230,7 +230,19 @@ def without_taken_keys(change: Atomic, current: CurrentItems) -> Judgement:
             left.append(part)
         else:
             ended.add(found)
+    if not any(isinstance(part, Insert) for part in left) and (found := _merges_sources(change, current)):
+        return found
     return _remaining_write(change, left, ended)
+
+
+def _merges_sources(change: Atomic, current: CurrentItems) -> Collision | None:
+    """The collision of a source that would be deleted although all of its results are those of other sources: two items
+    would become one."""
+    if not any(isinstance(part, Remove) for part in change.parts):
+        return None
+    rows = [(part, current.inserted.get(key_text(part.key))) for part in inserts_of([change])]
+    taken = [Collision(part, row.source, own=True) for part, row in rows if row and not row.is_from(change.key)]
+    return taken[0] if len(taken) == len(rows) else None
 
 
 def _outcome_at_key(change: Atomic, part: Insert, current: CurrentItems) -> Count | Collision | None:

@@ -470,6 +470,15 @@ def transform_up(item):
     return {**item, "id": item.get("name", item["id"]).lower()}
 """,
     ),
+    "a move that makes two items one": Wrong(
+        "key",
+        """
+SOURCE = "export"
+
+def transform_up(item):
+    return {"id": f"country#{item['country']}"} if "country" in item else item
+""",
+    ),
     "new items that have one key": Wrong(
         "key",
         """
