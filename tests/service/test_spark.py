@@ -15,8 +15,7 @@ from dynamodt.dynamodb.table import describe
 from dynamodt.errors import Aborted, DeadLetters, ScriptError
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.runs import Job
-from dynamodt.pipeline.migrate import migrate
-from dynamodt.pipeline.resources import Resources
+from dynamodt.pipeline.migrate import Resources, migrate
 from dynamodt.pipeline.spark.context import spark_context
 from dynamodt.pipeline.spark.runner import process_environment
 from dynamodt.runs.control import control_run

@@ -25,7 +25,7 @@ from dynamodt.export.objects import Head, S3Objects
 from dynamodt.export.request import export_of
 from dynamodt.model.runs import ExportSource, Script
 from dynamodt.model.tables import Connection, Stage, StorageSpec
-from dynamodt.pipeline.resources import Resources
+from dynamodt.pipeline.migrate import Resources
 from dynamodt.runs.context import Project
 from dynamodt.runs.prepare import PreparationContext
 from dynamodt.state import storage as storages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -17,7 +17,9 @@ from dynamodt.model.tables import TableNames
 from dynamodt.runs.cost import usd
 from dynamodt.runs.display import printable
 from dynamodt.runs.estimate import Span, VersionEstimate, sum_if_known
-from dynamodt.runs.forecast import Obstacle, TableForecast, VersionForecast
+
+if TYPE_CHECKING:
+    from dynamodt.runs.forecast import Obstacle, TableForecast, VersionForecast
 
 # ---------------------------------------------------------------- figures
 

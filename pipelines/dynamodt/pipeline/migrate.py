@@ -20,14 +20,21 @@ before (docs/adr/010).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from dynamodt.dynamodb.clients import client
+from dynamodt.dynamodb.wire import Wire
+from dynamodt.export.objects import S3Objects
 from dynamodt.model.pages import AppliedPage, JournalPage, Page, WrittenPage
 from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, JournalSource, RowsSource, ScanSource, Source
+from dynamodt.model.tables import Stage
+from dynamodt.pipeline.author_output import Origin
 from dynamodt.pipeline.engine import own_processes
 from dynamodt.pipeline.ownership import ReadPages, job_to_read, split_groups
 from dynamodt.pipeline.read import ReadEarlierRows, ReadExport, ReadRows, ReplayDeadLetters, ScanSegments
@@ -37,9 +44,8 @@ from dynamodt.pipeline.signals import context_of
 from dynamodt.pipeline.transform import ApplyVersion
 from dynamodt.pipeline.undo import ReadJournal, RestoreItems
 from dynamodt.pipeline.write import WritePatches
-
-if TYPE_CHECKING:
-    from dynamodt.pipeline.resources import Resources
+from dynamodt.state.state import State
+from dynamodt.state.storage import Storage, open_storage
 
 _READERS: dict[type[Source], type[ReadPages]] = {
     ScanSource: ScanSegments,
@@ -109,3 +115,38 @@ def _threads(job: Job, beam_args: Sequence[str]) -> str:
     computes. If it has processes, each processes one split group at a time; other runners ignore the option."""
     processes = own_processes(beam_args)
     return f"--direct_num_workers={processes if processes > 1 else min(job.split_groups, job.splits)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Makes the clients of the DoFns on the worker, since no client can be pickled. Each method raises ServiceError
+    when there are no credentials. `output` receives the lines of a script that a worker process executes."""
+
+    stage: Stage
+    table: str = ""  # the table that is read and written
+    output: Origin | None = None
+
+    def wire(self, connections: int) -> Wire:
+        """The calls of the data plane, over a number of kept connections."""
+        return Wire(self.stage.connection.of_table(self.table), connections)
+
+    def state(self) -> State:
+        """The state table."""
+        return State(self.stage.connection, self.stage.state_table)
+
+    def storage(self) -> Storage:
+        """The storage: prepared data, dead letters, samples."""
+        return open_storage(self.stage.connection, self.stage.storage)
+
+    def objects(self, source: ExportSource) -> S3Objects:
+        """The bucket that holds an export."""
+        s3 = client(self.stage.connection, "s3", owner=source.owner)
+        return S3Objects(s3, source.bucket, self.stage.storage.kms_key)
+
+    def clock(self) -> float:
+        """Seconds since an arbitrary moment."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, before a retry."""
+        time.sleep(seconds)

@@ -31,7 +31,7 @@ from dynamodt.pipeline.process import reduce_collections
 from dynamodt.pipeline.signals import Interrupted, Poller, Signal, context_of, report_errors
 
 if TYPE_CHECKING:
-    from dynamodt.pipeline.resources import Resources
+    from dynamodt.pipeline.migrate import Resources
     from dynamodt.state.split_rows import SplitRows
 
 

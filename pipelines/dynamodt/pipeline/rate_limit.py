@@ -25,7 +25,7 @@ from dynamodt.rate import REQUEST_SECONDS, TokenBucket
 from dynamodt.state.lease_rows import Report, Throttles, WorkerRows
 
 if TYPE_CHECKING:
-    from dynamodt.pipeline.resources import Resources
+    from dynamodt.pipeline.migrate import Resources
 
 
 REPORT_SECONDS = 1.0

@@ -31,7 +31,7 @@ from dynamodt.script.diff import key_of
 from dynamodt.state.journal import ChangedItem
 
 if TYPE_CHECKING:
-    from dynamodt.pipeline.resources import Resources
+    from dynamodt.pipeline.migrate import Resources
 
 
 class ScanSegments(ReadPages):

@@ -35,8 +35,8 @@ from dynamodt.state.journal import Note
 from dynamodt.state.object_keys import SAMPLES, key_of_job
 
 if TYPE_CHECKING:
+    from dynamodt.pipeline.migrate import Resources
     from dynamodt.pipeline.ownership import SplitOwnership
-    from dynamodt.pipeline.resources import Resources
     from dynamodt.state.journal import Journal
     from dynamodt.state.lease_rows import LeaseRows
     from dynamodt.state.split_rows import SplitRows

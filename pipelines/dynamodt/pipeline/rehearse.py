@@ -52,7 +52,7 @@ from dynamodt.script.codec import image_digest, key_text, same_image
 from dynamodt.script.diff import key_of, write_units
 
 if TYPE_CHECKING:
-    from dynamodt.pipeline.resources import Resources
+    from dynamodt.pipeline.migrate import Resources
 
 _MOST_ROWS = 20_000  # rows of `items()` that are kept as a whole; for the others only their keys and digests
 _UNKNOWN: Image = {}  # an item that exists, with unknown attributes

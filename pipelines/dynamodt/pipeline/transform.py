@@ -19,7 +19,7 @@ from dynamodt.script.apply import ChangeOf, check_continues
 from dynamodt.script.diff import key_of
 
 if TYPE_CHECKING:
-    from dynamodt.pipeline.resources import Resources
+    from dynamodt.pipeline.migrate import Resources
 
 
 class ApplyVersion(beam.DoFn):

@@ -30,7 +30,7 @@ from dynamodt.pipeline.outcomes import samples, store_not_restored, waiting_keys
 from dynamodt.pipeline.own_writes import InsertedItems, Lookups, inserted_items
 from dynamodt.pipeline.ownership import ReadPages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
-from dynamodt.pipeline.restore_page import PageItems, Records
+from dynamodt.pipeline.restoration import PageItems, Records
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.script.codec import key_text
@@ -49,7 +49,7 @@ from dynamodt.state.object_keys import (
 )
 
 if TYPE_CHECKING:
-    from dynamodt.pipeline.resources import Resources
+    from dynamodt.pipeline.migrate import Resources
 
 
 # ---------------------------------------------------------------- the journal's pages

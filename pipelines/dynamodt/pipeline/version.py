@@ -20,7 +20,7 @@ from dynamodt.script.functions import Transform
 from dynamodt.state.prepared import load
 
 if TYPE_CHECKING:
-    from dynamodt.pipeline.resources import Resources
+    from dynamodt.pipeline.migrate import Resources
 
 
 class _Rows:

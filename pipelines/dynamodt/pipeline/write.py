@@ -28,7 +28,7 @@ from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import journal_prefix
 
 if TYPE_CHECKING:
-    from dynamodt.pipeline.resources import Resources
+    from dynamodt.pipeline.migrate import Resources
 
 
 class WritePatches(beam.DoFn):

@@ -14,7 +14,6 @@ from dynamodt.errors import CostReached, DynamodtError, Fenced, RunFailed, Servi
 from dynamodt.model.pages import Totals
 from dynamodt.model.runs import ERROR, MAX_USD, Job
 from dynamodt.pipeline import author_output
-from dynamodt.pipeline.resources import Resources
 from dynamodt.runs.budget import Allocator, watch_capacity, watching
 from dynamodt.runs.options import GLUE, RunOptions
 from dynamodt.state.split_rows import SplitTotals
@@ -143,7 +142,7 @@ class _Background(threading.Thread):
         try:
             with mute_beam():
                 from dynamodt.pipeline.engine import engine
-                from dynamodt.pipeline.migrate import execute
+                from dynamodt.pipeline.migrate import Resources, execute
 
                 runner = engine(options.runner, options.spark_master).runner
                 job = replace(self._job, stage=with_owner(self._job.stage))
