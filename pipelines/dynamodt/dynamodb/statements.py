@@ -14,6 +14,7 @@ condition; REMOVE is repeated for each attribute; INSERT takes a struct of singl
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ from dynamodt.model.tables import (
     Update,
     name_in_requests,
 )
-from dynamodt.script.codec import digest, image_digest, key_text
+from dynamodt.script.codec import digest, image_bytes, image_digest, key_text, surely_fit
 from dynamodt.script.diff import Part, parts_of, transaction_digest
 
 _SORT_KEY = {"S": "INSERTED"}
@@ -109,6 +110,7 @@ def inserted_row(image: Image) -> InsertedRow:
 
 
 MAX_STATEMENT = 8192
+MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
 _CACHED_SHAPES = 4096
 _OTHER_GUARD = (
     'set GUARD = "changed" in the script: an update compares only the attributes that it touches then (with an export '
@@ -254,6 +256,7 @@ class Statements:
             items = [action for part in parts_of(change) for action in self._actions(part, source, made)]
         except ItemError as error:
             raise error.hinted(self._way_out(change)) from error
+        _check_together(items)
         if self._meets_insertions and self._inserted is not None and source is not None:
             items.append(self._inserted.absent(self._spec.name, source))
         return Call("TransactWriteItems", {"TransactItems": items, "ReturnConsumedCapacity": "INDEXES"})
@@ -362,6 +365,26 @@ class Replacing(Statements):
         if isinstance(change, Insert):
             return BatchWrite(change.key, {"PutRequest": {"Item": change.item}})
         return BatchWrite(change.key, {"DeleteRequest": {"Key": change.key}})
+
+
+def _check_together(actions: Sequence[dict[str, Any]]) -> None:
+    """Raises ItemError if the items, keys and values of a transaction's actions are too large together (AWS, "Amazon
+    DynamoDB Transactions: How it works"). The rows of the insertions count, and so does the item that they are made of,
+    whose attributes are in a condition."""
+    images = [
+        image
+        for action in actions
+        for body in action.values()
+        for image in (body.get("Item") or body["Key"], body.get("ExpressionAttributeValues", {}))
+    ]
+    if surely_fit(*images):
+        return
+    if (size := sum(map(image_bytes, images))) > MAX_TRANSACTION_BYTES:
+        raise ItemError(
+            f"the new items have {size:,} bytes together, with their rows of the state table; a transaction takes at "
+            f"most {MAX_TRANSACTION_BYTES:,}",
+            hint="return fewer, in several versions",
+        )
 
 
 def _can_name(*names: str) -> bool:

@@ -49,7 +49,6 @@ Part = Update | Insert | Remove | Check
 _IMMUTABLE = frozenset({str, Decimal, bytes, bool, type(None)})
 _MISSING = object()
 _MAX_KEY_BYTES = (2048, 1024)  # of the partition key, of the sort key
-MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
 MAX_INSERTIONS = 49  # for one item: each has a row in the state table, and a transaction takes 100 actions
 
 
@@ -187,22 +186,8 @@ def transaction_of(key: Image, read: Image, parts: Sequence[Part]) -> Atomic:
     keys = [key_text(part.key) for part in inserts]
     if twice := next((part for part in inserts if keys.count(key_text(part.key)) > 1), None):
         raise ItemError("two new items have one key", where=key_shown(twice.key), hint="return one item for each key")
-    _check_together(parts)
     writes_source = any(isinstance(part, Update | Remove) for part in parts)
     return Atomic(key, read, tuple(parts) if writes_source else (Check(key, read), *parts))
-
-
-def _check_together(parts: Sequence[Part]) -> None:
-    """Raises ItemError if a transaction cannot hold the parts (AWS, "Amazon DynamoDB Transactions: How it works")."""
-    if len(parts) <= MAX_TRANSACTION_BYTES // MAX_ITEM_BYTES:
-        return
-    size = sum(image_bytes(part.item) for part in parts if isinstance(part, Insert))
-    size += sum(image_bytes(image_after(part)) for part in parts if isinstance(part, Update))
-    if size > MAX_TRANSACTION_BYTES:
-        raise ItemError(
-            f"the new items have {size:,} bytes together; a transaction takes at most {MAX_TRANSACTION_BYTES:,}",
-            hint="return fewer, in several versions",
-        )
 
 
 def key_shown(key: Image) -> str:
