@@ -159,61 +159,6 @@ class Ramp:
         self._units = self._seconds = 0.0
 
 
-class ReadLimiter:
-    """The read rate of a process that shares its budget with no other: a token bucket whose rate a `Ramp` decides once
-    a second. `limit` is the most units a second (`inf`: no limit), `first` the first rate."""
-
-    _LOOK = 1.0
-    _NAP = 0.25
-    _LEARNING = 0.3
-
-    def __init__(self, limit: float, first: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
-        self._bucket = TokenBucket(min(limit, first), clock)
-        self._ramp = Ramp(limit, first, clock)
-        self._clock = clock
-        self._sleep = sleep
-        self._at = clock()
-        self._used = 0.0
-        self._throttles = 0
-        self._price = 1.0  # what the service charges for one unit of an estimate
-
-    @property
-    def limited(self) -> bool:
-        """Whether there is a limit, so that estimates are used."""
-        return self._bucket.rate != inf
-
-    def within(self, seconds: float, estimate: float) -> int:
-        """The number of requests of this estimate that pass in a number of seconds, at least 1."""
-        return max(1, int(self._bucket.rate * seconds / (estimate * self._price)))
-
-    def enter(self, estimate: float, most: float = inf) -> float:
-        """Wait until a request of this estimate may be sent, which costs at most `most` units; returns the units that
-        were taken for it, for `leave`."""
-        cost = min(most, estimate * self._price)
-        while wait := self._bucket.take(cost):
-            self._sleep(min(wait, self._NAP))
-            self._adjust()
-        self._adjust()
-        return cost if self.limited else 0.0
-
-    def leave(self, taken: float, estimate: float, units: float) -> None:
-        """Charge a request with the `units` that the service reports."""
-        self._used += units
-        self._bucket.charge(units - taken)
-        if units and estimate:
-            self._price += self._LEARNING * (units / estimate - self._price)
-
-    def throttled(self, times: int = 1) -> None:
-        """Count requests that were refused for their rate."""
-        self._throttles += times
-
-    def _adjust(self) -> None:
-        seconds = self._clock() - self._at
-        if seconds >= self._LOOK:
-            self._bucket.change(self._ramp.poll(self._used / seconds, self._throttles > 0))
-            self._at, self._used, self._throttles = self._clock(), 0.0, 0
-
-
 _RESERVE = 50  # workers for each part that is kept for workers that join
 _WORTH_A_WRITE = 0.02  # an allocation is not raised by less, since each change writes a row
 

@@ -13,7 +13,7 @@ import pytest
 from dynamodt.dynamodb.reads import IN_FLIGHT, WholeScan, projected
 from dynamodt.dynamodb.wire import Refusal, Throttled
 from dynamodt.errors import ServiceError, UsageError
-from dynamodt.rate import ReadLimiter
+from dynamodt.pipeline.rate_limit import RampedQueue
 
 pytestmark = pytest.mark.unit
 
@@ -56,9 +56,9 @@ class Clock:
         self.now += seconds
 
 
-def scan(table: Any, segments: int, limiter: ReadLimiter | None = None, clock: Clock | None = None) -> WholeScan:
+def scan(table: Any, segments: int, limiter: RampedQueue | None = None, clock: Clock | None = None) -> WholeScan:
     clock = clock or Clock()
-    limiter = limiter or ReadLimiter(inf, inf, clock, clock.sleep)
+    limiter = limiter or RampedQueue(inf, inf, clock, clock.sleep)
     return WholeScan(table, {"TableName": "users"}, segments, "table users", limiter, 0.5, clock.sleep)
 
 
@@ -111,7 +111,7 @@ def test_a_throttle_is_retried_and_a_refusal_raised() -> None:
 
 def test_a_scan_keeps_to_its_budget_with_pages_as_large_as_it_allows() -> None:
     clock, table = Clock(), Table()
-    limiter = ReadLimiter(2.0, 0.5, clock, clock.sleep)
+    limiter = RampedQueue(2.0, 0.5, clock, clock.sleep)
     assert len(list(scan(table, 4, limiter, clock).items())) == 8 * PAGES
     assert clock.now >= 4 * PAGES / 2.0  # units, at 2 a second
     assert {body["Limit"] for body in table.requests} <= set(range(1, 5))
@@ -119,7 +119,7 @@ def test_a_scan_keeps_to_its_budget_with_pages_as_large_as_it_allows() -> None:
 
 def test_the_rate_grows_while_it_is_used_and_falls_on_a_throttle() -> None:
     clock = Clock()
-    limiter = ReadLimiter(1000.0, 10.0, clock, clock.sleep)
+    limiter = RampedQueue(1000.0, 10.0, clock, clock.sleep)
 
     def use(seconds: float) -> float:
         end, used = clock.now + seconds, 0.0

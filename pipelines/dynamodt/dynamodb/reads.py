@@ -25,15 +25,6 @@ _PATHS = 'name attributes, or paths within them: projection=["id", "address.city
 _PIECE = re.compile(r"([^.\[\]]+)((?:\[\d+\])*)")
 
 
-_ASSUMED_BYTES = 1024.0  # an item's size, if DescribeTable gives none
-
-
-def read_estimate(table: TableSpec, consistent: bool) -> float:
-    """The read units of one item: one for 4 KB, or for 8 KB if the reads are eventually consistent."""
-    size = table.size_bytes / table.item_count if table.item_count and table.size_bytes else _ASSUMED_BYTES
-    return size / (4096.0 if consistent else 8192.0)
-
-
 _SEGMENT_BYTES = 64 * 1024 * 1024
 _SEGMENTS_PER_WORKER = 4
 _SEGMENT_ITEMS = 2_500  # in a small table

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 from apache_beam.transforms.core import RestrictionProvider
 
-from dynamodt.dynamodb.reads import projected, read_estimate, segments
+from dynamodt.dynamodb.reads import projected, segments
 from dynamodt.dynamodb.table import index_capacity
 from dynamodt.errors import UsageError
 from dynamodt.io.connector import Endpoint, check_table
@@ -106,7 +106,7 @@ class ReadOptions:
         if index:
             index_capacity(self.endpoint.connection(request.table), spec, index, where)
         total = check_segments(self.segments if request.segments is None else request.segments, where) or segments(spec)
-        body, units = self.body(request, where), read_estimate(spec, self.consistent)
+        body, units = self.body(request, where), spec.item_units(self.consistent)
         items, size = spec.item_count / total, spec.size_bytes / total
         for number in range(total):
             yield Segment(request.table, body, number, total, units, items, size, spec.key_names)

@@ -65,6 +65,9 @@ class Index(NamedTuple):
     projected: tuple[str, ...] | None = None
 
 
+_ASSUMED_BYTES = 1024.0  # an item's size, if DescribeTable gives none
+
+
 @dataclass(frozen=True, slots=True)
 class TableSpec:
     """A table, from DescribeTable. Counts lag by up to six hours. `identity` distinguishes a table from a deleted one
@@ -107,6 +110,15 @@ class TableSpec:
     @property
     def key_names(self) -> tuple[str, ...]:
         return tuple(k.name for k in self.key)
+
+    @property
+    def item_bytes(self) -> float:
+        """The average size of an item."""
+        return self.size_bytes / self.item_count if self.item_count and self.size_bytes else _ASSUMED_BYTES
+
+    def item_units(self, consistent: bool) -> float:
+        """The read units of one item: one for 4 KB, or for 8 KB if the reads are eventually consistent."""
+        return self.item_bytes / (4096.0 if consistent else 8192.0)
 
 
 def limiting_table(read: TableSpec, written: TableSpec) -> TableSpec:

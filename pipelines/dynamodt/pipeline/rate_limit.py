@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING
 
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job
-from dynamodt.model.tables import TableSpec
 from dynamodt.pipeline.signals import SharedSignal, Signal, context_of, drop_other_rate_limiters
-from dynamodt.rate import REQUEST_SECONDS, TokenBucket
+from dynamodt.rate import REQUEST_SECONDS, Ramp, TokenBucket
 from dynamodt.state.lease_rows import Report, Throttles, WorkerRows
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ _NAP_SECONDS = 0.25
 _READ_SECONDS = 1.0  # the most of the read budget for one page; for the write budget it is REQUEST_SECONDS
 _LEARNING = 0.3
 _KILOBYTE = 1024.0
-_ASSUMED_BYTES = 1024.0  # an item's size, if DescribeTable gives none
 
 
 class RateLimitedQueue:
@@ -109,6 +107,24 @@ class RateLimitedQueue:
         return self._bucket.rate * seconds / (estimate * self._price)
 
 
+class RampedQueue(RateLimitedQueue):
+    """The requests of a process that shares its budget with no other. A `Ramp` decides the rate once a second: `limit`
+    is the most units a second (`inf`: no limit), `first` the first rate."""
+
+    def __init__(self, limit: float, first: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        super().__init__(TokenBucket(min(limit, first), clock), 1.0, self._adjust, sleep)
+        self._ramp = Ramp(limit, first, clock)
+        self._clock = clock
+        self._at, self._used_at, self._throttles_at = clock(), 0.0, 0  # when the rate was last adjusted
+
+    def _adjust(self) -> None:
+        seconds = self._clock() - self._at
+        if seconds >= REPORT_SECONDS:
+            used = (self.used - self._used_at) / seconds
+            self.change(self._ramp.poll(used, self.throttles > self._throttles_at))
+            self._at, self._used_at, self._throttles_at = self._clock(), self.used, self.throttles
+
+
 class WorkerRateLimiter:
     """The read and the write budget of a process, and its reports."""
 
@@ -122,8 +138,8 @@ class WorkerRateLimiter:
         wait_or_stop: Callable[[], None] = lambda: None,
     ) -> None:
         rate = 0.0 if job.governed else inf
-        self._consistent = job.consistent
-        self._item_kilobytes = _item_kilobytes(job.table)
+        self._item_units = job.table.item_units(job.consistent)
+        self._item_kilobytes = job.table.item_bytes / _KILOBYTE
         self._replica = replica
         self._name = name
         self._clock = clock
@@ -161,8 +177,8 @@ class WorkerRateLimiter:
             self._heed()
 
     def read_estimate(self, items: int) -> float:
-        """Read units for a number of items: one for 4 KB, or for 8 KB if the reads are eventually consistent."""
-        return items * self._item_kilobytes / (4.0 if self._consistent else 8.0)
+        """Read units for a number of items."""
+        return items * self._item_units
 
     def _tick(self) -> None:
         if self._clock() - self._reported_at < self._due() or not self._reporting.acquire(blocking=False):
@@ -198,11 +214,6 @@ class WorkerRateLimiter:
 def _report_seconds(wcu: float) -> float:
     """The seconds between reports for a part of `wcu` write units a second; one second for 0, or without a limit."""
     return min(_REPORT_SECONDS_MOST, max(REPORT_SECONDS, _UNITS_A_REPORT / wcu)) if wcu > 0.0 else REPORT_SECONDS
-
-
-def _item_kilobytes(table: TableSpec) -> float:
-    known = table.item_count and table.size_bytes
-    return (table.size_bytes / table.item_count if known else _ASSUMED_BYTES) / _KILOBYTE
 
 
 def rate_limiter_of(job: Job, resources: Resources) -> WorkerRateLimiter:

@@ -20,7 +20,8 @@ from dynamodt.errors import DynamodtError, ServiceError
 from dynamodt.model.pages import Units
 from dynamodt.model.runs import Job, JournalSource, Lease
 from dynamodt.model.tables import Connection, Item, Stage, TableSpec, limiting_table
-from dynamodt.rate import Allocation, Ramp, ReadLimiter, shares
+from dynamodt.pipeline.rate_limit import RampedQueue
+from dynamodt.rate import Allocation, Ramp, shares
 from dynamodt.state.lease_rows import Grant, Throttles, Worker
 
 if TYPE_CHECKING:
@@ -48,12 +49,12 @@ def share_of(capacity: Units, options: RunOptions) -> Units:
     return Units(rcu=options.max_rcu or capacity.rcu * share, wcu=options.max_wcu or capacity.wcu * share)
 
 
-def read_limiter(stage: Stage, read_units: float, options: RunOptions) -> ReadLimiter:
-    """The limiter of a process that reads a table or index of this capacity alone. Its budget is that of a run's
+def read_limiter(stage: Stage, read_units: float, options: RunOptions) -> RampedQueue:
+    """The queue of a process that reads a table or index of this capacity alone. Its budget is that of a run's
     reads."""
     limit = share_of(Units(rcu=0.0 if stage.local else read_units), options).rcu or inf
     first = _start(limit, inf if stage.local else ON_DEMAND.rcu)
-    return ReadLimiter(limit, first, time.monotonic, time.sleep)
+    return RampedQueue(limit, first, time.monotonic, time.sleep)
 
 
 def _start(limit: float, unlimited: float) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dynamodt.dynamodb.reads import Reads, read_estimate
+from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.model.runs import Script
@@ -287,7 +287,7 @@ def read_sample(
 ) -> TableSample:
     """At most `number` items of the table, read within the budget for reads. Raises ServiceError."""
     dice = dice or random.Random()
-    each = read_estimate(table, consistent)
+    each = table.item_units(consistent)
     limiter = read_limiter(project.stage, table.read_units, project.options)
     wire = shared_wire(project.stage.connection.of_table(table.name))
     reads = Reads(wire, table, rate_queue=limiter, units=lambda items: items * each)

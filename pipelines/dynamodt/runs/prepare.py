@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dynamodt.config.names import tables_in_use, with_names
 from dynamodt.dynamodb import table as tables_of_stage
 from dynamodt.dynamodb.clients import client
-from dynamodt.dynamodb.reads import WholeScan, projected, read_estimate, segments
+from dynamodt.dynamodb.reads import WholeScan, projected, segments
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.runs import PreparedRef, Script
@@ -96,7 +96,7 @@ class PreparationContext:
         if projection is not None:
             body |= projected(projection, where)
         limiter = read_limiter(self._stage, units, self._project.options)
-        each = read_estimate(spec, body["ConsistentRead"])
+        each = spec.item_units(body["ConsistentRead"])
         return _decoded(WholeScan(Wire(connection.of_table(real)), body, segments(spec), where, limiter, each).items())
 
     def prepared(self, version: int) -> Mapping[Any, Any]:
