@@ -251,8 +251,8 @@ class WholeScan:
         body: dict[str, Any],
         segments: int,
         where: str,
-        rate_queue: RateLimitedQueue,
-        item_units: float,
+        rate_queue: RateLimitedQueue = UnlimitedQueue(),
+        item_units: float = 0.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._segments = segments

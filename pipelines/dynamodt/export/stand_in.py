@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import orjson
 
 from dynamodt.dynamodb.clients import client
-from dynamodt.dynamodb.reads import Reads
+from dynamodt.dynamodb.reads import WholeScan
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import Refused, UsageError
 from dynamodt.export.datafiles import DataReader, Manifest, data_files, read_manifest
@@ -133,7 +133,6 @@ def _md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
-_PAGE = 1000
 _KEPT = "stand-in"  # the prefix, below the exports' own, of the scans at the end of incremental exports
 
 
@@ -288,14 +287,8 @@ class StandInExports:
                 yield from chunk.records
 
     def _scan(self, table: TableSpec) -> Iterator[Image]:
-        reads = Reads(self._wire, table)
-        cursor: Image | None = None
-        while True:
-            page = reads.scan(0, 1, cursor, _PAGE, consistent=True)
-            yield from page.images
-            cursor = page.cursor
-            if cursor is None:
-                return
+        body = {"TableName": table.name, "ConsistentRead": True}
+        return WholeScan(self._wire, body, 1, f"table {table.name}").items()
 
 
 def _check_now(request: ExportRequest) -> None:

@@ -12,6 +12,7 @@ from dynamodt import api
 from dynamodt.config.names import with_names
 from dynamodt.config.stage import embedded_stage
 from dynamodt.dynamodb.clients import client
+from dynamodt.dynamodb.reads import WholeScan
 from dynamodt.dynamodb.table import describe
 from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.errors import UsageError
@@ -93,16 +94,10 @@ class EmbeddedTable:
     def items(self, table: str = "") -> list[Item]:
         """All items, in the order of their keys; or those of the target table with this logical name."""
         name = self._stage.names.real(table) if table else self.name
-        found: list[Item] = []
-        body: dict[str, Any] = {"TableName": name, "ConsistentRead": True}
-        while True:
-            answer = shared_wire(self._stage.connection).call("Scan", body)
-            found += map(decode, answer["Items"])
-            if "LastEvaluatedKey" not in answer:
-                break
-            body["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        wire, body = shared_wire(self._stage.connection), {"TableName": name, "ConsistentRead": True}
+        images = WholeScan(wire, body, 1, f"table {name}").items()
         names = describe(self._stage.connection, name).key_names
-        return sorted(found, key=lambda item: [item[each] for each in names])
+        return sorted(map(decode, images), key=lambda item: [item[each] for each in names])
 
     def prepare(self, version: int) -> None:
         """Run the `prepare` of a version. Raises DynamodtError."""
