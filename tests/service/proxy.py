@@ -13,10 +13,9 @@ import re
 import socket
 import struct
 import threading
-import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,8 +25,8 @@ import urllib3
 
 from dynamodt.model.tables import Connection
 from tests.emulators import Endpoint
+from tests.waiting import HANG_SECONDS
 
-SLOW_SECONDS = 0.8
 _NAMESPACE = "com.amazonaws.dynamodb.v20120810#"
 _REFUSALS = {
     "throttled": (400, "ThrottlingException"),
@@ -63,6 +62,7 @@ class Proxy:
     always: dict[str, str] = field(default_factory=dict)  # an operation's fault for good
     calls: Counter[str] = field(default_factory=Counter)
     connections: int = 0
+    silent: set[int] = field(default_factory=set)  # the client's ports of the requests that get no answer
     odds: float = 0.0
     dice: random.Random = field(default_factory=random.Random)
     injected: Counter[str] = field(default_factory=Counter)
@@ -180,11 +180,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, data[: len(data) // 2])
 
     def _slow(self, fault: str, body: bytes, forward: Callable[..., Answer]) -> None:
-        """The request is carried out, and its answer comes after the client's time-out."""
-        answer = forward()
-        time.sleep(SLOW_SECONDS)
+        """The request is carried out, and the answer does not come until the client has given up."""
+        forward()
         self.close_connection = True
-        self._send(*answer)
+        self.proxy.silent.add(self.client_address[1])
+        self.connection.settimeout(HANG_SECONDS)
+        with suppress(OSError):
+            self.connection.recv(1)
 
     def _partial(self, fault: str, body: bytes, forward: Callable[..., Answer]) -> None:
         """Every second statement is refused, for one reason after the other; the rest is carried out."""

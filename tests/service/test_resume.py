@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from dynamodt.runs.options import RunOptions
 from dynamodt.state.split_rows import SplitTotals
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
+from tests.waiting import HOLD
 
 pytestmark = pytest.mark.endpoints("ministack")  # it tests dynamodt's own rows
 
@@ -285,11 +287,12 @@ def test_an_abort_between_two_versions_takes_effect(bench: Bench, table: str, mo
 
 
 def test_workers_stop_when_the_state_table_is_unreachable(
-    bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Their run is recorded as ended, and the next table's run begins."""
     table, poller = make_table(id="N"), iter(range(3))
-    bench.script(table, MARK.format(1).replace("    return", "    import time; time.sleep(0.05)\n    return", 1))
+    script, stopped = MARK.format(1), tmp_path / "stopped"
+    bench.script(table, HOLD + script.replace("    return", f"    hold({str(stopped)!r})\n    return", 1))
     bench.tables.put(table, *({"id": number} for number in range(60)))
     look, out_of_reach = SplitTotals.poll, ServiceError("out of reach")
 
@@ -300,6 +303,7 @@ def test_workers_stop_when_the_state_table_is_unreachable(
 
     def unheard(leases: Any, job: Any, why: str, error: Any = None) -> None:
         signals.context_of(job).stopped = True
+        stopped.touch()
         raise out_of_reach
 
     monkeypatch.setattr(SplitTotals, "poll", unreachable)

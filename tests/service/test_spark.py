@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -18,6 +19,7 @@ from dynamodt.model.runs import Job
 from dynamodt.pipeline.migrate import Resources, migrate
 from dynamodt.pipeline.spark.context import spark_context
 from dynamodt.pipeline.spark.runner import process_environment
+from dynamodt.runs import runner
 from dynamodt.runs.control import control_run
 from dynamodt.script.read import read_versions
 from dynamodt.state.lease_rows import Worker
@@ -26,7 +28,7 @@ from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 from tests.service.live_writers import migrate_under_writers
-from tests.waiting import join, until
+from tests.waiting import HOLD, join, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.endpoints("ministack")]
 
@@ -90,29 +92,52 @@ def test_an_exception_of_a_script_keeps_its_type(spark: OnSpark, make_table: Mak
     assert isinstance(report.error, ScriptError) and "items()" in report.error.where
 
 
+HELD = f"""{HOLD}
+from itertools import count
+
+calls = count(1)
+
+def transform_up(item):
+    if next(calls) >= {{from_call}}:
+        hold({{file!r}})
+    return {{result}}
+"""
+
+
 def test_dead_letters_of_all_workers_together_stop_the_run(
-    spark: OnSpark, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+    spark: OnSpark, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Each of the eight splits has fewer dead letters than the limit."""
+    """Each of the eight splits has fewer dead letters than the limit. Each worker waits in its third page, until the
+    run is stopped."""
+    stop, stopped = runner._stop, tmp_path / "stopped"
+
+    def noted(*arguments: Any) -> None:
+        stop(*arguments)
+        stopped.touch()
+
+    monkeypatch.setattr(runner, "_stop", noted)
     monkeypatch.setattr(reads, "_SEGMENTS_PER_WORKER", 4)
     table, bench = make_table(id="N"), spark.bench
     bench.tables.put(table, *({"id": number} for number in range(160)))
-    text = "import time\ndef transform_up(item):\n    time.sleep(0.05)\n    raise ValueError('no')\n"
+    text = HELD.format(from_call=55, file=str(stopped), result="1 / 0")
     report = bench.failed(table, text, max_errors=50, **spark.options)
     assert isinstance(report.error, DeadLetters)
     assert 50 < report.versions[0].counts.dead < 160
 
 
 @pytest.mark.chaos
-def test_an_abort_ends_the_run_within_a_page(spark: OnSpark, make_table: MakeTable) -> None:
+def test_an_abort_ends_the_run_within_a_page(spark: OnSpark, make_table: MakeTable, tmp_path: Path) -> None:
+    """Each worker waits in its second page, until the run is aborted, and then polls the lease before each page."""
     table, bench = make_table(id="N"), spark.bench
     bench.tables.put(table, *({"id": number} for number in range(800)))
-    bench.script(table, "import time\ndef transform_up(item):\n    time.sleep(0.02)\n    return {**item, 'a': 1}\n")
+    aborted = tmp_path / "aborted"
+    bench.script(table, HELD.format(from_call=160, file=str(aborted), result="{**item, 'a': time.sleep(0.02) or 1}"))
     state, reports = State(bench.stage.connection, bench.stage.state_table), []
     run = threading.Thread(target=lambda: reports.extend(bench.up(table, **spark.options)))
     run.start()
     until(lambda: (lease := state.leases.read(table)).run and changed(state, lease.run), "a first item is changed")
     control_run(bench.stage, table, "abort")
+    aborted.touch()
     join(run, "the run ends when it is told to")
     (report,) = reports
     assert isinstance(report.error, Aborted) and 0 < report.versions[0].counts.changed < 800

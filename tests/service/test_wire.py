@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -30,7 +31,7 @@ from dynamodt.script.diff import change, insert, key_of
 from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
-from tests.service.proxy import SLOW_SECONDS, Proxy
+from tests.service.proxy import Proxy
 
 HARMLESS = ["throttled", "exceeded"]
 DOUBTFUL = ["500", "503", "reset", "lost", "truncated", "cut", "slow"]
@@ -38,10 +39,19 @@ APPLIED = ["lost", "truncated", "cut", "slow"]
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shortens the time-outs of 30 s, and the back-off, whose lengths have tests of their own."""
-    monkeypatch.setattr(http, "READ_SECONDS", SLOW_SECONDS / 2)
-    monkeypatch.setattr(http, "MENTION_SECONDS", SLOW_SECONDS / 4)
+def impatient(monkeypatch: pytest.MonkeyPatch, proxy: Proxy) -> None:
+    """The time-out of 30 s passes at once for a request without an answer, and for no other, and the back-off is short:
+    their lengths have tests of their own."""
+    received = http._received
+
+    def awaited(connection: socket.socket, late: Callable[[], None]) -> tuple[bytes, int]:
+        while not select.select([connection], [], [], 0.01)[0]:
+            if connection.getsockname()[1] in proxy.silent:
+                late()
+                raise TimeoutError("timed out")
+        return received(connection, late)
+
+    monkeypatch.setattr(http, "_received", awaited)
     monkeypatch.setattr(Backoff, "delay", lambda self, attempt, random: 0.002)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import json
 import random
+import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from dynamodt.dynamodb.reads import ScanPage
 from dynamodt.errors import UsageError
 from dynamodt.model.reports import Finding, TableCheck, VersionCheck
 from dynamodt.model.tables import Image, KeyAttribute, TableNames, TableSpec
+from dynamodt.pipeline import process
 from dynamodt.pipeline.author_output import Line, captured
 from dynamodt.runs import estimate
 from dynamodt.runs.context import Project
@@ -39,7 +40,7 @@ from dynamodt.script.codec import image_bytes
 from dynamodt.script.read import read_script
 from tests.fake_operations import STAGE
 from tests.unit.checked.items import USERS, users
-from tests.waiting import HANG_SECONDS
+from tests.waiting import HANG_SECONDS, join
 
 pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
@@ -252,13 +253,16 @@ def test_the_cause_of_a_varying_result_is_named(tmp_path: Path, elsewhere: Other
 def test_the_limit_of_a_call_is_for_the_author_s_code_alone(
     tmp_path: Path, elsewhere: OtherProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ticks = 2 + int(HANG_SECONDS / subject._TICK)
+
     def slowly(*arguments: Any) -> Attempt:
-        time.sleep(0.4)
+        for _ in range(ticks):  # as the timer of a call that takes longer than the limit
+            signal.raise_signal(signal.SIGALRM)
         return attempt_change(*arguments)
 
     monkeypatch.setattr(subject, "attempt_change", slowly)
     text = "def transform_up(item): return item\n"
-    found, _ = checked(tmp_path, text, NAMED[:1], elsewhere, seconds=0.1, examples=1)
+    found, _ = checked(tmp_path, text, NAMED[:1], elsewhere, seconds=HANG_SECONDS, examples=1)
     assert not found.faults
 
 
@@ -465,8 +469,24 @@ def test_the_report_states_what_a_sample_can_show(tmp_path: Path, elsewhere: Oth
     assert "all 100 items of the table were tried" in plain and "certainty" not in plain
 
 
-def test_checks_in_two_threads_leave_the_standard_streams_as_they_are() -> None:
-    before, inside, leave = (sys.stdout, sys.stderr), threading.Event(), threading.Event()
+class WatchedLock:
+    """`wanted` is set when a thread has to wait for the lock."""
+
+    def __init__(self) -> None:
+        self.lock, self.wanted = threading.RLock(), threading.Event()
+
+    def __enter__(self) -> None:
+        if not self.lock.acquire(blocking=False):
+            self.wanted.set()
+            assert self.lock.acquire(timeout=HANG_SECONDS)
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+def test_checks_in_two_threads_leave_the_standard_streams_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, inside, leave, lock = (sys.stdout, sys.stderr), threading.Event(), threading.Event(), WatchedLock()
+    monkeypatch.setattr(process, "_redirecting", lock)
 
     def other() -> None:
         with subject.CallLimit(1).guarded():
@@ -476,7 +496,7 @@ def test_checks_in_two_threads_leave_the_standard_streams_as_they_are() -> None:
     thread = threading.Thread(target=other)
     with subject.CallLimit(1).guarded():
         thread.start()
-        inside.wait(0.2)  # in vain: it waits for its turn
+        assert lock.wanted.wait(HANG_SECONDS) and not inside.is_set()
     leave.set()
-    thread.join(HANG_SECONDS)
+    join(thread, "the other check ends")
     assert (sys.stdout, sys.stderr) == before

@@ -48,7 +48,7 @@ def test_a_killed_process_is_gone_although_it_was_not_reaped(child: subprocess.P
 
 
 def test_waiting_for_a_process_has_a_limit(child: subprocess.Popen[bytes]) -> None:
-    assert not of(child).wait(0.1)
+    assert not of(child).wait(0.0)
 
 
 def test_an_unused_pid_is_no_process() -> None:

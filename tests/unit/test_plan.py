@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dynamodt.dynamodb.reads import segments
 from dynamodt.model.runs import DeadLetterSource, Lease, RunRecord, Script
 from dynamodt.model.tables import Connection, Direction, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.runs import jobs as jobs_module
 from dynamodt.runs import runner
 from dynamodt.runs.context import RunContext
 from dynamodt.runs.jobs import jobs, was_held_recently, with_split_groups
@@ -23,11 +24,10 @@ CONTEXT = RunContext(STAGE, Path(), runner=runner, token=1)
 RECORD = RunRecord("users", "run", 2, "split", "up", "", "running", "then", splits=4)
 
 
-def test_a_table_written_a_moment_ago_is_read_consistently() -> None:
-    assert was_held_recently(Lease("users", 1, beat=time.time() - 20))
-    assert not was_held_recently(Lease("users", 1, beat=time.time() - 3000)) and not was_held_recently(
-        Lease("users", 0)
-    )
+def test_a_table_written_a_moment_ago_is_read_consistently(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_module, "time", SimpleNamespace(time=lambda: 5000.0))
+    assert was_held_recently(Lease("users", 1, beat=4945.0))
+    assert not was_held_recently(Lease("users", 1, beat=4935.0)) and not was_held_recently(Lease("users", 0))
     for fresh in (True, False):
         planned = TablePlan(TABLE, "up", (), 1, (SCRIPT,), fresh)
         found = jobs(CONTEXT, planned, Step(SCRIPT, None, None), RECORD)
