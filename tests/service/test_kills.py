@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from dynamodt.errors import RunFailed
+from dynamodt.model.pages import Counts
 from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.migrate_once import MOMENTS
+from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
 from tests.service.kills import COUNTS, KILLS, SEED, Writer, attempt, check, fill
 
@@ -71,3 +74,32 @@ def kill_on(endpoint: Endpoint, folder: Path, table: str, dice: random.Random, m
             return number
         assert ended.returncode == -9, (moment, ended.stderr)
     return KILLS
+
+
+PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+KILLED_ONCE = """
+import os, signal
+
+def transform_up(item):
+    if item["id"] == 7:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        if not os.path.exists({marker!r}):
+            open({marker!r}, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return {{**item, "n": item["n"] + 1}}
+"""
+
+
+@pytest.mark.endpoints("ministack")
+def test_a_killed_worker_process_ends_the_run_and_the_same_command_continues(
+    bench: Bench, make_table: MakeTable, tmp_path: Path
+) -> None:
+    """Beam itself waits for the answer of a killed process for ever. The signals of a terminal end no worker."""
+    table, script = make_table(id="N"), KILLED_ONCE.format(marker=str(tmp_path / "killed"))
+    bench.tables.put(table, *({"id": number, "n": 0} for number in range(100)))
+    report = bench.failed(table, script, beam_args=PROCESSES)
+    assert isinstance(report.error, RunFailed) and report.error.what == "a worker process was killed by signal 9"
+    (again,) = bench.up(table, beam_args=PROCESSES)
+    assert again.error is None and again.versions[0].counts == Counts(read=100, changed=100)
+    assert {item["n"] for item in bench.tables.items(table)} == {1}

@@ -6,15 +6,22 @@ import argparse
 import io
 import os
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions
+from apache_beam.portability import python_urns
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import SubprocessSdkWorkerHandler, WorkerHandler
+from apache_beam.runners.portability.local_job_service import SubprocessSdkWorker
 from apache_beam.runners.portability.portable_runner import PortableRunner
+from apache_beam.utils.sentinel import Sentinel
 
-from dynamodt.errors import UsageError
+from dynamodt.errors import RunFailed, UsageError
 from dynamodt.pipeline import worker
 from dynamodt.pipeline.process import redirected
 
@@ -117,19 +124,75 @@ def check_runner(runner: str, beam_args: Sequence[str]) -> None:
 
 
 def _in_process(runner: str, spark_master: str, notify: Callable[[str], None]) -> Engine:
-    """Beam's in-process runner, made directly: `DirectRunner` would first look for a runner to download. Its processes,
-    if any, execute `pipeline.worker`."""
-    from apache_beam.portability import python_urns
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-
-    class InProcess(FnApiRunner):
-        def run_via_runner_api(self, pipeline: Any, options: Any) -> Any:
-            for environment in pipeline.components.environments.values():
-                if environment.urn == python_urns.SUBPROCESS_SDK:
-                    environment.payload = environment.payload.replace(worker.MODULE.encode(), worker.__name__.encode())
-            return super().run_via_runner_api(pipeline, options)
-
     return Engine(InProcess(), 1)
+
+
+# A signal that ends the command reaches its worker processes, too, from a terminal or as a group's: they await their
+# requests, and end with the run.
+_COMMAND = b"trap '' INT TERM; exec "
+
+
+class InProcess(FnApiRunner):
+    """Beam's in-process runner, made directly: `DirectRunner` would first look for a runner to download. Its processes,
+    if any, execute `pipeline.worker`. `on_loss` is called, by another thread, with the error of a lost process."""
+
+    on_loss: Callable[[RunFailed], None] = staticmethod(lambda error: None)
+
+    def run_via_runner_api(self, pipeline: Any, options: Any) -> Any:
+        for environment in pipeline.components.environments.values():
+            if environment.urn == python_urns.SUBPROCESS_SDK:
+                environment.urn = f"dynamodt:worker_process:{id(self)}"
+                environment.payload = _COMMAND + environment.payload.replace(
+                    worker.MODULE.encode(), worker.__name__.encode()
+                )
+                WorkerHandler.register_environment(environment.urn, bytes)(partial(_WorkerProcess, self.on_loss))
+        return super().run_via_runner_api(pipeline, options)
+
+
+class _WorkerProcess(SubprocessSdkWorkerHandler):
+    """A worker process. If it ends before the pipeline, the pipeline fails: Beam itself would wait for its answers for
+    ever."""
+
+    def __init__(self, on_loss: Callable[[RunFailed], None], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._on_loss = on_loss
+        self._error: RunFailed | None = None
+        self._closing = False
+        self._send = self.control_conn.push
+        self.control_conn.push = self._push
+
+    def start_worker(self) -> None:
+        self.worker = SubprocessSdkWorker(
+            self._worker_command_line, self.control_address, self.provision_info, self.worker_id
+        )
+        self.worker_thread = threading.Thread(name="run_worker", target=self._await_end)
+        self.worker_thread.start()
+
+    def _await_end(self) -> None:
+        code = 0
+        try:
+            self.worker.run()
+        except RuntimeError as error:  # Beam has no other place for the exit code
+            code = int(str(error).rpartition(" ")[2])
+        if not self._closing:
+            self._error = _lost(code)
+            self._on_loss(self._error)
+            self.control_conn.abort(self._error)
+
+    def _push(self, request: Any) -> Any:
+        """Passes a request on. The process may be gone before it receives one."""
+        self._closing = self._closing or isinstance(request, Sentinel)
+        answer = self._send(request)
+        if self._error is not None and not self._closing:
+            answer.abort(self._error)
+        return answer
+
+
+def _lost(code: int) -> RunFailed:
+    """The error of a process that has ended with this exit code, negative for a signal, before the pipeline."""
+    end = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    hint = "see whether the memory was exhausted; the same command continues from the last checkpoint"
+    return RunFailed(f"a worker process {end}", hint=hint)
 
 
 def _spark(runner: str, spark_master: str, notify: Callable[[str], None]) -> Engine:

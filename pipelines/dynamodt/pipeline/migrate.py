@@ -22,7 +22,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -30,17 +32,18 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.wire import Wire
+from dynamodt.errors import DynamodtError, RunFailed
 from dynamodt.export.objects import S3Objects
 from dynamodt.model.pages import AppliedPage, JournalPage, Page, WrittenPage
 from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, JournalSource, RowsSource, ScanSource, Source
 from dynamodt.model.tables import Stage
 from dynamodt.pipeline.author_output import Origin
-from dynamodt.pipeline.engine import own_processes
+from dynamodt.pipeline.engine import InProcess, own_processes
 from dynamodt.pipeline.ownership import ReadPages, job_to_read, split_groups
 from dynamodt.pipeline.read import ReadEarlierRows, ReadExport, ReadRows, ReplayDeadLetters, ScanSegments
 from dynamodt.pipeline.record import RecordProgress
 from dynamodt.pipeline.rehearse import RehearseVersion
-from dynamodt.pipeline.signals import context_of
+from dynamodt.pipeline.signals import context_of, report_errors
 from dynamodt.pipeline.transform import ApplyVersion
 from dynamodt.pipeline.undo import ReadJournal, RestoreItems
 from dynamodt.pipeline.write import WritePatches
@@ -102,12 +105,20 @@ def execute(job: Job, resources: Resources, runner: Any, beam_args: Sequence[str
     is being processed in this process any more.
     """
     options = PipelineOptions([_threads(job, beam_args), *beam_args])
+    if isinstance(runner, InProcess):
+        runner.on_loss = partial(_report, resources, job)
     try:
         with beam.Pipeline(runner=runner, options=options) as pipeline:
             (undo if isinstance(job.source, JournalSource) else migrate)(pipeline, job, resources)
     except BaseException:
         context_of(job).end()  # Beam does not wait for the others when one has failed
         raise
+
+
+def _report(resources: Resources, job: Job, error: RunFailed) -> None:
+    """Record the error in the run's lease, which stops the other workers."""
+    with suppress(DynamodtError), report_errors(resources.state().leases, job):
+        raise error
 
 
 def _threads(job: Job, beam_args: Sequence[str]) -> str:
