@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -14,8 +15,8 @@ from dynamodt.dynamodb.wire import Statement, Wire
 from dynamodt.errors import ItemError
 from dynamodt.model.pages import Counts
 from dynamodt.model.tables import Guard, Item, Remove
-from dynamodt.script.codec import encode
-from dynamodt.script.diff import change, key_of
+from dynamodt.script.codec import encode, image_bytes
+from dynamodt.script.diff import change, insert, key_of
 from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
@@ -432,3 +433,33 @@ def test_the_computed_size_of_an_item_is_the_size_that_the_service_measures(
     assert change(spec, image, {"id": "1"}, fits) is not None
     with pytest.raises(ItemError, match="409,601"):
         change(spec, image, {"id": "1"}, {**fits, "t": fits["t"] + "x"})
+
+
+@pytest.mark.endpoints("dynamodb-local")  # ministack does not measure the entries of indexes
+def test_the_computed_size_with_entries_in_local_indexes_is_the_size_that_the_service_measures(
+    endpoint: Endpoint, bench: Bench
+) -> None:
+    table, names = f"test_{uuid4().hex[:12]}", ("pk", "sk", "a", "b")
+    index: Any = {"Projection": {"ProjectionType": "ALL"}}
+    endpoint.client.create_table(
+        TableName=table,
+        KeySchema=_keys("pk", "sk"),
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
+        LocalSecondaryIndexes=[{"IndexName": f"by_{n}", "KeySchema": _keys("pk", n), **index} for n in ("a", "b")],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    spec = describe(endpoint.connection, table)
+    for number, indexed in enumerate(({}, {"a": "1"}, {"a": "1", "b": "1"}), 1):
+        item = {"pk": "1", "sk": "1", "t": "", **indexed}
+        fits = {**item, "t": "x" * (400 * 1024 // number - image_bytes(encode(item)))}
+        bench.tables.put(table, fits)
+        with pytest.raises(endpoint.client.exceptions.ClientError, match="size"):
+            bench.tables.put(table, {**fits, "t": fits["t"] + "x"})
+        assert insert(spec, fits)
+        with pytest.raises(ItemError, match="at most 409,600"):
+            insert(spec, {**fits, "t": fits["t"] + "x"})
+    endpoint.client.delete_table(TableName=table)
+
+
+def _keys(partition: str, sort: str) -> list[dict[str, str]]:
+    return [{"AttributeName": partition, "KeyType": "HASH"}, {"AttributeName": sort, "KeyType": "RANGE"}]

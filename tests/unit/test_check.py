@@ -29,14 +29,15 @@ from dynamodt.cli.request import Request
 from dynamodt.dynamodb.reads import ScanPage
 from dynamodt.errors import UsageError
 from dynamodt.model.reports import Finding, TableCheck, VersionCheck
-from dynamodt.model.tables import Image, KeyAttribute, TableNames, TableSpec
+from dynamodt.model.tables import Image, Index, KeyAttribute, TableNames, TableSpec
 from dynamodt.pipeline import process
 from dynamodt.pipeline.author_output import Line, captured
 from dynamodt.runs import estimate
 from dynamodt.runs.context import Project
 from dynamodt.runs.estimate import TableSample
 from dynamodt.script.apply import Attempt, attempt_change
-from dynamodt.script.codec import image_bytes
+from dynamodt.script.codec import MAX_ITEM_BYTES, image_bytes
+from dynamodt.script.diff import stored_bytes
 from dynamodt.script.read import read_script
 from tests.fake_operations import STAGE
 from tests.unit.checked.items import USERS, users
@@ -314,6 +315,15 @@ def test_doubling_a_large_text_is_a_warning_and_a_small_addition_is_none(
     assert not [one for one in found.findings if one.name == "size"]
 
 
+def test_a_large_item_leaves_room_for_its_entries_in_local_indexes() -> None:
+    table = replace(USERS, projections=(Index("by_name", ("name",), None, local=True),))
+    for name in ({"name": {"S": "n"}}, {}):
+        image: Image = {"id": {"S": "long"}, "text": {"S": "x" * 5000}, **name}
+        large = variants.large(image, table)
+        assert large is not None and len(large["text"]["S"]) > 190_000
+        assert stored_bytes(table, large) <= MAX_ITEM_BYTES
+
+
 def test_an_error_that_only_another_time_causes_is_no_fault(tmp_path: Path, elsewhere: OtherProcess) -> None:
     text = """
 import datetime, os
@@ -404,7 +414,7 @@ def test_variants_keep_the_key_s_type_and_are_the_same_each_time() -> None:
             "l": {"L": [{"S": "1"}, {"S": "2"}]},
         }
     ]
-    first, second = (variants.drawn(variants.variants(variants.bases(images), table), 200) for _ in range(2))
+    first, second = (variants.drawn(variants.variants(variants.bases(images, table), table), 200) for _ in range(2))
     assert first == second
     assert all({"S", "N"} == {*one.image["id"], *one.image["n"]} and one.image["id"]["S"] for one in first)
     kinds = {str(deviation) for one in first for deviation in one.deviations}
@@ -413,7 +423,7 @@ def test_variants_keep_the_key_s_type_and_are_the_same_each_time() -> None:
 
 def test_hypothesis_leaves_nothing_in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    variants.drawn(variants.variants(variants.bases(users()), USERS), 20)
+    variants.drawn(variants.variants(variants.bases(users(), USERS), USERS), 20)
     assert list(tmp_path.iterdir()) == []
 
 

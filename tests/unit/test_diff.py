@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +16,7 @@ from dynamodt.model.tables import (
     Atomic,
     Check,
     Delete,
+    Index,
     IndexKey,
     Insert,
     Item,
@@ -269,6 +271,33 @@ def test_an_item_of_400_kb_is_accepted_and_one_byte_more_refused() -> None:
         insert(USERS, {**item, "b": "x" * (room + 1)})
 
 
+LOCAL = replace(
+    EVENTS, projections=(Index("by_day", ("pk", "day"), None, local=True), Index("by_day_of_all", ("day",)))
+)
+
+
+def test_the_entry_in_a_local_index_counts_to_the_size_of_an_item() -> None:
+    """It has all attributes of the item, so that half of the size is left. One in a global index does not count."""
+    item = {"pk": "a", "sk": 1, "day": "x", "b": ""}
+    room = (MAX_ITEM_BYTES - 2 * image_bytes(encode(item))) // 2
+    assert insert(LOCAL, {**item, "b": "x" * room}).item["b"] == {"S": "x" * room}
+    assert diff(LOCAL, item, {**item, "b": "x" * room})
+    with pytest.raises(ItemError, match="409,602 bytes with its entries in the local indexes; "):
+        insert(LOCAL, {**item, "b": "x" * (room + 1)})
+    error = refused(LOCAL, {**item, "b": "x" * (room - 1)}, {**item, "b": "x" * (room + 1)})
+    assert "409,602 bytes with its entries" in error.what
+    without = {name: value for name, value in item.items() if name != "day"}
+    assert insert(LOCAL, {**without, "b": "x" * 2 * room})  # it is not in the index
+    assert "entries" in refused(LOCAL, {**without, "b": "x" * 2 * room}, {**item, "b": "x" * 2 * room}).what
+
+
+def test_a_stamp_in_a_local_index_counts_twice() -> None:
+    item = {"pk": "a", "sk": 1, "day": "x", "b": "x" * 204_780}
+    found = diff(LOCAL, {**item, "b": ""}, item)
+    with pytest.raises(ItemError, match="local indexes"):
+        with_stamp(LOCAL, found, "mark", {"S": "20260131"})
+
+
 def test_a_removal_reduces_the_size() -> None:
     item = {"id": "u1", "a": "x" * 300_000}
     assert update(item, {"id": "u1", "b": "y" * 300_000}).removes == ("a",)
@@ -379,7 +408,7 @@ def test_a_stamp_adds_only_its_attribute(pair: tuple[TableSpec, Item, Item], mar
     spec, before, after = pair
     found = diff(spec, before, after)
     if type(found) is Update:
-        marked = with_stamp(found, mark, {"S": "run"})
+        marked = with_stamp(spec, found, mark, {"S": "run"})
         assert marked.sets[mark] == {"S": "run"}
         assert same_image(image_after(marked), {**encode(after), mark: {"S": "run"}})
 
@@ -387,7 +416,7 @@ def test_a_stamp_adds_only_its_attribute(pair: tuple[TableSpec, Item, Item], mar
 def test_a_stamp_is_never_removed() -> None:
     found = update({"id": "u1", "mark": "old", "n": 1}, {"id": "u1"})
     assert found.removes == ("mark", "n")
-    marked = with_stamp(found, "mark", {"S": "new"})
+    marked = with_stamp(USERS, found, "mark", {"S": "new"})
     assert marked.removes == ("n",) and marked.sets == {"mark": {"S": "new"}}
 
 

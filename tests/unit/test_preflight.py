@@ -449,6 +449,7 @@ def test_the_keys_of_all_indexes_are_described(services: dict[str, Stubber]) -> 
         IndexKey("at", "N", 1024, "by-email"),
         IndexKey("at", "N", 1024, "by-at"),
     )
+    assert [(index.name, index.local) for index in spec.projections] == [("by-email", False), ("by-at", True)]
 
 
 @pytest.mark.parametrize("name", ["STANDARD", "STANDARD_INFREQUENT_ACCESS"])

@@ -20,6 +20,7 @@ from hypothesis.errors import NoSuchExample
 
 from dynamodt.model.tables import AttributeValue, Image, TableSpec
 from dynamodt.script.codec import MAX_ITEM_BYTES, image_bytes, value_bytes
+from dynamodt.script.diff import stored_bytes
 
 _SHAPES = 24  # bases of different shapes
 _MOST_DEVIATIONS = 3
@@ -65,25 +66,26 @@ def shape(image: Image) -> frozenset[tuple[Path_, str]]:
     )
 
 
-def bases(images: Iterable[Image], keys: Sequence[str] = ()) -> list[Image]:
+def bases(images: Iterable[Image], table: TableSpec) -> list[Image]:
     """An item of each shape of the sample, and the widest of each, which has the longest value of each attribute that
-    is not among `keys`."""
+    is not a key of the table."""
     found: dict[frozenset[tuple[Path_, str]], tuple[Image, Image]] = {}
     for image in images:
         first, widest = found.get(shape(image), (image, {}))
-        found[shape(image)] = (first, _wider(widest or image, image, keys))
+        found[shape(image)] = (first, _wider(widest or image, image, table.key_names))
     several = list(found.values())[:_SHAPES]
     return [first for first, _ in several] + [
-        widest for first, widest in several if widest != first and image_bytes(widest) <= MAX_ITEM_BYTES
+        widest for first, widest in several if widest != first and stored_bytes(table, widest) <= MAX_ITEM_BYTES
     ]
 
 
 def large(image: Image, table: TableSpec) -> Image | None:
-    """The item with its longest text extended, so that its size is a little below DynamoDB's maximum; None without a
-    text, and for an item of less than 4 KB, which is unlikely to grow to that size."""
+    """The item with its longest text extended, so that its size with its entries in local indexes is a little below
+    DynamoDB's maximum; None without a text, and for an item of less than 4 KB, which is unlikely to grow so much."""
     texts = {name: value["S"] for name, value in image.items() if "S" in value and name not in table.key_names}
     texts = {name: text for name, text in texts.items() if text and name not in {key.name for key in table.index_keys}}
-    room = _LARGE_BYTES - image_bytes(image)
+    copies = 1 + sum(index.local for index in table.projections)
+    room = (_LARGE_BYTES - stored_bytes(table, image)) // copies
     if not texts or room <= 0 or image_bytes(image) < _LONG_BYTES:
         return None
     longest = max(texts, key=lambda name: len(texts[name]))

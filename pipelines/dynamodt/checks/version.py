@@ -258,7 +258,7 @@ class VersionTrial:
         from dynamodt.checks import variants
 
         script, table = self._asked.script, self._asked.table
-        bases = variants.bases(images, table.key_names) or [_assumed(script, table)]
+        bases = variants.bases(images, table) or [_assumed(script, table)]
         strategy = variants.variants(bases, table)
         with self._limit.guarded():
             new = self._new_kinds(trial, [] if self._hangs else variants.drawn(strategy, self._examples()))

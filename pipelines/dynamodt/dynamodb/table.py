@@ -63,7 +63,7 @@ def describe(connection: Connection, name: str) -> TableSpec:
         identity=table.get("TableId") or created,
         created=created,
         infrequent_access=(table.get("TableClassSummary") or {}).get("TableClass") == "STANDARD_INFREQUENT_ACCESS",
-        projections=tuple(map(_projection, _indexes(table))),
+        projections=_projections(table),
     )
 
 
@@ -294,11 +294,17 @@ def _index_keys(table: dict[str, Any]) -> tuple[IndexKey, ...]:
     )
 
 
-def _projection(index: dict[str, Any]) -> Index:
+def _projections(table: dict[str, Any]) -> tuple[Index, ...]:
+    local = table.get("LocalSecondaryIndexes") or ()
+    return tuple(_projection(index, index in local) for index in _indexes(table))
+
+
+def _projection(index: dict[str, Any], local: bool) -> Index:
     keys = tuple(element["AttributeName"] for element in index["KeySchema"])
     projection = index.get("Projection") or {}
     everything = projection.get("ProjectionType", "ALL") == "ALL"
-    return Index(index["IndexName"], keys, None if everything else tuple(projection.get("NonKeyAttributes", ())))
+    others = None if everything else tuple(projection.get("NonKeyAttributes", ()))
+    return Index(index["IndexName"], keys, others, local)
 
 
 def _stream(table: dict[str, Any]) -> str:

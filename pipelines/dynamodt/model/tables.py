@@ -58,11 +58,12 @@ class IndexKey(NamedTuple):
 
 class Index(NamedTuple):
     """An index of a table: its key attributes, and the further attributes of an entry besides these and the table's key
-    (`projected`; None: all attributes of the item)."""
+    (`projected`; None: all attributes of the item). The entries of `local` ones count to the size of their item."""
 
     name: str
     keys: tuple[str, ...]
     projected: tuple[str, ...] | None = None
+    local: bool = False
 
 
 _ASSUMED_BYTES = 1024.0  # an item's size, if DescribeTable gives none

@@ -34,11 +34,11 @@ from dynamodt.model.tables import (
     TableSpec,
     Update,
 )
-from dynamodt.script.codec import decode, key_text, surely_fit
+from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import (
     Part,
     change,
-    check_size,
+    check_fits,
     combined_change,
     image_after,
     insert,
@@ -136,7 +136,7 @@ class Apply:
             return found
         if isinstance(found, Update):
             self._check_stamp(found.sets)
-            update = with_stamp(found, attribute, self._stamp)
+            update = with_stamp(self._table, found, attribute, self._stamp)
             return None if update.sets.keys() == {attribute} and not update.removes else update
         if isinstance(found, Atomic):
             return found._replace(parts=tuple(self._part_with_stamp(part, attribute) for part in found.parts))
@@ -147,12 +147,11 @@ class Apply:
         assert self._stamp is not None
         if isinstance(part, Update):
             self._check_stamp(part.sets)
-            return with_stamp(part, attribute, self._stamp)
+            return with_stamp(self._table, part, attribute, self._stamp)
         if isinstance(part, Insert):
             self._check_stamp(part.item)
             marked = part._replace(item={**part.item, attribute: self._stamp})
-            if not surely_fit(marked.item):
-                check_size(marked.item)
+            check_fits(self._target or self._table, marked.item)
             return marked
         return part
 

@@ -287,11 +287,11 @@ _LOOSE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def surely_fit(*images: Image) -> bool:
-    """Whether images together are certainly below the limit of 400 KB. Cheaper than `image_bytes`: `marshal` writes
-    every text in full and at least two bytes for each value, so that its output is never shorter than the billed size
-    (version 2 writes no references)."""
-    return len(marshal.dumps(images, 2)) <= MAX_ITEM_BYTES
+def surely_fit(*images: Image, copies: int = 1) -> bool:
+    """Whether so many copies of images together are certainly below the limit of 400 KB. Cheaper than `image_bytes`:
+    `marshal` writes every text in full and at least two bytes for each value, so that its output is never shorter than
+    the billed size (version 2 writes no references)."""
+    return copies * len(marshal.dumps(images, 2)) <= MAX_ITEM_BYTES
 
 
 def image_bytes(image: Image) -> int:

@@ -68,8 +68,8 @@ def change(spec: TableSpec, image: Image, item: Item, result: Item) -> Change | 
     if spec.index_keys:
         _check_index_keys(spec, sets)
     update = Update(key_of(spec, image), image, sets, removes)
-    if sets and not surely_fit(image, sets):
-        check_size(image_after(update))
+    if sets:
+        check_update_fits(spec, update)
     return update
 
 
@@ -121,8 +121,7 @@ def insert(spec: TableSpec, item: Item) -> Insert:
     image = encode(item)
     image.update(key := checked_key(spec, image, "a new item"))
     _check_index_keys(spec, image)
-    if not surely_fit(image):
-        check_size(image)
+    check_fits(spec, image)
     return Insert(spec.name, key, image)
 
 
@@ -231,13 +230,11 @@ def key_of(spec: TableSpec, image: Image) -> Image:
     return {attribute.name: image[attribute.name] for attribute in spec.key}
 
 
-def with_stamp(update: Update, attribute: str, value: AttributeValue) -> Update:
-    """The update with the run's stamp; it replaces an older stamp. Raises ItemError if the item is too large with
-    it."""
+def with_stamp(spec: TableSpec, update: Update, attribute: str, value: AttributeValue) -> Update:
+    """The update with the run's stamp, in place of an older one. Raises ItemError if the item is then too large."""
     removes = tuple(name for name in update.removes if name != attribute)
     marked = update._replace(sets={**update.sets, attribute: value}, removes=removes)
-    if not surely_fit(update.read, marked.sets):
-        check_size(image_after(marked))
+    check_update_fits(spec, marked)
     return marked
 
 
@@ -267,14 +264,36 @@ def _same_there(name: str, one: Image, other: Image) -> bool:
     return name not in one and name not in other
 
 
-def check_size(image: Image) -> None:
+def check_update_fits(spec: TableSpec, update: Update) -> None:
+    """Raises ItemError if the item is too large for DynamoDB after the update."""
+    if not surely_fit(update.read, update.sets, copies=_copies(spec)):
+        _check_size(spec, image_after(update))
+
+
+def check_fits(spec: TableSpec, image: Image) -> None:
     """Raises ItemError for an item that is too large for DynamoDB."""
-    size = image_bytes(image)
+    if not surely_fit(image, copies=_copies(spec)):
+        _check_size(spec, image)
+
+
+def _copies(spec: TableSpec) -> int:
+    return 1 + sum(index.local for index in spec.projections)
+
+
+def _check_size(spec: TableSpec, image: Image) -> None:
+    size = stored_bytes(spec, image)
     if size > MAX_ITEM_BYTES:
+        entries = " with its entries in the local indexes" if size > image_bytes(image) else ""
         raise ItemError(
-            f"the item would take {size:,} bytes; DynamoDB keeps at most {MAX_ITEM_BYTES:,}",
+            f"the item would take {size:,} bytes{entries}; DynamoDB keeps at most {MAX_ITEM_BYTES:,}",
             hint="move a large attribute to S3 or to an item of its own",
         )
+
+
+def stored_bytes(spec: TableSpec, image: Image) -> int:
+    """The size of an item with its entries in all local indexes, which DynamoDB limits (AWS, "Service quotas")."""
+    entries = (_entry(index, spec, image) for index in spec.projections if index.local)
+    return image_bytes(image) + sum(map(image_bytes, filter(None, entries)))
 
 
 def write_units(change: Change) -> int:
