@@ -252,3 +252,11 @@ def file_error(what: str, place: str, error: OSError) -> DynamodtError:
 def is_of_the_disk(error: OSError) -> bool:
     """Whether an error is the file system's: it is full or read-only, or the error names a file."""
     return error.errno in _FILE_HINTS and (error.errno in _OF_ANY_FILE or error.filename is not None)
+
+
+def error_text(error: BaseException) -> str:
+    """An error in one sentence. The author's own class may compute the text, and may fail."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as failure:
+        return f"{type(error).__name__}, whose text cannot be shown ({type(failure).__name__})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -220,11 +221,9 @@ class _Checking:
 
     def _prepared(self, script: Script) -> Mapping[Any, Any] | None:
         """The version's prepared rows; None if they are missing."""
-        storage = self.project.storage
-        try:
-            return prepared.load(storage, script, prepared.find(storage, script, self.project.stage.connection.region))
-        except Refused:
-            return None
+        with suppress(Refused):
+            return prepared.load(self.project.storage, script, self.project.prepared(script))
+        return None
 
 
 _UNPREPARED = (

@@ -13,7 +13,6 @@ import io
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -21,16 +20,15 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from dynamodt.dynamodb.statements import InsertedRows, Statements
-from dynamodt.errors import DynamodtError, ItemError, ScriptError
+from dynamodt.errors import DynamodtError, ItemError, ScriptError, error_text
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Change, Direction, Image, Insert, Item, Put, TableSpec
 from dynamodt.pipeline.process import redirected
-from dynamodt.script.apply import Apply, ChangeOf, attempt_change, effect, item_rows, row_image
+from dynamodt.script.apply import Apply, ChangeOf, attempt_change, check_stamp, effect, item_rows, row_image
 from dynamodt.script.codec import holds, key_text, same_image
 from dynamodt.script.diff import key_of, key_shown, parts_of
 from dynamodt.script.functions import Result, Transform
-from dynamodt.script.load import error_text, shown
-from dynamodt.script.names import is_run_id
+from dynamodt.script.load import author_line
 
 _FROZEN = (list, dict, set)
 
@@ -162,7 +160,6 @@ class Subject:
         self.script = script
         self.table = table
         self._limit = limit
-        self._paths = {script.path, *(shown(script, file.name) for file in script.files)}
         with limit.call():
             self._transform = Transform(script, direction)
             self._transform.setup()
@@ -198,12 +195,8 @@ class Subject:
     def _request(self, change: Change) -> None:
         """Raises ItemError for a change that no request can hold, and for a mark that would overwrite a value."""
         self._statements.write(change)
-        mark = self.script.stamp
         for part in parts_of(change):
-            image = part.item if isinstance(part, Insert) else part.read
-            if mark is not None and mark in image and not is_run_id(image[mark].get("S")):
-                what = "STAMP would overwrite this attribute, which holds a value other than a run's id"
-                raise ItemError(what, where=mark, hint="name an attribute that nothing else uses")
+            check_stamp(self.script.stamp, part.item if isinstance(part, Insert) else part.read)
 
     def _outcome(self, image: Image, change: Change | None) -> Outcome:
         after = effect(image, change)
@@ -213,12 +206,7 @@ class Subject:
         return Outcome({**items, **own}, elsewhere, frozenset(own))
 
     def _raised(self, error: BaseException) -> Raised:
-        lines = [
-            f"{one.filename}:{one.lineno}"
-            for one in traceback.extract_tb(error.__traceback__)
-            if one.filename in self._paths
-        ]
-        line = lines[-1] if lines else self.script.path
+        line = author_line(self.script, error)
         if isinstance(error, HangError):
             return Raised("hangs", str(error), "a run would wait for it: find what it waits for", line, f"hang {line}")
         if isinstance(error, ItemError):

@@ -43,8 +43,7 @@ def _tables() -> Sequence[str]:
     """The tables that have a folder here."""
     from dynamodt.script.read import tables
 
-    folder = Path("transforms")
-    return list(tables(folder)) if folder.is_dir() else []
+    return tables(Path("transforms"), needed=False)
 
 
 def _stages() -> Sequence[str]:

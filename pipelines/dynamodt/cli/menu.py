@@ -76,8 +76,7 @@ def _stage(request: Request, folder: Path) -> Request:
 
 
 def _tables(request: Request, folder: Path) -> Request:
-    transforms = folder / "transforms"
-    known = read.tables(transforms) if transforms.is_dir() else ()
+    known = read.tables(folder / "transforms", needed=False)
     if request.tables or request.command in (*OF_A_RUN, SHOW):
         return request
     if request.command == "init" or not known:

@@ -38,7 +38,7 @@ def with_names(stage: Stage, folder: Path, named: Sequence[str] = ()) -> Stage:
     names = stage.names
     if not names.mapped:
         return stage
-    here = set(_folders(folder / "transforms"))
+    here = set(tables(folder / "transforms", needed=False))
     lookups = _Lookups(stage)
     known = _found(lookups, here | names.sources.keys(), set(named or here))
     chosen = {logical for logical, real in known.items() if {logical, real} & set(named or here)}
@@ -66,7 +66,7 @@ def _found(lookups: _Lookups, logical: set[str], wanted: set[str]) -> dict[str, 
 
 def tables_in_use(folder: Path) -> tuple[str, ...]:
     """The logical names of the tables that have a folder, and of those that their versions write to, sorted."""
-    return with_targets(folder, _folders(folder / "transforms"))
+    return with_targets(folder, tables(folder / "transforms", needed=False))
 
 
 def with_targets(folder: Path, named: Sequence[str]) -> tuple[str, ...]:
@@ -76,17 +76,13 @@ def with_targets(folder: Path, named: Sequence[str]) -> tuple[str, ...]:
 
 def example() -> str:
     """A table's name for an example of a command: one of the current folder, if it has any."""
-    return next(iter(_folders(Path("transforms"))), "users")
+    return next(iter(tables(Path("transforms"), needed=False)), "users")
 
 
 def named_in(script: Script, folder: Path) -> list[str]:
     """The tables whose logical names are written in a script, or in a module that it uses."""
     texts = [script.text, *(file.content.decode() for file in script.files if file.name.endswith(".py"))]
     return [name for name in tables_in_use(folder) if any(name in text for text in texts)]
-
-
-def _folders(transforms: Path) -> tuple[str, ...]:
-    return tables(transforms) if transforms.is_dir() else ()
 
 
 def _targets(folder: Path, logical: str) -> set[str]:

@@ -54,7 +54,6 @@ from dynamodt.runs.options import Command, command_argv
 from dynamodt.runs.pace import as_watcher
 from dynamodt.runs.provenance import caller, provenance_arguments
 from dynamodt.runs.undo_checks import check_undo_before_job, undone_by_record
-from dynamodt.state import prepared
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from dynamodt.state.storage import with_owner
 
@@ -379,20 +378,12 @@ def _undone(job: DeployedJob, record: RunRecord, answer: JobAnswer | None) -> Un
 def prepare(project: Project, script: Script) -> PreparedRef:
     """Runs a version's `prepare` in the second deployed job."""
     request = Command("prepare", tables=(script.table,), number=script.sequence, options=project.options)
-    job, before = DeployedJob(project, request), _prepared(project, script)
+    job, before = DeployedJob(project, request), project.prepared_if_usable(script)
     answer = job.answer(job.active(), [])
     if answer is not None and "sha256" in answer.document:
         with explain_unreadable(job.place):
             return prepared_of(answer.document)
-    stored = _prepared(project, script)
+    stored = project.prepared_if_usable(script)
     if answer is None and stored is not None and stored != before:  # only the answer is lost
         return stored
     raise job.failure(answer)
-
-
-def _prepared(project: Project, script: Script) -> PreparedRef | None:
-    """The prepared data of the version that is stored now; None if it cannot be used."""
-    try:
-        return prepared.find(project.storage, script, project.stage.connection.region)
-    except Refused:
-        return None

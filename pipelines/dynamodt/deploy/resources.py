@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from dynamodt.config.names import tables_in_use
 from dynamodt.config.settings import FILE_NAME, DeploySettings, place
 from dynamodt.deploy.buckets import BucketFacts, bucket_facts, key_arn, key_facts
 from dynamodt.deploy.stacks import Stack, StackState
@@ -192,15 +192,7 @@ def named_tables(stage: Stage, folder: Path) -> list[str]:
 
 def tables_here(stage: Stage, folder: Path) -> set[str]:
     """The tables of `named_tables` for a removal, which ignores a version that cannot be read."""
-    found = set(tables(folder / "transforms", stage.names))
-    for name in tuple(found):
-        with suppress(UsageError):
-            found |= {
-                script.target_table
-                for script in read_versions(folder / "transforms", name, stage.names)
-                if script.target_table
-            }
-    return found
+    return set(map(stage.names.real, tables_in_use(folder)))
 
 
 def check_tables(stage: Stage, folder: Path, stack: Stack, state: StackState, here: Collection[str]) -> None:

@@ -103,8 +103,7 @@ def doctor(
     made in the deployed job. A failed check is a finding; so is an error that prevents a whole part.
     """
     stage = with_names(open_embedded(load_stage(name, folder), folder, observer.notify), folder, named)
-    transforms = folder / "transforms"
-    here = tables(transforms, stage.names) if transforms.is_dir() else ()
+    here = tables(folder / "transforms", stage.names, needed=False)
     chosen = tuple(map(stage.names.real, named)) or here
     written = with_targets(folder, [stage.names.logical(name) for name in chosen])
     findings = list(read_only(stage, [stage.names.real(name) for name in written]))

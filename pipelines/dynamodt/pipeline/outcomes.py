@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dynamodt.errors import DynamodtError, ItemError, WrittenOrNot
+from dynamodt.errors import DynamodtError, ItemError, WrittenOrNot, error_text
 from dynamodt.model.pages import AppliedPage, Contention, Counts, DeadLetter, JournalCount, Page, Units, WrittenPage
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import DeadLetterSource, Job
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove, Sample, Update
 from dynamodt.script.codec import key_text, same_image
 from dynamodt.script.diff import image_after, key_of, key_shown, parts_of
-from dynamodt.script.load import error_text
 from dynamodt.state.object_keys import (
     DEAD,
     NOT_RESTORED,

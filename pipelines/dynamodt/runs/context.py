@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from dynamodt.errors import Aborted, CostReached, ServiceError, UsageError, suggest
+from dynamodt.errors import Aborted, CostReached, Refused, ServiceError, UsageError, suggest
 from dynamodt.model.pages import Totals, Units
-from dynamodt.model.runs import ABORT, DeadLetterSource, EarlierPhase, Fence, Job, Lease, RunProgress, Script
+from dynamodt.model.runs import (
+    ABORT,
+    DeadLetterSource,
+    EarlierPhase,
+    Fence,
+    Job,
+    Lease,
+    PreparedRef,
+    RunProgress,
+    Script,
+)
 from dynamodt.runs.budget import alarm_states
 from dynamodt.runs.cost import Meter, Spending
 from dynamodt.runs.jobs import lease_replicas, with_split_groups
@@ -19,6 +30,7 @@ from dynamodt.runs.options import Observer, RunOptions, check_values
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.stored_dead_letters import Accepted
 from dynamodt.script.read import read_versions, tables
+from dynamodt.state import prepared
 from dynamodt.state.split_rows import SplitTotals, sum_of
 from dynamodt.state.state import State
 from dynamodt.state.storage import Storage, open_storage
@@ -85,6 +97,16 @@ class Project:
     def versions(self, table: str) -> tuple[Script, ...]:
         """The version files of a table, in their order. Raises ScriptError, UsageError."""
         return read_versions(self.folder / "transforms", table, self.stage.names)
+
+    def prepared(self, script: Script) -> PreparedRef:
+        """The prepared data of a version. Raises Refused if it is missing or cannot be used."""
+        return prepared.find(self.storage, script, self.stage.connection.region)
+
+    def prepared_if_usable(self, script: Script) -> PreparedRef | None:
+        """The prepared data of a version; None if it is missing or cannot be used."""
+        with suppress(Refused):
+            return self.prepared(script)
+        return None
 
     def tables(self, names: Sequence[str] = ()) -> tuple[str, ...]:
         """The real names of these tables, or of all that have a folder. Raises UsageError if there is none."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import InsertedRows, Statements
 from dynamodt.dynamodb.wire import shared_wire
+from dynamodt.errors import error_text
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import STATE_TABLE, Change, Image, Insert, TableSpec
 from dynamodt.pipeline.attempts import Rehearsal, rehearsed_run
@@ -26,7 +27,6 @@ from dynamodt.runs.budget import read_limiter
 from dynamodt.script.apply import Attempt, effect, item_rows, row_image
 from dynamodt.script.codec import image_bytes
 from dynamodt.script.diff import Charge, charge_of, key_of
-from dynamodt.script.load import error_text
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import JOURNAL, object_key
 

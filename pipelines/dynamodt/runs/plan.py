@@ -24,7 +24,6 @@ from dynamodt.script.apply import check_rows, table_of_rows
 from dynamodt.script.functions import check
 from dynamodt.script.names import check_no_state_table
 from dynamodt.script.versions import Applied, plan
-from dynamodt.state import prepared
 from dynamodt.state.runs import (
     REPLACED,
     TABLE,
@@ -126,15 +125,9 @@ def pending_steps(project: Project, name: str, to: int | None, applied: Applied)
     ScriptError for a file, ServiceError for a missing table."""
     files = project.versions(name)
     pending = [one for one in files if one.sequence not in applied and (to is None or one.sequence <= to)]
-    steps = tuple(Step(script, _found(project, script), _target(project.stage, script)) for script in pending)
+    found = {one.sequence: project.prepared_if_usable(one) for one in pending if one.has_prepare and one.has_up}
+    steps = tuple(Step(one, found.get(one.sequence), _target(project.stage, one)) for one in pending)
     return TablePlan(usable_table(project.stage, name), "up", steps, max(applied, default=0), files)
-
-
-def _found(project: Project, script: Script) -> PreparedRef | None:
-    try:
-        return _prepared_of(project, script, "up")
-    except Refused:
-        return None
 
 
 def _steps(
@@ -170,13 +163,8 @@ def check_script(script: Script) -> None:
 
 def unprepared(project: Project, scripts: Sequence[Script], at: int) -> int:
     """The first version above `at` whose prepared data is missing; 0: none."""
-    for script in scripts:
-        if script.sequence > at and script.has_prepare and script.has_up:
-            try:
-                prepared.find(project.storage, script, project.stage.connection.region)
-            except Refused:
-                return script.sequence
-    return 0
+    needed = (one for one in scripts if one.sequence > at and one.has_prepare and one.has_up)
+    return next((one.sequence for one in needed if project.prepared_if_usable(one) is None), 0)
 
 
 def usable_table(stage: Stage, name: str) -> TableSpec:
@@ -268,7 +256,7 @@ def _prepared_of(project: Project, script: Script, direction: Direction) -> Prep
     """The version's prepared data, if it uses any. Raises Refused if the data cannot be used."""
     if not (script.has_prepare and moves_items(script, direction)):
         return None
-    return prepared.find(project.storage, script, project.stage.connection.region)
+    return project.prepared(script)
 
 
 def _target(stage: Stage, script: Script) -> TableSpec | None:

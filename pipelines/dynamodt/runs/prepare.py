@@ -110,8 +110,7 @@ class PreparationContext:
             where = f"{self._script.path}: context.prepared"
             what = f"there is no earlier version {version!r} with a prepare function"
             raise UsageError(what, where=where, hint=hint)
-        storage = self._project.storage
-        return prepared_data.load(storage, script, prepared_data.find(storage, script, self._stage.connection.region))
+        return prepared_data.load(self._project.storage, script, self._project.prepared(script))
 
     def close(self) -> None:
         """Ends the iterators that `prepare` has not read to their ends."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dynamodt.dynamodb.dynamo_data_transform import without_record
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.wire import Wire
-from dynamodt.errors import DeadLetters, suggest
+from dynamodt.errors import DeadLetters, error_text, suggest
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import RunReport, TableReport, counted, pick
 from dynamodt.model.runs import INSERTED_ROWS, DeadLetterSource, Job, RunRecord
@@ -34,7 +34,6 @@ from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetter
 from dynamodt.script.apply import Attempt, attempt_change, effect
 from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import key_of, write_units
-from dynamodt.script.load import error_text
 from dynamodt.state import prepared
 from dynamodt.state.object_keys import DEAD, object_key
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, retry_run, unfinished

@@ -113,29 +113,19 @@ class Apply:
         return found if self._stamp is None else self._with_stamp(found)
 
     def _is_done(self, image: Image) -> bool:
-        """Whether an item has this run's stamp. Raises as `_check_stamp`."""
+        """Whether an item has this run's stamp. Raises as `check_stamp`."""
         attribute = self._script.stamp
         if attribute is not None and image.get(attribute) == self._stamp:
             return True
-        self._check_stamp(image)
+        check_stamp(attribute, image)
         return False
-
-    def _check_stamp(self, image: Image) -> None:
-        """Raises ItemError unless the stamp's attribute is absent or holds an earlier run's stamp."""
-        attribute = self._script.stamp
-        if attribute is not None and attribute in image and not is_run_id(image[attribute].get("S")):
-            raise ItemError(
-                "STAMP would overwrite this attribute, which holds a value other than a run's id",
-                where=attribute,
-                hint='name an attribute that nothing else uses: STAMP = "_dynamodt"',
-            )
 
     def _with_stamp(self, found: Change | None) -> Change | None:
         attribute = self._script.stamp
         if self._stamp is None or attribute is None or found is None:
             return found
         if isinstance(found, Update):
-            self._check_stamp(found.sets)
+            check_stamp(attribute, found.sets)
             update = with_stamp(self._table, found, attribute, self._stamp)
             return None if update.sets.keys() == {attribute} and not update.removes else update
         if isinstance(found, Atomic):
@@ -146,10 +136,10 @@ class Apply:
         """The part with the stamp, by which the reader of an incremental export recognizes inserted items."""
         assert self._stamp is not None
         if isinstance(part, Update):
-            self._check_stamp(part.sets)
+            check_stamp(attribute, part.sets)
             return with_stamp(self._table, part, attribute, self._stamp)
         if isinstance(part, Insert):
-            self._check_stamp(part.item)
+            check_stamp(attribute, part.item)
             marked = part._replace(item={**part.item, attribute: self._stamp})
             check_fits(self._target or self._table, marked.item)
             return marked
@@ -184,6 +174,16 @@ class Apply:
         if isinstance(result, Delete):
             raise ItemError("Delete() is not allowed with TARGET_TABLE: the source table is never written")
         return result.item if isinstance(result, Put) else result
+
+
+def check_stamp(attribute: str | None, image: Image) -> None:
+    """Raises ItemError unless the stamp's attribute (None: no stamp) is absent or holds an earlier run's stamp."""
+    if attribute is not None and attribute in image and not is_run_id(image[attribute].get("S")):
+        raise ItemError(
+            "STAMP would overwrite this attribute, which holds a value other than a run's id",
+            where=attribute,
+            hint='name an attribute that nothing else uses: STAMP = "_dynamodt"',
+        )
 
 
 def _reread_of_insertions(script: Script, snapshot: bool, final_scan: bool) -> tuple[str, str] | None:

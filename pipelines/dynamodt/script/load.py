@@ -31,7 +31,7 @@ from pathlib import Path, PurePosixPath
 from types import FrameType, ModuleType
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
-from dynamodt.errors import ScriptError
+from dynamodt.errors import ScriptError, error_text
 
 if TYPE_CHECKING:
     from dynamodt.model.runs import Script
@@ -363,22 +363,22 @@ def is_interrupt(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
-def error_text(error: BaseException) -> str:
-    """An error in one sentence. The author's own class may compute the text, and may fail."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception as failure:
-        return f"{type(error).__name__}, whose text cannot be shown ({type(failure).__name__})"
+def author_frames(script: Script, error: BaseException) -> list[traceback.FrameSummary]:
+    """The frames of the script and of its modules in an error's traceback."""
+    paths = {script.path, *(shown(script, file.name) for file in script.files)}
+    return [one for one in traceback.extract_tb(error.__traceback__) if one.filename in paths]
+
+
+def author_line(script: Script, error: BaseException) -> str:
+    """`file:line` of the last of these frames; the script's path without one."""
+    found = author_frames(script, error)
+    return f"{found[-1].filename}:{found[-1].lineno}" if found else script.path
 
 
 def script_failure(script: Script, what: str, error: BaseException, hint: str = "") -> ScriptError:
-    """A ScriptError at the last of the author's lines in the error's traceback, of the script or of its modules."""
-    paths = {script.path, *(shown(script, file.name) for file in script.files)}
-    lines = [
-        f"{one.filename}:{one.lineno}" for one in traceback.extract_tb(error.__traceback__) if one.filename in paths
-    ]
-    where = lines[-1] if lines else script.path
-    return ScriptError(f"{what}: {error_text(error)}", where=where, hint=hint or _hint(script, error))
+    """A ScriptError at the last of the author's lines."""
+    text, hint = f"{what}: {error_text(error)}", hint or _hint(script, error)
+    return ScriptError(text, where=author_line(script, error), hint=hint)
 
 
 def _hint(script: Script, error: BaseException) -> str:
@@ -389,8 +389,7 @@ def _hint(script: Script, error: BaseException) -> str:
     return (
         f"Install the package that has it where this runs ({sys.executable} -m pip install {name}, if it has the same "
         "name); for the jobs of a stage add it to the file that `requirements` names, under [stages.NAME.deploy], and "
-        "deploy. A "
-        f"module of your own must be imported by an import statement, from {folder} or {folder.parent / SHARED}."
+        f"deploy. Your own modules must be imported by import statements, from {folder} or {folder.parent / SHARED}."
     )
 
 

@@ -354,14 +354,16 @@ def _meant(name: str, statement: ast.stmt) -> str:
 # ---------------------------------------------------------------- a table's versions
 
 
-def tables(folder: Path, names: TableNames = TableNames()) -> tuple[str, ...]:
+def tables(folder: Path, names: TableNames = TableNames(), *, needed: bool = True) -> tuple[str, ...]:
     """The tables that have versions in the folder `transforms`, by their real names, in the order of their folders.
 
     A folder without a version, such as `shared`, is not a table. A folder with an unusual name (it begins with '_' or
     '.', or DynamoDB does not allow it) is a table only if one of its files is named like a version.
 
-    Raises UsageError when there is no such folder.
+    Without such a folder there is none; if one is `needed`, raises UsageError.
     """
+    if not folder.is_dir() and not needed:
+        return ()
     if not folder.is_dir():
         hint = "Go to the folder that holds it, or make it: " + suggest("init", table="users")
         raise UsageError(f"there is no folder {folder}", hint=hint)

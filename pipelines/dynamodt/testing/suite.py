@@ -15,7 +15,6 @@ saved sample.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -24,7 +23,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from dynamodt.errors import DynamodtError, UsageError, suggest
+from dynamodt.errors import DynamodtError, UsageError, error_text, suggest
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, Item
 from dynamodt.pipeline.attempts import AttemptOutcome
@@ -32,7 +31,7 @@ from dynamodt.script.apply import effect, prepare_rows
 from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import key_of, key_shown
 from dynamodt.script.functions import check
-from dynamodt.script.load import error_text, shown
+from dynamodt.script.load import author_frames
 from dynamodt.script.read import read_versions, tables
 from dynamodt.script.samples import read_images, sample_path, version_of
 from dynamodt.state.prepared import storable
@@ -239,7 +238,7 @@ def _of_prepare(script: Script, error: DynamodtError) -> Exception:
     """The failure of a test: an error in `prepare`, with the script's lines; or the error of a row, unchanged."""
     if isinstance(error.__cause__, Failed):  # of an earlier version, by context.prepared
         return error.__cause__
-    frames = [f"  {line}" for line in _frames(script, error.__cause__ or error)]
+    frames = [f"  {line}" for line in _lines(script, error.__cause__ or error)]
     return Failed("\n".join([str(error), *frames])) if frames else error
 
 
@@ -344,12 +343,11 @@ def _fail(table: Table, script: Script, outcomes: Sequence[AttemptOutcome], of: 
     for outcome in outcomes[:_SHOWN]:
         key = key_shown(key_of(table.subject(script).table, outcome.image))
         lines.append(f"  item {key}" + (f": {error_text(outcome.error)}" if outcome.error is not None else ""))
-        lines += [f"    {line}" for line in _frames(script, outcome.error)]
+        lines += [f"    {line}" for line in _lines(script, outcome.error)]
     raise Failed("\n".join(lines))
 
 
-def _frames(script: Script, error: BaseException | None) -> list[str]:
-    """The author's own frames of an error."""
-    paths = {script.path, *(shown(script, file.name) for file in script.files)}
-    frames = traceback.extract_tb(error.__traceback__) if error is not None else []
-    return [f"{one.filename}:{one.lineno}: {one.line}" for one in frames if one.filename in paths]
+def _lines(script: Script, error: BaseException | None) -> list[str]:
+    """The author's own lines in an error's traceback."""
+    found = author_frames(script, error) if error is not None else []
+    return [f"{one.filename}:{one.lineno}: {one.line}" for one in found]
