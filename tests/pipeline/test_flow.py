@@ -14,7 +14,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from dynamodt.errors import ScriptError
+from dynamodt.errors import ScriptError, ServiceError
 from dynamodt.model.pages import AppliedPage, Counts, Page
 from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Item, KeyAttribute, TableSpec
@@ -214,6 +214,22 @@ def test_an_item_throttled_at_every_try_is_a_dead_letter(bench: Bench) -> None:
     bench.dynamodb.faults = deque(["throttled"] * 1000)
     assert bench.run(DOUBLE) == Counts(read=1, dead=1)
     assert "gave up after" in bench.dead_letters()[0]
+
+
+@pytest.mark.parametrize("fault", ["lost", "reset"])
+def test_a_run_that_gets_no_answer_to_its_writes_ends_and_its_doubts_are_decided_when_it_continues(
+    bench: Bench, fault: str
+) -> None:
+    """The first try of each write has had an effect, or none; no later one was answered."""
+    bench.dynamodb.put(*numbers(20))
+    job = bench.job(DOUBLE, splits=1)
+    bench.dynamodb.faults = deque([fault, *["lost"] * 1000])
+    with pytest.raises(ServiceError, match="gave up after 12 tries"):
+        bench.execute(job)
+    bench.dynamodb.faults.clear()
+    assert not bench.dead_letters()
+    assert bench.execute(replace(job, attempt=2)) == Counts(read=20, changed=19, unchanged=1)
+    assert [item["n"] for item in bench.items()] == [2 * n for n in range(20)]
 
 
 def test_an_item_that_changes_before_every_try_is_a_dead_letter(bench: Bench) -> None:

@@ -506,6 +506,21 @@ def test_writes_that_fail_at_every_try_are_dead_letters(bad_line: Bench, proxy: 
     assert bad_line.tables.items(table) == numbered(5)
 
 
+def test_a_run_whose_writes_all_fail_is_continued_later(bad_line: Bench, proxy: Proxy, make_table: MakeTable) -> None:
+    """No item becomes a dead letter, with any `--max-errors`."""
+    table = make_table(id="N")
+    bad_line.tables.put(table, *numbered(50))
+    proxy.faults["BatchExecuteStatement"].append("lost")
+    proxy.always["BatchExecuteStatement"] = "500"
+    report = bad_line.failed(table, DOUBLE, max_errors=50)
+    assert isinstance(report.error, ServiceError) and "gave up after 12 tries" in report.error.what
+    assert report.versions[0].counts.dead == 0
+    proxy.always.clear()
+    (report,) = bad_line.up(table)
+    assert report.error is None and report.versions[0].counts == Counts(read=50, changed=50)
+    assert bad_line.tables.items(table) == doubled(numbered(50))
+
+
 def test_a_scan_that_fails_at_every_try_ends_the_run_with_its_reason(
     bad_line: Bench, proxy: Proxy, make_table: MakeTable
 ) -> None:

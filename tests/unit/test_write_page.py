@@ -26,7 +26,7 @@ from dynamodt.model.tables import Change, Guard, Image, Remove, Update
 from dynamodt.pipeline.outcomes import WriteResult
 from dynamodt.pipeline.own_writes import Lookups
 from dynamodt.pipeline.rate_limit import RateLimitedQueue
-from dynamodt.pipeline.request_pipeline import Wait
+from dynamodt.pipeline.request_pipeline import Unanswered, Wait
 from dynamodt.pipeline.write_page import PageWriter, WriteTask
 from dynamodt.rate import Backoff, TokenBucket
 from dynamodt.script.codec import decode, encode, key_text
@@ -38,6 +38,7 @@ from tests.unit.page_writing import (
     Apply,
     acts,
     double,
+    last_step,
     many,
     moved,
     numbered,
@@ -794,6 +795,35 @@ def test_a_lost_connection_ends_the_run_without_dead_letters() -> None:
     assert (caught.value.where, caught.value.hint) == ("table things", "check the network")
     assert fake.calls["BatchExecuteStatement"] == 3 + 1 + 1 + 1  # after the first round, one of the three batches
     assert task._result.contention.throttles == 0 and not task._result.dead
+
+
+def changes_of(fake: FakeDynamoDB) -> list[Change]:
+    return [found for image in fake.items.values() if (found := double(image))]
+
+
+@pytest.mark.parametrize("fault", ["lost", "reset"])
+@pytest.mark.parametrize("items", [2, 60])
+def test_a_service_that_answers_no_write_ends_the_run_without_dead_letters(items: int, fault: str) -> None:
+    fake = FakeDynamoDB(THINGS, faults=deque([fault] * 500))
+    fake.put(*numbered(items))
+    task = WriteTask(page_writer(fake, double, backoff=Backoff(attempts=4), unanswered=Unanswered(most=1)))
+    task.begin(changes_of(fake))
+    with pytest.raises(ServiceError, match="gave up after 4 tries: reset") as caught:
+        last_step(task)
+    assert (caught.value.where, caught.value.hint) == ("table things", FAILING)
+
+
+def test_one_write_without_an_answer_is_a_dead_letter_and_a_second_one_in_a_row_is_the_service() -> None:
+    """The row is ended by an answer to any other write of the worker."""
+    fake, unanswered = FakeDynamoDB(THINGS, faults=deque()), Unanswered(most=1)
+    writer = page_writer(fake, double, backoff=Backoff(attempts=1), unanswered=unanswered)
+    fake.put(*numbered(1))
+    for faults, counts in ((["lost"], Counts(dead=1)), ([""], Counts(changed=1)), (["lost"], Counts(dead=1))):
+        fake.faults.extend(faults)
+        assert writer.write(changes_of(fake)).counts == counts
+    fake.faults.append("lost")
+    with pytest.raises(ServiceError, match="gave up after 1 tries"):
+        writer.write(changes_of(fake))
 
 
 def test_a_deferred_change_is_no_dead_letter_when_the_connection_is_lost() -> None:

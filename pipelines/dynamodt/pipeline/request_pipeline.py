@@ -57,6 +57,25 @@ class _Sent(NamedTuple):
 ReadAgain = Callable[[list[Pending]], list[Pending]]
 
 
+@dataclass
+class Unanswered:
+    """Counts the changes in a row that a worker has given up since none of their tries was answered (time-out, reset,
+    5xx). More than `most` are due to the service, and not to their items."""
+
+    most: float = inf
+    in_a_row: int = 0
+
+    def note(self, answer: BatchAnswer) -> None:
+        """An answer to another change ends the row."""
+        if any(verdict.outcome not in ("doubt", "unsent") for verdict in answer.verdicts):
+            self.in_a_row = 0
+
+    def is_service(self) -> bool:
+        """Add a change that is given up; whether the service is the cause."""
+        self.in_a_row += 1
+        return self.in_a_row > self.most
+
+
 class RequestPipeline:
     """Sends the changes of one page.
 

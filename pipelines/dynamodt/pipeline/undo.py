@@ -30,6 +30,7 @@ from dynamodt.pipeline.outcomes import samples, store_not_restored, waiting_keys
 from dynamodt.pipeline.own_writes import InsertedItems, Lookups, inserted_items
 from dynamodt.pipeline.ownership import ReadPages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
+from dynamodt.pipeline.request_pipeline import Unanswered
 from dynamodt.pipeline.restoration import PageItems, Records
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors
 from dynamodt.pipeline.write_page import PageWriter
@@ -153,6 +154,7 @@ class RestoreItems(beam.DoFn):
         rate_queue, units, rest = self._rate_limiter.reads, self._rate_limiter.read_estimate, self._rate_limiter.rest
         self._reads = Reads(self._wire, self._table, rate_queue=rate_queue, units=units, sleep=rest)
         self._inserted: InsertedItems = inserted_items(self._wire, job, resources.sleep)
+        self._unanswered = Unanswered(most=1)
         self._only = self._waiting()
 
     def _waiting(self) -> dict[tuple[int, int], set[str]] | None:
@@ -204,6 +206,7 @@ class RestoreItems(beam.DoFn):
             check_owner=self._signal.check_owner,
             wait_or_stop=self._signal.wait_or_stop,
             rate_queue=self._rate_limiter.writes,
+            unanswered=self._unanswered,
             clock=self._resources.clock,
             sleep=self._resources.sleep,
         )

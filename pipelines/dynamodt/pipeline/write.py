@@ -20,7 +20,7 @@ from dynamodt.pipeline.own_writes import EarlierWrites, inserted_items, lookups,
 from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.record import IntentLog, RunningTotals
-from dynamodt.pipeline.request_pipeline import PageScheduler, Wait
+from dynamodt.pipeline.request_pipeline import PageScheduler, Unanswered, Wait
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors
 from dynamodt.pipeline.version import Version
 from dynamodt.pipeline.write_page import PageWriter, WriteTask
@@ -73,6 +73,7 @@ class WritePatches(beam.DoFn):
             check_owner=self._signal.check_owner,
             wait_or_stop=self._signal.wait_or_stop,
             rate_queue=rate_limiter.writes,
+            unanswered=Unanswered(most=1),
             clock=self._resources.clock,
             sleep=self._resources.sleep,
         )

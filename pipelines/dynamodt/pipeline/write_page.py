@@ -10,6 +10,7 @@ A change is sent on the condition that its item is as it was read. The next step
   and the rate stays.
 - *doubt* (time-out, reset, 5xx): the change is sent again. If it is then refused, the current item (for an insertion,
   its row in the state table) shows whether it was written. Otherwise it becomes a dead letter (`pipeline.conflicts`).
+  If no try of several changes in a row is answered, the service fails: the run ends, and its next owner resolves them.
 - *rejected*: the service cannot take the change: a statement is sent once more as a call of its own, which has wider
   limits; otherwise it becomes a dead letter.
 
@@ -22,7 +23,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import compress
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ from dynamodt.pipeline.conflicts import (
     judge_refusal,
 )
 from dynamodt.pipeline.outcomes import WriteResult, collision
-from dynamodt.pipeline.request_pipeline import Pending, RequestPipeline, Wait
+from dynamodt.pipeline.request_pipeline import Pending, RequestPipeline, Unanswered, Wait
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import same_image
 from dynamodt.script.load import is_interrupt
@@ -91,6 +92,7 @@ class PageWriter:
     check_owner: Callable[[], None] = lambda: None
     wait_or_stop: Callable[[], None] = lambda: None
     rate_queue: RateLimitedQueue = UnlimitedQueue()
+    unanswered: Unanswered = field(default_factory=Unanswered)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     dice: Callable[[], float] = random.random
@@ -250,6 +252,7 @@ class WriteTask:
         for batch, answer in self._requests.answered(self._waiting, held, self._read_again):
             result.units = result.units.plus(Units(wcu=answer.wcu or 0.0))
             answered = list(zip(batch, answer.verdicts, strict=True))
+            self._writer.unanswered.note(answer)
             passed |= any(verdict.outcome in ("done", "conflict") for verdict in answer.verdicts)
             result.done([pending.change for pending, verdict in answered if verdict is DONE])
             for pending, verdict in answered:
@@ -278,19 +281,21 @@ class WriteTask:
         if verdict.outcome == "doubt":
             pending.doubts = (*pending.doubts, change)
         pending.tries += 1
-        if verdict.outcome == "unsent":
+        fails = verdict.outcome == "doubt" and self._writer.backoff.exhausted(pending.tries)
+        if verdict.outcome == "unsent" or (fails and self._writer.unanswered.is_service()):
             self._lost = verdict
         hint = verdict.hint or _NEXT_STEPS.get(verdict.outcome, _THROTTLED)
         return not self._is_exhausted(pending, verdict.message, hint)
 
     def _is_exhausted(self, pending: Pending, why: str, hint: str = _THROTTLED) -> bool:
-        """Whether a change has used all its tries and is given up as a dead letter. A lost connection is not due to an
-        item: it raises ServiceError, which ends the run, and the next owner resolves the page."""
+        """Whether a change has used all its tries and is given up as a dead letter. A lost connection or a service that
+        fails is not due to an item: it raises ServiceError, which ends the run, and the next owner resolves the page.
+        """
         if not self._writer.backoff.exhausted(pending.tries):
             return False
         if self._lost is not None:
             what = f"gave up after {pending.tries} tries: {self._lost.message}"
-            raise ServiceError(what, where=self._writer.writes.where, hint=self._lost.hint)
+            raise ServiceError(what, where=self._writer.writes.where, hint=self._lost.hint or FAILING)
         error = GaveUp(f"gave up after {pending.tries} tries: {why}", hint=hint)
         self._bury(pending.change, error, step="doubt" if pending.doubts else "write")
         return True
