@@ -98,7 +98,7 @@ CALL = Call("UpdateItem", {"TableName": "things"})
 
 
 def test_every_known_error_code_is_in_the_table_of_these_tests() -> None:
-    known = batch._CONFLICTS | batch._REJECTIONS | wire._THROTTLES | wire._CONTENTIONS | wire._DOUBTS
+    known = batch._CONFLICTS | batch._INVALID | batch._FULL | wire._THROTTLES | wire._CONTENTIONS | wire._DOUBTS
     assert known == {code for code, _ in CODES}
     assert len(known) == len(CODES)
 
@@ -154,7 +154,21 @@ def test_the_faulty_statement_of_a_refused_batch_is_found_by_smaller_batches() -
     writes = Writes(raising(Refusal("ItemCollectionSizeLimitExceededException", "full", {})), "things")
     answer = writes.batch(statements(3))()
     assert [verdict.outcome for verdict in answer.verdicts] == ["doubt"] * 3 and answer.whole
-    assert writes.batch(statements(1))().verdicts == [Verdict("rejected", None, "full")]
+    (verdict,) = writes.batch(statements(1))().verdicts
+    assert verdict.outcome == "rejected"
+
+
+FULL = "ItemCollectionSizeLimitExceeded"
+
+
+def test_a_write_to_a_full_item_collection_has_its_code_and_a_next_step() -> None:
+    """The service's message, "Collection size exceeded.", names neither the limit nor the index."""
+    one = saying(Responses=[{"Error": {"Code": FULL, "Message": "exceeded"}}])
+    (of_statement,) = Writes(one, "things").batch(statements(1))().verdicts
+    (of_call,) = Writes(raising(Refusal(f"{FULL}Exception", "exceeded", {})), "things").single(CALL)().verdicts
+    for verdict in (of_statement, of_call, cancelled("None", FULL)):
+        assert verdict.message.startswith(FULL) and "10 GB" in verdict.hint
+    assert cancelled("None", "ValidationError").hint == ""
 
 
 def test_verdicts_keep_the_order_of_their_statements() -> None:

@@ -246,6 +246,19 @@ def test_a_statement_at_fault_is_found_and_the_others_are_written_once(count: in
     assert {key: item["n"] for key, item in remaining_items(fake).items()} == expected
 
 
+def test_a_rejected_write_has_the_service_s_reason_and_a_next_step() -> None:
+    fake = FakeDynamoDB(THINGS)
+    fake.put(*numbered(1))
+
+    def full(request: dict[str, Any]) -> dict[str, Any]:
+        raise Refusal("ItemCollectionSizeLimitExceededException", "Collection size exceeded.", {})
+
+    fake._updateitem = fake._batchexecutestatement = full  # type: ignore[method-assign]
+    (dead_letter,) = settle(fake, double)[0].dead
+    assert "ItemCollectionSizeLimitExceededException: Collection size exceeded." in dead_letter.error
+    assert "delete some of them" in dead_letter.error
+
+
 # ---------------------------------------------------------------- deletions, insertions, transactions
 
 

@@ -49,13 +49,11 @@ _CONFLICTS = frozenset(
         "ReplicatedWriteConflictException",
     }
 )
-_REJECTIONS = frozenset(
-    {
-        "ValidationError",
-        "ValidationException",
-        "ItemCollectionSizeLimitExceeded",
-        "ItemCollectionSizeLimitExceededException",
-    }
+_INVALID = frozenset({"ValidationError", "ValidationException"})  # the message has the reason
+_FULL = frozenset({"ItemCollectionSizeLimitExceeded", "ItemCollectionSizeLimitExceededException"})
+_FULL_HINT = (
+    "the items of its partition key, with their entries in local indexes, have the 10 GB that DynamoDB keeps of one "
+    "key in such a table: delete some of them, or move them to other keys, and replay the dead letter"
 )
 # Errors due to one write, reported for all: smaller batches isolate it. DynamoDB Local then has executed some writes.
 _WHOLE = frozenset(
@@ -72,7 +70,7 @@ _WHOLE = frozenset(
 
 class Verdict(NamedTuple):
     """The outcome of one write. `image` is the current item, if a refusal returns it; `hint` is the next step if the
-    network is the reason and the outcome lasts."""
+    outcome lasts."""
 
     outcome: Outcome
     image: Image | None = None
@@ -203,7 +201,9 @@ class Writes:
             return Verdict("throttled", None, f"{code}: {message}")
         if is_doubt(code):
             return Verdict("doubt", None, f"{code}: {message}")
-        if code in _REJECTIONS:
+        if code in _FULL:
+            return Verdict("rejected", None, f"{code}: {message}", _FULL_HINT)
+        if code in _INVALID:
             return Verdict("rejected", None, message)
         raise service_error(operation, self.where, _long(code), message)
 

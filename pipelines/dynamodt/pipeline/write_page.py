@@ -58,7 +58,7 @@ MAX_CONFLICTS = 12
 READ_LASTS = 1.0  # seconds; a page that is not delayed is written by then
 NOT_SENT = Statement("", [])
 _DEPENDS_ON_ALL = (Remove, Atomic)  # valid only for the whole item as it was read
-_THROTTLED = "raise the table's capacity, or run again later"
+_THROTTLED = "raise the capacity of the table, or of its index that is full; or run again later"
 _CONTENTION = {"throttled": Contention(throttles=1), "contended": Contention(conflicts=1)}
 _NEXT_STEPS = {"contended": CONTENDED, "doubt": FAILING}  # by the last outcome of a change that was given up
 _UNCLEAR = "a write of this item was never answered, and its attributes were changed since"
@@ -274,7 +274,7 @@ class WriteTask:
             pending.request = self._writer.statements.alone(change)  # a statement's limits are narrower than a call's
             return True
         if verdict.outcome == "rejected":
-            self._bury(change, ItemError(f"DynamoDB rejects the write: {verdict.message}"))
+            self._bury(change, ItemError(f"DynamoDB rejects the write: {verdict.message}", hint=verdict.hint))
             return False
         if met := _CONTENTION.get(verdict.outcome):
             self._result.contention = self._result.contention.plus(met)
