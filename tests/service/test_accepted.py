@@ -276,7 +276,7 @@ def test_dead_letters_of_an_export_are_replayed_without_its_files_and_without_a_
     assert [item["n"] for item in bench.tables.items(table)] == [n + 1 if n == 20 else 2 * (n + 1) for n in range(30)]
 
 
-def test_a_lost_list_of_acceptances_is_an_error(bench: Bench, table: str) -> None:
+def test_a_lost_list_of_acceptances_is_an_error_and_is_shown(bench: Bench, table: str) -> None:
     bench.failed(table, FRAIL.format(bad="(3, 20)"), max_errors=1)
     run = last(bench, table).run
     retry(bench, run, accept=("3",), reason="old")
@@ -284,3 +284,6 @@ def test_a_lost_list_of_acceptances_is_an_error(bench: Bench, table: str) -> Non
         path.unlink()
     (report,) = bench.up(table)
     assert isinstance(report.error, Refused) and "list of dead letters" in report.error.what
+    shown = show(bench, run)
+    assert shown.stored == shown.counts.dead == 2 and "list of dead letters accepted by" in shown.final
+    assert [group.accepted for group in shown.groups] == [0]

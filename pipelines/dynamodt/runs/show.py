@@ -19,7 +19,7 @@ from dynamodt.runs.control import find_run, run_states
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
 from dynamodt.runs.history import goal
 from dynamodt.runs.resume import find_reopened
-from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, key_typed
+from dynamodt.runs.stored_dead_letters import Accepted, StoredDeadLetter, StoredDeadLetters, key_typed
 from dynamodt.state.runs import Phase, phases, undo_phases, unfinished
 from dynamodt.state.split_rows import sum_of
 
@@ -97,8 +97,7 @@ class RunDetails:
 
 
 def details(project: Project, tables: Sequence[str], run: str) -> RunDetails:
-    """The details of a run of these tables. Raises UsageError for a run that does not exist, Refused if its list of
-    accepted dead letters is lost, ServiceError."""
+    """The details of a run of these tables. Raises UsageError for a run that does not exist, ServiceError."""
     state = project.state
     record = find_run(project, tables, run)
     seen = next((one for one in run_states(state, record.table) if one.record.run == record.run), None)
@@ -106,10 +105,19 @@ def details(project: Project, tables: Sequence[str], run: str) -> RunDetails:
     status, counts = (seen.status, seen.counts) if seen is not None else (record.status, record.counts)
     holder = seen.holder if seen is not None else None
     budget = Units(rcu=holder.rcu, wcu=holder.wcu) if holder is not None else record.budget
-    groups = grouped(StoredDeadLetters(project, record)) if counts.dead else ()
+    groups, final = _dead_letters(project, record) if counts.dead else ((), "")
     stored = sum(group.items for group in groups)
-    final = _final(project, record) if counts.dead else ""
     return RunDetails(record, status, counts, tuple(_begun(state, record)), groups, stored, holder, budget, final)
+
+
+def _dead_letters(project: Project, record: RunRecord) -> tuple[tuple[ErrorGroup, ...], str]:
+    """The groups of a run's dead letters, and why they cannot be replayed. If a list of accepted ones is lost, none is
+    shown as accepted."""
+    try:
+        found = StoredDeadLetters(project, record)
+    except Refused as lost:
+        return grouped(StoredDeadLetters(project, record, Accepted({}))), lost.what
+    return grouped(found), _final(project, record)
 
 
 def _final(project: Project, record: RunRecord) -> str:

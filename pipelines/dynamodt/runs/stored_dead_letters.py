@@ -137,11 +137,11 @@ class Replayed:
 class StoredDeadLetters:
     """The outstanding dead letters of a run; one part at a time is in memory."""
 
-    def __init__(self, project: Project, record: RunRecord) -> None:
+    def __init__(self, project: Project, record: RunRecord, accepted: Accepted | None = None) -> None:
         self._project = project
         self._storage = project.storage
         self._record = record
-        self.accepted = accepted_of(self._storage, record)
+        self.accepted = accepted_of(self._storage, record) if accepted is None else accepted
 
     def __iter__(self) -> Iterator[StoredDeadLetter]:
         for part in self.parts():
