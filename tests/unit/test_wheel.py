@@ -9,6 +9,7 @@ import importlib.metadata
 import io
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -19,7 +20,18 @@ from packaging.utils import canonicalize_name
 import dynamodt
 from dynamodt.config.settings import DeploySettings
 from dynamodt.deploy import packages
-from dynamodt.deploy.packages import Assets, build, job_locks, job_pins, parts, places, wheel, wheel_name, zip_of_wheels
+from dynamodt.deploy.packages import (
+    Assets,
+    build,
+    job_locks,
+    job_pins,
+    parts,
+    places,
+    stage_file,
+    wheel,
+    wheel_name,
+    zip_of_wheels,
+)
 from dynamodt.errors import RunFailed, UsageError
 from dynamodt.model.tables import Connection, Stage, StorageSpec
 from tests import ROOT
@@ -31,12 +43,27 @@ def test_the_same_package_is_the_same_wheel() -> None:
     assert wheel() == wheel()
 
 
-def test_the_wheel_has_every_module_and_nothing_else() -> None:
+def test_the_wheel_has_every_module_and_the_files_beside_them_and_nothing_else() -> None:
     package = Path(dynamodt.__file__).parent
     with ZipFile(io.BytesIO(wheel())) as archive:
         named = {name for name in archive.namelist() if name.startswith("dynamodt/")}
     here = {f"dynamodt/{path.relative_to(package).as_posix()}" for path in package.rglob("*.py")}
-    assert named == here | {"dynamodt/py.typed"}
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"]
+    beside = {f"dynamodt/{name}" for name in declared["dynamodt"] if not name.startswith("deployment/")}
+    assert named == here | beside and len(beside) > 2
+
+
+def test_the_wheel_reads_the_stage_of_a_job(tmp_path: Path) -> None:
+    with ZipFile(io.BytesIO(wheel())) as archive:
+        archive.extractall(tmp_path)
+    stage = Stage("prod", Connection("eu-west-1"), StorageSpec("s3://bucket/prefix"))
+    (tmp_path / "dynamodt.toml").write_text(stage_file(stage), encoding="utf-8")
+    program = "from dynamodt.config.stage import load_stage; print(load_stage('prod').storage.url)"
+    environment = {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "s3://bucket/prefix"
 
 
 def test_the_wheel_s_record_has_the_right_hashes() -> None:

@@ -40,7 +40,7 @@ _TEMPLATE = "infra/template.yaml"
 _SCRIPTS = "transforms"
 _FIRST_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can store
 _READABLE = 0o644 << 16
-_SUFFIXES = (".py", ".typed")
+_SUFFIXES = (".py", ".typed", ".json", ".yaml")  # modules, and the files beside them that they read
 _TAG = "Wheel-Version: 1.0\nGenerator: dynamodt\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
@@ -313,7 +313,7 @@ def wheel() -> bytes:
     """The wheel. Raises UsageError if the package is not installed, but run from its folder."""
     installed = _installed()
     info = f"dynamodt-{installed.version}.dist-info"
-    files = {**_modules(Path(dynamodt.__file__).parent), **_metadata(installed, info)}
+    files = {**_files(Path(dynamodt.__file__).parent), **_metadata(installed, info)}
     record = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in files.items()]
     return _zipped({**files, f"{info}/RECORD": "\n".join([*record, f"{info}/RECORD,,", ""]).encode()})
 
@@ -321,7 +321,7 @@ def wheel() -> bytes:
 @cache
 def build() -> str:
     """The hash of the package's files: the same in this process and in an installation of the wheel."""
-    files = _modules(Path(dynamodt.__file__).parent)
+    files = _files(Path(dynamodt.__file__).parent)
     lines = [f"{name} {_digest(content)}" for name, content in files.items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -334,7 +334,7 @@ def _installed() -> Distribution:
         raise UsageError("the package is not installed, and cannot be packaged for the jobs", hint=hint) from error
 
 
-def _modules(package: Path) -> dict[str, bytes]:
+def _files(package: Path) -> dict[str, bytes]:
     """The package without `deployment/`, which a job does not need."""
     found = (path for path in package.rglob("*") if path.suffix in _SUFFIXES)
     paths = sorted(path for path in found if package / "deployment" not in path.parents)
