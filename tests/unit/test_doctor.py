@@ -141,6 +141,67 @@ def test_the_findings_about_a_table(findings: Callable[..., dict[str, CheckResul
         assert part in found.seen
 
 
+ELSEWHERE: dict[str, Any] = {"Replicas": [{"RegionName": "us-east-1"}, {"RegionName": "eu-west-1"}]}
+STRONG = ELSEWHERE | {"MultiRegionConsistency": "STRONG"}
+STREAM = {
+    "StreamSpecification": {"StreamEnabled": True},
+    "LatestStreamArn": "arn:aws:dynamodb:x:1:table/users/stream/1",
+}
+GROUP = {"GlobalTableDescription": {"ReplicationGroup": [{"RegionName": "eu-west-1"}, {"RegionName": "us-east-1"}]}}
+
+
+@pytest.mark.parametrize(
+    ("described", "stated", "status", "hint"),
+    [
+        (ELSEWHERE, False, "wrong", "--single-region-writers"),
+        (ELSEWHERE, True, "ok", ""),
+        (STRONG, False, "ok", ""),  # conditions hold across regions
+        (STREAM, False, "wrong", "--single-region-writers"),  # of version 2017.11.29
+        (ELSEWHERE | {"TableStatus": "INACCESSIBLE_ENCRYPTION_CREDENTIALS"}, True, "wrong", "KMS key"),
+    ],
+)
+def test_a_global_table_is_wrong_where_a_run_refuses_it(
+    findings: Callable[..., dict[str, CheckResult]], described: dict[str, Any], stated: bool, status: str, hint: str
+) -> None:
+    stage = replace(STAGE, single_region_writers=stated)
+    found = findings(stage, describe_table={"Table": USERS | described}, describe_global_table=GROUP)["table users"]
+    assert (found.status, "replicas in us-east-1" in found.seen) == (status, True) and "eu-west-1" not in found.seen
+    assert hint in found.hint and bool(found.hint) == bool(hint)
+
+
+def test_a_maximum_that_is_not_set_is_not_shown(findings: Callable[..., dict[str, CheckResult]]) -> None:
+    """DescribeTable returns -1 for it."""
+    table = USERS | {"OnDemandThroughput": {"MaxReadRequestUnits": -1, "MaxWriteRequestUnits": 5}}
+    seen = findings(describe_table={"Table": table})["table users"].seen
+    assert "at most 5 MaxWriteRequestUnits" in seen and "-1" not in seen
+
+
+STATE = USERS | {
+    "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+    "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+}
+
+
+@pytest.mark.parametrize(
+    ("described", "stated", "status", "hint"),
+    [
+        ({}, False, "ok", ""),
+        ({"TableStatus": "UPDATING"}, False, "ok", ""),
+        ({"TableStatus": "DELETING"}, False, "wrong", "it is being deleted"),
+        (ELSEWHERE, False, "wrong", "a lease holds for the commands of one region"),
+        (ELSEWHERE, True, "ok", ""),
+        (STRONG, True, "wrong", "it takes no transactions"),
+    ],
+)
+def test_a_state_table_is_wrong_where_no_run_can_use_it(
+    findings: Callable[..., dict[str, CheckResult]], described: dict[str, Any], stated: bool, status: str, hint: str
+) -> None:
+    stage, given = replace(STAGE, single_region_writers=stated), {"get_caller_identity": CALLER, "get_role": ROLE}
+    answers = {**given, "describe_table": {"Table": STATE | described}, "simulate_principal_policy": simulated()}
+    found = findings(stage, **answers)["state table"]
+    assert found.status == status and hint in found.hint and bool(found.hint) == bool(hint)
+
+
 def test_a_missing_resource_is_named_with_the_command_that_creates_it(
     findings: Callable[..., dict[str, CheckResult]],
 ) -> None:

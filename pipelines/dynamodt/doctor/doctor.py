@@ -27,19 +27,11 @@ from dynamodt.config.names import with_names, with_targets
 from dynamodt.config.stage import load_stage
 from dynamodt.deploy.buckets import bucket_facts, not_allowed
 from dynamodt.doctor.contract import CHECKS
-from dynamodt.doctor.suite import WRONG, Assumption, CheckResult, Seen, Status, finding_of, run_suite, scratch
+from dynamodt.doctor.described import OK, judged, replicas, state_of_table
+from dynamodt.doctor.suite import WRONG, Assumption, CheckResult, Seen, finding_of, run_suite, scratch
 from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.network import Tolerated, is_denied, refusal, without_signed_text
-from dynamodt.dynamodb.table import (
-    NO_RESOURCE,
-    STATE_HINTS,
-    USABLE,
-    consumers,
-    describe,
-    description,
-    has_point_in_time_recovery,
-    place_of,
-)
+from dynamodt.dynamodb.table import NO_RESOURCE, has_point_in_time_recovery, place_of, spec_of
 from dynamodt.errors import DynamodtError, file_explained, suggest
 from dynamodt.local.stage import open_stage as open_embedded
 from dynamodt.model.tables import Connection, Stage, name_in_requests
@@ -65,9 +57,9 @@ _LARGEST_SKEW = 60.0  # seconds; a signature is refused after five minutes
 _PACKAGES = ("apache-beam", "boto3", "botocore", "orjson", "pyarrow", "urllib3")
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 _STATE_KEY = [("pk", "HASH"), ("sk", "RANGE")]
+_ANOTHER = "name another state_table in dynamodt.toml"
 
 InJob = Callable[[Project, Sequence[str]], Sequence[Mapping[str, Any]]]  # the checks as the deployed job makes them
-OK: Status = "ok"
 _ACCOUNT = re.compile(r"(?<!\w)\d{12}(?!\w)")  # not the digits of a longer name
 
 
@@ -160,7 +152,7 @@ def read_only(stage: Stage, names: Sequence[str]) -> Iterator[CheckResult]:
         ("key", partial(_key, stage)),
         ("glue job", partial(_glue_job, stage)),
     ]
-    of_table = (("table", _table), ("recovery of", _recovery), ("permissions on", _permissions))
+    of_table = (("table", state_of_table), ("recovery of", _recovery), ("permissions on", _permissions))
     for shown, table in ((stage.names.shown(table), table) for table in names):
         checks += [(f"{about} {shown}", partial(check, stage, table)) for about, check in of_table]
     causes: dict[str, str] = {}
@@ -233,12 +225,18 @@ def _state_table(stage: Stage) -> Seen:
     return WRONG, f"there is no table {stage.state_table}", suggest("deploy", stage=stage.name) + " creates it"
 
 
-def _state_table_of(stage: Stage, table: Mapping[str, Any]) -> Seen:
+def _state_table_of(stage: Stage, table: dict[str, Any]) -> Seen:
     key = [(each["AttributeName"], each["KeyType"]) for each in table["KeySchema"]]
     if key != _STATE_KEY:
-        return WRONG, f"{stage.state_table} has the key {key}", "name another state_table in dynamodt.toml"
+        return WRONG, f"{stage.state_table} has the key {key}", _ANOTHER
     denied = not_allowed(stage.connection, STATE_ACTIONS, [table["TableArn"]])
-    return (WRONG, denied, _GRANT) if denied else (OK, f"{stage.state_table}, {table['TableStatus']}", "")
+    if denied:
+        return WRONG, denied, _GRANT
+    spec = spec_of(stage.connection, stage.state_table, table)
+    seen = ", ".join([stage.state_table, spec.status, *replicas(spec)])
+    if spec.strong:
+        return WRONG, seen, f"it takes no transactions, in which a run is recorded: {_ANOTHER}"
+    return judged(stage, spec, seen, f"a lease holds for the commands of one region: run them in one, or {_ANOTHER}")
 
 
 def _storage(stage: Stage) -> Seen:
@@ -296,50 +294,6 @@ def _glue_job(stage: Stage) -> Seen:
         return "skipped", f"it cannot be read: {refusal(error).code}", ""
     modules = job.get("DefaultArguments", {}).get("--additional-python-modules", "")
     return OK, f"{stage.job_name}, Glue {job.get('GlueVersion')}, {modules.rpartition('/')[2]}", ""
-
-
-def _table(stage: Stage, name: str) -> Seen:
-    """The table's status, and the properties that its writes depend on."""
-    table = description(stage.connection, name)
-    seen = [str(table["TableStatus"]), _capacity(table), *_facts(table), *_receivers(stage, name)]
-    replicas = [replica["RegionName"] for replica in table.get("Replicas") or ()]
-    text = ", ".join(filter(None, seen))
-    if replicas:
-        hint = "a condition is evaluated on the local replica: a run needs --single-region-writers"
-        return OK if stage.single_region_writers else WRONG, f"{text}, replicas in {', '.join(replicas)}", hint
-    return (OK if table["TableStatus"] in USABLE else WRONG), text, STATE_HINTS.get(table["TableStatus"], "")
-
-
-def _capacity(table: Mapping[str, Any]) -> str:
-    units = table.get("ProvisionedThroughput", {})
-    if units.get("WriteCapacityUnits"):
-        return f"provisioned {units['ReadCapacityUnits']} RCU and {units['WriteCapacityUnits']} WCU"
-    most = table.get("OnDemandThroughput") or {}
-    limits = [f"at most {most[key]} {key}" for key in ("MaxReadRequestUnits", "MaxWriteRequestUnits") if key in most]
-    return ", ".join(["on-demand", *limits])
-
-
-def _facts(table: Mapping[str, Any]) -> Iterator[str]:
-    for key, words in (("GlobalSecondaryIndexes", "global"), ("LocalSecondaryIndexes", "local")):
-        indexes = [index["IndexName"] for index in table.get(key) or ()]
-        if indexes:
-            yield f"{words} indexes {', '.join(indexes)}"
-    if (table.get("StreamSpecification") or {}).get("StreamEnabled"):
-        yield "a stream, with a record for each change"
-    if table.get("SSEDescription"):
-        yield f"encrypted by {table['SSEDescription'].get('SSEType', 'KMS')}"
-
-
-def _receivers(stage: Stage, name: str) -> Iterator[str]:
-    """The consumers of a write, as far as the caller may list them."""
-    found = consumers(stage.connection, describe(stage.connection, name))
-    for kind, names in (("Lambda", found.functions), ("Kinesis", found.kinesis)):
-        if names:
-            yield f"{kind} {', '.join(names)}"
-    if found.ttl:
-        yield f"TTL by {found.ttl}"
-    if found.unknown:
-        yield found.unknown
 
 
 def _recovery(stage: Stage, name: str) -> Seen:

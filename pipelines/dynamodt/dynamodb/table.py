@@ -42,7 +42,11 @@ _WHOLE = {"ProjectionType": "ALL"}
 
 def describe(connection: Connection, name: str) -> TableSpec:
     """The table's key, size and capacity. Raises ServiceError when it does not exist or access is denied."""
-    table = description(connection, name)
+    return spec_of(connection, name, description(connection, name))
+
+
+def spec_of(connection: Connection, name: str, table: dict[str, Any]) -> TableSpec:
+    """The key, size and capacity in a TableDescription."""
     provisioned, units = table.get("ProvisionedThroughput", {}).get("ReadCapacityUnits", 0), capacity_of(table)
     created = _moment(table.get("CreationDateTime"))
     return TableSpec(
