@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from dynamodt.dynamodb.table import STATE_HINTS
 from dynamodt.dynamodb.wire import Refusal
 from dynamodt.errors import ServiceError
 from dynamodt.rate import Backoff
 from dynamodt.state import rows
+from dynamodt.state import state as state_module
 from dynamodt.state.row_codec import ConditionFailed
 from dynamodt.state.rows import Rows
 from dynamodt.state.state import State
@@ -53,6 +55,32 @@ def test_a_missing_table_is_refused(bench: Bench, table: str) -> None:
     with pytest.raises(ServiceError, match="does not exist") as caught:
         made.update(KEY, {"fencing_token": 1})
     assert caught.value.where == "state table nowhere"
+
+
+@pytest.mark.parametrize("status", STATE_HINTS)
+def test_a_table_in_a_state_without_requests_is_named_with_its_state(
+    bench: Bench, table: str, proxy: Proxy, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DynamoDB answers as if it were missing."""
+    monkeypatch.setattr(rows, "description", lambda connection, name: {"TableStatus": status})
+    proxy.always["GetItem"] = "gone"
+    with pytest.raises(ServiceError, match=f"the table is {status}") as caught:
+        Rows(replace(bench.stage.connection, endpoint_url=proxy.url), table).get(KEY)
+    assert (caught.value.where, caught.value.hint) == (f"state table {table}", STATE_HINTS[status])
+
+
+def test_a_state_table_that_another_process_is_creating_is_awaited(
+    bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, awaited = State(bench.stage.connection, table), []
+    monkeypatch.setattr(state_module, "create_table", lambda dynamodb, name, *_: awaited.append(name))
+    state.ensure()
+    assert not awaited
+    made = state.rows.dynamodb.describe_table(TableName=table)
+    made["Table"]["TableStatus"] = "CREATING"
+    monkeypatch.setattr(state.rows.dynamodb, "describe_table", lambda **_: made)
+    state.ensure()
+    assert awaited == [table]
 
 
 @dynamodb_local_in_chaos

@@ -127,6 +127,17 @@ def test_a_table_is_usable_in_the_states_that_a_run_accepts(
     assert found.status == expected and bool(found.hint) == (expected == "wrong")
 
 
+@pytest.mark.parametrize(("status", "expected"), [("ACTIVE", "ok"), ("ARCHIVED", "wrong")])
+def test_a_state_table_is_usable_in_the_same_states(
+    findings: Callable[..., dict[str, CheckResult]], status: str, expected: str
+) -> None:
+    schema = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
+    types = [{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")]
+    table = {**USERS, "KeySchema": schema, "AttributeDefinitions": types, "TableStatus": status}
+    found = findings(describe_table={"Table": table})["state table"]
+    assert found.status == expected and status in found.seen and bool(found.hint) == (expected == "wrong")
+
+
 def test_the_findings_about_a_table(findings: Callable[..., dict[str, CheckResult]]) -> None:
     table = USERS | {
         "Replicas": [{"RegionName": "us-east-1"}],

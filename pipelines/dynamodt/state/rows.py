@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dynamodt.dynamodb.clients import client, service_error
+from dynamodt.dynamodb.table import NO_RESOURCE, STATE_HINTS, description
 from dynamodt.dynamodb.wire import Refusal, RetriedResponse, RetryingWire, shared_wire
+from dynamodt.errors import ServiceError
 from dynamodt.model.tables import Image, Item
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _BATCH = 100
 _PATIENT = Backoff(cap=10.0, attempts=24)  # each pause is shorter than a lease lasts; together more than a minute
+_OF_A_KEY = ("KMS", "kms:", "nccessible")  # in messages about the table's key
 _PASSING = ("TransactionConflict", "TransactionInProgress", "ThrottlingError", "ProvisionedThroughputExceeded")
 
 
@@ -130,7 +133,19 @@ class Rows:
     def _error(self, operation: str, refusal: Refusal) -> Exception:
         if "ConditionalCheckFailed" in f"{refusal.code} {refusal.message}":
             return ConditionFailed(str(refusal))
-        return service_error(operation, self.where, refusal.code, refusal.message)
+        return self._unusable(refusal) or service_error(operation, self.where, refusal.code, refusal.message)
+
+    def _unusable(self, refusal: Refusal) -> ServiceError | None:
+        """The error for a table in a state that allows no requests, which are refused as if it were missing."""
+        if refusal.code != NO_RESOURCE and not any(word in refusal.message for word in _OF_A_KEY):
+            return None
+        try:
+            status = description(self._connection, self.table).get("TableStatus", "")
+        except ServiceError:  # missing, or its description is not permitted
+            return None
+        if status not in STATE_HINTS:
+            return None
+        return ServiceError(f"the table is {status}", where=self.where, hint=STATE_HINTS[status])
 
 
 def _passes(refusal: Refusal) -> bool:

@@ -80,10 +80,12 @@ class State:
         return WorkerRows(self.rows, run, attempt, shards)
 
     def ensure(self) -> None:
-        """Creates the table if it is missing. On stages other than the local one, the deployment creates it."""
+        """Creates the table if it is missing, and waits until it is active. On stages other than the local one, the
+        deployment creates it."""
         with explained("DescribeTable", self.rows.where), Tolerated(NO_RESOURCE):
-            self.rows.dynamodb.describe_table(TableName=self.rows.table)
-            return
+            table = self.rows.dynamodb.describe_table(TableName=self.rows.table)["Table"]
+            if table.get("TableStatus") != "CREATING":
+                return
         create_table(self.rows.dynamodb, self.rows.table, _KEY, self.rows.where)
 
     # ------------------------------------------------------------ names
