@@ -21,6 +21,7 @@ from dynamodt.pipeline.author_output import Line, captured
 from dynamodt.runs import execute
 from dynamodt.runs.history import first_record, version_applied_by
 from dynamodt.runs.jobs import new_run
+from dynamodt.runs.options import RunOptions
 from dynamodt.state.state import State
 from tests.emulators import dynamodb_local_in_chaos
 from tests.service.bench import SPLIT, Bench
@@ -489,6 +490,28 @@ def test_an_error_of_teardown_is_reported_and_leaves_the_result(
     place = f"transforms/{table}/v{{}}_change.py:5"
     assert found == [("WARNING", table, number, f"{place.format(number)}: {why}") for number in numbers]
     assert [run.status for run in bench.history(table)] == ([] if dry_run else ["succeeded", "succeeded"])
+
+
+def test_an_error_of_teardown_ends_neither_a_plan_nor_the_dry_run_of_a_retry(
+    bench: Bench, make_table: MakeTable
+) -> None:
+    table, lines = make_table(id="N"), list[Line]()
+    bench.tables.put(table, {"id": 1})
+    text = """
+    class TransformUp:
+        def process(self, item): return {**item, "n": 1 // item["n"]}
+        def teardown(self): raise IndexError("no such")
+    """
+    mended, asked = text.replace('item["n"]', "1"), RunOptions(dry_run=True)
+    bench.failed(table, text)
+    with captured(lines.append):
+        bench.script(table, mended)
+        (forecast,) = operations.forecast(bench.stage, bench.folder, [table], None, asked, 10)
+        (run,) = bench.history(table)
+        (tried,) = operations.retry(bench.stage, bench.folder, (), run.run, asked, bench.recorder)
+    assert forecast.error is None
+    assert tried.error is None and tried.versions[0].counts == Counts(read=1, changed=1)
+    assert [line.level for line in lines] == ["WARNING"] * 2
 
 
 # ---------------------------------------------------------------- a dry run

@@ -130,6 +130,18 @@ def test_the_life_cycle_of_a_class_is_that_of_a_run(write: Write) -> None:
     assert "prepared={...}" in caught.value.hint
 
 
+def test_an_error_of_teardown_is_reported_and_leaves_the_result(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    path = write("""
+        class TransformUp:
+            def process(self, item): yield {**item, "n": 1 // item["one"]}
+            def teardown(self): raise IndexError("no such")
+    """)
+    assert transformed(path, [{"id": "1", "one": 1}], key=KEY) == [{"id": "1", "one": 1, "n": 1}]
+    assert "TransformUp.teardown fails: IndexError: no such" in caplog.text
+    with pytest.raises(ZeroDivisionError):
+        transformed(path, [{"id": "1", "one": 0}], key=KEY)
+
+
 def test_errors_are_those_of_a_run(write: Write, tmp_path: Path) -> None:
     configure(tmp_path)
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, NamedTuple
 
 from dynamodt.dynamodb.statements import InsertedRow
-from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Atomic, Change, Direction, Image, Insert, Remove, TableSpec
 from dynamodt.pipeline.conflicts import (
@@ -87,8 +85,7 @@ class Rehearsal:
     ) -> None:
         if error is None:
             self._transform.finish_bundle()
-        with suppress(*([] if error is None else [ScriptError])):  # the first error is the one to report
-            self._transform.teardown()
+        self._transform.end()
 
     def attempt(self, image: Image) -> Attempt:
         """Applies the version to an item of the table."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from apache_beam.utils.shared import Shared
 
-from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Change, Image, Insert, Remove
 from dynamodt.pipeline.author_output import begin
@@ -68,13 +66,8 @@ class Version:
             self._transform.finish_bundle()
 
     def teardown(self) -> None:
-        """Ends the life cycle. An error is reported as a line of the script's output, since a runner may ignore it, or
-        end the worker; the items are written, and the run's result does not depend on it."""
         if self._transform is not None:
-            try:
-                self._transform.teardown()
-            except ScriptError as error:
-                logging.getLogger("dynamodt").warning("%s; the items are not affected", error)
+            self._transform.end()
 
     def _load(self) -> Transform:
         begin(self._job.script, self._job.base_run, self._output)

@@ -9,6 +9,7 @@ frozen list is a list, so that they are compared, unpacked, nested in an item an
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import partial
@@ -181,6 +182,14 @@ class Transform:
 
     def teardown(self) -> None:
         self._call("teardown")
+
+    def end(self) -> None:
+        """Ends the life cycle. An error of `teardown` is reported as a line of the script's output, since a runner may
+        ignore it, or end the worker; the result does not depend on it."""
+        try:
+            self.teardown()
+        except ScriptError as error:
+            logging.getLogger("dynamodt").warning("%s; the items are not affected", error)
 
     def _call(self, stage: str) -> None:
         hook = getattr(self._instance, stage, None)
