@@ -16,8 +16,8 @@ from dynamodt.errors import Refused
 from dynamodt.model.pages import AppliedPage, Claim, Counts, DeadLetter, Page
 from dynamodt.model.runs import Job, Script
 from dynamodt.model.tables import Connection, Image, KeyAttribute, Stage, StorageSpec, TableSpec
+from dynamodt.pipeline.migrate import apply_page
 from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store_dead_letters
-from dynamodt.pipeline.transform import apply_page
 from dynamodt.runs.dead_letters import first_dead_letter, skipped_dead_letters
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.stored_dead_letters import Accepted

@@ -6,7 +6,7 @@
                                   Page    AppliedPage     WrittenPage
 
 - `read` reads the job's source as pages of items.
-- `transform.ApplyVersion` calls the author's function on each item; an item for which it fails becomes a dead letter.
+- `ApplyVersion`, below, calls the author's function on each item; an item for which it fails becomes a dead letter.
 - `write.WritePatches` writes a page: `record` records its intent first, `write_page` sends conditional writes, and
   `conflicts` decides about refusals.
 - `record.RecordProgress` checkpoints the page's split in the state table.
@@ -16,12 +16,14 @@ A split is a scan segment or a file, and one worker reads a split group. The onl
 there on a page stays in one worker, so that a recorded page was written. For the same reason there is no side input: a
 portable runner begins a stage of its own at each transform with a side input, and keeps all elements of the stage
 before (docs/adr/010).
-"""
+
+
+ApplyVersion turns pages of items into pages of changes, by the author's function."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,21 +34,25 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.wire import Wire
-from dynamodt.errors import DynamodtError, RunFailed
+from dynamodt.errors import DynamodtError, RunFailed, WrittenOrNot
 from dynamodt.export.objects import S3Objects
-from dynamodt.model.pages import AppliedPage, JournalPage, Page, WrittenPage
+from dynamodt.model.pages import AppliedPage, DeadLetter, JournalPage, Page, WrittenPage
 from dynamodt.model.runs import DeadLetterSource, ExportSource, Job, JournalSource, RowsSource, ScanSource, Source
-from dynamodt.model.tables import Stage
+from dynamodt.model.tables import Change, Stage
 from dynamodt.pipeline.author_output import Origin
 from dynamodt.pipeline.engine import InProcess, own_processes
+from dynamodt.pipeline.outcomes import UNREADABLE, dead_letter, store_dead_letters
+from dynamodt.pipeline.own_writes import EarlierWrites, inserted_items
 from dynamodt.pipeline.ownership import ReadPages, job_to_read, split_groups
 from dynamodt.pipeline.read import ReadEarlierRows, ReadExport, ReadRows, ReplayDeadLetters, ScanSegments
 from dynamodt.pipeline.record import RecordProgress
 from dynamodt.pipeline.rehearse import RehearseVersion
 from dynamodt.pipeline.signals import context_of, report_errors
-from dynamodt.pipeline.transform import ApplyVersion
 from dynamodt.pipeline.undo import ReadJournal, RestoreItems
+from dynamodt.pipeline.version import Version
 from dynamodt.pipeline.write import WritePatches
+from dynamodt.script.apply import ChangeOf, check_continues
+from dynamodt.script.diff import key_of
 from dynamodt.state.state import State
 from dynamodt.state.storage import Storage, open_storage
 
@@ -161,3 +167,68 @@ class Resources:
     def sleep(self, seconds: float) -> None:
         """Wait, before a retry."""
         time.sleep(seconds)
+
+
+class ApplyVersion(beam.DoFn):
+    """Turns Pages into AppliedPages. An item for which the script fails becomes a dead letter."""
+
+    def __init__(self, job: Job, resources: Resources) -> None:
+        self._job = job
+        self._resources = resources
+        self._version = Version(job, resources)
+
+    def setup(self) -> None:
+        self._leases = self._resources.state().leases
+        self._storage = self._resources.storage()
+        with report_errors(self._leases, self._job):
+            self._version.setup()
+            self._wire = self._resources.wire(1) if self._job.earlier else None
+        if self._wire is not None:
+            inserted = inserted_items(self._wire, self._job, self._resources.sleep)
+            self._earlier = EarlierWrites(self._job, self._storage, inserted)
+
+    def start_bundle(self) -> None:
+        with report_errors(self._leases, self._job):
+            self._version.start_bundle()
+
+    def process(self, page: Page) -> Iterator[AppliedPage]:
+        with report_errors(self._leases, self._job):
+            change_of = self._version.change_of
+            if self._wire is not None:
+                change_of = self._earlier.of_page(page.images, change_of)
+            applied, dead = apply_page(self._job, page, change_of)
+            for step, name in (("transform", "transform"), ("doubt", "retried-doubt")):
+                store_dead_letters(self._storage, self._job, page, name, [one for one in dead if one.step == step])
+            store_dead_letters(self._storage, self._job, page, UNREADABLE, page.unreadable)
+            yield applied
+
+    def finish_bundle(self) -> None:
+        with report_errors(self._leases, self._job):
+            self._version.finish_bundle()
+
+    def teardown(self) -> None:
+        self._version.teardown()
+        if self._wire is not None:
+            self._wire.close()
+
+
+def apply_page(job: Job, page: Page, change_of: ChangeOf) -> tuple[AppliedPage, list[DeadLetter]]:
+    """A page's changes and its dead letters. Raises ScriptError for a fault that must stop the whole run."""
+    if isinstance(job.source, DeadLetterSource) and job.source.confirmed:
+        return AppliedPage(page, [], 0, 0, confirmed=len(page.images)), []
+    changes: list[Change] = []
+    dead: list[DeadLetter] = []
+    unchanged = 0
+    for image in page.images:
+        try:
+            change = change_of(image)
+        except BaseException as error:
+            check_continues(error)
+            step = "doubt" if isinstance(error, WrittenOrNot) else "transform"
+            dead.append(dead_letter(key_of(job.table, image), image, step, error))
+            continue
+        if change is None:
+            unchanged += 1
+        else:
+            changes.append(change)
+    return AppliedPage(page, changes, unchanged, len(dead) + len(page.unreadable)), dead

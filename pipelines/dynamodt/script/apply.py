@@ -2,7 +2,7 @@
 and `items()` give rows.
 
 Dry runs, `check` and authors' tests apply a version by `attempt_change`, with every check that a real write makes
-before it is sent. It accepts and refuses the same items as a run, in which `pipeline.transform` calls the author's
+before it is sent. It accepts and refuses the same items as a run, in which `pipeline.migrate` calls the author's
 function and `pipeline.write_page` makes the requests. Conflicts with other items, such as a taken key, are resolved by
 `pipeline.conflicts`. Refusals by the service (a throttle, a concurrent write) occur in a run only.
 """
