@@ -22,14 +22,14 @@ from __future__ import annotations
 
 import marshal
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Context, Decimal, Inexact, Overflow, Subnormal
 from hashlib import blake2b
 from math import isfinite
 from typing import Any
 
 from dynamodt.errors import ItemError
-from dynamodt.model.tables import AttributeValue, Image, Item
+from dynamodt.model.tables import AttributeValue, Image, Index, Item
 
 MAX_NESTING = 32
 MAX_ITEM_BYTES = 400 * 1024
@@ -287,10 +287,11 @@ _LOOSE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def surely_fit(*images: Image, copies: int = 1) -> bool:
-    """Whether so many copies of images together are certainly below the limit of 400 KB. Cheaper than `image_bytes`:
-    `marshal` writes every text in full and at least two bytes for each value, so that its output is never shorter than
-    the billed size (version 2 writes no references)."""
+def surely_fit(*images: Image, indexes: Sequence[Index] = ()) -> bool:
+    """Whether images, with their entries in the local ones of `indexes`, are certainly below the limit of 400 KB
+    together. Cheaper than `image_bytes`: `marshal` writes every text in full and at least two bytes for each value, so
+    that its output is never shorter than the billed size (version 2 writes no references)."""
+    copies = 1 + sum([index.local for index in indexes]) if indexes else 1
     return copies * len(marshal.dumps(images, 2)) <= MAX_ITEM_BYTES
 
 

@@ -68,8 +68,8 @@ def change(spec: TableSpec, image: Image, item: Item, result: Item) -> Change | 
     if spec.index_keys:
         _check_index_keys(spec, sets)
     update = Update(key_of(spec, image), image, sets, removes)
-    if sets:
-        check_update_fits(spec, update)
+    if sets and not surely_fit(image, sets, indexes=spec.projections):
+        _check_size(spec, image_after(update))
     return update
 
 
@@ -234,7 +234,8 @@ def with_stamp(spec: TableSpec, update: Update, attribute: str, value: Attribute
     """The update with the run's stamp, in place of an older one. Raises ItemError if the item is then too large."""
     removes = tuple(name for name in update.removes if name != attribute)
     marked = update._replace(sets={**update.sets, attribute: value}, removes=removes)
-    check_update_fits(spec, marked)
+    if not surely_fit(update.read, marked.sets, indexes=spec.projections):
+        _check_size(spec, image_after(marked))
     return marked
 
 
@@ -264,20 +265,10 @@ def _same_there(name: str, one: Image, other: Image) -> bool:
     return name not in one and name not in other
 
 
-def check_update_fits(spec: TableSpec, update: Update) -> None:
-    """Raises ItemError if the item is too large for DynamoDB after the update."""
-    if not surely_fit(update.read, update.sets, copies=_copies(spec)):
-        _check_size(spec, image_after(update))
-
-
 def check_fits(spec: TableSpec, image: Image) -> None:
     """Raises ItemError for an item that is too large for DynamoDB."""
-    if not surely_fit(image, copies=_copies(spec)):
+    if not surely_fit(image, indexes=spec.projections):
         _check_size(spec, image)
-
-
-def _copies(spec: TableSpec) -> int:
-    return 1 + sum(index.local for index in spec.projections)
 
 
 def _check_size(spec: TableSpec, image: Image) -> None:
