@@ -30,7 +30,7 @@ from dynamodt.errors import DynamodtError, ScriptError, ServiceError, UsageError
 from dynamodt.local import stage as local
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import RunReport, TableCheck, TableReport, TableStatus, TakeOver, UndoReport
-from dynamodt.model.runs import Job, Lease, PreparedRef, RunRecord, RunState
+from dynamodt.model.runs import Lease, PreparedRef, RunRecord, RunState
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.runs import baseline, validation
 from dynamodt.runs import control as running
@@ -43,18 +43,11 @@ from dynamodt.runs import undo as undoing
 from dynamodt.runs.context import Project
 from dynamodt.runs.control import find_run, run_states, version_states, with_younger
 from dynamodt.runs.cost import Spending
-from dynamodt.runs.execute import migrate
+from dynamodt.runs.execute import migrate, migrate_up
 from dynamodt.runs.forecast import Obstacle, TableForecast
 from dynamodt.runs.history import goal
 from dynamodt.runs.lock import attempt_in_turn
-from dynamodt.runs.migration import (
-    TableMigration,
-    plan_migration,
-    plans_if_any_refused,
-    table_report,
-    warn_of_tolerated,
-    with_refusals,
-)
+from dynamodt.runs.migration import TableMigration, plan_migration, table_report, warn_of_tolerated, with_refusals
 from dynamodt.runs.options import GLUE, SAMPLE, Command, Observer, RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.preflight import with_untried_notices
@@ -93,15 +86,12 @@ def up(
 ) -> list[TableReport]:
     """Migrate tables up to version `to` (default: the latest). All are checked before the first is started: if one is
     refused, no table is migrated. Once started, they are independent of each other's errors; those of a dry run always
-    are."""
+    are, except that no export is requested if one is refused."""
     project = Project(stage, folder, with_caller(options, folder), observer)
     chosen = project.tables(names)
     if options.runner == GLUE:
         return _on_glue(project, Command("up", tables=tuple(names), to=to, options=options), chosen)
-    if len(chosen) > 1 and not options.dry_run and (plans := plans_if_any_refused(project, chosen, to)):
-        return [table_report(project, plan) for plan in plans]
-    spending, rehearsed = Spending(), list[Job]()
-    found = [migrate(project, name, "up", to, engine, spending, rehearsed) for name in chosen]
+    found = migrate_up(project, chosen, to, engine)
     if not options.dry_run:
         return warn_of_tolerated(found, observer)
     return with_refusals(project, with_untried_notices(project, found), to)

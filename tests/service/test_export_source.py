@@ -23,7 +23,7 @@ from dynamodt import api
 from dynamodt.checks.check import CheckOptions
 from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.table import describe
-from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, UsageError
+from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ScriptError, UsageError
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import FILES, STARTED, SUMMARY, Export, ExportFolder, ExportRequest, folder_of
 from dynamodt.export.stand_in import stand_in_exports
@@ -856,6 +856,24 @@ def test_a_dry_run_whose_command_is_refused_requests_no_export(
     assert isinstance(foreseen.error, Refused) and str(foreseen.error) == str(refused.error)
     assert foreseen.error.hint == refused.error.hint and "began with a scan" in str(refused.error)  # type: ignore[union-attr]
     assert requested == []
+
+
+def test_a_dry_run_requests_no_export_if_the_command_is_refused_for_another_table(
+    bench: Bench, make_table: MakeTable, requested: list[str]
+) -> None:
+    tables = refused, exported, scanned = sorted(make_table(id="N") for _ in range(3))
+    bench.script(refused, "def transform_up(item): return item['typo'")
+    bench.script(exported, "SOURCE = 'export'\n" + DOUBLE)
+    bench.script(scanned, DOUBLE)
+    for table in tables:
+        bench.tables.put(table, *numbered(1, 2))
+    reports = api.up(bench.stage, bench.folder, tables, None, RunOptions(dry_run=True), bench.recorder)
+    assert requested == [] and isinstance(reports[0].error, ScriptError)
+    assert isinstance(reports[1].error, Refused) and f"refused for table {refused}" in reports[1].error.what
+    assert reports[2].error is None and reports[2].versions[0].counts == Counts(read=2, changed=2)
+    bench.script(refused, DOUBLE)
+    reports = api.up(bench.stage, bench.folder, tables, None, RunOptions(dry_run=True), bench.recorder)
+    assert [report.error for report in reports] == [None] * 3 and len(requested) == 1
 
 
 def test_a_run_that_dead_letters_of_the_other_direction_refuse_requests_no_export(

@@ -15,7 +15,7 @@ from dynamodt import api as operations
 from dynamodt.cli.job import DEAD_LETTERS
 from dynamodt.deploy.glue_runs import GlueJob, JobRun
 from dynamodt.deploy.job_result import undo_of
-from dynamodt.errors import Busy, DeadLetters, Refused, RunFailed, ServiceError
+from dynamodt.errors import Busy, DeadLetters, Refused, RunFailed, ScriptError, ServiceError
 from dynamodt.model.pages import Counts
 from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.options import RunOptions
@@ -23,6 +23,7 @@ from dynamodt.runs.provenance import caller
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
 from tests.emulators import Endpoint
 from tests.service.bench import Tables
+from tests.service.conftest import MakeTable
 from tests.service.glue_bench import Client, glue_client, make_deployed
 from tests.waiting import HANG_SECONDS, HOLD, until
 
@@ -171,6 +172,23 @@ def test_a_refused_command_starts_no_job_and_neither_does_its_dry_run(typed: Cli
     typed.script("def prepare(one, two): yield 1, 2\n\ndef transform_up(item): return item", 3)
     assert typed.run("prepare", "--table", typed.table, "--tNumber", "3")[0] == 2
     assert typed.jobs() == jobs
+
+
+@pytest.mark.endpoints("ministack")  # as the job's
+def test_a_command_that_is_refused_for_one_table_starts_no_job_and_neither_does_its_dry_run(
+    typed: Client, make_table: MakeTable
+) -> None:
+    other = make_table(id="N")
+    typed.script(ADD)
+    path = typed.folder / "transforms" / other / "v1_wrong.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("sequence = 1\ndef transform_up(item): return item['typo'")
+    for dry_run in (True, False):
+        options = RunOptions(runner="glue", dry_run=dry_run)
+        found = operations.up(typed.stage, typed.folder, [typed.table, other], None, options, typed.seen)
+        reports = {report.table: report for report in found}
+        assert isinstance(reports[other].error, ScriptError) and reports[typed.table].held_back, dry_run
+    assert not typed.jobs()
 
 
 def test_acceptances_reach_the_job_with_user_and_reason(typed: Client) -> None:

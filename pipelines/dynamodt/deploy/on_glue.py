@@ -276,7 +276,7 @@ def migrate(project: Project, plans: Sequence[TableMigration], request: Command)
     found = job.active()
     if found is None:
         refuse(project, plans, partial(check_before_job, request.to))
-        if request.command == "up" and not request.options.dry_run and hold_back_if_any_refused(job.state, plans):
+        if request.command == "up" and hold_back_if_any_refused(job.state, plans):
             return {}
         if not any(plan.has_steps for plan in plans):
             return {}

@@ -12,7 +12,7 @@ independent of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ from dynamodt.runs.jobs import (
     without_earlier_phases,
 )
 from dynamodt.runs.lock import attempt_in_turn, hold_leases, take_rehearsal_lease
-from dynamodt.runs.migration import TableMigration, check_command, table_report
+from dynamodt.runs.migration import TableMigration, check_command, not_exported, plans_if_any_refused, table_report
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_export, check_moment
 from dynamodt.runs.recording import (
@@ -53,6 +53,23 @@ from dynamodt.runs.resume import as_continued, fresh_record, unfinished_run
 
 if TYPE_CHECKING:
     from dynamodt.runs.history import RunRecorder
+
+
+def migrate_up(project: Project, tables: Sequence[str], to: int | None, runner: Runner) -> list[TableReport]:
+    """Bring the tables of one command up to version `to`, one after the other. If one is refused, none is started; a
+    dry run then tries all that it can without the cost of an export."""
+    held: dict[str, TableMigration] = {}
+    if len(tables) > 1 and project.options.dry_run:
+        held = not_exported(project, tables, to)
+    elif len(tables) > 1:
+        held = {plan.table: plan for plan in plans_if_any_refused(project, tables, to)}
+    spending, rehearsed = Spending(), list[Job]()
+    return [
+        table_report(project, held[table])
+        if table in held
+        else migrate(project, table, "up", to, runner, spending, rehearsed)
+        for table in tables
+    ]
 
 
 def migrate(

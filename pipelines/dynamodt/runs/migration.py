@@ -15,7 +15,7 @@ from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.runs import AppliedVersion, RunRecord
 from dynamodt.model.tables import Direction
 from dynamodt.runs import preflight
-from dynamodt.runs.cost import consumers_reported
+from dynamodt.runs.cost import consumers_reported, requests_export
 from dynamodt.runs.history import report_of
 from dynamodt.runs.jobs import was_held_recently
 from dynamodt.runs.lock import is_held
@@ -154,6 +154,27 @@ def plans_if_any_refused(project: Project, names: Sequence[str], to: int | None)
     plans = [plan_migration(project, name, "up", to, quiet=True) for name in names]
     refuse(project, plans, check_unfinished)
     return plans if hold_back_if_any_refused(project.state, plans) else []
+
+
+def not_exported(project: Project, names: Sequence[str], to: int | None) -> dict[str, TableMigration]:
+    """The tables whose dry run of `up` would request an export, which costs money, while the command is refused for
+    another table, as `up` would then start none. Each has that error."""
+    real = replace(project, options=replace(project.options, dry_run=False))
+    plans = [plan_migration(real, name, "up", to, quiet=True) for name in names]
+    refuse(real, plans, check_unfinished)
+    refused = next((plan for plan in plans if _is_final(project.state, plan)), None)
+    if refused is None:
+        return {}
+    found = [plan for plan in plans if plan.has_steps and _requests_export(plan, project.options)]
+    for plan in found:
+        what = f"no export is requested, since the command is refused for table {refused.table}: {refused.error}"
+        hint = "mend that first, or try this table alone: " + suggest("up", table=plan.table, dry_run=True)
+        plan.error = Refused(what, where=f"table {plan.table}", hint=hint)
+    return {plan.table: plan for plan in found}
+
+
+def _requests_export(plan: TableMigration, options: RunOptions) -> bool:
+    return plan.planned is not None and requests_export(plan.planned, options)
 
 
 def with_refusals(project: Project, reports: Sequence[TableReport], to: int | None) -> list[TableReport]:
