@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from dynamodt.dynamodb.statements import InsertedRows, Statements
-from dynamodt.errors import ItemError, ScriptError
-from dynamodt.model.tables import IndexKey, Item, KeyAttribute, TableSpec
+from dynamodt.errors import DynamodtError, Fenced, ItemError, Refused, ScriptError, ServiceError
+from dynamodt.model.tables import Change, Image, IndexKey, Item, KeyAttribute, TableSpec
 from dynamodt.pipeline.attempts import REHEARSED, Rehearsal
-from dynamodt.script.apply import Attempt, effect
+from dynamodt.script.apply import Attempt, attempt_change, effect
 from dynamodt.script.codec import decode, encode, image_bytes
 from dynamodt.script.read import read_script
 
@@ -117,6 +117,25 @@ def test_a_transaction_that_is_too_large_with_its_rows_is_a_dead_letter_of_the_w
     found = rehearse(f"SOURCE = 'export'\ndef transform_up(item): return {result}", {"id": "1"}, request=request)
     assert (found.error is None) == fits
     assert fits or (found.step == "write" and "at most 4,194,304" in str(found.error))
+
+
+@pytest.mark.parametrize(
+    "error", [Refused("damaged"), ServiceError("no answer"), Fenced("another run has it")], ids=repr
+)
+def test_a_fault_of_what_the_script_needs_is_raised_and_no_dead_letter(error: DynamodtError) -> None:
+    """Such as prepared rows that cannot be loaded: the items are not at fault."""
+
+    def change_of(image: Image) -> Change | None:
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        attempt_change({"id": {"S": "1"}}, change_of)
+
+
+def test_an_error_of_dynamodt_that_the_function_itself_raises_is_a_dead_letter(rehearse: Rehearse) -> None:
+    script = "from dynamodt.errors import Refused\ndef transform_up(item): raise Refused('busy', hint='wait')"
+    found = rehearse(script, {"id": "1"})
+    assert isinstance(found.error, ItemError) and str(found.error) == "Refused: busy" and found.error.hint == "wait"
 
 
 def test_a_fault_of_the_whole_script_is_raised(rehearse: Rehearse) -> None:

@@ -8,6 +8,7 @@ import stat
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import boto3
 import pytest
@@ -18,6 +19,7 @@ from botocore.response import StreamingBody
 from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
+from s3transfer.exceptions import S3DownloadFailedError
 
 from dynamodt.errors import Refused, ServiceError, UsageError
 from dynamodt.model.tables import Connection, StorageSpec
@@ -263,14 +265,15 @@ def test_an_unusable_bucket_is_an_error_with_a_hint(s3: Any, code: str, hint: st
 
 def test_an_object_that_cannot_be_read_completely_is_named_with_a_hint(s3: Any, tmp_path: Path) -> None:
     storage = S3Storage(s3, "b", "", None)
-
-    def fail(*_: Any) -> None:
-        raise RetriesExceededError(FlexibleChecksumError(error_msg="another checksum"))
-
-    s3.download_file = fail
-    with pytest.raises(ServiceError, match=r"s3://b/a: .*another checksum") as caught:
-        storage.download("a", tmp_path / "a")
-    assert "damaged" in caught.value.hint
+    errors = (
+        RetriesExceededError(FlexibleChecksumError(error_msg="another checksum")),
+        S3DownloadFailedError("the object is another one than at the first part"),
+    )
+    for error, what in zip(errors, ("another checksum", "another one"), strict=True):
+        s3.download_file = Mock(side_effect=error)
+        with pytest.raises(ServiceError, match=rf"s3://b/a: .*{what}") as caught:
+            storage.download("a", tmp_path / "a")
+        assert "damaged" in caught.value.hint
     with Stubber(s3) as stub:
         for _ in range(3):
             stub.add_response("get_object", content(StreamingChecksumBody(BytesIO(b"x"), 1, Crc32Checksum(), "AAA=")))

@@ -20,7 +20,7 @@ from dynamodt.dynamodb.batch import Writes
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import Statements
 from dynamodt.dynamodb.wire import CONTENDED, FAILING, Refusal
-from dynamodt.errors import Fenced, ServiceError
+from dynamodt.errors import DynamodtError, Fenced, Refused, ServiceError
 from dynamodt.model.pages import Counts
 from dynamodt.model.tables import Change, Guard, Image, Remove, Update
 from dynamodt.pipeline.outcomes import WriteResult
@@ -331,6 +331,20 @@ def test_items_changed_by_the_application_are_moved_with_the_change(
     assert all(key >= 100 and item["n"] == 2 * (key - 99) for key, item in there.items())
     assert {key - 100 for key in there} == set(range(20)) - application.deleted
     assert all(there[key + 100]["note"] == n for key, n in application.notes.items() if key not in application.deleted)
+
+
+@pytest.mark.parametrize("error", [Refused("the prepared data is damaged"), Fenced("another has it")], ids=repr)
+def test_a_fault_of_what_the_script_needs_ends_the_page_and_is_no_dead_letter(error: DynamodtError) -> None:
+    """A writer loads the prepared rows at the first conflict."""
+    fake = FakeDynamoDB(THINGS, hands_back=True, before_write=Application([(0, "note")]))
+    fake.put(*numbered(1))
+    changes = [found for image in list(fake.items.values()) if (found := double(image))]
+
+    def not_loaded(image: Image) -> Change | None:
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        page_writer(fake, not_loaded).write(changes)
 
 
 # ---------------------------------------------------------------- what had no effect

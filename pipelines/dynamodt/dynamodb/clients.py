@@ -329,7 +329,7 @@ _WHAT = {"ResourceNotFoundException": NO_TABLE, "NoSuchBucket": "the bucket does
 
 _NO_RESPONSE = "ResponseParserError"  # botocore's, also by name
 _OTHER = "the response is not the service's own: check the endpoint, and a proxy or login page in between"
-_TRANSFER_ENDED = "RetriesExceededError"  # boto3's, by name: importing it would cost every command a fifth of its start
+_TRANSFER_ENDED = ("RetriesExceededError", "S3DownloadFailedError", "S3ValidationError")  # by name: slow to import
 _DAMAGED = f"{AGAIN}; if that ends the same, the object is damaged: create it again"
 
 
@@ -346,7 +346,7 @@ def explained(operation: str, where: str) -> Iterator[None]:
     except Exception as error:
         if type(error).__name__ == _NO_RESPONSE:
             raise ServiceError(f"{operation}: {error}", where=where, hint=_OTHER) from error
-        if type(error).__name__ != _TRANSFER_ENDED:
+        if type(error).__name__ not in _TRANSFER_ENDED:
             raise
         what = f"{operation} gave up after several tries: {getattr(error, 'last_exception', error)}"
         raise ServiceError(what, where=where, hint=_DAMAGED) from error

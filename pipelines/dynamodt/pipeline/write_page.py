@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from dynamodt.dynamodb.batch import DONE, Verdict, Writes
 from dynamodt.dynamodb.reads import RateLimitedQueue, UnlimitedQueue
 from dynamodt.dynamodb.wire import CONTENDED, FAILING, Statement
-from dynamodt.errors import ItemError, ScriptError, ServiceError, WrittenOrNot
+from dynamodt.errors import ItemError, ServiceError, WrittenOrNot
 from dynamodt.model.pages import Contention, Units
 from dynamodt.model.tables import Atomic, Change, Image, Insert, Remove
 from dynamodt.pipeline.conflicts import (
@@ -47,8 +47,8 @@ from dynamodt.pipeline.conflicts import (
 from dynamodt.pipeline.outcomes import WriteResult, collision
 from dynamodt.pipeline.request_pipeline import Pending, RequestPipeline, Unanswered, Wait
 from dynamodt.rate import Backoff
+from dynamodt.script.apply import check_continues
 from dynamodt.script.codec import same_image
-from dynamodt.script.load import is_interrupt
 
 if TYPE_CHECKING:
     from dynamodt.dynamodb.statements import Statements
@@ -375,8 +375,7 @@ class WriteTask:
                 raise WrittenOrNot(_REPEATED, hint=_UNCLEAR_HINT)
             pending.change, pending.request, pending.fresh = change, self._writer.statements.write(change), True
         except BaseException as error:  # the author's code may raise anything
-            if isinstance(error, ScriptError | ServiceError) or is_interrupt(error):
-                raise
+            check_continues(error)
             self._bury(pending.change, error, now, step="doubt" if isinstance(error, WrittenOrNot) else "transform")
             return False
         return True

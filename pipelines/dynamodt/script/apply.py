@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
 from dynamodt.model import tables
@@ -99,8 +99,11 @@ class Apply:
         if self._stamp is not None and self._is_done(image):
             return None
         item = decode(image)
-        with localcontext(_DIGITS):
-            results = self._apply(dict(item), self._prepared)
+        try:
+            with localcontext(_DIGITS):
+                results = self._apply(dict(item), self._prepared)
+        except DynamodtError as error:
+            _raise_for_item(error)
         if self._target is not None:
             return self._into_target(image, results, self._target)
         if len(results) == 1 and type(results[0]) is dict:
@@ -184,6 +187,12 @@ def check_stamp(attribute: str | None, image: Image) -> None:
             where=attribute,
             hint='name an attribute that nothing else uses: STAMP = "_dynamodt"',
         )
+
+
+def _raise_for_item(error: DynamodtError) -> NoReturn:
+    """Raises an error of dynamodt that the author's function has raised: by a command, it is the item's, too."""
+    of_item = isinstance(error, ItemError | ScriptError)
+    raise error if of_item else ItemError(f"{type(error).__name__}: {error}", hint=error.hint)
 
 
 def _reread_of_insertions(script: Script, snapshot: bool, final_scan: bool) -> tuple[str, str] | None:
@@ -350,7 +359,7 @@ class Attempt(NamedTuple):
 
 def attempt_change(image: Image, change_of: ChangeOf, request: Request = any_request) -> Attempt:
     """Applies a version to an item. Any exception of the author's code, including `sys.exit`, makes the item a dead
-    letter. Raises ScriptError for a fault that stops the whole run, and KeyboardInterrupt for Ctrl-C."""
+    letter. Raises as `check_continues`."""
     step: Literal["transform", "write"] = "transform"
     try:
         change = change_of(image)
@@ -364,8 +373,8 @@ def attempt_change(image: Image, change_of: ChangeOf, request: Request = any_req
 
 
 def check_continues(error: BaseException) -> None:
-    """Raises an error of `change_of` that stops the whole run; any other makes its item a dead letter."""
-    if isinstance(error, ScriptError) or is_interrupt(error):
+    """Raises an error that stops the whole run, of the script or of what it needs; others make a dead letter."""
+    if (isinstance(error, DynamodtError) and not isinstance(error, ItemError)) or is_interrupt(error):
         raise error
 
 
