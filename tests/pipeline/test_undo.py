@@ -11,7 +11,7 @@ import pytest
 from dynamodt.dynamodb.statements import InsertedRow
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Totals
 from dynamodt.model.runs import Job, RowsSource
-from dynamodt.model.tables import Change, Image, Item, Update
+from dynamodt.model.tables import Change, Image, IndexKey, Item, Update
 from dynamodt.pipeline.record import IntentLog
 from dynamodt.pipeline.restoration import DELETED, REPLACED, UNCONFIRMED
 from dynamodt.pipeline.undo import records_of
@@ -89,6 +89,18 @@ def test_a_dry_run_counts_the_same_and_writes_nothing(bench: Bench) -> None:
     bench.dynamodb.calls.clear()
     assert undo_job(bench, job, run="rehearsal/undo1", dry_run=True) == Counts(read=12, changed=11, superseded=1)
     assert bench.items() == after and set(bench.dynamodb.calls) == {"BatchGetItem"}
+
+
+@pytest.mark.parametrize("kind", ["S", "N"])
+def test_a_dry_run_counts_the_items_that_an_index_added_since_would_refuse(bench: Bench, kind: str) -> None:
+    bench.dynamodb.put(*numbers(12))
+    job = bench.job("def transform_up(item): return {'id': item['id'], 'count': item['n']}\n")
+    bench.execute(job)
+    index = IndexKey("n", kind, 2048, "by_n")
+    later = replace(job, max_errors=12, table=replace(job.table, index_keys=(index,)))
+    refused = 12 if kind == "S" else 0
+    counts = undo_job(bench, later, run="rehearsal/undo1", dry_run=True)
+    assert counts == Counts(read=12, changed=12 - refused, dead=refused)
 
 
 @pytest.mark.parametrize("fault", ["throttled", "lost", "reset", "partial", "partial-500"])

@@ -13,12 +13,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from dynamodt.errors import ItemError
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.tables import AttributeValue, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
-from dynamodt.pipeline.outcomes import FOLLOWS, MOST_SAMPLES, WAITS, WriteResult
+from dynamodt.pipeline.outcomes import FOLLOWS, WAITS, WriteResult
 from dynamodt.script.codec import image_digest, key_text, same, same_image
-from dynamodt.script.diff import image_after, is_as_read, key_of, parts_of, write_units
+from dynamodt.script.diff import check_takes, image_after, is_as_read, key_of, parts_of, write_units
 
 if TYPE_CHECKING:
     from dynamodt.dynamodb.reads import Reads
@@ -283,14 +284,21 @@ class PageItems:
 
     def preview(self) -> WriteResult:
         """The outcome without concurrent writes, with estimated units. It counts waiting items as restored, and items
-        that were moved to their keys as deleted."""
+        that were moved to their keys as deleted. An index that was added since the run may refuse a value."""
         waits = [text for text, found in self._found.items() if found.why == WAITS]
         back = {text: restoration(self._table, self._records[text], None) for text in waits}
         self._found.update(back)
         self.counts = self.counts._replace(superseded=self.counts.superseded - len(back))
         changes = [*self.changes, *(found.change for found in back.values() if found.change is not None)]
-        units = Units(wcu=float(sum(map(write_units, changes))))
-        return WriteResult(Counts(changed=len(changes)), units, written=changes[:MOST_SAMPLES])
+        result = WriteResult()
+        for change in changes:
+            try:
+                check_takes(self._table, change)
+                result.done([change])
+            except ItemError as error:
+                result.bury(change, error, None, "write")
+        result.units = Units(wcu=float(sum(map(write_units, result.effective))))
+        return result
 
     def _freed_later(self, waiting: set[str], lost: set[str]) -> set[str]:
         """Those of the waiting keys whose sources all wait for a key of their own."""

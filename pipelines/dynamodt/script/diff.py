@@ -271,6 +271,13 @@ def check_fits(spec: TableSpec, image: Image) -> None:
         _check_size(spec, image)
 
 
+def check_takes(spec: TableSpec, change: Change) -> None:
+    """Raises ItemError for an update or insertion with a value that an index refuses, or of a too large item."""
+    if isinstance(change, Update | Insert):
+        _check_index_keys(spec, change.sets if isinstance(change, Update) else change.item)
+        check_fits(spec, image_after(change) if isinstance(change, Update) else change.item)
+
+
 def _check_size(spec: TableSpec, image: Image) -> None:
     size = stored_bytes(spec, image)
     if size > MAX_ITEM_BYTES:
