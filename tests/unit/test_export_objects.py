@@ -25,7 +25,8 @@ class Flaky:
     def get_object(self, **asked: str) -> dict[str, Any]:
         self.asked.append(asked)
         self.broken -= 1
-        return {"Body": StreamingBody(BytesIO(b"who" if self.broken >= 0 else b"whole"), 5)}  # 5 bytes were promised
+        body = StreamingBody(BytesIO(b"who" if self.broken >= 0 else b"whole"), 5)  # 5 bytes were promised
+        return {"Body": body, "ETag": "e"}
 
 
 def test_an_incomplete_piece_is_read_again() -> None:
@@ -49,7 +50,7 @@ def test_a_time_out_within_a_piece_is_retried_too() -> None:
     class Slow(Flaky):
         def get_object(self, **asked: str) -> dict[str, Any]:
             answer = super().get_object(**asked)
-            return {"Body": Silent()} if self.broken >= 0 else answer
+            return {"Body": Silent(), "ETag": "e"} if self.broken >= 0 else answer
 
     assert list(S3Objects(Slow(broken=1), "b").pieces("k", Head(5, "e"))) == [b"whole"]
 
@@ -89,13 +90,16 @@ def test_a_response_of_another_server_is_an_error() -> None:
     """botocore reads a login page as a response without members."""
     s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
     objects = S3Objects(s3, "b")
-    for operation, attempt in (
-        ("put_object", lambda: objects.write("k", b"x")),
-        ("head_object", lambda: objects.head("k")),
-        ("list_objects_v2", lambda: list(objects.folders("k/"))),
+    page = {"Body": StreamingBody(BytesIO(b"<html/>"), 7)}
+    for operation, answer, attempt in (
+        ("put_object", {}, lambda: objects.write("k", b"x")),
+        ("head_object", {}, lambda: objects.head("k")),
+        ("list_objects_v2", {}, lambda: list(objects.folders("k/"))),
+        ("get_object", page, lambda: objects.read("k")),
+        ("get_object", page, lambda: list(objects.pieces("k", Head(7, "e")))),
     ):
         with Stubber(s3) as stub:
-            stub.add_response(operation, {})
+            stub.add_response(operation, answer)
             with pytest.raises(ServiceError, match=r"s3://b/k.*: the response has no") as caught:
                 attempt()
         assert "not the service's own" in caught.value.hint

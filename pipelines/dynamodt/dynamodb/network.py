@@ -326,8 +326,9 @@ _READS = 3
 
 def content_of(get_object: Callable[[], dict[str, Any]], tries: int = _READS) -> bytes:
     """The content of an object of S3. One that ends early, or has another checksum than was stored, is requested again:
-    botocore tries a call again until its response begins, and not while its content is read."""
-    answer = get_object()
+    botocore tries a call again until its response begins, and not while its content is read. The response of another
+    server is an error (`own`)."""
+    answer = own(get_object(), "ETag")
     try:
         return bytes(answer["Body"].read())
     except (HTTPClientError, IncompleteReadError, FlexibleChecksumError):

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -142,7 +143,7 @@ class S3Storage:
 
     def read(self, name: str) -> bytes | None:
         with explained("GetObject", self.place(name)), Tolerated("NoSuchKey"):
-            return content_of(lambda: own(self._s3.get_object(Bucket=self._bucket, Key=self._root + name), "ETag"))
+            return content_of(partial(self._s3.get_object, Bucket=self._bucket, Key=self._root + name))
         return None
 
     def download(self, name: str, path: Path) -> bool:
