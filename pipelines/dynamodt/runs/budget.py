@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
@@ -39,8 +39,12 @@ ON_DEMAND = Units(rcu=2000.0, wcu=1000.0)  # a new on-demand table takes 4,000 W
 def budget(stage: Stage, source: TableSpec, target: TableSpec, options: RunOptions) -> Units:
     """A run's first limits in units per second; 0: none. An option takes precedence over a share of the provisioned
     throughput, or of an on-demand table's maximum. A local stage has no limits by default."""
-    capacity = Units() if stage.local else Units(source.read_units, limiting_table(source, target).write_units)
-    return share_of(capacity, options)
+    return share_of(Units() if stage.local else _capacity(source, target), options)
+
+
+def _capacity(read: TableSpec, written: TableSpec) -> Units:
+    """The capacity of a run's tables; 0: no limit."""
+    return Units(read.read_units, limiting_table(read, written).write_units)
 
 
 def share_of(capacity: Units, options: RunOptions) -> Units:
@@ -178,13 +182,13 @@ def watch_capacity(context: RunContext, job: Job) -> CapacityWatch | None:
     options = context.options
     if context.stage.local or (options.max_rcu and options.max_wcu):
         return None
-    source = (job.written_table if isinstance(job.source, JournalSource) else job.table).name
+    source = job.written_table if isinstance(job.source, JournalSource) else job.table
 
-    def read() -> Units:
-        now = {name: capacity(context.stage.connection, name) for name in (source, job.written_table.name)}
-        return Units(now[source].read, min((one.write for one in now.values() if one.write), default=0))
+    def at_present(table: TableSpec) -> TableSpec:
+        found = capacity(context.stage.connection, table.name)
+        return replace(table, read_units=found.read, write_units=found.write)
 
-    return CapacityWatch(job, context, read)
+    return CapacityWatch(job, context, lambda: _capacity(at_present(source), at_present(job.written_table)))
 
 
 class CapacityWatch:
