@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.errors import Refused, ServiceError, suggest
 from dynamodt.model.pages import Acceptance
@@ -293,11 +293,22 @@ def count_dead(dead_letters: bytes, step: str) -> int:
     return sum(json.loads(line)["step"] == step for line in dead_letters.splitlines())
 
 
-def skipped_dead_letters(context: RunContext, record: RunRecord) -> dict[str, Any]:
-    """The fields of a job with the dead letters whose items it skips: those of the version's other direction, and in a
-    dry run the accepted ones. Raises Refused if some are lost or have no key."""
+class SkippedDeadLetters(NamedTuple):
+    """The dead letters whose items a job skips: those of the version's other direction, and in a dry run the keys of
+    the accepted ones."""
+
+    untransformed: tuple[LeftPart, ...]
+    accepted: frozenset[str]
+
+    def of(self, job: Job) -> Job:
+        """The job that skips them."""
+        return replace(job, untransformed=self.untransformed, accepted=self.accepted)
+
+
+def skipped_dead_letters(context: RunContext, record: RunRecord) -> SkippedDeadLetters:
+    """The dead letters whose items the version's jobs skip. Raises Refused if some are lost or have no key."""
     accepted = context.accepted.keys(context.storage) if context.options.dry_run else frozenset[str]()
-    return {"untransformed": left_by_other_direction(context, record), "accepted": accepted}
+    return SkippedDeadLetters(left_by_other_direction(context, record), accepted)
 
 
 def left_by_other_direction(project: Project, record: RunRecord) -> tuple[LeftPart, ...]:

@@ -12,10 +12,10 @@ independent of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dynamodt.errors import Busy, DynamodtError
 from dynamodt.model.reports import RunReport, TableReport
@@ -24,7 +24,13 @@ from dynamodt.model.tables import Direction
 from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, Project, RunContext, Runner, aborted, is_governed, run_phases
 from dynamodt.runs.cost import Spending, check_export_spending, note_export, requests_export
-from dynamodt.runs.dead_letters import check_replayable, retry_jobs, skipped_dead_letters, with_accepted_dead_letters
+from dynamodt.runs.dead_letters import (
+    SkippedDeadLetters,
+    check_replayable,
+    retry_jobs,
+    skipped_dead_letters,
+    with_accepted_dead_letters,
+)
 from dynamodt.runs.exports import CatchingUp, SourceExport, export_already_read, source_export
 from dynamodt.runs.jobs import (
     EXPORT,
@@ -205,12 +211,12 @@ def _phases(
     step: Step,
     recorder: RunRecorder,
     found: SourceExport | None,
-    skipped: Mapping[str, Any],
+    skipped: SkippedDeadLetters,
 ) -> tuple[list[Job], list[Job]]:
     """The version's own phases, and those that replay the dead letters of earlier attempts."""
     source, record = found.source if found else None, recorder.record
     main = jobs(context, planned, step, record, source)
-    main = [replace(job, governed=is_governed(context, job), fences=context.fences, **skipped) for job in main]
+    main = [replace(skipped.of(job), governed=is_governed(context, job), fences=context.fences) for job in main]
     later = begun_catch_up_phases(record, main)
     again = retry_jobs(context, [*main, *later]) if record.attempts > 1 else []
     if context.options.only and not (context.options.accept or context.options.accept_all):
