@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from dynamodt.dynamodb.table import describe
 from dynamodt.errors import DynamodtError, Refused, UsageError
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.options import RunOptions
@@ -109,3 +112,16 @@ def test_a_table_that_prepare_cannot_read_is_named(
         prepared(bench, table, f"yield 1, list({call.format(orders=orders)})")
     assert what in caught.value.what and hint in caught.value.hint, caught.value
     assert f"transforms/{table}/v1_change.py: context.items" in caught.value.where
+
+
+def test_prepared_data_of_a_table_of_another_account_is_refused(bench: Bench, table: str) -> None:
+    prepared(bench, table, "yield from ((n, 1) for n in range(10))")
+    spec = describe(bench.stage.connection, table)
+    (path,) = Path(bench.stage.storage.url).glob("prepared/**/v1.json")
+    manifest = json.loads(path.read_text())
+    assert manifest["place"] == f"{bench.stage.connection.region}:{spec.account}" and len(spec.account) == 12
+    path.write_text(json.dumps({**manifest, "place": f"{bench.stage.connection.region}:999999999999"}))
+    (report,) = bench.up(table)
+    assert isinstance(report.error, Refused) and "999999999999" in report.error.what
+    path.write_text(json.dumps(manifest))
+    assert bench.up(table)[0].error is None

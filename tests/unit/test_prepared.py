@@ -77,13 +77,17 @@ def test_rows_of_every_type_come_back(rows: dict[Any, Any], tmp_path_factory: py
     assert all(typed(back[key]) == typed(rows[key]) for key in rows)
 
 
-def test_rows_of_a_table_of_this_name_in_another_region_are_refused(storage: FolderStorage) -> None:
+def test_rows_of_a_table_of_this_name_in_another_region_or_account_are_refused(storage: FolderStorage) -> None:
     """Stages may share a storage."""
-    ref = save(storage, SCRIPT, [("rate", 2)], "now", "eu-west-1")
-    assert find(storage, SCRIPT, "eu-west-1") == find(storage, SCRIPT) == ref
-    with pytest.raises(Refused, match="in eu-west-1, and the stage is in us-east-1") as caught:
-        find(storage, SCRIPT, "us-east-1")
-    assert COMMAND in caught.value.hint
+    ref = save(storage, SCRIPT, [("rate", 2)], "now", "eu-west-1:111122223333")
+    for known in ("eu-west-1:111122223333", "eu-west-1:", ":", ""):
+        assert find(storage, SCRIPT, known) == ref
+    for other in ("us-east-1:", "us-east-1:111122223333", "eu-west-1:444455556666"):
+        with pytest.raises(Refused, match=f"in eu-west-1:111122223333, and the stage's table is in {other}") as caught:
+            find(storage, SCRIPT, other)
+        assert COMMAND in caught.value.hint
+    save(storage, SCRIPT, [("rate", 2)], "now", "eu-west-1:")
+    assert find(storage, SCRIPT, "eu-west-1:444455556666").place == "eu-west-1:"
 
 
 def test_saved_data_is_found(storage: FolderStorage) -> None:

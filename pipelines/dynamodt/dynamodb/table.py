@@ -65,6 +65,7 @@ def spec_of(connection: Connection, name: str, table: dict[str, Any]) -> TableSp
         strong=table.get("MultiRegionConsistency") == "STRONG",
         stream=_stream(table),
         identity=table.get("TableId") or created,
+        account=(table.get("TableArn") or "::::").split(":")[4],
         created=created,
         infrequent_access=(table.get("TableClassSummary") or {}).get("TableClass") == "STANDARD_INFREQUENT_ACCESS",
         projections=_projections(table),

@@ -85,7 +85,7 @@ class PreparedRef:
     created: str
     prepare_checksum: str = ""
     content: str = ""  # checksum over the rows in any order
-    region: str = ""  # of the stage
+    place: str = ""  # `region:account` of the table; each may be empty: not known
 
 
 @dataclass(frozen=True, slots=True)

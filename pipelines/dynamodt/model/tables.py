@@ -91,6 +91,7 @@ class TableSpec:
     strong: bool = False  # a global table with multi-Region strong consistency
     stream: str = ""  # the ARN of its stream, if it has one
     identity: str = ""
+    account: str = ""
     created: str = ""  # ISO 8601, UTC
     infrequent_access: bool = False  # the table class Standard-IA
     projections: tuple[Index, ...] = ()  # all indexes, as they are charged for

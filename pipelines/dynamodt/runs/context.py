@@ -98,9 +98,10 @@ class Project:
         """The version files of a table, in their order. Raises ScriptError, UsageError."""
         return read_versions(self.folder / "transforms", table, self.stage.names)
 
-    def prepared(self, script: Script) -> PreparedRef:
-        """The prepared data of a version. Raises Refused if it is missing or cannot be used."""
-        return prepared.find(self.storage, script, self.stage.connection.region)
+    def prepared(self, script: Script, account: str = "") -> PreparedRef:
+        """The prepared data of a version of a table of this account (empty: not known). Raises Refused if it is missing
+        or cannot be used."""
+        return prepared.find(self.storage, script, f"{self.stage.connection.region}:{account}")
 
     def prepared_if_usable(self, script: Script) -> PreparedRef | None:
         """The prepared data of a version; None if it is missing or cannot be used."""

@@ -140,7 +140,7 @@ def _steps(
     for script in scripts:
         _check_step(script, direction)
         try:
-            ref = _prepared_of(project, script, direction)
+            ref = _prepared_of(project, spec, script, direction)
         except Refused as error:
             if not (project.options.dry_run and steps):
                 raise
@@ -252,11 +252,11 @@ def _step(project: Project, table: TableSpec, script: Script, direction: Directi
     return Step(script, ref, target, facts_at_start(table, script, project.stage.storage.url, ref, target, rows))
 
 
-def _prepared_of(project: Project, script: Script, direction: Direction) -> PreparedRef | None:
+def _prepared_of(project: Project, table: TableSpec, script: Script, direction: Direction) -> PreparedRef | None:
     """The version's prepared data, if it uses any. Raises Refused if the data cannot be used."""
     if not (script.has_prepare and moves_items(script, direction)):
         return None
-    return project.prepared(script)
+    return project.prepared(script, table.account)
 
 
 def _target(stage: Stage, script: Script) -> TableSpec | None:

@@ -33,7 +33,7 @@ _ROW_GROUP = 10_000
 
 
 def save(
-    storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], created: str, region: str = ""
+    storage: Storage, script: Script, rows: Iterable[tuple[Any, Any]], created: str, place: str = ""
 ) -> PreparedRef:
     """Streams rows to storage and returns their description. The manifest is written last and marks the data as
     complete.
@@ -53,16 +53,16 @@ def save(
             created=created,
             prepare_checksum=script.prepare_checksum,
             content=content.text,
-            region=region,
+            place=place,
         )
     manifest = {**to_row(ref), "table": script.table, "version": script.sequence}
     storage.write(_manifest_name(script), orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
     return ref
 
 
-def find(storage: Storage, script: Script, region: str = "") -> PreparedRef:
+def find(storage: Storage, script: Script, place: str = "") -> PreparedRef:
     """The prepared data of a version. Raises Refused when it is missing, belongs to another version or to a table of
-    the same name in another region, or was made by another text of the version's `prepare`."""
+    the same name in another place (`region:account`), or was made by another text of the version's `prepare`."""
     hint = suggest("prepare", table=script.table, version=script.sequence)
     raw = storage.read(_manifest_name(script))
     if raw is None:
@@ -78,9 +78,9 @@ def find(storage: Storage, script: Script, region: str = "") -> PreparedRef:
     if owner != (script.table, script.sequence):
         what = f"the prepared data belongs to version {owner[1]} of {owner[0]}"
         raise Refused(what, where=ref.url, hint=hint)
-    if region and ref.region not in ("", region):
-        what = f"the prepared data is of {script.table} in {ref.region}, and the stage is in {region}"
-        hint += "; stages with tables of one name in two regions need a storage each"
+    if any(one and other and one != other for one, other in zip(ref.place.split(":"), place.split(":"), strict=False)):
+        what = f"the prepared data is of {script.table} in {ref.place}, and the stage's table is in {place}"
+        hint += "; stages with tables of one name in two regions or accounts need a storage each"
         raise Refused(what, where=ref.url, hint=hint)
     if ref.prepare_checksum != script.prepare_checksum:
         what = f"the prepared data was made by another text of {script.path}'s prepare, or of a file that it uses"
