@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,8 @@ import pytest
 from botocore.stub import Stubber
 
 from dynamodt.dynamodb import table
-from dynamodt.errors import Refused, ServiceError, UsageError
-from dynamodt.model.runs import RunRecord, Script
+from dynamodt.errors import Refused, RunFailed, ServiceError, UsageError
+from dynamodt.model.runs import Job, JournalSource, RunRecord, Script
 from dynamodt.model.tables import Connection, IndexKey, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.runs import context, preflight
 from dynamodt.runs import plan as planner
@@ -25,11 +26,14 @@ from dynamodt.runs.options import RunOptions
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.plan import Step, TablePlan, plan_table
 from dynamodt.runs.preflight import (
+    WRITERS_SECONDS,
+    WritersWatch,
     check_alarms,
     check_writers,
     first_use_reported,
     note_other_key,
     refuse_unsafe,
+    watch_writers,
     with_writers,
 )
 from dynamodt.state.runs import declared_key
@@ -226,6 +230,75 @@ def test_a_global_table_is_refused_unless_one_region_writes_to_it(
         refuse_unsafe(stage, planned, options)
     with pytest.raises(Refused):  # as `undo` asks
         check_writers(STAGE, [MERGED], RunOptions())
+
+
+@dataclass
+class Replicated:
+    """The tables of a running job as DynamoDB describes them, and a clock."""
+
+    tables: list[TableSpec] | ServiceError
+    now: float = 100.0
+    reads: int = 0
+
+    def read(self) -> list[TableSpec]:
+        self.reads += 1
+        if isinstance(self.tables, ServiceError):
+            raise self.tables
+        return self.tables
+
+    def watch(self) -> WritersWatch:
+        return WritersWatch(partial(check_writers, STAGE, options=RunOptions()), self.read, lambda: self.now)
+
+
+def test_a_replica_that_is_added_during_a_run_ends_it_once() -> None:
+    described = Replicated([TableSpec("users", KEY)])
+    watch = described.watch()
+    harmless: tuple[list[TableSpec] | ServiceError, ...] = ([TableSpec("users", KEY)], ServiceError("-"), [STRONG])
+    for described.tables in harmless:
+        watch.tick()
+        described.now += WRITERS_SECONDS
+    described.tables = [MERGED]
+    with pytest.raises(RunFailed, match="replicas in us-east-1, us-west-2") as caught:
+        watch.tick()
+    assert "--single-region-writers" in caught.value.hint and not isinstance(caught.value, ServiceError)
+    described.now += 10 * WRITERS_SECONDS  # while its workers end
+    watch.tick()
+
+
+def test_the_replicas_are_read_once_a_minute() -> None:
+    described = Replicated([])
+    watch = described.watch()
+    for _ in range(1_200):  # two minutes, ten ticks a second
+        watch.tick()
+        described.now += 0.1
+    assert described.reads <= 3
+
+
+PEOPLE = TableSpec("people", KEY)
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "changes", "read"),
+    [
+        (STAGE, RunOptions(), {}, ["users"]),
+        (STAGE, RunOptions(), {"target": PEOPLE}, ["users", "people"]),
+        (STAGE, RunOptions(), {"target": PEOPLE, "source": JournalSource("run")}, ["people"]),
+        (STAGE, RunOptions(dry_run=True), {}, []),
+        (STAGE, RunOptions(single_region_writers=True), {}, []),
+        (OURS, RunOptions(), {}, []),
+        (replace(STAGE, local=True), RunOptions(), {}, []),
+    ],
+)
+def test_the_replicas_of_the_tables_of_a_job_are_watched_where_its_start_would_refuse_them(
+    monkeypatch: pytest.MonkeyPatch, stage: Stage, options: RunOptions, changes: dict[str, Any], read: list[str]
+) -> None:
+    names: list[str] = []
+    monkeypatch.setattr(preflight, "describe_briefly", lambda _, name: names.append(name) or TableSpec(name, KEY))
+    job = replace(Job("run", stage, TableSpec("users", KEY), SCRIPT, "up", 1), **changes)
+    watch = watch_writers(stage, job, options)
+    if watch is not None:
+        watch.tick()
+    assert names == read
 
 
 def test_a_strongly_consistent_global_table_needs_no_statement(checked_tables: list[str]) -> None:

@@ -79,6 +79,18 @@ def description(connection: Connection, name: str) -> dict[str, Any]:
     return found
 
 
+def describe_briefly(connection: Connection, name: str) -> TableSpec:
+    """As `describe`. Raises ServiceError within about ten seconds."""
+    return spec_of(connection, name, _described_briefly(connection, name))
+
+
+def _described_briefly(connection: Connection, name: str) -> dict[str, Any]:
+    with explained("DescribeTable", f"table {name}"):
+        answer = _client(connection, name, **_BRIEFLY).describe_table(TableName=name_in_requests(name))
+    found: dict[str, Any] = answer["Table"]
+    return found
+
+
 def _client(connection: Connection, table: str, **settings: Any) -> Any:
     """The client for the account and region of a table."""
     return client(connection.of_table(table), "dynamodb", **settings)
@@ -95,9 +107,7 @@ class Capacity(NamedTuple):
 
 def capacity(connection: Connection, name: str) -> Capacity:
     """A table's present capacity, which auto scaling changes. Raises ServiceError within about ten seconds."""
-    dynamodb = _client(connection, name, **_BRIEFLY)
-    with explained("DescribeTable", f"table {name}"):
-        return capacity_of(dynamodb.describe_table(TableName=name_in_requests(name))["Table"])
+    return capacity_of(_described_briefly(connection, name))
 
 
 def capacity_of(table: dict[str, Any]) -> Capacity:

@@ -4,14 +4,18 @@ what a dry run has not tried."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
-from dynamodt.dynamodb.table import has_point_in_time_recovery, turn_on_recovery
-from dynamodt.errors import Refused, ServiceError, UsageError
+from dynamodt.dynamodb.table import describe_briefly, has_point_in_time_recovery, turn_on_recovery
+from dynamodt.errors import Refused, RunFailed, ServiceError, UsageError
 from dynamodt.model.reports import TableReport, counted
-from dynamodt.model.runs import AppliedVersion, RunRecord, Script
+from dynamodt.model.runs import AppliedVersion, Job, JournalSource, RunRecord, Script
 from dynamodt.model.tables import Connection, Stage, TableSpec, is_elsewhere, name_in_requests
 from dynamodt.runs.cost import check_exports_priced, check_priced
 from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
@@ -79,6 +83,52 @@ def check_writers(stage: Stage, tables: Sequence[TableSpec], options: RunOptions
                 hint=f"if the application writes in {here} only until the run has ended: "
                 "--single-region-writers, or single_region_writers = true for the stage in dynamodt.toml",
             )
+
+
+WRITERS_SECONDS = 60.0
+
+
+class WritersWatch:
+    """Ends a run whose table becomes a global table in the course of it, as `check_writers` refuses one at the start
+    (guarantee G1). `read` returns the tables that the run reads and writes."""
+
+    def __init__(
+        self,
+        check: Callable[[Sequence[TableSpec]], None],
+        read: Callable[[], Sequence[TableSpec]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._check = check
+        self._read = read
+        self._clock = clock
+        self._due = clock()
+
+    def tick(self) -> None:
+        """Read the tables if a minute has passed. If they cannot be read, the run continues. Raises RunFailed once."""
+        if self._clock() < self._due:
+            return
+        tables: Sequence[TableSpec] = ()
+        with suppress(ServiceError):
+            tables = self._read()
+        self._due = self._clock() + WRITERS_SECONDS
+        try:
+            self._check(tables)
+        except Refused as error:
+            self._due = inf
+            raise RunFailed(error.what, where=error.where, hint=error.hint) from error
+
+
+def watch_writers(stage: Stage, job: Job, options: RunOptions) -> WritersWatch | None:
+    """The watch over the replicas of a job's tables; None where the run's start would refuse none."""
+    if stage.local or options.dry_run or one_region_writes(stage, options):
+        return None
+    of_undo = isinstance(job.source, JournalSource)
+    names = dict.fromkeys((*(() if of_undo else (job.table.name,)), job.written_table.name))
+
+    def read() -> list[TableSpec]:
+        return [describe_briefly(stage.connection, name) for name in names]
+
+    return WritersWatch(partial(check_writers, stage, options=options), read)
 
 
 def one_region_writes(stage: Stage, options: RunOptions) -> bool:

@@ -16,6 +16,7 @@ from dynamodt.model.runs import ERROR, MAX_USD, Job
 from dynamodt.pipeline import author_output
 from dynamodt.runs.budget import Allocator, watch_capacity, watching
 from dynamodt.runs.options import GLUE, RunOptions
+from dynamodt.runs.preflight import watch_writers
 from dynamodt.state.split_rows import SplitTotals
 from dynamodt.state.storage import with_owner
 
@@ -74,12 +75,13 @@ def run(
 
 
 def ticks(context: RunContext, job: Job) -> list[Tick]:
-    """The periodic tasks of a run: they allocate its budget, and watch the tables' capacity and the alarms."""
+    """The periodic tasks of a run: they allocate its budget, and watch the tables' capacity and replicas, and the
+    alarms."""
     workers = context.state.workers(job.base_run, job.attempt, job.shards)
     executor = ThreadPoolExecutor(_GRANTERS, thread_name_prefix="grant") if job.shards > 1 else None
     allocator = Allocator(job, context.state.leases, workers, executor=executor)
-    capacity = watch_capacity(context, job)
-    followed = [] if capacity is None else [capacity.tick]
+    watches = (watch_capacity(context, job), watch_writers(context.stage, job, context.options))
+    followed = [watch.tick for watch in watches if watch is not None]
     return [allocator.tick, *followed, *watching(context.options.alarms, job, context.state, context.observer.notify)]
 
 
