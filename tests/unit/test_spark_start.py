@@ -84,6 +84,7 @@ def test_executors_run_in_the_project_s_folder(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "spark" / "jars").mkdir(parents=True)
     gone = context.FOLDER / "executors-1"
     gone.mkdir(parents=True)
+    (gone / "lock").touch()
     context.begin()
     assert not gone.exists()
     with context.spark_home():

@@ -104,9 +104,8 @@ def parse(text: str, where: str) -> ast.Module:
     try:
         return ast.parse(text, filename=where)
     except SyntaxError as error:
-        raise ScriptError(
-            f"syntax error: {error.msg}", where=f"{where}:{error.lineno or 1}", hint=_line_hint(error, text)
-        ) from error
+        line, hint = f"{where}:{error.lineno or 1}", _line_hint(error, text)
+        raise ScriptError(f"syntax error: {error.msg}", where=line, hint=hint) from error
     except ValueError as error:  # null bytes, before Python 3.11.4
         raise ScriptError(f"syntax error: {error}", where=where, hint="Save the file as plain text.") from error
 
@@ -311,7 +310,6 @@ class _Beside:
 _kept: dict[tuple[str, str], _Beside] = {}
 _keeping = threading.Lock()
 _folders: dict[int, tuple[Path, IO[bytes]]] = {}  # by process id, with its lock; a forked process makes its own
-_PREFIX: Final = "dynamodt-files-"
 
 
 def _beside(script: Script) -> _Beside:
@@ -325,28 +323,31 @@ def _beside(script: Script) -> _Beside:
 
 
 def _copies() -> Path:
-    """The folder for copies of files. It is removed when the process ends or, if the process is killed, by a later
-    process."""
-    pid = os.getpid()
-    if pid not in _folders:
-        for other in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-            _remove_left(other)
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        lock = (folder / "new").open("wb")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        (folder / "new").rename(folder / "lock")  # visible to other processes only while it is held
-        _folders[pid] = folder, lock
-        atexit.register(_remove, folder, pid)
+    """The folder for copies of files. It is removed when the process ends."""
+    if (pid := os.getpid()) not in _folders:
+        _folders[pid] = folder_of_process(Path(tempfile.gettempdir()), "dynamodt-files-")
+        atexit.register(_remove, _folders[pid][0], pid)
     return _folders[pid][0]
 
 
-def _remove_left(folder: Path) -> None:
-    """Removes the folder of a process that has ended."""
-    with suppress(OSError):
-        if folder.lstat().st_uid == os.getuid():
-            with (folder / "lock").open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+def folder_of_process(parent: Path, prefix: str) -> tuple[Path, IO[bytes]]:
+    """A new folder of this process, and its lock, which ends with the process. Those of ended ones are removed."""
+    remove_left(parent, prefix)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    lock = (folder / "new").open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    (folder / "new").rename(folder / "lock")  # visible to other processes only while it is held
+    return folder, lock
+
+
+def remove_left(parent: Path, prefix: str) -> None:
+    """Removes the folders of processes that have ended, such as killed ones."""
+    for folder in parent.glob(f"{prefix}*"):
+        with suppress(OSError):
+            if folder.lstat().st_uid == os.getuid():
+                with (folder / "lock").open("rb") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(folder: Path, pid: int) -> None:

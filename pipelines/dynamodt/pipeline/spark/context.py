@@ -9,11 +9,8 @@ a folder of links. Each process has its own, since two that start in the same se
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import IO, Any
 from dynamodt.errors import Refused, RunFailed, require
 from dynamodt.model.tables import WORK_FOLDER
 from dynamodt.pipeline.spark.jar import check_java, jar
+from dynamodt.script.load import folder_of_process, remove_left
 from dynamodt.state.storage import make_work_folder
 
 FOLDER = Path(WORK_FOLDER) / "spark"
@@ -31,7 +29,6 @@ PYTHON_LOG = FOLDER / "python.log"  # the stderr of the harnesses
 _HOMES = "executors-"
 _WORK = "work"
 _LINKED = ("bin", "conf", "jars", "python")
-_LOCK = "lock"
 
 _mine: tuple[Path, IO[bytes]] | None = None  # this process's folder, and its lock
 
@@ -40,11 +37,7 @@ def begin() -> None:
     """Make the folder, remove the folders of processes that have ended, and empty the logs."""
     make_work_folder(FOLDER.parent)
     FOLDER.mkdir(exist_ok=True)
-    for home in FOLDER.glob(f"{_HOMES}*"):
-        lock = _locked(home)
-        if lock is not None:
-            shutil.rmtree(home, ignore_errors=True)
-            lock.close()
+    remove_left(FOLDER, _HOMES)
     PYTHON_LOG.write_bytes(b"")
 
 
@@ -72,26 +65,12 @@ def _linked() -> Path:
     global _mine
     from pyspark.find_spark_home import _find_spark_home
 
-    home = Path(tempfile.mkdtemp(prefix=_HOMES, dir=FOLDER.absolute()))
-    lock = _locked(home)
-    assert lock is not None
-    _mine = home, lock
+    home, _ = _mine = folder_of_process(FOLDER.absolute(), _HOMES)
     given = Path(_find_spark_home()).absolute()
     for name in _LINKED:
         if (given / name).exists():
             (home / name).symlink_to(given / name)
     return home
-
-
-def _locked(home: Path) -> IO[bytes] | None:
-    """The folder's lock, which ends with its process; None if another process has it."""
-    file = (home / _LOCK).open("wb")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
 
 
 LOCAL = "local[*,4]"  # all cores; a task may fail three times, as on a cluster
