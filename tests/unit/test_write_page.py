@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -833,16 +834,25 @@ def changes_of(fake: FakeDynamoDB) -> list[Change]:
 def test_a_service_that_answers_no_write_ends_the_run_without_dead_letters(items: int, fault: str) -> None:
     fake = FakeDynamoDB(THINGS, faults=deque([fault] * 500))
     fake.put(*numbered(items))
-    task = WriteTask(page_writer(fake, double, backoff=Backoff(attempts=4), unanswered=Unanswered(most=1)))
+    task = WriteTask(page_writer(fake, double, backoff=Backoff(attempts=4), unanswered=Unanswered(ends_run=True)))
     task.begin(changes_of(fake))
     with pytest.raises(ServiceError, match="gave up after 4 tries: reset") as caught:
         last_step(task)
     assert (caught.value.where, caught.value.hint) == ("table things", FAILING)
 
 
+@pytest.mark.parametrize(("unanswered", "ends"), [(24, False), (25, True)])
+def test_unanswered_writes_of_a_page_with_answers_end_the_run_if_they_fill_a_batch(unanswered: int, ends: bool) -> None:
+    fake = FakeDynamoDB(THINGS, faults=deque(["", "lost"]))
+    fake.put(*numbered(25 + unanswered))
+    writer = page_writer(fake, double, backoff=Backoff(attempts=1), unanswered=Unanswered(ends_run=True))
+    with pytest.raises(ServiceError, match="gave up after 1 tries") if ends else nullcontext():
+        assert writer.write(changes_of(fake)).counts == Counts(changed=25, dead=24)
+
+
 def test_one_write_without_an_answer_is_a_dead_letter_and_a_second_one_in_a_row_is_the_service() -> None:
     """The row is ended by an answer to any other write of the worker."""
-    fake, unanswered = FakeDynamoDB(THINGS, faults=deque()), Unanswered(most=1)
+    fake, unanswered = FakeDynamoDB(THINGS, faults=deque()), Unanswered(ends_run=True)
     writer = page_writer(fake, double, backoff=Backoff(attempts=1), unanswered=unanswered)
     fake.put(*numbered(1))
     for faults, counts in ((["lost"], Counts(dead=1)), ([""], Counts(changed=1)), (["lost"], Counts(dead=1))):

@@ -60,20 +60,22 @@ ReadAgain = Callable[[list[Pending]], list[Pending]]
 @dataclass
 class Unanswered:
     """Counts the changes in a row that a worker has given up since none of their tries was answered (time-out, reset,
-    5xx). More than `most` are due to the service, and not to their items."""
+    5xx). They are due to the service, and not to their items, if there are several and no write of their page was
+    answered, or if they fill a batch; with `ends_run`, this is then an error."""
 
-    most: float = inf
+    ends_run: bool = False
     in_a_row: int = 0
 
-    def note(self, answer: BatchAnswer) -> None:
-        """An answer to another change ends the row."""
-        if any(verdict.outcome not in ("doubt", "unsent") for verdict in answer.verdicts):
-            self.in_a_row = 0
+    def note(self, answer: BatchAnswer) -> bool:
+        """Whether a write was answered, which ends the row."""
+        answered = any(verdict.outcome not in ("doubt", "unsent") for verdict in answer.verdicts)
+        self.in_a_row = 0 if answered else self.in_a_row
+        return answered
 
-    def is_service(self) -> bool:
+    def is_service(self, page_answered: bool) -> bool:
         """Add a change that is given up; whether the service is the cause."""
         self.in_a_row += 1
-        return self.in_a_row > self.most
+        return self.ends_run and self.in_a_row >= (MAX_STATEMENTS if page_answered else 2)
 
 
 class RequestPipeline:

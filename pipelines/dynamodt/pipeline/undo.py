@@ -154,7 +154,7 @@ class RestoreItems(beam.DoFn):
         rate_queue, units, rest = self._rate_limiter.reads, self._rate_limiter.read_estimate, self._rate_limiter.rest
         self._reads = Reads(self._wire, self._table, rate_queue=rate_queue, units=units, sleep=rest)
         self._inserted: InsertedItems = inserted_items(self._wire, job, resources.sleep)
-        self._unanswered = Unanswered(most=1)
+        self._unanswered = Unanswered(ends_run=True)
         self._only = self._waiting()
 
     def _waiting(self) -> dict[tuple[int, int], set[str]] | None:

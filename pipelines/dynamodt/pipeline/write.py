@@ -73,7 +73,7 @@ class WritePatches(beam.DoFn):
             check_owner=self._signal.check_owner,
             wait_or_stop=self._signal.wait_or_stop,
             rate_queue=rate_limiter.writes,
-            unanswered=Unanswered(most=1),
+            unanswered=Unanswered(ends_run=True),
             clock=self._resources.clock,
             sleep=self._resources.sleep,
         )

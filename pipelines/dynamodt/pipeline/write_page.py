@@ -10,7 +10,7 @@ A change is sent on the condition that its item is as it was read. The next step
   and the rate stays.
 - *doubt* (time-out, reset, 5xx): the change is sent again. If it is then refused, the current item (for an insertion,
   its row in the state table) shows whether it was written. Otherwise it becomes a dead letter (`pipeline.conflicts`).
-  If no try of several changes in a row is answered, the service fails: the run ends, and its next owner resolves them.
+  If no try of many changes is answered, the service fails: the run ends, and its next owner resolves them.
 - *rejected*: the service cannot take the change: a statement is sent once more as a call of its own, which has wider
   limits; otherwise it becomes a dead letter.
 
@@ -132,7 +132,7 @@ class WriteTask:
         self._retried: list[Pending] = []  # of the present round
         self._lost: Verdict | None = None  # of the present round, if a request found no connection
         self._read_at = 0.0
-        self._has_waited = False
+        self._has_waited = self._answered = False
 
     def begin(self, changes: Sequence[Change]) -> None:
         """Begin with these changes. Each gets exactly one of the outcomes changed, unchanged, superseded, vanished and
@@ -252,7 +252,7 @@ class WriteTask:
         for batch, answer in self._requests.answered(self._waiting, held, self._read_again):
             result.units = result.units.plus(Units(wcu=answer.wcu or 0.0))
             answered = list(zip(batch, answer.verdicts, strict=True))
-            self._writer.unanswered.note(answer)
+            self._answered |= self._writer.unanswered.note(answer)
             passed |= any(verdict.outcome in ("done", "conflict") for verdict in answer.verdicts)
             result.done([pending.change for pending, verdict in answered if verdict is DONE])
             for pending, verdict in answered:
@@ -282,7 +282,7 @@ class WriteTask:
             pending.doubts = (*pending.doubts, change)
         pending.tries += 1
         fails = verdict.outcome == "doubt" and self._writer.backoff.exhausted(pending.tries)
-        if verdict.outcome == "unsent" or (fails and self._writer.unanswered.is_service()):
+        if verdict.outcome == "unsent" or (fails and self._writer.unanswered.is_service(self._answered)):
             self._lost = verdict
         hint = verdict.hint or _NEXT_STEPS.get(verdict.outcome, _THROTTLED)
         return not self._is_exhausted(pending, verdict.message, hint)
