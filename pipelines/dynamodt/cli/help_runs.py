@@ -219,7 +219,8 @@ Example:
 {_CONTROL_JSON}""",
     "resume": f"""Continue a paused run.
 
-A run that an alarm has paused (--pause-on-alarm) stays paused until the alarm is over.
+A run that an alarm has paused (--pause-on-alarm) stays paused until the alarm is over. To continue it without the
+alarm, for example after its deletion: `abort`, then the run's command without --pause-on-alarm.
 
 \b
 Example:

@@ -90,7 +90,9 @@ def _expected_effect(request: Request, lease: Lease) -> str:
         named = (("WCU/s", request.limits.wcu), ("RCU/s", request.limits.rcu))
         return "keeps to " + ", ".join(f"{limit:g} {name}" for name, limit in named if limit)
     if request.command == "resume" and lease.pause_reason:
-        return f"stays paused ({lease.pause_reason}); it continues automatically when that is over"
+        abort = as_typed(Command("abort", request.stage, request.tables))
+        without = f"to continue without the alarm: {abort}, then the run's command without --pause-on-alarm"
+        return f"stays paused ({lease.pause_reason}); it continues automatically when that is over; {without}"
     return outcome.get(request.command, "has lost its lease")
 
 
