@@ -52,7 +52,7 @@ class Service:
         return "arn"
 
     def window(self, since: datetime = SINCE, script: Script = SCRIPT) -> str:
-        record = SimpleNamespace(run="run", failed_exports=0)
+        record = RunRecord("users", "run", 1, "change", "up", "", "running", "", journal=True)
         session = SimpleNamespace(stage=AWAY, observer=SimpleNamespace(notify=self.notes.append))
         run_recorder, main = SimpleNamespace(record=record), SimpleNamespace(table=TABLE, script=script)
         catching = CatchingUp(session, run_recorder, None, main, [], None)  # type: ignore[arg-type]
@@ -209,11 +209,23 @@ def test_incremental_exports_are_refused_after_an_export_of_a_fraction_of_a_seco
         assert caught.value.where == "s3://bucket/folder" and "--export new" in caught.value.hint
 
 
-def test_any_other_refusal_of_an_export_is_raised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    service = Service(monkeypatch, "PointInTimeRecoveryUnavailableException", 99)
-    with pytest.raises(Refused):
-        service.window()
-    assert len(service.asked) == 1
+@pytest.mark.parametrize(
+    ("script", "way"),
+    [
+        (SCRIPT, "dynamodt up --table users --catch-up none leaves the changes"),
+        (replace(SCRIPT, stamp="_s"), "dynamodt up --table users --catch-up scan scans the table; or undo it: "),
+        (replace(SCRIPT, idempotent=True), "dynamodt up --table users --catch-up scan scans the table"),
+    ],
+)
+@pytest.mark.parametrize("code", ["PointInTimeRecoveryUnavailableException", "InvalidExportTimeException"])
+def test_any_other_refusal_of_an_export_is_raised_at_once_with_another_way(
+    monkeypatch: pytest.MonkeyPatch, code: str, script: Script, way: str
+) -> None:
+    """If point-in-time recovery was off during the run, no request for the period ever succeeds."""
+    service = Service(monkeypatch, code, 99, "Export Time is invalid")
+    with pytest.raises(Refused) as caught:
+        service.window(script=script)
+    assert len(service.asked) == 1 and way in caught.value.hint
 
 
 def test_a_failed_incremental_export_is_forgotten_and_another_requested(monkeypatch: pytest.MonkeyPatch) -> None:

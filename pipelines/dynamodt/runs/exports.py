@@ -40,7 +40,7 @@ from dynamodt.model.runs import ABORT, ExportSource, Job, RunRecord
 from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.context import Follower, RunContext, run_phases
 from dynamodt.runs.history import RunRecorder, changed_since
-from dynamodt.runs.jobs import NEW, NONE, SCAN, WINDOWS, final_scan_job, incremental_job
+from dynamodt.runs.jobs import NEW, NONE, SCAN, WINDOWS, final_scan_job, incremental_job, or_without_period
 from dynamodt.runs.pace import elapsed
 from dynamodt.state.runs import Phase, or_undo, retry_run
 from dynamodt.state.split_rows import totals_of
@@ -386,7 +386,10 @@ class CatchingUp:
             context.observer.notify(_READ_TOO_LONG)
         token = token_of(record, number, since, until)
         wanted = ExportRequest(self.main.table, token, since=since, until=until)
-        return request_when_available(context, record, wanted)
+        try:
+            return request_when_available(context, record, wanted)
+        except Refused as error:
+            raise error.hinted(error.hint + or_without_period(record, self.main.script)) from error
 
     def _phase(self, job: Job) -> None:
         if all(job.run != known.run for known in self.phases):

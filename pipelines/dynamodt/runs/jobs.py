@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from dynamodt.errors import Hint, suggest
 from dynamodt.model.runs import (
     EARLIER_PHASE,
     FINAL_SCAN,
@@ -25,7 +26,7 @@ from dynamodt.model.runs import (
     Script,
 )
 from dynamodt.model.tables import Direction
-from dynamodt.state.runs import ITEMS, incremental_run, retry_run
+from dynamodt.state.runs import ITEMS, incremental_run, or_undo, retry_run
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import RunContext
@@ -147,6 +148,15 @@ def incremental_job(main: Job, number: int, export: SourceExport) -> Job:
     the others were in the full export, and are done."""
     source = replace(export.source, created_only=not main.script.idempotent)
     return replace(main, run=incremental_run(main.base_run, number), splits=export.files, source=source)
+
+
+def or_without_period(record: RunRecord, script: Script) -> Hint:
+    """The other ways to catch up, as the end of a hint: DynamoDB cannot export a period in which point-in-time recovery
+    was off."""
+    scanned = script.idempotent or script.stamp
+    how, covers = (SCAN, "scans the table") if scanned else (NONE, "leaves the changes since the export as they are")
+    again = suggest(record.direction, table=record.table, catch_up=how)
+    return "; if recovery was off in between: " + again + f" {covers}" + or_undo(record)
 
 
 def begun_catch_up_phases(record: RunRecord, main: list[Job]) -> list[Job]:
