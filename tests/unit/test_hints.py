@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from dynamodt.cli.app import app
+from dynamodt.cli.help_text import HELP
 from dynamodt.cli.next_steps import steps_of, written_steps
 from dynamodt.cli.request import Request, as_typed, check, plugin_command, with_plugin, with_stage
 from dynamodt.cli.result import printed_error
@@ -43,7 +44,7 @@ def texts(path: Path) -> Iterator[str]:
         if isinstance(node, ast.JoinedStr):
             yield "".join(map(piece, node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value.replace("{0}", "status")  # of a help text that is filled in three times
+            yield node.value
 
 
 def piece(value: ast.expr) -> str:
@@ -58,6 +59,7 @@ def suggested_commands() -> list[tuple[str, str, str]]:
     """Of each command in a text: its place, its name, and the words after it."""
     modules = sorted((ROOT / "pipelines").rglob("*.py"))
     found = [(path.name, text) for path in modules for text in texts(path)]
+    found += [("help.txt", text) for text in HELP.values()]
     return [(name, match[1], match[2]) for name, text in found for match in COMMAND.finditer(text)]
 
 

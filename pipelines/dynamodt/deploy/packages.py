@@ -40,7 +40,7 @@ _TEMPLATE = "infra/template.yaml"
 _SCRIPTS = "transforms"
 _FIRST_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can store
 _READABLE = 0o644 << 16
-_SUFFIXES = (".py", ".typed", ".json", ".yaml")  # modules, and the files beside them that they read
+_SUFFIXES = (".py", ".typed", ".json", ".txt", ".yaml")  # modules, and the files beside them that they read
 _TAG = "Wheel-Version: 1.0\nGenerator: dynamodt\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
