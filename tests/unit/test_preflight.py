@@ -643,6 +643,31 @@ def test_consumers_of_the_writes_are_named_with_the_expected_number(services: di
     )
 
 
+@pytest.mark.parametrize(
+    ("kinesis", "trigger", "ttl", "named"),
+    [
+        ("ENABLING", "Creating", "ENABLING", True),
+        ("UPDATING", "Updating", "DISABLING", True),
+        ("ENABLE_FAILED", "Deleting", "DISABLED", False),
+        ("DISABLING", "Disabling", "DISABLED", False),
+    ],
+)
+def test_consumers_are_named_in_each_state_in_which_they_receive_writes(
+    services: dict[str, Stubber], kinesis: str, trigger: str, ttl: str, named: bool
+) -> None:
+    spec = described(services, **WITH_STREAM)
+    answers(
+        services,
+        [{"StreamArn": "arn:aws:kinesis:eu-west-1:1:stream/orders", "DestinationStatus": kinesis}],
+        {"TimeToLiveStatus": ttl, "AttributeName": "expires"},
+    )
+    mapping = {"FunctionArn": "arn:aws:lambda:eu-west-1:1:function:mail", "State": trigger}
+    services["lambda"].add_response("list_event_source_mappings", {"EventSourceMappings": [mapping]})
+    (line,) = reported(spec)
+    parts = ("functions: mail", "Kinesis stream orders", "expire by expires")
+    assert [part in line for part in parts] == [named] * 3
+
+
 def test_consumers_that_cannot_be_listed_are_reported_by_their_actions(services: dict[str, Stubber]) -> None:
     spec = described(services, **WITH_STREAM)
     for call in ("describe_kinesis_streaming_destination", "describe_time_to_live"):

@@ -145,6 +145,12 @@ def index_capacity(connection: Connection, table: TableSpec, index: str, where: 
 _BRIEFLY: dict[str, Any] = {"attempts": 2, "seconds": 5}  # of a client, for calls that a run does not depend on
 
 
+# States in which nothing is received any more. A change between the others takes minutes; while TTL is DISABLING, items
+# expire for up to an hour.
+_NO_DESTINATION = ("DISABLING", "DISABLED", "ENABLE_FAILED")
+_NO_TRIGGER = ("Disabling", "Disabled", "Deleting")
+
+
 class Consumers(NamedTuple):
     """The consumers of a table's writes: the names of Lambda functions and of Kinesis streams. `ttl` is the attribute
     by which its items expire; `lacking` are the actions without which others may exist."""
@@ -170,12 +176,13 @@ def consumers(connection: Connection, table: TableSpec) -> Consumers:
     named = {"TableName": name_in_requests(table.name)}
     kinesis = asked.answer("dynamodb:DescribeKinesisStreamingDestination", dynamodb, **named)
     ttl = asked.answer("dynamodb:DescribeTimeToLive", dynamodb, **named).get("TimeToLiveDescription", {})
-    active = [one for one in kinesis.get("KinesisDataStreamDestinations", ()) if one["DestinationStatus"] == "ACTIVE"]
+    destinations = kinesis.get("KinesisDataStreamDestinations", ())
+    active = [one for one in destinations if one["DestinationStatus"] not in _NO_DESTINATION]
     functions = _functions(connection, table.stream, asked) if table.stream else ()
     return Consumers(
         functions,
         tuple(sorted(one["StreamArn"].rpartition("/")[2] for one in active)),
-        ttl.get("AttributeName", "") if ttl.get("TimeToLiveStatus") in ("ENABLED", "ENABLING") else "",
+        ttl.get("AttributeName", "") if ttl.get("TimeToLiveStatus", "DISABLED") != "DISABLED" else "",
         (*asked.lacking, *([] if table.replicas_known else [_GLOBAL])),
     )
 
@@ -184,7 +191,7 @@ def _functions(connection: Connection, stream: str, asked: _Asked) -> tuple[str,
     """The functions that a stream triggers; at most a hundred of them."""
     made = client(connection, "lambda", **_BRIEFLY)
     found = asked.answer("lambda:ListEventSourceMappings", made, EventSourceArn=stream)
-    enabled = [one for one in found.get("EventSourceMappings", ()) if one.get("State") in ("Enabled", "Enabling")]
+    enabled = [one for one in found.get("EventSourceMappings", ()) if one.get("State") not in _NO_TRIGGER]
     return tuple(sorted({one["FunctionArn"].partition(":function:")[2] for one in enabled}))
 
 
