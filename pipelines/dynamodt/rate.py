@@ -105,6 +105,7 @@ class Ramp:
     _PATIENCE = 10.0  # seconds after which a rate counts as not used: a slow one is used in bursts
     _BEGINNING = 0.25  # of a limit
     _SMALL = 100.0  # units a second: a tenth of a partition's maximum needs no growing load
+    _SLOWED = 0.1  # of the highest rate, far below what a run at the table's capacity falls to
 
     def __init__(self, limit: float, start: float, clock: Callable[[], float], doubling: float = 5.0) -> None:
         self._limit = limit
@@ -112,6 +113,7 @@ class Ramp:
         self._clock = clock
         self._doubling = doubling
         self._at = self._grows_from = clock()
+        self._highest = 0.0
         self._units = self._seconds = 0.0  # used since it grew
 
     @classmethod
@@ -123,6 +125,11 @@ class Ramp:
     def rate(self) -> float:
         """Units a second, never above the limit."""
         return self._rate
+
+    @property
+    def slowed(self) -> bool:
+        """Whether throttles have cut the rate to less than a tenth of its highest."""
+        return self._rate < self._SLOWED * min(self._limit, self._highest)
 
     def limit(self, limit: float) -> None:
         """Change the limit. A lower one applies at once; towards a higher one, the rate grows from its usual start."""
@@ -141,6 +148,7 @@ class Ramp:
         elif now >= self._grows_from:
             self._grow(used, now - self._at)
         self._at = now
+        self._highest = max(self._highest, self._rate if self._rate < inf else 0.0)
         return self._rate
 
     def _cut(self, used: float) -> float:

@@ -27,6 +27,7 @@ from dynamodt.runs.budget import CAPACITY_SECONDS, Allocator, CapacityWatch, bud
 from dynamodt.runs.context import RunContext
 from dynamodt.runs.control import throttled
 from dynamodt.runs.options import RunOptions
+from dynamodt.runs.runner import report_slow
 from dynamodt.state.lease_rows import LeaseRows
 from tests.fakes import FakeState
 
@@ -245,6 +246,17 @@ def test_a_throttled_worker_reports_soon() -> None:
     assert [row.report.throttles.writes for row in world.rows.all()] == [1]
 
 
+def test_a_run_that_throttles_slow_down_reports_it_once() -> None:
+    """Until its first page is complete, the progress has the limit only."""
+    world, dice, said, reported = World(wcu=800.0), random.Random(4), list[str](), set[str]()
+    worker = world.worker("w")
+    for _ in range(60):
+        world.live(1.0, [worker], dice)
+        report_slow(world.allocator, reported, said.append)
+        worker.writes.throttled()
+    assert len(said) == 1 and said[0].startswith("writes are throttled: the run slows down to ")
+
+
 def test_while_many_workers_join_an_old_allocation_is_not_reserved_for_long() -> None:
     """Each refresh grants a smaller allocation, and no worker has confirmed the newest one yet."""
     world, dice = World(wcu=2000.0), random.Random(14)
@@ -253,7 +265,7 @@ def test_while_many_workers_join_an_old_allocation_is_not_reserved_for_long() ->
         workers.append(world.worker(f"w{number}"))
         world.live(0.5, workers, dice, most=5.0)
     granted = sum(row.grant.rate.wcu for row in world.rows.all() if row.grant)
-    allowed = world.allocator._ramps[1].rate  # type: ignore[index]
+    allowed = world.allocator.ramps[1].rate  # type: ignore[index]
     assert granted >= 0.7 * allowed
     waiting = sum(row.grant is None or row.grant.rate.wcu == 0.0 for row in world.rows.all())
     assert waiting <= 10

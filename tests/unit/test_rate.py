@@ -244,3 +244,16 @@ def test_a_small_limit_is_used_from_the_start(limit: float, first: float) -> Non
     ramp = Ramp(limit / 4, limit / 8, lambda: 0.0)
     ramp.limit(limit)
     assert ramp.rate == max(first, limit / 8)
+
+
+def test_a_ramp_is_slowed_once_throttles_have_cut_it_to_a_tenth() -> None:
+    now = 0.0
+    ramp = Ramp(800.0, 200.0, lambda: now)
+    assert not ramp.slowed
+    rates = []
+    while not ramp.slowed:
+        now += 5.0
+        rates.append(ramp.poll(0.0, throttled=True))
+    assert rates[-1] < 0.1 * rates[0] <= rates[-2]
+    ramp.limit(10.0)  # a limit below the rate
+    assert not ramp.slowed

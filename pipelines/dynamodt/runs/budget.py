@@ -251,28 +251,28 @@ class Allocator:
     def __post_init__(self) -> None:
         self._looked_at = self.clock()
         self._worker_registry = WorkerRegistry(self.workers, self.job.governed)
-        self._ramps: tuple[Ramp, Ramp] | None = None
+        self.ramps: tuple[Ramp, Ramp] | None = None  # of reads and writes
 
     def tick(self) -> None:
         """Read the workers and the limits, and write a new grant for each worker whose part changes."""
         now = self.clock()
         seconds = now - self._looked_at
-        if seconds < (LOOK_SECONDS if self._ramps or not self.job.governed else _WAITING_SECONDS):
+        if seconds < (LOOK_SECONDS if self.ramps or not self.job.governed else _WAITING_SECONDS):
             return
         self._looked_at = now
         lease = self.leases.read(self.job.lease)
         limits = Units(lease.rcu or inf, lease.wcu or inf)
-        if not (self.job.governed or self._ramps or lease.rcu or lease.wcu):
+        if not (self.job.governed or self.ramps or lease.rcu or lease.wcu):
             return
         sample = self._worker_registry.poll(now, seconds)
         live = self._worker_registry.live(now)
-        if live or self._ramps:
+        if live or self.ramps:
             self._allocate(live, self._allowed(limits, sample))
 
     def _allowed(self, limits: Units, sample: UsageSample) -> Units:
-        if self._ramps is None:
-            self._ramps = self._first_ramps(limits)
-        reads, writes = self._ramps
+        if self.ramps is None:
+            self.ramps = self._first_ramps(limits)
+        reads, writes = self.ramps
         reads.limit(limits.rcu)
         writes.limit(limits.wcu)
         rcu = reads.poll(sample.used.rcu, sample.reads_throttled)

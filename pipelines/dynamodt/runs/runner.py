@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +81,23 @@ def ticks(context: RunContext, job: Job) -> list[Tick]:
     workers = context.state.workers(job.base_run, job.attempt, job.shards)
     executor = ThreadPoolExecutor(_GRANTERS, thread_name_prefix="grant") if job.shards > 1 else None
     allocator = Allocator(job, context.state.leases, workers, executor=executor)
+    slow = partial(report_slow, allocator, set(), context.observer.notify)
     watches = (watch_capacity(context, job), watch_writers(context.stage, job, context.options))
     followed = [watch.tick for watch in watches if watch is not None]
-    return [allocator.tick, *followed, *watching(context.options.alarms, job, context.state, context.observer.notify)]
+    return [
+        allocator.tick,
+        slow,
+        *followed,
+        *watching(context.options.alarms, job, context.state, context.observer.notify),
+    ]
+
+
+def report_slow(allocator: Allocator, reported: set[str], notify: Notify) -> None:
+    """Report once for reads and for writes that throttles have slowed the run down: its progress names the limit."""
+    for ramp, kind, unit in zip(allocator.ramps or (), ("reads", "writes"), ("RCU/s", "WCU/s"), strict=False):
+        if ramp.slowed and kind not in reported:
+            reported.add(kind)
+            notify(f"{kind} are throttled: the run slows down to {ramp.rate:,.0f} {unit} until they pass again")
 
 
 def _tick(ticks: Sequence[Tick]) -> None:
