@@ -12,6 +12,7 @@ import pytest
 
 from dynamodt.errors import RunFailed
 from dynamodt.model.pages import Counts
+from dynamodt.pipeline import engine
 from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.migrate_once import MOMENTS
 from tests.service.bench import Bench
@@ -103,3 +104,13 @@ def test_a_killed_worker_process_ends_the_run_and_the_same_command_continues(
     (again,) = bench.up(table, beam_args=PROCESSES)
     assert again.error is None and again.versions[0].counts == Counts(read=100, changed=100)
     assert {item["n"] for item in bench.tables.items(table)} == {1}
+
+
+@pytest.mark.endpoints("ministack")
+def test_a_worker_process_that_ends_before_it_connects_fails_the_run(
+    bench: Bench, make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of two ends, and the other one connects later."""
+    monkeypatch.setattr(engine, "_COMMAND", f"mkdir {tmp_path / 'first'} 2>/dev/null && exit 3; exec ".encode())
+    report = bench.failed(make_table(id="N"), "def transform_up(item):\n    return item\n", beam_args=PROCESSES)
+    assert isinstance(report.error, RunFailed) and report.error.what == "a worker process ended with exit code 3"

@@ -15,8 +15,13 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions
 from apache_beam.portability import python_urns
+from apache_beam.portability.api import beam_fn_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.runners.portability.fn_api_runner.worker_handlers import SubprocessSdkWorkerHandler, WorkerHandler
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
+    ControlFuture,
+    SubprocessSdkWorkerHandler,
+    WorkerHandler,
+)
 from apache_beam.runners.portability.local_job_service import SubprocessSdkWorker
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.utils.sentinel import Sentinel
@@ -158,6 +163,7 @@ class _WorkerProcess(SubprocessSdkWorkerHandler):
         self._on_loss = on_loss
         self._error: RunFailed | None = None
         self._closing = False
+        self._answers: list[ControlFuture] = []  # awaited ones
         self._send = self.control_conn.push
         self.control_conn.push = self._push
 
@@ -177,14 +183,28 @@ class _WorkerProcess(SubprocessSdkWorkerHandler):
         if not self._closing:
             self._error = _lost(code)
             self._on_loss(self._error)
-            self.control_conn.abort(self._error)
+            for answer in self._answers:
+                self._fail(answer)
 
-    def _push(self, request: Any) -> Any:
+    def _fail(self, answer: ControlFuture) -> None:
+        """Answers a request with the error. An exception (`abort`) would not end a bundle that waits for elements."""
+        answer.set(beam_fn_api_pb2.InstructionResponse(instruction_id=answer.instruction_id, error=str(self._error)))
+
+    def stop_worker(self) -> None:
+        """Waits for the process. One that connects only later, after the loss of another, ends at once."""
+        if not self._closing:
+            self.control_conn.push(Sentinel.sentinel)
+        super().stop_worker()
+
+    def _push(self, request: Any) -> ControlFuture | None:
         """Passes a request on. The process may be gone before it receives one."""
-        self._closing = self._closing or isinstance(request, Sentinel)
         answer = self._send(request)
-        if self._error is not None and not self._closing:
-            answer.abort(self._error)
+        if answer is None:
+            self._closing = True
+            return None
+        self._answers = [*(one for one in self._answers if not one.is_done()), answer]
+        if self._error is not None:
+            self._fail(answer)
         return answer
 
 
