@@ -458,6 +458,23 @@ def test_options_for_recovery_journal_and_alarms_reach_the_run(
     assert sorted(command_argv(Request(command, options=options))[1:]) == sorted(words)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("up", "--table", ""),  # not all tables
+        ("up", "--table", "users", "--table", " "),
+        ("status", "-t", ""),
+        ("up", "--pause-on-alarm", ""),  # it would pause the run for ever
+        ("retry", "01RUN", "--accept", "", "--reason", "test"),
+    ],
+)
+def test_an_empty_value_such_as_that_of_an_unset_variable_is_misuse(
+    operations: FakeOperations, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    code, _, told = run(capfd, *words)
+    assert (code, operations.calls) == (2, []) and "has an empty value" in told
+
+
 @pytest.mark.parametrize("words", [("status", "--no-pitr"), ("prepare", "--no-journal"), ("up", "--pause-on-alarm")])
 def test_unknown_commands_and_a_missing_name_are_misuse(
     operations: FakeOperations, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]

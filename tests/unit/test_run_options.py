@@ -48,6 +48,11 @@ def test_a_value_that_the_command_line_refuses_is_refused(given: dict[str, Any],
     assert told in str(refused.value.hint)
 
 
+def test_an_empty_name_of_an_alarm_is_refused() -> None:
+    with pytest.raises(UsageError, match="--pause-on-alarm has an empty value"):
+        api.up(STAGE, Path(), ["users"], None, RunOptions(alarms=("high", "")), ProgressRecorder())
+
+
 @pytest.mark.parametrize(
     "given",
     [

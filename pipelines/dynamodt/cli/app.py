@@ -31,6 +31,7 @@ from dynamodt.runs.options import (
     STAGE_VARIABLE,
     Option,
     RunOptions,
+    check_filled,
     command_argv,
     options_of,
 )
@@ -364,6 +365,7 @@ def _value(option: Option, parsed: Any) -> Any:
     if option.default != ():
         return parsed
     given = tuple(parsed or ())
+    check_filled(option, given)
     return given if option.field != "tables" else tuple(dict.fromkeys(_table_names(given)))
 
 

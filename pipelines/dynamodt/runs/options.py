@@ -6,7 +6,7 @@ The parser, the menu and the arguments of a command are made from `OPTIONS`, the
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -304,6 +304,7 @@ def check_values(options: RunOptions) -> None:
 def _check_value(option: Option, value: Any) -> None:
     if option.repeated:
         _check_texts(option.parameter, value)
+        check_filled(option, value)
     elif value != option.default and not _is_allowed(option, value):
         hint = f"use {_allowed(option)}, or leave it out"
         raise UsageError(f"{option.parameter} cannot be {value!r}", where="RunOptions", hint=hint)
@@ -333,6 +334,14 @@ def _check_texts(name: str, values: Any) -> None:
     if isinstance(values, str) or not all(isinstance(value, str) for value in values):
         hint = f"give a tuple of texts: {name}=({values!r},)" if isinstance(values, str) else "give a tuple of texts"
         raise UsageError(f"{name} cannot be {values!r}", where="RunOptions", hint=hint)
+
+
+def check_filled(option: Option, values: Iterable[str]) -> None:
+    """Raises UsageError for an empty value of an option that may be repeated. Without this, `--table ""` would mean all
+    tables, and an alarm without a name would pause a run for ever."""
+    if not all(value.strip() for value in values):
+        hint = "give it a value, or leave it out; a variable may be unset"
+        raise UsageError(f"{option.names[0]} has an empty value", hint=hint)
 
 
 def check_control(command: str, limits: Sequence[float]) -> None:
