@@ -7,6 +7,7 @@ has `of`, the note of that item.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from tests.protocol_world import World
 
 BESIDE = {"fan": 20, "lone": 30}
-MOVES = {"move": 10, "freed": -1, "meets": 9}
-TAKEN = {"freed", "meets"}  # the key may be taken, of an item after one that moves
+MOVES = {"move": 10, "freed": -1, "meets": 9, "alike": -1}
+_MOVED = {"n": 1001, "note": "old 1"}  # of an item that has become like the one before it, as if it were not
+TAKEN = {"freed", "meets", "alike"}  # the key may be taken, of an item after one that moves
 QUIET = ("", "note", "delete")  # acts that leave no write in doubt without an answer
 
 
@@ -47,6 +49,13 @@ class _State:
             others = world.dynamodb.others.get("others", {})
             self.items += [{**decode(image), "there": True} for image in others.values()]
         self.undoing = world.undo_begun
+        if "alike" in self.scene.kinds and not self.undoing and self._has_moved():
+            self.items = [{**item, **(_MOVED if item["id"] == 0 else {})} for item in self.items]
+
+    def _has_moved(self) -> bool:
+        """Whether the run has inserted an item at the key 0, by its row."""
+        rows = self.world.dynamodb.others.get(self.world.job.stage.state_table, {})
+        return any(json.loads(row["key"]["S"]) == {"id": {"N": "0"}} for row in rows.values())
 
     @cached_property
     def mains(self) -> dict[object, list[Item]]:
@@ -115,15 +124,27 @@ def _live(state: _State) -> None:
     if main is not None and state.scene.kinds != ("target",):
         assert main["n"] % 1000 == 1 + (met and act == "add"), f"a live write is lost: {main}"
         assert (main["note"] == "live") == (met and act == "note"), f"a live write is lost: {main}"
+        assert (main.get("extra") == 5) == (met and act == "extra"), f"a live write is lost: {main}"
     if met and act in ("delete", "replace") and not state.undoing:
         assert main is None or state.scene.kinds == ("target",), f"deleted, and back: {main}"
-        late = {int(item["id"]) for item in state.beside(0)} - state.world.made
-        assert not late, f"made of an item that was deleted before: {late}"
+    if met and act in ("note", "delete", "replace") and not state.undoing:
+        stale = [
+            item for item in _made_since(state) if act != "note" or item["of" if "of" in item else "note"] != "live"
+        ]
+        assert not stale, f"made of an item that was changed or deleted before: {stale}"
+    if acted == "taken":
+        assert "app" in state.mains, "a live item is lost"
     if acted == "dropped":
         again = state.beside(0) if state.scene.kinds[0] in BESIDE else state.mains.get(0)
         assert not again, f"inserted again: {again}"
     if act == "replace" and met and state.scene.kinds[0] != "delete":
         assert state.main("new") is not None, "a live item is lost"
+
+
+def _made_since(state: _State) -> list[Item]:
+    """The items that were inserted beside item 0, or into the target, after the application's act."""
+    inserted = [*state.beside(0), *(item for item in state.mains.get(0, []) if "there" in item)]
+    return [item for item in inserted if ("there" in item, int(item["id"])) not in state.world.made]
 
 
 # ---------------------------------------------------------------- at the end of the run

@@ -8,7 +8,8 @@ import pytest
 
 from dynamodt.dynamodb.statements import Statements
 from dynamodt.model.runs import Job
-from dynamodt.pipeline import conflicts, own_writes, undo
+from dynamodt.model.tables import Check, Update
+from dynamodt.pipeline import conflicts, own_writes, undo, write
 from dynamodt.pipeline.own_writes import Lookups
 from dynamodt.pipeline.record import IntentLog
 from dynamodt.pipeline.request_pipeline import Pending
@@ -60,6 +61,24 @@ def source_of_insertions(patch: pytest.MonkeyPatch) -> None:
         return condition(self, expression, change, whole).split(" AND ")[0]
 
     patch.setattr(Statements, "_condition", exists)
+
+
+def check_of_sources(patch: pytest.MonkeyPatch) -> None:
+    actions = Statements._actions
+
+    def without(self: Statements, part: Any, *arguments: Any) -> Any:
+        return [] if isinstance(part, Check) else actions(self, part, *arguments)
+
+    patch.setattr(Statements, "_actions", without)
+
+
+def guard_beside_insertions(patch: pytest.MonkeyPatch) -> None:
+    guarded = Statements._guarded
+
+    def without(self: Statements, change: Any, whole: bool = False) -> Any:
+        return () if whole and isinstance(change, Update) else guarded(self, change, whole)
+
+    patch.setattr(Statements, "_guarded", without)
 
 
 def absence_of_rows(patch: pytest.MonkeyPatch) -> None:
@@ -125,3 +144,48 @@ def rows_in_undo(patch: pytest.MonkeyPatch) -> None:
         return records_of(page, journal, inserted, phase)
 
     patch.setattr(undo, "records_of", by_note)
+
+
+def free_key_of_insertions(patch: pytest.MonkeyPatch) -> None:
+    """An insertion replaces an item at its key."""
+    put = FakeDynamoDB._put
+
+    def over(self: FakeDynamoDB, request: Any) -> None:
+        if "pk" not in request["Item"]:
+            self._items(request["TableName"]).pop(self._text(request["Item"], request["TableName"]), None)
+        put(self, request)
+
+    patch.setattr(FakeDynamoDB, "_put", over)
+
+
+def recognition_of_own_rows(patch: pytest.MonkeyPatch) -> None:
+    """A state row that refuses a repeated write shows another owner."""
+    patch.setattr(split_rows, "write_once", lambda rows, *arguments, **values: rows.update(*arguments, **values))
+
+
+def absence_of_new_attributes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Statements, "_added", lambda self, change: [])
+
+
+def absence_of_own_item(patch: pytest.MonkeyPatch) -> None:
+    """A deletion accepts an item that the run has inserted."""
+    patch.setattr(Statements, "_transaction", _without_check_of_rows(Statements._transaction))
+
+
+def sources_at_taken_keys(patch: pytest.MonkeyPatch) -> None:
+    """An equal item at the key of an insertion counts as inserted, although the run deletes it."""
+    patch.setattr(write, "leaves", lambda change_of: conflicts.all_stay)
+
+
+def rows_of_removed_items(patch: pytest.MonkeyPatch) -> None:
+    """An undo deletes an inserted item without a note in its row."""
+    patch.setattr(undo, "Statements", lambda spec, guard, inserted, takes_back: Statements(spec, guard))
+
+
+def _without_check_of_rows(transaction: Any) -> Any:
+    def made(self: Statements, *arguments: Any) -> Any:
+        call = transaction(self, *arguments)
+        checks = [one for one in call.body["TransactItems"] if "pk" not in one.get("ConditionCheck", {}).get("Key", {})]
+        return call._replace(body={**call.body, "TransactItems": checks})
+
+    return made

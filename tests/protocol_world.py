@@ -23,8 +23,8 @@ is returned). A message to the state table is repeated at once if its answer is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from greenlet import greenlet
 from dynamodt.dynamodb.wire import InDoubt
 from dynamodt.errors import Fenced
 from dynamodt.model.runs import ExportSource, Job, JournalSource, Lease, ScanSource, Script
-from dynamodt.model.tables import Connection, Item, Stage, StorageSpec
+from dynamodt.model.tables import Connection, Image, Item, Stage, StorageSpec
 from dynamodt.pipeline.migrate import migrate, undo
 from dynamodt.pipeline.ownership import split_groups
 from dynamodt.runs.jobs import retry_job
@@ -71,6 +71,8 @@ def transform_up(item):
         "move": lambda: {{**new, "id": number + 10 + CORRECTED}},
         "freed": lambda: {{**new, "id": number - 1}},
         "meets": lambda: {{**new, "id": number + 9}},
+        "alike": lambda: {{**item, "id": number - 1, "note": "old 0"}},  # equal to the item before it
+        "extra": lambda: {{**new, "extra": item.get("extra", 1)}},
         "fan": lambda: [new, beside(20 + CORRECTED)],
         "lone": lambda: [item, beside(30)],
     }}[KINDS[number % len(KINDS)]]()
@@ -83,6 +85,12 @@ def transform_up(item):
     return {"id": item["id"], "n": item["n"] + 1000, "note": item["note"]}
 """
 STAMP = 'STAMP = "_by"\n'
+_WRITES: dict[str, Callable[[Item], Item]] = {  # the attributes that the application writes
+    "note": lambda item: {"note": "live"},
+    "add": lambda item: {"n": item["n"] + 1},
+    "same": lambda item: {"n": 1001},
+    "extra": lambda item: {"extra": 5},
+}
 
 
 @dataclass(frozen=True)
@@ -293,7 +301,7 @@ class World:
         self.late: list[tuple[str, Callable[[], None]]] = []
         self.armed = ""
         self.acted = ""  # the item's state at the application's act; empty: none yet
-        self.made: set[int] = set()  # the keys that there were then
+        self.made: set[tuple[bool, int]] = set()  # the keys that there were then, of the target's items with True
         self.undo_begun = self.undoing = False
         self.shown = ""  # what the windows show of item 0: its deletion once A has ended, then its creation
         self.slept: dict[str, float] = {}  # by each actor
@@ -363,6 +371,7 @@ class World:
         if self.scene.then == "retry":
             self.later = retry_job(self.job, 1, tuple(self.storage.names(key_of_job(self.job, DEAD))))
         else:
+            observed(sorted(self.dynamodb.items.items()))
             objects, source = window_of(self.dynamodb.items)
             self.objects = objects
             self.later = replace(self.job, run="run/incremental1", source=source)
@@ -384,14 +393,23 @@ class World:
         """One of the two splits, by a worker of the first attempt."""
         job = replace(self.job, split_groups=2)
         only = split_groups(job).index((number,))
-        with suppress(Fenced):
+        with self._ends(name):
             run_inline(migrate, replace(job, attempt=1), SteppedResources("", world=self, token=1), only=only)
-            self.finished.add(name)
 
     def _own(self, name: str, rate_queue: Callable[..., None], job: Job, token: int) -> None:
-        with suppress(Fenced):
+        with self._ends(name):
             self._run(rate_queue, job, token)
+
+    @contextmanager
+    def _ends(self, name: str) -> Iterator[None]:
+        """An owner finishes, or a later one has claimed a split."""
+        try:
+            yield
             self.finished.add(name)
+        except Fenced as fenced:
+            later = "V" if name == "U" else "B"
+            claimed = {row.get("claimant") for row in self.rows.rows.values()}
+            assert later in claimed, f"fenced by none: {fenced}"
 
     def _run(self, rate_queue: Callable[..., None], job: Job, token: int) -> None:
         run_inline(rate_queue, replace(job, attempt=token), SteppedResources("", world=self, token=token))
@@ -418,7 +436,8 @@ class World:
         act, live = self.scene.act, decode(now) if now is not None else None
         moved_here = live is not None and live["note"] == "old 1"
         live = None if moved_here else live
-        self.made = {int(decode(image)["id"]) for image in self.dynamodb.items.values()}
+        tables = (self.dynamodb.items, self.dynamodb.others.get("others", {}))
+        self.made = {(bool(there), int(decode(one)["id"])) for there, of in enumerate(tables) for one in of.values()}
         self.acted = "gone" if live is None else "after" if live["n"] >= 1000 else "before"
         if moved_here:
             return
@@ -440,16 +459,19 @@ class World:
         return {"id": {"move": 10, "fan": 20, "lone": 30}.get(self.scene.kinds[0], 0)}
 
     def _drop(self) -> None:
-        target = self.job.target
-        items = self.dynamodb.items if target is None else self.dynamodb.others.get(target.name, {})
-        dropped = items.pop(key_text(encode(self._place())), None)
+        dropped = self._written().pop(key_text(encode(self._place())), None)
         self.acted = "" if dropped is None else "dropped"
 
+    def _written(self) -> dict[str, Image]:
+        """The items of the table that receives insertions."""
+        target = self.job.target
+        return self.dynamodb.items if target is None else self.dynamodb.others.setdefault(target.name, {})
+
     def _take(self) -> None:
-        key = self._place()
-        if self.dynamodb.get(key) is None:
+        there, key = self._written(), key_text(encode(self._place()))
+        if key not in there:
             self.acted = "taken"
-            self.dynamodb.put({**key, "n": 5, "note": "app"})
+            there[key] = encode({**self._place(), "n": 5, "note": "app"})
 
     def _take_and_free(self, act: str) -> None:
         """Each of its acts is a step."""
@@ -475,7 +497,7 @@ class World:
             return {name: value for name, value in live.items() if name != "_by"}
         if act == "replace":
             return {"id": live["id"], "n": 1, "note": "new"}
-        return {**live, **{"note": {"note": "live"}, "add": {"n": live["n"] + 1}, "same": {"n": 1001}}[act]}
+        return {**live, **_WRITES[act](live)}
 
     # ------------------------------------------------------------ what tells two states apart
 
@@ -484,6 +506,7 @@ class World:
         journal = [name for name in self.storage.objects if "/journal/" in name or "/dead/" in name]
         told = (
             self.acted,
+            sorted(self.made),
             self.shown,
             self.armed,
             [name for name, _ in self.late],

@@ -22,7 +22,7 @@ from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
 from tests.pipeline.exporter import Exporter, by_id
-from tests.pipeline.undoing import not_restored_items, undo_job
+from tests.pipeline.undoing import not_restored_items, repeat_undo, undo_job
 
 DOWN_ONE = """
 from dynamodt import Delete
@@ -100,6 +100,39 @@ def test_a_dead_letter_of_a_freed_key_is_replayed_as_vanished(bench: Bench, expo
     assert by_id(bench) == {10: 2}
     assert retry_dead_letters(bench, job) == Counts(vanished=1, dead=-1)
     assert by_id(bench) == {10: 2}
+
+
+SHIFTED = """
+def transform_up(item):
+    return {**item, "id": item["id"] - 10}
+"""
+
+
+@pytest.mark.parametrize("first", range(5))
+def test_of_items_that_differ_only_by_their_keys_none_is_lost(bench: Bench, exporter: Exporter, first: int) -> None:
+    """An item's new key may have an equal item, which the run moves away in turn."""
+    before = {first + n: 1 for n in range(0, 120, 10)}
+    bench.dynamodb.put(*({"id": number, "n": n} for number, n in before.items()))
+    job = replace(exporter.job(exporter.export(), SHIFTED), max_errors=20)
+    counts = bench.execute(job)
+    assert counts.changed + counts.dead == len(by_id(bench)) == len(before)
+    undo_job(bench, replace(job, attempt=9))
+    waiting = not_restored_items(bench, job)
+    assert len(by_id(bench)) + len(waiting) >= len(before)
+    if waiting:
+        repeat_undo(bench, replace(job, attempt=9))
+        waiting = not_restored_items(bench, job, 2)
+    assert by_id(bench) == before or waiting
+    assert len(by_id(bench)) + len(waiting) >= len(before)
+
+
+def test_an_item_is_merged_with_an_equal_one_that_the_version_leaves_as_it_is(bench: Bench, exporter: Exporter) -> None:
+    """The application has written the new item already."""
+    bench.dynamodb.put({"id": 11, "n": 1}, {"id": 1, "n": 1})
+    script = 'def transform_up(item):\n    return {**item, "id": item["id"] % 10}\n'
+    job = exporter.job(exporter.export(), script)
+    assert bench.execute(job) == Counts(read=2, changed=1, unchanged=1)
+    assert by_id(bench) == {1: 1}
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])

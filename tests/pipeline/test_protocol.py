@@ -37,6 +37,10 @@ QUICK = [
     S(("move",), fault="late", undo="crash"),
     S(("delete", "freed"), gone=True, splits=2),
     *(S((kind,) * 3, fault="repeated", undo="once") for kind in ("move", "fan")),
+    *(S((kind,), act="note", gone=True, export=kind != "target") for kind in ("lone", "fan", "target")),
+    S(("lone",), act="taken", gone=True),
+    S(("extra",), act="extra", gone=True, export=False),
+    S(("delete", "alike"), gone=True, splits=2),
 ]
 EXPORTED = ("move", "fan", "lone")  # a scan would read their insertions
 THOROUGH = [
@@ -62,6 +66,14 @@ THOROUGH = [
     S(("update",), fault="late", rows=True, export=False),
     S(("move",), act="delete"),
     S(("lone",), act="taken"),
+    *(S((kind,), act="taken", gone=True, export=kind != "target") for kind in ("move", "fan", "target")),
+    S(("extra",), act="extra", undo="once", export=False),
+    S(("update",), fault="reset", rows=True, gone=True, export=False),
+    *(S(("delete", "alike"), fault=fault, gone=True) for fault in ("late", "twice")),
+    S(("delete", "alike"), fault="late", undo="crash"),
+    S(("move", "alike"), fault="twice", undo="crash"),
+    S(("move", "alike"), gone=True, undo="crash"),
+    *(S((kind, "alike"), gone=True, splits=2, undo="once") for kind in ("delete", "move")),
     S(("update", "freed"), page=2),
     S(("move",), fault="reset"),
     S(("move",), fault="late"),
@@ -84,6 +96,11 @@ THOROUGH = [
     S(("update", "update"), undo="once", export=False),
     S(("lone",), act="drop"),
     S(("target",), act="drop", export=False),
+    *(
+        S((kind,), act=act, gone=True, undo=undo, export=kind in EXPORTED)
+        for kind in ("lone", "fan", "target")
+        for act, undo in (("add", ""), ("delete", ""), ("replace", ""), ("delete", "once"))
+    ),
     *(
         S((kind, kind), fault=fault, rows=rows, gone=True, export=kind in EXPORTED)
         for kind in ("update", "delete", "lone", "move", "fan")
@@ -134,6 +151,36 @@ NEEDED = [
         "transformed twice",
     ),
     (protocol_without.source_of_insertions, S(("move",), act="note"), "a live write is lost"),
+    *(
+        (protocol_without.check_of_sources, S((kind,), act="note", gone=True, export=kind == "lone"), "made of an item")
+        for kind in ("lone", "target")
+    ),
+    (protocol_without.guard_beside_insertions, S(("fan",), act="note", gone=True), "made of an item"),
+    *(
+        (
+            protocol_without.free_key_of_insertions,
+            S((kind,), act="taken", gone=True, export=kind != "target"),
+            "is lost",
+        )
+        for kind in ("lone", "move", "fan", "target")
+    ),
+    (
+        protocol_without.absence_of_new_attributes,
+        S(("extra",), act="extra", gone=True, export=False),
+        "a live write is lost",
+    ),
+    (
+        protocol_without.recognition_of_own_rows,
+        S(("update",), fault="reset", rows=True, gone=True, export=False),
+        "fenced by none",
+    ),
+    (protocol_without.absence_of_own_item, S(("delete", "alike"), fault="late", gone=True), "lost: 1"),
+    (protocol_without.sources_at_taken_keys, S(("delete", "alike"), gone=True, splits=2), "lost: 1"),
+    (
+        protocol_without.rows_of_removed_items,
+        S(("delete", "alike"), fault="late", undo="crash"),
+        "lost by the undo",
+    ),
     (protocol_without.absence_of_rows, S(("lone",), act="drop"), "inserted again"),
     (
         protocol_without.rows_of_refused_transactions,

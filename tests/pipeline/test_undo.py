@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from dynamodt.dynamodb.statements import InsertedRow
+from dynamodt.dynamodb.inserted_rows import InsertedRow
+from dynamodt.dynamodb.reads import Reads
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Totals
 from dynamodt.model.runs import Job, RowsSource
-from dynamodt.model.tables import Change, Image, IndexKey, Item, Update
+from dynamodt.model.tables import Change, Image, IndexKey, Insert, Item, Remove, Update
 from dynamodt.pipeline.record import IntentLog
-from dynamodt.pipeline.restoration import DELETED, REPLACED, UNCONFIRMED
+from dynamodt.pipeline.restoration import DELETED, REPLACED, UNCONFIRMED, PageItems, Records
 from dynamodt.pipeline.undo import records_of
 from dynamodt.script.apply import Apply
-from dynamodt.script.codec import decode
+from dynamodt.script.codec import decode, encode, image_digest, key_text
 from dynamodt.state.journal import Journal, Note
 from dynamodt.state.object_keys import is_note, journal_prefix, note_name, part_name
 from tests.fakes import FakeDynamoDB, numbers
@@ -387,6 +388,23 @@ def test_a_note_applies_only_to_the_intents_before_it(epochs: tuple[int, ...], k
     parts = Parts(reads, tuple(note_name("j/", 0, 1, fencing_token) for fencing_token in epochs))
     found = records_of(parts.page(), parts, parts)
     assert [len(records) for records in found.by_key.values()] == ([kept] if kept else [])
+
+
+def test_an_item_that_leaves_a_key_between_two_reads_is_not_taken_for_the_restored_one(bench: Bench) -> None:
+    """The run has deleted an item, and moved an equal one to its key, which another worker has just moved back."""
+    bench.dynamodb.put({"id": 1, "n": 1})
+    image = encode({"id": 1, "n": 1})
+    deleted = Remove({"id": image["id"]}, image)
+    text = key_text(deleted.key)
+
+    class Rows:
+        def rows_at(self, keys: object) -> dict[str, InsertedRow]:
+            bench.dynamodb.delete({"id": 1})
+            return {text: InsertedRow({"id": {"N": "2"}}, image_digest(image), removed=True)}
+
+    spec = bench.dynamodb.spec
+    items = PageItems(spec, Records({text: [deleted]}), Reads(bench.dynamodb, spec), None, Rows())  # type: ignore
+    assert items.changes == [Insert(spec.name, deleted.key, image)]
 
 
 def test_an_item_whose_deletion_is_in_doubt_is_reported_if_another_one_of_its_key_is_restored(

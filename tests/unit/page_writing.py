@@ -10,8 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from dynamodt.dynamodb.batch import Writes
+from dynamodt.dynamodb.inserted_rows import InsertedRows
 from dynamodt.dynamodb.reads import Reads
-from dynamodt.dynamodb.statements import InsertedRows, Statements
+from dynamodt.dynamodb.statements import Statements
 from dynamodt.model.tables import Change, Guard, Image, Item, KeyAttribute, Remove, TableSpec
 from dynamodt.pipeline.outcomes import WriteResult
 from dynamodt.pipeline.own_writes import InsertedItems, Lookups

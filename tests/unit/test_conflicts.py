@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodt.dynamodb.statements import InsertedRow
+from dynamodt.dynamodb.inserted_rows import InsertedRow
 from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.pipeline.conflicts import (
     Collision,

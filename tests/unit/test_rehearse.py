@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dynamodt.dynamodb.statements import InsertedRows, Statements
+from dynamodt.dynamodb.inserted_rows import InsertedRows
+from dynamodt.dynamodb.statements import Statements
 from dynamodt.errors import DynamodtError, Fenced, ItemError, Refused, ScriptError, ServiceError
 from dynamodt.model.tables import Change, Image, IndexKey, Item, KeyAttribute, TableSpec
 from dynamodt.pipeline.attempts import REHEARSED, Rehearsal

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from dynamodt.dynamodb.batch import Verdict, Writes
 from dynamodt.dynamodb.expressions import MAX_EXPRESSION
-from dynamodt.dynamodb.statements import MAX_STATEMENT, InsertedRows, Statements, quoted
+from dynamodt.dynamodb.inserted_rows import InsertedRows
+from dynamodt.dynamodb.statements import MAX_STATEMENT, Statements, quoted
 from dynamodt.dynamodb.wire import Call, Statement
 from dynamodt.errors import ItemError
 from dynamodt.model.tables import Atomic, Change, Guard, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update
@@ -353,6 +354,26 @@ def test_an_item_too_wide_for_a_transaction_has_a_hint() -> None:
     assert 'GUARD = "changed"' in caught.value.hint
     fake = table(THINGS, found.read)
     assert written(fake, move, "changed") == "done" and len(fake.items) == 2
+
+
+def test_an_undo_deletes_an_inserted_item_once() -> None:
+    """Its row notes the deletion: an equal item that is put at the key later stays."""
+    rows = InsertedRows("state", "run")
+    made = insert(THINGS, {"id": "a", "n": 1})
+    fake = FakeDynamoDB(THINGS, keys={"state": ("pk", "sk")})
+    key = encode({"id": "b"})
+    transaction = Atomic(key, key, (made,))
+    assert sent(fake, Statements(THINGS, "item", rows).write(transaction)).outcome == "done"
+    undo, deletion = Statements(THINGS, "changed", rows, takes_back=True), Remove(made.key, made.item)
+    assert sent(fake, undo.write(deletion)).outcome == "done" and not fake.items
+    fake.put({"id": "a", "n": 1})
+    assert sent(fake, undo.write(deletion)).outcome == "conflict" and fake.items
+
+
+def test_an_undo_deletes_an_item_that_is_too_wide_for_a_transaction() -> None:
+    key, read = doubled(THINGS, wide(200, 4))[:2]
+    request = Statements(THINGS, "changed", InsertedRows("state", "run"), takes_back=True).write(Remove(key, read))
+    assert sent(fake := table(THINGS, read), request).outcome == "done" and not fake.items
 
 
 def test_the_hint_for_a_too_wide_item_does_not_suggest_a_guard_that_would_not_help() -> None:

@@ -327,11 +327,13 @@ def _twice(made: Made, table: TableSpec) -> Iterator[tuple[Image, Image, Image]]
 
 
 def _onto(made: Made, table: TableSpec, there: Mapping[str, Image]) -> Iterator[tuple[Image, Image, Image]]:
-    """Items that are moved to the key of another item of the sample."""
+    """Items that are moved to the key of another item of the sample, unless it is equal and stays as it is."""
+    unchanged = (source for source, outcome in made if [source] == list(outcome.items.values()))
+    stays = {key_text(key_of(table, source)) for source in unchanged}
     for source, outcome in made:
         if key_text(key_of(table, source)) not in outcome.items:
             for text in outcome.inserted & there.keys():
-                if not same_image(there[text], outcome.items[text]):
+                if text not in stays or not same_image(there[text], outcome.items[text]):
                     yield outcome.items[text], source, there[text]
 
 

@@ -19,7 +19,8 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any, NamedTuple
 
-from dynamodt.dynamodb.statements import InsertedRows, Statements
+from dynamodt.dynamodb.inserted_rows import InsertedRows
+from dynamodt.dynamodb.statements import Statements
 from dynamodt.errors import DynamodtError, ItemError, ScriptError, error_text
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Change, Direction, Image, Insert, Item, Put, TableSpec

@@ -13,12 +13,12 @@ condition; REMOVE is repeated for each attribute; INSERT takes a struct of singl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from dynamodt.dynamodb.expressions import MAX_OPERATORS, Expression, operators
+from dynamodt.dynamodb.inserted_rows import InsertedRows
 from dynamodt.dynamodb.wire import BatchWrite, Call, Request, Statement
 from dynamodt.errors import ItemError
 from dynamodt.model.tables import (
@@ -28,86 +28,13 @@ from dynamodt.model.tables import (
     Guard,
     Image,
     Insert,
-    KeyAttribute,
     Remove,
     TableSpec,
     Update,
     name_in_requests,
 )
-from dynamodt.script.codec import digest, image_bytes, image_digest, key_text, surely_fit
+from dynamodt.script.codec import image_bytes, surely_fit
 from dynamodt.script.diff import Part, parts_of, transaction_digest
-
-_SORT_KEY = {"S": "INSERTED"}
-
-
-class InsertedRow(NamedTuple):
-    """The content of an inserted row: the source's key (None: a row of `items()`), the digests of the item as inserted
-    and of the whole transaction, and the phase that has sent it (empty: not known)."""
-
-    source: Image | None
-    item: str
-    transaction: str = ""
-    phase: str = ""
-
-    def is_from(self, source: Image | None) -> bool:
-        """Whether the item was made from this source (None: a row of `items()`)."""
-        if self.source is None or source is None:
-            return self.source is source
-        return key_text(self.source) == key_text(source)
-
-    def is_of(self, part: Insert, source: Image | None) -> bool:
-        """Whether it is the row of this insertion, made from this source."""
-        return self.is_from(source) and self.item == image_digest(part.item)
-
-
-class InsertedRows:
-    """The rows of one run's insertions, in the state table `table`::
-
-    pk           RUN#<run>#INSERTED#<digest of table and key>
-    sk           INSERTED
-    table, key   of the inserted item
-    source       the key of the item that it was made of, as JSON; null for a row of `items()`
-    item         the digest of the item as inserted
-    transaction  the digest of the whole transaction
-    phase        the phase of the run that has sent it: a later one may send an equal transaction
-    """
-
-    def __init__(self, table: str, run: str, phase: str = "") -> None:
-        self.spec = TableSpec(table, (KeyAttribute("pk", "S"), KeyAttribute("sk", "S")))
-        self._run = run
-        self._phase = phase
-
-    def key(self, table: str, key: Image) -> Image:
-        """The key of the row for an item of a table. Each row has a partition key of its own."""
-        return {"pk": {"S": f"RUN#{self._run}#INSERTED#{digest(f'{table} {key_text(key)}')}"}, "sk": _SORT_KEY}
-
-    def put(self, insert: Insert, source: Image | None, transaction: str = "") -> dict[str, Any]:
-        """The action that writes the row of an insertion if it is absent; `transaction` is the digest of its
-        transaction."""
-        row = {
-            **self.key(insert.table, insert.key),
-            "table": {"S": insert.table},
-            "key": {"S": json.dumps(insert.key)},
-            "source": {"S": json.dumps(source)},
-            "item": {"S": image_digest(insert.item)},
-            "transaction": {"S": transaction},
-            "phase": {"S": self._phase},
-        }
-        return {"Put": {"TableName": self.spec.name, "Item": row, **_ABSENT}}
-
-    def absent(self, table: str, key: Image) -> dict[str, Any]:
-        """The action that fails a transaction when the run has inserted an item of this key."""
-        return {"ConditionCheck": {"TableName": self.spec.name, "Key": self.key(table, key), **_ABSENT}}
-
-
-_ABSENT = {"ConditionExpression": "attribute_not_exists(#k)", "ExpressionAttributeNames": {"#k": "pk"}}
-
-
-def inserted_row(image: Image) -> InsertedRow:
-    """The content of a row that `InsertedRows.put` has written."""
-    source, phase = json.loads(image["source"]["S"]), image.get("phase", {"S": ""})["S"]
-    return InsertedRow(source, image["item"]["S"], image["transaction"]["S"], phase)
-
 
 MAX_STATEMENT = 8192
 MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
@@ -134,7 +61,8 @@ class Statements:
 
     With `inserted`, each insertion is a transaction with its row. `confirms`: a deletion is a request of its own, which
     fails for an absent item, while a statement succeeds. `meets_insertions`: a transaction or deletion fails for an
-    item that the run has inserted.
+    item that the run has inserted. `takes_back`, of an undo: a deletion is that of an inserted item, and a transaction
+    with its row: a repeated or late deletion has no effect on an item that was put there since.
     """
 
     conditional = True  # a change may be refused, and its item is then read
@@ -147,6 +75,7 @@ class Statements:
         *,
         confirms: bool = False,
         meets_insertions: bool = False,
+        takes_back: bool = False,
     ) -> None:
         self._spec = spec
         self._name = name_in_requests(spec.name)
@@ -154,6 +83,7 @@ class Statements:
         self._inserted = inserted
         self._confirms = confirms
         self._meets_insertions = meets_insertions
+        self._takes_back = takes_back
         self._keys = spec.key_names
         self._texts: dict[tuple[Any, ...], tuple[str | None, tuple[str, ...]]] = {}
 
@@ -163,11 +93,20 @@ class Statements:
         if type(change) is Update:
             return self._update(change)
         if isinstance(change, Insert):
-            return self._insert(change) if self._inserted is None else self._transaction(change, None)
+            plain = self._inserted is None or self._takes_back
+            return self._insert(change) if plain else self._transaction(change, None)
         if isinstance(change, Remove):
-            return self._transaction(change, change.key) if self._meets_insertions else self._remove(change)
+            return self._deletion(change)
         assert isinstance(change, Atomic)
         return self._transaction(change, change.key)
+
+    def _deletion(self, change: Remove) -> Request:
+        if self._takes_back:
+            with suppress(ItemError):  # a wide item: only the older parameters can name all of its attributes
+                return self._transaction(change, change.key)
+        elif self._meets_insertions:
+            return self._transaction(change, change.key)
+        return self._remove(change)
 
     def alone(self, change: Update | Insert | Remove) -> Call:
         """The request for a change as a call of its own, even if a statement could hold it."""
@@ -257,9 +196,16 @@ class Statements:
         except ItemError as error:
             raise error.hinted(self._way_out(change)) from error
         _check_together(items)
-        if self._meets_insertions and self._inserted is not None and source is not None:
-            items.append(self._inserted.absent(self._spec.name, source))
+        if self._inserted is not None and source is not None:
+            items += self._noted(source)
         return Call("TransactWriteItems", {"TransactItems": items, "ReturnConsumedCapacity": "INDEXES"})
+
+    def _noted(self, source: Image) -> list[dict[str, Any]]:
+        """What a transaction requires of the row of an item that the run has inserted at the key of its source."""
+        assert self._inserted is not None
+        if self._takes_back:
+            return [self._inserted.removed(self._spec.name, source)]
+        return [self._inserted.absent(self._spec.name, source)] if self._meets_insertions else []
 
     def _way_out(self, change: Change) -> str:
         """The hint for an item with too many attributes for a transaction; the other guard is tried."""

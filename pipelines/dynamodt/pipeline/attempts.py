@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, NamedTuple
 
-from dynamodt.dynamodb.statements import InsertedRow
+from dynamodt.dynamodb.inserted_rows import InsertedRow
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Atomic, Change, Direction, Image, Insert, Remove, TableSpec
 from dynamodt.pipeline.conflicts import (
@@ -21,6 +21,8 @@ from dynamodt.pipeline.conflicts import (
     CurrentItems,
     Resolved,
     SendAgain,
+    Stays,
+    all_stay,
     inserts_of,
     judge_row,
     without_taken_keys,
@@ -110,6 +112,11 @@ class AttemptOutcome(NamedTuple):
     refused: Change | None = None
 
 
+def leaves(change_of: ChangeOf) -> Stays:
+    """Whether a version leaves an item as it is. An item for which it fails may be changed by a later phase."""
+    return lambda image: (found := attempt_change(image, change_of)).change is None and found.error is None
+
+
 class RecentKeys:
     """The keys of the last items that one phase has inserted, and of those that it has deleted or moved away."""
 
@@ -140,16 +147,18 @@ class RecentKeys:
         return text in self._freed
 
 
-def outcome_of_attempt(attempt: Attempt, placed: Mapping[str, Image], memory: RecentKeys) -> AttemptOutcome:
+def outcome_of_attempt(
+    attempt: Attempt, placed: Mapping[str, Image], memory: RecentKeys, stays: Stays = all_stay
+) -> AttemptOutcome:
     """The outcome of an attempt; its keys are added to `memory`. `placed` are the items at the keys of its insertions
-    when its phase begins, by `key_text`."""
+    when its phase begins, by `key_text`. `stays`: whether the phase leaves one of them as it is."""
     image, change, error, step = attempt
     if error is not None:
         return AttemptOutcome(image, "dead", None, error, step)
     if change is None:
         return AttemptOutcome(image, "unchanged")
     if isinstance(change, Insert | Atomic):
-        judged = _without_taken(change, placed, memory)
+        judged = _without_taken(change, placed, memory, stays)
         if isinstance(judged, Collision):
             return AttemptOutcome(image, "dead", None, collision(judged, change), "write", refused=change)
         if isinstance(judged, Resolved):
@@ -161,7 +170,7 @@ def outcome_of_attempt(attempt: Attempt, placed: Mapping[str, Image], memory: Re
 
 
 def _without_taken(
-    change: Insert | Atomic, placed: Mapping[str, Image], memory: RecentKeys
+    change: Insert | Atomic, placed: Mapping[str, Image], memory: RecentKeys, stays: Stays
 ) -> Change | Resolved | Collision:
     """The change, or the rest of it without needless insertions."""
     there: dict[str, Image] = {}
@@ -176,7 +185,10 @@ def _without_taken(
     if not (there or rows):
         return change
     current = CurrentItems({}, there, rows)
-    found = judge_row(change, False, current) if isinstance(change, Insert) else without_taken_keys(change, current)
+    if isinstance(change, Insert):
+        found = judge_row(change, False, current)
+    else:
+        found = without_taken_keys(change, current, stays)
     if isinstance(found, Resolved | Collision):
         return found
     assert isinstance(found, SendAgain)

@@ -7,7 +7,7 @@ Pure: `pipeline.own_writes` reads the items and the run's rows. The decisions of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Remove, Update
@@ -15,10 +15,18 @@ from dynamodt.script.codec import image_digest, key_text, same_image
 from dynamodt.script.diff import Part, image_shows, is_as_read, parts_of, transaction_digest
 
 if TYPE_CHECKING:
-    from dynamodt.dynamodb.statements import InsertedRow
+    from dynamodt.dynamodb.inserted_rows import InsertedRow
 
 Evidence = Literal["written", "unwritten", "unclear", "gone"]
 Count = Literal["changed", "unchanged", "superseded", "vanished"]
+
+
+Stays = Callable[[Image], bool]  # whether the run leaves an item of the written table as it is
+
+
+def all_stay(image: Image) -> bool:
+    """A `Stays` of a run that changes no item of the written table."""
+    return True
 
 
 class CurrentItems(NamedTuple):
@@ -94,10 +102,12 @@ def judge_refusal(
     known: Image | None = None,
     stamp: str | None = None,
     sent: Sequence[Change] = (),
+    stays: Stays = all_stay,
 ) -> Judgement:
     """The decision about a change that was refused. `doubts` are earlier versions of the change that were sent with
     unknown outcome; `known` is the source, if it came with the refusal; `stamp` is the attribute of the run's stamp.
-    `sent` are all versions that were sent, including refused ones, since the network may repeat one.
+    `sent` are all versions that were sent, including refused ones, since the network may repeat one. `stays`: see
+    `without_taken_keys`.
 
     A change of unknown outcome may have been written: if the item shows the change, it is done; if the item is as
     before, the change is sent again; otherwise it is unclear. The outcome is never guessed (guarantee G3, ADR 003). The
@@ -125,7 +135,7 @@ def judge_refusal(
     if shows and shows[-1] == "unclear":
         return Unclear(now)
     if isinstance(change, Atomic) and same_image(now, change.read):
-        return without_taken_keys(change, current)
+        return without_taken_keys(change, current, stays)
     shows_update = any(isinstance(one, Update) and image_shows(one, now) for one in sent)
     replaced = any(isinstance(doubt, Remove) and not same_image(now, doubt.read) for doubt in doubts)
     return TransformAgain(now, shows_update, replaced)
@@ -216,14 +226,15 @@ def judge_row(change: Insert, doubtful: bool, current: CurrentItems) -> Judgemen
     return Resolved("changed" if doubtful else "unchanged")
 
 
-def without_taken_keys(change: Atomic, current: CurrentItems) -> Judgement:
+def without_taken_keys(change: Atomic, current: CurrentItems, stays: Stays) -> Judgement:
     """The decision about a transaction whose source is as it was read: it was refused for an item or a row at the key
-    of an insertion. If the item there is equal, it needs no insertion. Another item stays, unless a value of the source
-    would then be lost. Nor is a source deleted whose only result is the item of another source."""
+    of an insertion. If the item there is equal, and the run itself does not change it (`stays`), it needs no insertion.
+    Another item stays, unless a value of the source would then be lost. Nor is a source deleted whose only result is
+    the item of another source."""
     left: list[Part] = []
     ended: set[Count] = set()
     for part in change.parts:
-        found = _outcome_at_key(change, part, current) if isinstance(part, Insert) else None
+        found = _outcome_at_key(change, part, current, stays) if isinstance(part, Insert) else None
         if isinstance(found, Collision):
             return found
         if found is None:
@@ -245,7 +256,7 @@ def _merges_sources(change: Atomic, current: CurrentItems) -> Collision | None:
     return taken[0] if len(taken) == len(rows) else None
 
 
-def _outcome_at_key(change: Atomic, part: Insert, current: CurrentItems) -> Count | Collision | None:
+def _outcome_at_key(change: Atomic, part: Insert, current: CurrentItems, stays: Stays) -> Count | Collision | None:
     """The outcome of an insertion at its key; None if the key is free."""
     text = key_text(part.key)
     row, there = current.inserted.get(text), current.placed.get(text)
@@ -256,7 +267,7 @@ def _outcome_at_key(change: Atomic, part: Insert, current: CurrentItems) -> Coun
         return "superseded" if own and not _loses_value(change) else Collision(part, row.source, own=True)
     if there is None:
         return None
-    if same_image(there, part.item):
+    if same_image(there, part.item) and stays(there):
         return "unchanged"
     return Collision(part, None, own=False) if _loses_value(change) else "superseded"
 

@@ -28,8 +28,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from dynamodt.dynamodb.inserted_rows import InsertedRow, InsertedRows, inserted_row
 from dynamodt.dynamodb.reads import RateLimitedQueue, Reads, UnlimitedQueue
-from dynamodt.dynamodb.statements import InsertedRow, InsertedRows, Statements, inserted_row
+from dynamodt.dynamodb.statements import Statements
 from dynamodt.dynamodb.wire import Wire
 from dynamodt.errors import WrittenOrNot
 from dynamodt.model.runs import INCREMENTAL, DeadLetterSource, Job, RowsSource

@@ -30,8 +30,8 @@ from dynamodt.dynamodb.wire import Wire
 from dynamodt.model.pages import AppliedPage, Counts, DeadLetter, Page, Units, WrittenPage
 from dynamodt.model.runs import INSERTED_ROWS, EarlierPhase, Job
 from dynamodt.model.tables import Change, Image, Insert, Remove
-from dynamodt.pipeline.attempts import AttemptOutcome, RecentKeys, outcome_of_attempt
-from dynamodt.pipeline.conflicts import inserts_of
+from dynamodt.pipeline.attempts import AttemptOutcome, RecentKeys, leaves, outcome_of_attempt
+from dynamodt.pipeline.conflicts import all_stay, inserts_of
 from dynamodt.pipeline.outcomes import (
     MOST_SAMPLES,
     UNREADABLE,
@@ -176,8 +176,9 @@ class _Phase:
             return self._removals(images)
         attempts = [attempt_change(image, self._change_of, self._write) for image in images]
         placed = self._items_at_keys(inserts_of([found.change for found in attempts if found.change is not None]))
+        stays = leaves(self._change_of) if self._job.target is None else all_stay
         with self._memory.lock:
-            return [outcome_of_attempt(found, placed, self._memory) for found in attempts]
+            return [outcome_of_attempt(found, placed, self._memory, stays) for found in attempts]
 
     def _change_of(self, image: Image) -> Change | None:
         """The change of an image. Raises AcceptedError for the item of an accepted dead letter, which no run would try

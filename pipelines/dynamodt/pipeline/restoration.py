@@ -22,6 +22,7 @@ from dynamodt.script.codec import image_digest, key_text, same, same_image
 from dynamodt.script.diff import check_takes, image_after, is_as_read, key_of, parts_of, write_units
 
 if TYPE_CHECKING:
+    from dynamodt.dynamodb.inserted_rows import InsertedRow
     from dynamodt.dynamodb.reads import Reads
     from dynamodt.pipeline.own_writes import InsertedItems
 
@@ -37,12 +38,14 @@ STAYS = "it cannot go back to the key that the run moved it from"
 class Restoration(NamedTuple):
     """The change that restores an item (None: there is nothing to restore). `not_restored` are the names of the
     attributes that are not restored, and `why` the reason, empty if everything is restored. `restored` are the
-    attributes that are then as before the run, if others are not restored."""
+    attributes that are then as before the run, if others are not restored. `is_there`: the key of a deleted item has
+    an equal one: an earlier try has restored it, or the run has moved another one there."""
 
     change: Update | Insert | Remove | None
     not_restored: tuple[str, ...] = ()
     why: str = ""
     restored: tuple[str, ...] = ()
+    is_there: bool = False
 
 
 NOTHING = Restoration(None)
@@ -96,7 +99,7 @@ def _of_moved(
     it has changed, and the application deleted, before the other item was moved here."""
     last = likely[0]
     if now is None or (isinstance(last, Remove) and same_image(now, last.read)):
-        return restoration(table, list(reversed(likely)), now)
+        return restoration(table, list(reversed(likely)), now)._replace(is_there=False)  # an equal item may stay
     if not isinstance(last, Remove):
         return _of_inserted(inserts, now)
     if not any(same_image(now, record.item) for record in inserts):
@@ -133,7 +136,7 @@ def _of_deleted(record: Journaled, now: Image) -> Restoration:
     has restored it, or another one of the application, which stays."""
     assert isinstance(record, Remove)
     if same_image(now, record.read):
-        return NOTHING
+        return Restoration(None, is_there=True)
     return Restoration(None, _differing(record.read, now), TAKEN)
 
 
@@ -297,7 +300,8 @@ class PageItems:
                 result.done([change])
             except ItemError as error:
                 result.bury(change, error, None, "write")
-        result.units = Units(wcu=float(sum(map(write_units, result.effective))))
+        units = (write_units(one) * (1 + isinstance(one, Remove)) for one in result.effective)
+        result.units = Units(wcu=float(sum(units)))
         return result
 
     def _freed_later(self, waiting: set[str], lost: set[str]) -> set[str]:
@@ -313,10 +317,16 @@ class PageItems:
         return {source for source in self._moved_from.get(text, ()) if source in self._records}
 
     def change_of(self, image: Image) -> Change | None:
-        """The change of a concurrently modified item."""
-        text = key_text(key_of(self._table, image))
+        """The change of a concurrently modified item. An inserted item that was deleted meanwhile, by a repeated
+        request, is not deleted again: the item there now is another one."""
+        text = key_text(key := key_of(self._table, image))
         self._found[text] = restoration(self._table, self._records[text], image)
+        if isinstance(self._found[text].change, Remove) and self._rows_at([key])[text].removed:
+            self._found[text] = NOTHING
         return self._found[text].change
+
+    def _rows_at(self, keys: Sequence[Image]) -> dict[str, InsertedRow]:
+        return self._inserted.rows_at(keys) if keys and self._inserted is not None else {}
 
     def _read_not_written(self, void: set[str]) -> set[str]:
         """Those of the items without a write that are not restored. They are read again: if a request was executed
@@ -338,7 +348,9 @@ class PageItems:
         replaced = (NotRestored(key, (), REPLACED) for key in self._replaced.values())
         return [*{**judged, **dead}.values(), *unconfirmed, *replaced]
 
-    def _read_and_decide(self, texts: Sequence[str]) -> dict[str, Restoration]:
+    def _read_and_decide(self, texts: Sequence[str], asks: bool = True) -> dict[str, Restoration]:
+        """The restorations of these keys. `asks`: the rows show whether an item at a key is the run's own. The item
+        of a row that notes its removal was read before, or is another one: it is read again."""
         keys = {text: self._records[text][-1].key for text in texts}
         for text in texts:
             keys.update(self._moved_to.get(text, {}))
@@ -348,12 +360,12 @@ class PageItems:
         self.rcu += current.rcu
         found = {text: self._restoration(text, current.items) for text in texts}
         others = {text for text in texts if matches_no_image(self._records[text], current.items.get(text))}
-        asked = [keys[text] for text, one in found.items() if one.why == TAKEN or text in others]
-        own = self._inserted.rows_at(asked) if asked and self._inserted is not None else {}
-        for text, row in own.items():
-            if row.item == image_digest(current.items[text]):
+        taken = {text for text, one in found.items() if one.why == TAKEN or one.is_there}
+        rows = self._rows_at([keys[text] for text in taken | others]) if asks else {}
+        for text, row in rows.items():
+            if row.item == image_digest(current.items[text]) and not row.removed:
                 found[text] = Restoration(None, (), DELETED if text in others else WAITS)
-        return found
+        return found | self._read_and_decide([text for text, row in rows.items() if row.removed], asks=False)
 
     def _restoration(self, text: str, current: dict[str, Image]) -> Restoration:
         """The restoration of a key. A moved item that exists under neither key stays deleted, since an undo deletes it

@@ -24,10 +24,10 @@ from dynamodt.dynamodb.statements import Statements
 from dynamodt.errors import RunFailed
 from dynamodt.model.pages import Claim, JournalPage, Page, Units, WrittenPage
 from dynamodt.model.runs import Job, JournalSource
-from dynamodt.model.tables import Atomic
+from dynamodt.model.tables import Atomic, Change, Remove
 from dynamodt.pipeline.conflicts import CurrentItems, has_own_row, inserted_rows_of, inserts_of
 from dynamodt.pipeline.outcomes import samples, store_not_restored, waiting_keys
-from dynamodt.pipeline.own_writes import InsertedItems, Lookups, inserted_items
+from dynamodt.pipeline.own_writes import InsertedItems, Lookups, inserted_items, inserted_rows_of_job
 from dynamodt.pipeline.ownership import ReadPages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.request_pipeline import Unanswered
@@ -35,6 +35,7 @@ from dynamodt.pipeline.restoration import PageItems, Records
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.script.codec import key_text
+from dynamodt.script.diff import parts_of
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import (
     NOT_RESTORED,
@@ -50,6 +51,7 @@ from dynamodt.state.object_keys import (
 )
 
 if TYPE_CHECKING:
+    from dynamodt.dynamodb.inserted_rows import InsertedRow
     from dynamodt.pipeline.migrate import Resources
 
 
@@ -108,7 +110,8 @@ def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems, pha
     """The records of a page. A note of void keys applies to all intents before it, of its own and of previous owners.
     The inserted rows show whether insertions, and changes in one transaction with them, have happened: a refused
     transaction that the network repeats after its page has ended may still take effect as a whole. The row of another
-    transaction with the same insertion, of a later version of the item or of another `phase`, proves nothing."""
+    transaction with the same insertion, of a later version of the item or of another `phase`, proves nothing. A row
+    shows, too, that an earlier try has deleted its item."""
     found = Records()
     notes = [(part_of(name).fencing_token, journal.read_note(name)) for name in page.notes]
     for _, note in notes:
@@ -122,8 +125,17 @@ def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems, pha
         if not inserts_of([change]):
             found.add(change, void)
         elif has_own_row(change, current) if isinstance(change, Atomic) else inserted_rows_of(change, rows):
-            found.add(change, set())
+            found.add(change, _removed(change, rows))
     return found
+
+
+def _removed(change: Change, rows: dict[str, InsertedRow]) -> set[str]:
+    """The keys of a change that an earlier try of the undo is done with: of inserted items that it has deleted; and of
+    the item that was moved to one of them, which was restored before."""
+    keys = (key_text(part.key) for part in inserts_of([change]))
+    removed = {text for text in keys if text in rows and rows[text].removed}
+    moved = {key_text(part.key) for part in parts_of(change) if isinstance(part, Remove)}
+    return removed | moved if removed else removed
 
 
 # ---------------------------------------------------------------- their items
@@ -198,9 +210,9 @@ class RestoreItems(beam.DoFn):
         """The writer of restorations. Its conditions cover the restored attributes only; the others may have
         changed."""
         return PageWriter(
-            Writes(self._wire, self._table.name),
+            Writes(self._wire, self._table.name, uncounted=self._job.stage.state_table),
             Lookups(self._reads),
-            Statements(self._table, "changed"),
+            Statements(self._table, "changed", inserted_rows_of_job(self._job), takes_back=True),
             items.change_of,
             self._job.writers,
             check_owner=self._signal.check_owner,

@@ -6,13 +6,11 @@ A change is sent on the condition that its item is as it was read. The next step
 - *conflict*: the item was modified since it was read. The current item is transformed and the new change is sent, a
   bounded number of times. An item that no longer needs a change is superseded; an item that is gone has vanished.
 - *throttled*: nothing was written. The change is sent again later, in smaller batches if the whole request failed.
-- *contended*: nothing was written, since a transaction of another client has the item. The change is sent again later,
-  and the rate stays.
+- *contended*: as *throttled*, since a transaction of another client has the item; the rate stays.
 - *doubt* (time-out, reset, 5xx): the change is sent again. If it is then refused, the current item (for an insertion,
   its row in the state table) shows whether it was written. Otherwise it becomes a dead letter (`pipeline.conflicts`).
   If no try of many changes is answered, the service fails: the run ends, and its next owner resolves them.
-- *rejected*: the service cannot take the change: a statement is sent once more as a call of its own, which has wider
-  limits; otherwise it becomes a dead letter.
+- *rejected*: a statement is sent once more as a call of its own, which has wider limits; otherwise a dead letter.
 
 Every change is recorded as an intent before it is first sent (guarantee G3, see `record`). Before each request the
 worker confirms that it still owns the run and the split.
@@ -38,8 +36,10 @@ from dynamodt.pipeline.conflicts import (
     CurrentItems,
     Resolved,
     SendAgain,
+    Stays,
     TransformAgain,
     Unclear,
+    all_stay,
     changes_by_source,
     inserts_of,
     judge_refusal,
@@ -87,6 +87,7 @@ class PageWriter:
     writers: int
     _: KW_ONLY
     backoff: Backoff = Backoff(base=0.2)  # a partition regains the capacity of some batches
+    stays: Stays = all_stay  # whether `change_of` leaves an item of the written table as it is
     stamp: str | None = None
     idempotent: bool = False  # the second application of `change_of` changes nothing
     check_owner: Callable[[], None] = lambda: None
@@ -339,7 +340,8 @@ class WriteTask:
         """Whether a change is sent again, fitted to the current items; otherwise it gets its outcome."""
         change = pending.change
         if self._writer.statements.conditional:
-            found = judge_refusal(change, pending.doubts, current, known, self._writer.stamp, pending.sent)
+            how = self._writer.stamp, pending.sent, self._writer.stays
+            found = judge_refusal(change, pending.doubts, current, known, *how)
         else:  # another region writes the item at this moment
             found = SendAgain(change)
         if isinstance(found, Resolved):

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dynamodt.dynamodb.inserted_rows import InsertedRows
 from dynamodt.dynamodb.reads import Reads
-from dynamodt.dynamodb.statements import InsertedRows, Statements
+from dynamodt.dynamodb.statements import Statements
 from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.errors import error_text
 from dynamodt.model.runs import Script

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from dynamodt.dynamodb.inserted_rows import InsertedRows
 from dynamodt.dynamodb.reads import Reads
-from dynamodt.dynamodb.statements import InsertedRows
 from dynamodt.dynamodb.wire import shared_wire
 from dynamodt.errors import Hint, Refused, RunFailed, suggest
 from dynamodt.model.reports import counted

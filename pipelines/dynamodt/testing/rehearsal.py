@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from dynamodt.config.stage import embedded_stage
-from dynamodt.dynamodb.statements import InsertedRows, Statements
+from dynamodt.dynamodb.inserted_rows import InsertedRows
+from dynamodt.dynamodb.statements import Statements
 from dynamodt.errors import ScriptError, UsageError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import (
@@ -26,7 +27,7 @@ from dynamodt.model.tables import (
     Stage,
     TableSpec,
 )
-from dynamodt.pipeline.attempts import AttemptOutcome, RecentKeys, Rehearsal, outcome_of_attempt, rehearsed_run
+from dynamodt.pipeline.attempts import AttemptOutcome, RecentKeys, Rehearsal, leaves, outcome_of_attempt, rehearsed_run
 from dynamodt.script.apply import Attempt, check_rows, effect, item_rows, row_image, table_of_rows
 from dynamodt.script.codec import decode, decode_value, encode_value, key_text, same_image
 from dynamodt.script.diff import insert, key_of
@@ -174,9 +175,9 @@ def _outcomes(
         script, table, direction, prepared=rows, target=subject.target, run=run, request=request
     ) as rehearsal:
         attempts = [rehearsal.attempt(image) for image in images]
-    placed = {} if subject.target else {key_text(key_of(table, image)): image for image in images}
-    memory = RecentKeys()
-    return [outcome_of_attempt(attempt, placed, memory) for attempt in attempts]
+        placed = {} if subject.target else {key_text(key_of(table, image)): image for image in images}
+        memory, stays = RecentKeys(), leaves(rehearsal.change_of)
+        return [outcome_of_attempt(attempt, placed, memory, stays) for attempt in attempts]
 
 
 def _run_of_no_item(script: Script, images: Sequence[Image]) -> str:
