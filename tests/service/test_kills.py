@@ -93,6 +93,7 @@ def transform_up(item):
 
 
 @pytest.mark.endpoints("ministack")
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")  # Beam's threads print no traceback
 def test_a_killed_worker_process_ends_the_run_and_the_same_command_continues(
     bench: Bench, make_table: MakeTable, tmp_path: Path
 ) -> None:

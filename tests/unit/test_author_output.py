@@ -111,10 +111,22 @@ def test_a_traceback_is_part_of_the_message(lines: list[Line]) -> None:
 
 def beams_own(name: str, text: str) -> None:
     """A log record of Beam: a record's file is that of the code that made it."""
+    in_beam(f"import logging\nlogging.getLogger({name!r}).warning({text!r})")
+
+
+def in_beam(code: str) -> None:
+    """Executes code of a file of Beam."""
     import apache_beam
 
-    place = str(Path(apache_beam.__file__).with_name("runners") / "made_up.py")
-    exec(compile(f"import logging\nlogging.getLogger({name!r}).warning({text!r})", place, "exec"), {})
+    exec(compile(code, str(Path(apache_beam.__file__).with_name("runners") / "made_up.py"), "exec"), {})
+
+
+def test_what_beam_prints_is_not_shown_as_the_script_s(lines: list[Line]) -> None:
+    """A worker process prints the traceback of each error, with frames of Beam and of this package."""
+    with running(lines):
+        in_beam("import sys\nprint('Traceback', file=sys.stderr)")
+        print("of the script", file=sys.stderr)
+    assert [line.message for line in lines] == ["of the script"]
 
 
 @pytest.mark.parametrize("name", ["apache_beam.runners.made_up", "root"])

@@ -255,7 +255,8 @@ class _Stream:
     def write(self, text: str) -> int:
         if _label is None or _capture is not self._capture:
             return int(self._stream.write(text))
-        self._capture.written(self._name, str(text))
+        if not in_beam(sys._getframe(1).f_code.co_filename):  # a worker's traceback, which Beam logs, too
+            self._capture.written(self._name, str(text))
         return len(text)
 
     def writelines(self, lines: Any) -> None:

@@ -7,12 +7,13 @@ import io
 import os
 import socket
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import grpc
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions
 from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_fn_api_pb2
@@ -166,6 +167,8 @@ class _WorkerProcess(SubprocessSdkWorkerHandler):
         self._answers: list[ControlFuture] = []  # awaited ones
         self._send = self.control_conn.push
         self.control_conn.push = self._push
+        for stream, name in ((self.control_conn, "set_input"), (self.data_conn, "set_inputs")):
+            setattr(stream, name, partial(_set_input, getattr(stream, name)))
 
     def start_worker(self) -> None:
         self.worker = SubprocessSdkWorker(
@@ -206,6 +209,16 @@ class _WorkerProcess(SubprocessSdkWorkerHandler):
         if self._error is not None:
             self._fail(answer)
         return answer
+
+
+def _set_input(set_input: Callable[[Iterator[Any]], None], messages: Iterator[Any]) -> None:
+    """Gives Beam the messages of a process, which end where the process is lost: Beam's thread would print that."""
+
+    def until_lost() -> Iterator[Any]:
+        with suppress(grpc.RpcError):
+            yield from messages
+
+    set_input(until_lost())
 
 
 def _lost(code: int) -> RunFailed:
