@@ -478,6 +478,16 @@ def test_status_counts_what_is_pending() -> None:
     assert "it has no file here" in text
 
 
+@pytest.mark.parametrize("dead_letters", ["", "s3://b/dead.jsonl"])
+def test_status_shows_why_a_run_has_failed_even_if_it_has_dead_letters(dead_letters: str) -> None:
+    """They may be tolerated, and the reason another one, such as a storage that cannot be written."""
+    error = "s3://b/dead.jsonl: PutObject was refused: AccessDenied"
+    left = RunRecord("users", "01RUN", 2, "b", "up", "", "failed", "", dead_letters=dead_letters, error=error)
+    version = VersionStatus(2, "b", "unfinished", "v2_b.py", run=left)
+    text = shown(lambda console: short_reports.print_status(console, [TableStatus("users", 1, (version,))]))
+    assert "PutObject was refused: AccessDenied" in text and text.count("s3://b/dead.jsonl") == 1
+
+
 def test_status_shows_an_unfinished_run_and_the_next_commands() -> None:
     left = RunRecord("users", "01RUN", 2, "b", "up", "", "failed", "2025-06-01T10:00:00Z", dead_letters="s3://b/x")
     versions = (

@@ -283,8 +283,8 @@ LEFT = {
 
 def reason(run: RunRecord) -> list[str]:
     """The reason why a run has ended early, without the location of its dead letters, which has its own line."""
-    told = run.status == "paused" or (run.status in LEFT and not run.dead_letters)
-    return [printable(run.error.removeprefix(f"run {run.run}: "))] if run.error and told else []
+    told = run.error.removeprefix(f"run {run.run}: ").removeprefix(f"{run.dead_letters}: ")
+    return [printable(told)] if told and (run.status == "paused" or run.status in LEFT) else []
 
 
 def why_lines(run: RunRecord) -> list[str]:
