@@ -75,7 +75,7 @@ def test_an_etag_is_an_md5_only_without_a_kms_key(told: dict[str, str], plain: b
 @pytest.mark.parametrize(
     ("key", "encryption"),
     [
-        (None, {"ServerSideEncryption": "AES256"}),
+        (None, {}),  # the bucket's default
         ("alias/ours", {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/ours"}),
     ],
 )

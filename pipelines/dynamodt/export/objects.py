@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dynamodt.dynamodb.clients import explained
 from dynamodt.dynamodb.network import Tolerated, content_of, own
 from dynamodt.errors import RunFailed
+from dynamodt.state.storage import S3Storage
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -100,20 +101,11 @@ class Head(NamedTuple):
     plain: bool = True
 
 
-class S3Objects:
-    """A bucket in S3. Objects are encrypted with the KMS key, or with S3's own where there is none.
-
-    Every method raises ServiceError when S3 refuses it or cannot be reached.
-    """
+class S3Objects(S3Storage):
+    """A bucket that holds exports."""
 
     def __init__(self, s3: Any, bucket: str, kms_key: str | None = None) -> None:
-        self._s3 = s3
-        self._bucket = bucket
-        self._encryption = (
-            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
-            if kms_key
-            else {"ServerSideEncryption": "AES256"}
-        )
+        super().__init__(s3, bucket, "", kms_key)
 
     def head(self, key: str) -> Head | None:
         """An object's size and ETag; None when it does not exist."""
@@ -121,12 +113,6 @@ class S3Objects:
             answer = own(self._s3.head_object(Bucket=self._bucket, Key=key), "ETag")
             plain = "SSECustomerAlgorithm" not in answer and "kms" not in answer.get("ServerSideEncryption", "")
             return Head(answer["ContentLength"], answer["ETag"].strip('"'), plain)
-        return None
-
-    def read(self, key: str) -> bytes | None:
-        """An object's content; None when it does not exist."""
-        with explained("GetObject", self.place(key)), Tolerated(*_ABSENT):
-            return content_of(partial(self._s3.get_object, Bucket=self._bucket, Key=key))
         return None
 
     def pieces(self, key: str, head: Head) -> Iterator[bytes]:
@@ -143,16 +129,6 @@ class S3Objects:
             for page in pages.paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/"):
                 for entry in own(page, "IsTruncated").get("CommonPrefixes", ()):
                     yield entry["Prefix"].removeprefix(prefix).rstrip("/")
-
-    def write(self, key: str, data: bytes) -> str:
-        """Stores an object, encrypted; returns its ETag."""
-        with explained("PutObject", self.place(key)):
-            answer = own(self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, **self._encryption), "ETag")
-        return str(answer["ETag"]).strip('"')
-
-    def place(self, key: str) -> str:
-        """`s3://bucket/key`."""
-        return f"s3://{self._bucket}/{key}"
 
     def _piece(self, key: str, etag: str, start: int) -> bytes:
         """One range, read whole."""

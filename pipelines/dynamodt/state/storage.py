@@ -62,8 +62,8 @@ class Storage(Protocol):
     Every method raises ServiceError when the bucket or folder is missing or access to it is denied.
     """
 
-    def write(self, name: str, data: bytes) -> None:
-        """Stores an object and replaces an older one."""
+    def write(self, name: str, data: bytes) -> str | None:
+        """Stores an object and replaces an older one. Returns its ETag in S3."""
 
     def upload(self, name: str, path: Path) -> None:
         """Stores a file's content, in parts when it is large."""
@@ -132,9 +132,11 @@ class S3Storage:
         self._root = f"{prefix}/" if prefix else ""
         self._encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes) -> str:
+        key = self._root + name
         with explained("PutObject", self.place(name)):
-            own(self._s3.put_object(Bucket=self._bucket, Key=self._root + name, Body=data, **self._encryption), "ETag")
+            answer = own(self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, **self._encryption), "ETag")
+        return str(answer["ETag"]).strip('"')
 
     def upload(self, name: str, path: Path) -> None:
         with explained("PutObject", self.place(name)), path.open("rb") as file:
