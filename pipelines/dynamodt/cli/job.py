@@ -91,8 +91,8 @@ def _unpacked(project: StorageSpec, region: str) -> Iterator[None]:
     if not region:
         hint = "deploy the job again, or give it --region"
         raise UsageError("the job is given no region", where="--region", hint=hint)
-    bucket, _, key = project.url.removeprefix("s3://").partition("/")
-    content = open_storage(ambient_connection(region), replace(project, url=f"s3://{bucket}")).read(key)
+    whole_bucket = replace(project, url=f"s3://{project.bucket}")
+    content = open_storage(ambient_connection(region), whole_bucket).read(project.prefix)
     if content is None:
         raise UsageError(
             "the project's file does not exist",

@@ -18,7 +18,7 @@ from dynamodt.deploy.buckets import OwnObjects
 from dynamodt.deploy.resources import DeployedBucket, bucket_at
 from dynamodt.deploy.stacks import StackState, all_stacks
 from dynamodt.errors import UsageError
-from dynamodt.model.tables import Stage
+from dynamodt.model.tables import Stage, StorageSpec
 
 _OURS = {"Stage", "Bucket", "Prefix", "StateTable"}  # parameters of every stack of infra/template.yaml
 SHOWN = 5  # names in a line
@@ -57,7 +57,8 @@ def _declared(stage: Stage, folder: Path) -> Iterator[Neighbour]:
     for name, settings in read_settings(folder / FILE_NAME).items():
         other = _loaded(name, folder) if name not in (stage.name, LOCAL) else None
         if other is not None and other.connection == stage.connection:
-            bucket = bucket_at(settings.storage or "")  # as written: DYNAMODT_STORAGE applies to the selected stage
+            # as written: DYNAMODT_STORAGE applies to the selected stage
+            bucket = bucket_at(StorageSpec(settings.storage or ""))
             yield Neighbour(f"the stage {name} of {FILE_NAME}", bucket, other.state_table, settings.kms_key or "")
 
 

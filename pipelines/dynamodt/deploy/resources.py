@@ -29,7 +29,7 @@ from dynamodt.model.tables import Stage
 from dynamodt.script.read import read_versions, tables
 
 if TYPE_CHECKING:
-    from dynamodt.model.tables import Connection
+    from dynamodt.model.tables import Connection, StorageSpec
 
 INLINE_TABLES = "TableArns"  # the parameter with the tables of the role's inline policies
 MORE_TABLES = tuple(f"MoreTables{number}" for number in range(1, 7))  # and of its managed policies, one for each
@@ -98,21 +98,19 @@ def stack_of(stage: Stage, sleep: Callable[[float], None] = time.sleep) -> Stack
 
 def check_storage(stage: Stage) -> None:
     """Raises UsageError for a stage whose storage no job can reach."""
-    if not stage.storage.url.startswith("s3://"):
+    if not stage.storage.in_s3:
         hint = 'a job in AWS needs storage in S3: storage = "s3://BUCKET/PREFIX"'
         raise UsageError("the storage is a folder", where=place("stages", stage.name, "storage"), hint=hint)
 
 
 def bucket_of(stage: Stage) -> DeployedBucket:
     """The bucket and the prefix of the stage's storage."""
-    return bucket_at(stage.storage.url)
+    return bucket_at(stage.storage)
 
 
-def bucket_at(url: str) -> DeployedBucket:
-    """The bucket and the prefix of `s3://BUCKET/PREFIX`."""
-    name, _, prefix = url.removeprefix("s3://").partition("/")
-    prefix = prefix.strip("/")
-    return DeployedBucket(name, f"{prefix}/" if prefix else "")
+def bucket_at(storage: StorageSpec) -> DeployedBucket:
+    """The bucket and the prefix of a storage."""
+    return DeployedBucket(storage.bucket, f"{storage.prefix}/" if storage.prefix else "")
 
 
 def find(stage: Stage, stack: Stack, state: StackState | None, tables: Mapping[str, TablePlace]) -> DeployedResources:

@@ -240,10 +240,9 @@ def _state_table_of(stage: Stage, table: dict[str, Any]) -> Seen:
 
 
 def _storage(stage: Stage) -> Seen:
-    url = stage.storage.url
-    if not url.startswith("s3://"):
+    url, bucket, prefix = stage.storage.url, stage.storage.bucket, stage.storage.prefix
+    if not stage.storage.in_s3:
         return OK, f"the folder {url}", ""
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
     encryption = _encryption(stage.connection, bucket)
     if not encryption:
         return WRONG, f"there is no bucket {bucket}", suggest("deploy", stage=stage.name) + " creates it"
@@ -269,8 +268,8 @@ def _encryption(connection: Connection, bucket: str) -> str:
 def _key(stage: Stage) -> Seen:
     key = stage.storage.kms_key
     if not key:
-        in_s3 = stage.storage.url.startswith("s3://")
-        return (OK, "the bucket's default encryption", "") if in_s3 else ("skipped", "the storage is a folder", "")
+        in_s3 = OK, "the bucket's default encryption", ""
+        return in_s3 if stage.storage.in_s3 else ("skipped", "the storage is a folder", "")
     try:
         with explained("DescribeKey", f"key {key}"):
             found = client(stage.connection, "kms").describe_key(KeyId=key)["KeyMetadata"]

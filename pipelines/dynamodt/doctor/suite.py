@@ -98,10 +98,8 @@ class Scratch:
     def __init__(self, stage: Stage, table: str) -> None:
         self.table = table
         self.connection = stage.connection
-        self.bucket, _, prefix = stage.storage.url.removeprefix("s3://").partition("/")
-        if not stage.storage.url.startswith("s3://"):
-            self.bucket = ""
-        self.prefix = f"{prefix}/doctor/{table}".lstrip("/")
+        self.bucket = stage.storage.bucket
+        self.prefix = f"{stage.storage.prefix}/doctor/{table}".lstrip("/")
         self.is_aws = stage.connection.is_aws
         self.job = stage.job_name
 

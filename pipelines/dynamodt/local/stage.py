@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 from dynamodt.config.settings import FILE_NAME
 from dynamodt.config.stage import EMBEDDED_URL, LOCAL, embedded_stage
@@ -59,8 +58,8 @@ def open_stage(stage: Stage, folder: Path, notify: Notify = lambda _: None) -> S
     if not stage.embedded:
         return stage
     connection = replace(stage.connection, endpoint_url=ensure_started(folder, notify))
-    if stage.storage.url.startswith("s3://"):
-        create_missing_bucket(connection, urlsplit(stage.storage.url).netloc)
+    if stage.storage.in_s3:
+        create_missing_bucket(connection, stage.storage.bucket)
     made = create_missing_tables(connection, stage.tables, stage.extras)
     for name in sorted(stage.tables.keys() - made):
         _note_what_it_lacks(connection, stage, name, notify)

@@ -186,6 +186,20 @@ class StorageSpec:
     kms_key: str | None = None
     owner: str | None = None
 
+    @property
+    def in_s3(self) -> bool:
+        return self.url.startswith("s3://")
+
+    @property
+    def bucket(self) -> str:
+        """Empty for a folder, and for a URL without a bucket."""
+        return self.url.split("/")[2] if self.in_s3 else ""
+
+    @property
+    def prefix(self) -> str:
+        """The prefix in the bucket, without slashes at its ends."""
+        return "/".join(self.url.split("/")[3:]).strip("/") if self.in_s3 else ""
+
 
 LOOKUPS = ("cfn:", "ssm:", "arn:")  # the sources of a name that is looked up: a stack, a parameter, an ARN
 

@@ -184,7 +184,7 @@ def prices_of(stage: Stage, tables: Sequence[TableSpec]) -> Prices | str:
 
 def _journal_puts(state: State, phases: Sequence[Job], changed: int) -> int:
     """The PUTs of the journal: one per page with a change, so at most one per change."""
-    if not phases[0].stage.storage.url.startswith("s3://"):
+    if not phases[0].stage.storage.in_s3:
         return 0
     journaled = [job for job in phases if replace(job, dry_run=False).journals]
     return min(changed, sum(c.page for job in journaled for c in state.splits(job.run).all(job.splits)))
@@ -329,8 +329,8 @@ class Meter:
     def record(self) -> None:
         """Count what the run has consumed so far."""
         if self._limit:
-            in_s3 = self._job.stage.storage.url.startswith("s3://")
-            self._spending.record(self._job.base_run, cost_in_usd(self._totals(), self._prices, in_s3))
+            usd = cost_in_usd(self._totals(), self._prices, self._job.stage.storage.in_s3)
+            self._spending.record(self._job.base_run, usd)
 
     def tick(self) -> None:
         """As `record`. Raises CostReached at the limit."""

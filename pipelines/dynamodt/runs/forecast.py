@@ -197,7 +197,7 @@ class _Forecasting:
         pages = max(pages, estimate.bytes / _PAGE_BYTES) + segments(table)
         read_units = (estimate.bytes / _READ_BYTES / 2 + _ROUNDED * pages) * (2 if consistent else 1)
         rcu = (0.0 if exports or not script.has_up else read_units) + estimate.read_again.likely
-        in_s3 = self.project.stage.storage.url.startswith("s3://") and self._journals(script)
+        in_s3 = self.project.stage.storage.in_s3 and self._journals(script)
         puts = Span(*(min(pages, changed) for changed in estimate.changed)) if in_s3 else Span()
         requested = exports and self.project.options.export in ("", NEW)
         version = VersionForecast(

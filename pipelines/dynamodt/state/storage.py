@@ -86,19 +86,18 @@ class Storage(Protocol):
 
 def open_storage(connection: Connection, spec: StorageSpec) -> Storage:
     """The stage's storage: `s3://bucket/prefix`, or a folder. Raises UsageError for a URL without a bucket."""
-    if not spec.url.startswith("s3://"):
+    if not spec.in_s3:
         return FolderStorage(Path(spec.url))
-    bucket, _, prefix = spec.url.removeprefix("s3://").partition("/")
-    if not bucket:
+    if not spec.bucket:
         raise UsageError("the storage names no bucket", where=spec.url, hint="write s3://bucket/prefix")
-    return S3Storage(client(connection, "s3", owner=spec.owner), bucket, prefix.strip("/"), spec.kms_key)
+    return S3Storage(client(connection, "s3", owner=spec.owner), spec.bucket, spec.prefix, spec.kms_key)
 
 
 def with_owner(stage: Stage) -> Stage:
     """The stage with the account that owns its bucket, so that its workers and jobs send no request to STS, which their
     network may not reach. Unchanged for a folder or a custom endpoint. Raises ServiceError."""
     spec = stage.storage
-    if spec.owner or stage.connection.endpoint("S3") or not spec.url.startswith("s3://"):
+    if spec.owner or stage.connection.endpoint("S3") or not spec.in_s3:
         return stage
     return replace(stage, storage=replace(spec, owner=bucket_owner(stage.connection)))
 
@@ -114,7 +113,7 @@ def is_owned_by(connection: Connection, bucket: str, account: str) -> bool:
 def owner_of(stage: Stage, bucket: str) -> str:
     """The account that owns a bucket named by its URL. Empty if another account owns it, or if this cannot be
     determined without s3:ListBucket; it is read all the same, since the user has named it. Raises ServiceError."""
-    if f"{stage.storage.url}/".startswith(f"s3://{bucket}/"):
+    if bucket == stage.storage.bucket:
         return with_owner(stage).storage.owner or ""
     if stage.connection.endpoint("S3"):
         return ""
