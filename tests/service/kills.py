@@ -20,7 +20,7 @@ from tests.emulators import Endpoint
 KILLS = int(os.environ.get("DYNAMODT_KILLS", "4"))
 # Where it is killed often, each attempt must leave something to do.
 ITEMS, PAUSE = (1000, 0.02) if KILLS < 12 else (3000, 0.004)
-SEED = int(os.environ.get("DYNAMODT_SEED", "20"))
+SEEDS = [int(seed) for seed in os.environ.get("DYNAMODT_SEED", "20").split(",")]  # each test is run with each
 COUNTS = {"history": 1, "recorded": 1, "beat": 3, "claim": 2, "claimed": 4}  # moments that come only a few times
 
 

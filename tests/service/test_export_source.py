@@ -41,7 +41,7 @@ from tests.emulators import Endpoint, in_chaos
 from tests.migrate_once import ALONE, MOMENTS
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
-from tests.service.kills import COUNTS, KILLS, SEED, attempt
+from tests.service.kills import COUNTS, KILLS, SEEDS, attempt
 from tests.service.live_writers import DOUBLE as LOGGED_DOUBLE
 from tests.service.live_writers import check_contest, check_item, entries, first, writing
 from tests.service.undoing import last, undo
@@ -702,22 +702,25 @@ def state_table(endpoint: Endpoint) -> Iterator[list[str]]:
         endpoint.client.delete_table(TableName=f"state-{table}")
 
 
-def deaths() -> list[tuple[str, int]]:
+def deaths(seed: int) -> list[tuple[str, int]]:
     """Moments to be killed at: before the export is asked for, at any, and before an incremental one is."""
-    known = some_deaths([moment for moment in MOMENTS if moment not in ("prepared", "history", "recorded")], KILLS - 3)
+    known = some_deaths(
+        [moment for moment in MOMENTS if moment not in ("prepared", "history", "recorded")], KILLS - 3, seed
+    )
     return [("requested", 1), ("kept", 2), *known, ("requested", 1)]
 
 
-def some_deaths(moments: list[str], count: int) -> list[tuple[str, int]]:
-    dice = random.Random(SEED)
+def some_deaths(moments: list[str], count: int, seed: int) -> list[tuple[str, int]]:
+    dice = random.Random(seed)
     dice.shuffle(moments)
     some = [moments[number % len(moments)] for number in range(count)]
     return [(moment, COUNTS.get(moment, dice.randint(1, 4))) for moment in some]
 
 
 @pytest.mark.chaos
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_run_killed_at_any_moment_moves_every_item_exactly_once(
-    endpoint: Endpoint, bench: Bench, make_table: MakeTable, state_table: list[str]
+    endpoint: Endpoint, bench: Bench, make_table: MakeTable, state_table: list[str], seed: int
 ) -> None:
     """As on a scan, and also killed while it requests exports. Items are put and deleted between the attempts."""
     table = make_table(id="N")
@@ -725,7 +728,7 @@ def test_a_run_killed_at_any_moment_moves_every_item_exactly_once(
     bench.script(table, DOUBLE)
     state_table.append(table)
     killed, deleted, born = 0, set(), set()
-    for number, (moment, count) in enumerate(deaths()):
+    for number, (moment, count) in enumerate(deaths(seed)):
         ended = attempt(endpoint, bench.folder, table, "1", moment, count, bench.stage.storage.url)
         assert ended.returncode in (0, -9), (moment, ended.stderr)
         if ended.returncode == 0:
@@ -750,8 +753,9 @@ MOVE = 'def transform_up(item):\n    return {**item, "id": item["id"] + 100_000,
 
 
 @pytest.mark.chaos
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_run_killed_at_any_moment_gives_every_item_its_new_key_exactly_once(
-    endpoint: Endpoint, bench: Bench, make_table: MakeTable, state_table: list[str]
+    endpoint: Endpoint, bench: Bench, make_table: MakeTable, state_table: list[str], seed: int
 ) -> None:
     """Each item is a transaction. An item that was deleted before it was moved does not exist under its new key."""
     table = make_table(id="N")
@@ -761,7 +765,7 @@ def test_a_run_killed_at_any_moment_gives_every_item_its_new_key_exactly_once(
     state_table.append(table)
     killed, deleted = 0, set()
     moments = [*ALONE, "claimed", "journal", "journaled", "intent", "intended", "checkpoint", "checkpointed"]
-    for number, (moment, count) in enumerate(some_deaths(moments, KILLS)):
+    for number, (moment, count) in enumerate(some_deaths(moments, KILLS, seed)):
         ended = attempt(endpoint, bench.folder, table, "1", moment, count, bench.stage.storage.url)
         assert ended.returncode in (0, -9), (moment, ended.stderr)
         if ended.returncode == 0:

@@ -10,10 +10,10 @@ several, and also on DynamoDB Local, which has no exports.
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 import pytest
 
@@ -25,13 +25,11 @@ from dynamodt.state.storage import open_storage
 from tests.emulators import Endpoint
 from tests.service.bench import Bench, image
 from tests.service.conftest import MakeTable
-from tests.service.kills import attempt
+from tests.service.kills import KILLS, SEEDS, attempt
 
 ITEMS = 120
 OWN_ROWS = 30
 OWN_FROM = 900
-SEED = int(os.environ.get("DYNAMODT_SEED", "20"))
-KILLS = int(os.environ.get("DYNAMODT_KILLS", "4"))
 WRITES = ("batch+single", "sent+sent alone", "answered+answered alone")
 CLAIMS = ("claim", "claimed", "checkpoint", "checkpointed")
 RUN_MOMENTS = (*WRITES, *CLAIMS, "journal", "journaled", "intent", "intended")
@@ -220,12 +218,19 @@ def cases() -> list[object]:
     changes."""
     found: list[object] = []
     for name, plan in PLANS.items():
-        for number in range(SCHEDULES):
+        for number, seed in product(range(SCHEDULES), SEEDS):
             later = () if name == "moves" else (pytest.mark.chaos,)
-            found.append(pytest.param("ministack", name, number, id=f"ministack-{name}-{number}", marks=later))
+            found.append(
+                pytest.param("ministack", name, seed, number, id=f"ministack-{name}-{seed}-{number}", marks=later)
+            )
             if not plan.export:
                 other = pytest.param(
-                    "dynamodb-local", name, number, id=f"dynamodb-local-{name}-{number}", marks=pytest.mark.chaos
+                    "dynamodb-local",
+                    name,
+                    seed,
+                    number,
+                    id=f"dynamodb-local-{name}-{seed}-{number}",
+                    marks=pytest.mark.chaos,
                 )
                 found.append(other)
     return found
@@ -261,12 +266,12 @@ def _in_a_bucket(bench: Bench, endpoint: Endpoint) -> Bench:
     return replace(bench, stage=replace(bench.stage, storage=StorageSpec(f"s3://{name}/some")))
 
 
-@pytest.mark.parametrize(("endpoint", "plan", "number"), cases(), indirect=["endpoint"])
+@pytest.mark.parametrize(("endpoint", "plan", "seed", "number"), cases(), indirect=["endpoint"])
 @pytest.mark.scaled
 def test_a_run_killed_twice_is_continued_and_undone_by_an_undo_killed_twice(
-    make_matrix: Callable[[Plan, random.Random], Matrix], plan: str, number: int
+    make_matrix: Callable[[Plan, random.Random], Matrix], plan: str, seed: int, number: int
 ) -> None:
-    dice = random.Random(f"{SEED} {plan} {number}")
+    dice = random.Random(f"{seed} {plan} {number}")
     matrix = make_matrix(PLANS[plan], dice)
     matrix.kill_and_continue("1", two_deaths(dice, RUN_MOMENTS), matrix.act)
     matrix.check_run()

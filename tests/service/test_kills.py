@@ -17,7 +17,7 @@ from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.migrate_once import MOMENTS
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
-from tests.service.kills import COUNTS, KILLS, SEED, Writer, attempt, check, fill
+from tests.service.kills import COUNTS, KILLS, SEEDS, Writer, attempt, check, fill
 
 SCRIPT = """
 sequence = 1
@@ -37,15 +37,16 @@ AT_THE_END = ("history", 2)  # when everything is written, and before it is reco
 
 @dynamodb_local_in_chaos
 @pytest.mark.scaled
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_run_killed_at_any_moment_moves_every_item_exactly_once(
-    endpoint: Endpoint, make_table: MakeTable, tmp_path: Path
+    endpoint: Endpoint, make_table: MakeTable, tmp_path: Path, seed: int
 ) -> None:
     table = make_table(id="N")
     fill(endpoint, tmp_path, table, SCRIPT)
-    dice = random.Random(SEED)
+    dice = random.Random(seed)
     moments = [moment for moment in MOMENTS if moment != "prepared"]
     dice.shuffle(moments)
-    writers = [Writer(endpoint, table, seed) for seed in (0, 1)]
+    writers = [Writer(endpoint, table, part) for part in (0, 1)]
     for writer in writers:
         writer.start()
     try:

@@ -19,7 +19,7 @@ from dynamodt.state.state import State
 from tests import programs
 from tests.emulators import Endpoint
 from tests.service.conftest import MakeTable
-from tests.service.kills import ITEMS, SEED, Writer, check, fill
+from tests.service.kills import ITEMS, SEEDS, Writer, check, fill
 from tests.waiting import HANG_SECONDS, until
 
 KILLS = max(1, int(os.environ.get("DYNAMODT_KILLS", "4")) // 12)
@@ -91,13 +91,14 @@ def below(root: int, word: str) -> list[int]:
     return found
 
 
+@pytest.mark.parametrize("seed", SEEDS)
 def test_with_killed_executors_harnesses_and_drivers_every_item_is_moved_exactly_once(
-    endpoint: Endpoint, make_table: MakeTable, tmp_path: Path, spark_master: str
+    endpoint: Endpoint, make_table: MakeTable, tmp_path: Path, spark_master: str, seed: int
 ) -> None:
     table = make_table(id="N")
     fill(endpoint, tmp_path, table, SLOWLY)
-    dice = random.Random(SEED)
-    writers = [Writer(endpoint, table, seed, pause=0.02) for seed in (0, 1)]  # for it takes its time
+    dice = random.Random(seed)
+    writers = [Writer(endpoint, table, part, pause=0.02) for part in (0, 1)]  # for it takes its time
     for writer in writers:
         writer.start()
     try:

@@ -31,6 +31,7 @@ from dynamodt.script.diff import change, insert, key_of
 from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable
+from tests.service.kills import SEEDS
 from tests.service.proxy import Proxy
 
 HARMLESS = ["throttled", "exceeded"]
@@ -466,7 +467,7 @@ FAULTS = int(os.environ.get("DYNAMODT_FAULTS", "40"))  # `make test-chaos` injec
 
 @dynamodb_local_in_chaos
 @pytest.mark.scaled
-@pytest.mark.parametrize("seed", [int(os.environ.get("DYNAMODT_SEED", "7"))])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_run_with_random_faults_writes_each_item_once(
     bad_line: Bench, proxy: Proxy, make_table: MakeTable, seed: int
 ) -> None:
