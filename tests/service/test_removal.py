@@ -569,3 +569,20 @@ def test_without_purge_the_remaining_resources_are_listed(account: Account) -> N
     done = account.destroy()
     assert "only --purge" in why(done.kept, "state table") and "no tag dynamodt:stage" in why(done.kept, "bucket")
     assert "only --purge" in why(done.kept, "key")
+
+
+def test_a_state_table_that_is_protected_against_deletion_prevents_a_purge(account: Account) -> None:
+    """Its deletion comes after that of the stack and of the objects, which would be lost."""
+    account.deploy()
+    there = account.objects()
+    dynamodb = account.client("dynamodb")
+    dynamodb.update_table(TableName=account.state_table, DeletionProtectionEnabled=True)
+    for dry_run in (True, False):
+        with pytest.raises(Refused, match="protected against deletion") as caught:
+            account.destroy(purge=True, dry_run=dry_run)
+        assert "--no-deletion-protection-enabled" in caught.value.hint
+    assert account.objects() == there
+    account.destroy()  # keeps the table
+    dynamodb.update_table(TableName=account.state_table, DeletionProtectionEnabled=False)
+    account.destroy(purge=True)
+    assert account.state_table not in dynamodb.list_tables()["TableNames"]

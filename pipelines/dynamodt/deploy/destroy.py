@@ -34,7 +34,7 @@ from dynamodt.deploy.removal import SHOWN, Evidence, FoundBucket, FoundKey, Foun
 from dynamodt.deploy.resources import bucket_of, check_ours, check_tables, stack_of, tables_here
 from dynamodt.deploy.stacks import OWN_CHANGE_SET, UNMADE, Sleep, Stack, StackState, wait_until_idle
 from dynamodt.deploy.stacks import remove_stack as delete_stack
-from dynamodt.dynamodb.table import delete_table, describe, list_tables, place_of, stage_of
+from dynamodt.dynamodb.table import delete_table, describe, description, list_tables, place_of, stage_of
 from dynamodt.errors import Refused, ServiceError, UsageError, suggest
 from dynamodt.model.runs import Lease, Script
 from dynamodt.model.tables import Stage
@@ -101,6 +101,8 @@ def _planned(project: Project, stack: Stack, state: StackState | None, purge: bo
     if purge:
         refuse_unfinished_runs(project)
         lasting = plan(gather_evidence(project, stack.name, own, sleep))
+        if lasting.state_table:
+            _check_deletable(stage)
     else:
         lasting = plan(existing_resources(stage, own))
         lasting = Plan(kept=(*(f"{text.partition(': ')[0]}: {_DATA}" for text in lasting.removed), *lasting.kept))
@@ -110,6 +112,14 @@ def _planned(project: Project, stack: Stack, state: StackState | None, purge: bo
         kept = f"{_stack_line(stack)}: it is empty, and has a change set of another program"
         return replace(lasting, kept=(kept, *lasting.kept))
     return replace(lasting, removed=(_stack_line(stack), *lasting.removed))
+
+
+def _check_deletable(stage: Stage) -> None:
+    """Raises Refused if the state table is protected against deletion: its turn comes after that of its runs' files."""
+    if description(stage.connection, stage.state_table).get("DeletionProtectionEnabled"):
+        off = ("--table-name", stage.state_table, "--no-deletion-protection-enabled")
+        hint = "nothing was deleted; turn it off: " + stage.connection.aws_command("dynamodb update-table", *off)
+        raise Refused("it is protected against deletion", where=f"state table {stage.state_table}", hint=hint)
 
 
 def _stack_line(stack: Stack) -> str:
