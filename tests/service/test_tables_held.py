@@ -192,3 +192,18 @@ def test_no_runner_is_started_for_an_undo_without_its_journal(bench: Bench, tabl
     project, runner = Project(bench.stage, bench.folder, RunOptions(), bench.recorder), Unready()
     undone = undo(project, [tables[1]], report.versions[0].run, runner)  # type: ignore[arg-type]
     assert isinstance(undone.error, Refused) and "journal" in str(undone.error)
+
+
+def test_a_stopped_command_keeps_the_reports_of_the_tables_before_the_stop(
+    bench: Bench, tables: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    bench.script("gone", "def transform_up(item):\n    return item\n")
+    monkeypatch.setattr(execute, "run_phases", stop)
+    with pytest.raises(KeyboardInterrupt):
+        bench.up("gone", tables[1])
+    (gone, stopped) = bench.recorder.reports()
+    assert gone.table == "gone" and str(gone.error) == "table gone: the table does not exist"
+    assert [run.status for run in stopped.versions] == ["stopped"]

@@ -23,7 +23,8 @@ from dynamodt.config.names import named_in, tables_in_use, with_names
 from dynamodt.config.stage import SERVICE, load_stage
 from dynamodt.deploy.job_result import runs_of, undo_of
 from dynamodt.deploy.packages import stage_file
-from dynamodt.errors import ScriptError, UsageError, suggest
+from dynamodt.errors import ScriptError, ServiceError, UsageError, suggest
+from dynamodt.model.reports import TableReport
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import KeyAttribute, Stage, TableNames
 from dynamodt.runs.pace import ProgressRecorder
@@ -537,6 +538,24 @@ def test_the_report_of_a_command_that_was_stopped_has_both_names() -> None:
     stopped.render(Console(file=out))
     assert "users (shop-users) v2 split  up  stopped" in out.getvalue()
     assert stopped.document["tables"][0]["table_name"] == "shop-users"
+
+
+def test_the_report_of_a_stopped_command_has_the_tables_before_the_stop() -> None:
+    """With their errors: a table that cannot be read has no run."""
+    recorder = ProgressRecorder()
+    recorder.tables.append(
+        TableReport("gone", "up", error=ServiceError("the table does not exist", where="table gone"))
+    )
+    recorder.tables.append(TableReport("done", "up", at=2))
+    recorder.run_started(RunRecord("users", "01RUN", 2, "split", "up", "", "running", ""), 10)
+    stopped = ended_early(Request("up", "prod"), recorder, KeyboardInterrupt())
+    assert [str(error) for error in stopped.errors] == ["table gone: the table does not exist", "stopped by Ctrl-C"]
+    assert stopped.exit_code == 130 and stopped.document["error"]["what"] == "stopped by Ctrl-C"
+    found = {table["table"]: table for table in stopped.document["tables"]}
+    assert list(found) == ["gone", "done", "users"] and found["gone"]["error"]["exit_code"] == 1
+    out = StringIO()
+    stopped.render(Console(file=out))
+    assert "Nothing to do: done is at version 2" in out.getvalue() and "users v2 split  up  stopped" in out.getvalue()
 
 
 def test_keys_of_created_tables_are_read_in_order(project: Project) -> None:

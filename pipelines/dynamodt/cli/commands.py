@@ -62,6 +62,7 @@ def ended_early(request: Request, recorder: ProgressRecorder | None, error: Base
     """The result of a command that an error or an interrupt has ended: what was done so far, and the error."""
     reports = recorder.reports() if recorder is not None and request.command in (*MIGRATIONS, "retry") else []
     names = recorder.names if recorder is not None else TableNames()
+    reports = [_with_reported_error(request, each, names) if each.error is not None else each for each in reports]
     error = with_retry_hint(request, error) if reports or request.command == "prepare" else error
     named = (names.real(request.tables[0]), request.number or 0, "") if len(request.tables) == 1 else ("", 0, "")
     last = [(run.table, run.version, run.run) for each in reports for run in each.versions]
@@ -69,7 +70,8 @@ def ended_early(request: Request, recorder: ProgressRecorder | None, error: Base
     document: json_output.Document = json_output.tables_document(reports) if reports else {}
     document = {**json_output.with_names(document, names), "error": json_output.error_document(ended)}
     shown = [_with_both_names(each, names) for each in reports]
-    return CommandResult(document, lambda console: report.print_migrations(console, request, None, shown), (ended,))
+    errors = (*(each.error for each in reports if each.error is not None), ended)
+    return CommandResult(document, lambda console: report.print_migrations(console, request, None, shown), errors)
 
 
 def _with_both_names(found: TableReport, names: TableNames) -> TableReport:

@@ -45,6 +45,7 @@ from dynamodt.runs.jobs import (
 )
 from dynamodt.runs.lock import attempt_in_turn, hold_leases, take_rehearsal_lease
 from dynamodt.runs.migration import TableMigration, check_command, not_exported, plans_if_any_refused, table_report
+from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_export, check_moment
 from dynamodt.runs.recording import (
@@ -109,7 +110,10 @@ def migrate(
     except DynamodtError as error:
         migration.error = error
         migration.compare(project.state)
-    return table_report(project, migration, reports)
+    report = table_report(project, migration, reports)
+    if isinstance(project.observer, ProgressRecorder):
+        project.observer.tables.append(report)
+    return report
 
 
 def _run(context: RunContext, migration: TableMigration) -> None:

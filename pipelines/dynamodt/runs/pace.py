@@ -244,6 +244,7 @@ class ProgressRecorder:
         self.clock = clock
         self.watching = watching
         self.ended: list[RunReport] = []
+        self.tables: list[TableReport] = []  # of the tables that the command has completed, with any result
         self.running: dict[str, ActiveRun] = {}  # by table
         self.awaited = ""  # what is awaited while no run is active
         self.asks = False  # whether questions can be answered
@@ -305,7 +306,10 @@ class ProgressRecorder:
         by_table: dict[str, list[RunReport]] = {}
         for run in [*self.ended, *map(self._unended, self.running.values())]:
             by_table.setdefault(run.table, []).append(run)
-        return [TableReport(table, runs[0].direction, tuple(runs)) for table, runs in by_table.items()]
+        for report in self.tables:
+            by_table.pop(report.table, None)
+        others = [TableReport(table, runs[0].direction, tuple(runs)) for table, runs in by_table.items()]
+        return [*self.tables, *others]
 
     def _unended(self, run: ActiveRun) -> RunReport:
         seconds, totals = self.clock() - run.since, run.run_progress.totals
