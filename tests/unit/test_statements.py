@@ -12,9 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dynamodt.dynamodb.batch import Verdict, Writes
-from dynamodt.dynamodb.expressions import MAX_EXPRESSION
 from dynamodt.dynamodb.inserted_rows import InsertedRows
-from dynamodt.dynamodb.statements import MAX_STATEMENT, Statements, quoted
+from dynamodt.dynamodb.statements import MAX_EXPRESSION, MAX_STATEMENT, Statements, quoted
 from dynamodt.dynamodb.wire import Call, Statement
 from dynamodt.errors import ItemError
 from dynamodt.model.tables import Atomic, Change, Guard, Image, Insert, Item, KeyAttribute, Remove, TableSpec, Update

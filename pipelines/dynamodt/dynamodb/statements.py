@@ -9,7 +9,9 @@ expression 4,096 bytes, and either one at most 300 operators (each comparison an
 150 attributes; the older parameters Expected and AttributeUpdates have none of these limits, but no transaction takes
 them; `"name"` quotes any attribute name, `""` a quote within; an UPDATE of an absent key fails its
 condition; REMOVE is repeated for each attribute; INSERT takes a struct of single-quoted names.
-"""
+
+
+Condition and update expressions, with their limits (AWS, "Service quotas")."""
 
 from __future__ import annotations
 
@@ -17,12 +19,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from dynamodt.dynamodb.expressions import MAX_OPERATORS, Expression, operators
 from dynamodt.dynamodb.inserted_rows import InsertedRows
 from dynamodt.dynamodb.wire import BatchWrite, Call, Request, Statement
 from dynamodt.errors import ItemError
 from dynamodt.model.tables import (
     Atomic,
+    AttributeValue,
     Change,
     Check,
     Guard,
@@ -341,3 +343,51 @@ def _can_name(*names: str) -> bool:
 def quoted(name: str) -> str:
     """A quoted attribute or table name for PartiQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+# ---------------------------------------------------------------- condition and update expressions
+
+MAX_EXPRESSION = 4096
+MAX_OPERATORS = 300
+
+
+class Expression:
+    """Collects the placeholders of an expression. They are as short as possible, since an expression has at most 4
+    KB."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._values: dict[str, AttributeValue] = {}
+
+    def name(self, name: str) -> str:
+        return self._names.setdefault(name, f"#{len(self._names):x}")
+
+    def equal(self, name: str, value: AttributeValue) -> str:
+        placeholder = f":{len(self._values):x}"
+        self._values[placeholder] = value
+        return f"{self.name(name)}={placeholder}"
+
+    def check_operators(self, terms: int) -> None:
+        """Raises ItemError when a condition of this many terms, joined by AND, has too many operators."""
+        if operators(terms) > MAX_OPERATORS:
+            raise _wide(f"{operators(terms)} of {MAX_OPERATORS} operators of a condition")
+
+    def body(self, **expressions: str) -> dict[str, Any]:
+        """The expressions with their placeholders. Raises ItemError when one is too long."""
+        for kind, text in expressions.items():
+            if len(text) > MAX_EXPRESSION:
+                raise _wide(f"{len(text):,} of {MAX_EXPRESSION:,} bytes of its {kind}")
+        body: dict[str, Any] = {**expressions}
+        body["ExpressionAttributeNames"] = {short: name for name, short in self._names.items()}
+        if self._values:
+            body["ExpressionAttributeValues"] = self._values
+        return body
+
+
+def operators(terms: int) -> int:
+    """The number of operators in a condition of this many comparisons, joined by AND."""
+    return 2 * terms - 1
+
+
+def _wide(measure: str) -> ItemError:
+    return ItemError(f"the item has too many attributes for a transaction ({measure})")
