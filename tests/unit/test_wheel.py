@@ -53,12 +53,12 @@ def test_the_wheel_has_every_module_and_the_files_beside_them_and_nothing_else()
     assert named == here | beside and len(beside) > 2
 
 
-def test_the_wheel_reads_the_stage_of_a_job(tmp_path: Path) -> None:
+def test_the_wheel_has_the_entry_of_a_job_and_reads_its_stage(tmp_path: Path) -> None:
     with ZipFile(io.BytesIO(wheel())) as archive:
         archive.extractall(tmp_path)
     stage = Stage("prod", Connection("eu-west-1"), StorageSpec("s3://bucket/prefix"))
     (tmp_path / "dynamodt.toml").write_text(stage_file(stage), encoding="utf-8")
-    program = "from dynamodt.config.stage import load_stage; print(load_stage('prod').storage.url)"
+    program = "import dynamodt.cli.job as job; print(job.load_stage('prod').storage.url)"
     environment = {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
