@@ -29,6 +29,7 @@ from dynamodt.runs.preflight import (
     WRITERS_SECONDS,
     WritersWatch,
     check_alarms,
+    check_exportable,
     check_writers,
     first_use_reported,
     note_other_key,
@@ -195,6 +196,36 @@ def test_a_stamp_in_a_key_is_refused(
 
 def test_a_stamp_in_another_attribute_is_accepted(checked_tables: list[str]) -> None:
     refuse_unsafe(STAGE, replace(plan(replace(SCRIPT, stamp="_dynamodt")), table=INDEXED), RunOptions())
+
+
+EXPORTED = replace(SCRIPT, source="export")
+BEGUN = RunRecord("bare", "run", 2, "split_name", "up", "", "failed", "then", exports=("arn",))
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "runs", "refused"),
+    [
+        (EXPORTED, RunOptions(), [], True),
+        (SCRIPT, RunOptions(source="export", dry_run=True), [], True),
+        (EXPORTED, RunOptions(export="s3://b/x"), [], True),  # incremental exports follow
+        (EXPORTED, RunOptions(export="s3://b/x", catch_up="none"), [], False),
+        (EXPORTED, RunOptions(export="s3://b/x", dry_run=True), [], False),
+        (EXPORTED, RunOptions(source="scan"), [], False),
+        (SCRIPT, RunOptions(), [], False),
+        (EXPORTED, RunOptions(), [BEGUN], False),
+        (EXPORTED, RunOptions(), [replace(BEGUN, status="succeeded")], True),
+    ],
+)
+def test_an_export_without_point_in_time_recovery_is_refused_before_a_run_begins(
+    checked_tables: list[str], script: Script, options: RunOptions, runs: list[RunRecord], refused: bool
+) -> None:
+    planned = replace(plan(script), table=TableSpec("bare", KEY))
+    with pytest.raises(Refused, match="needs point-in-time recovery") if refused else nullcontext() as caught:
+        check_exportable(STAGE, planned, runs, options)
+    assert caught is None or "update-continuous-backups" in caught.value.hint
+    for name in ("unknown", "users"):  # the caller may not read it, or it is on
+        check_exportable(STAGE, replace(planned, table=TableSpec(name, KEY)), runs, options)
+    check_exportable(replace(STAGE, local=True), planned, runs, options)
 
 
 # ---------------------------------------------------------------- global tables

@@ -112,6 +112,7 @@ class TableMigration:
         if planned.steps:
             preflight.check_alarms(project)
             preflight.refuse_unsafe(stage, planned, options)
+            preflight.check_exportable(stage, planned, runs, options)
             _check_partly_restored(planned, runs, options)
             self.notices += () if quiet else consumers_reported(project, planned, runs)
         else:

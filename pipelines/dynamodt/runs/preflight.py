@@ -17,12 +17,12 @@ from dynamodt.errors import Refused, RunFailed, ServiceError, UsageError
 from dynamodt.model.reports import TableReport, counted
 from dynamodt.model.runs import AppliedVersion, Job, JournalSource, RunRecord, Script
 from dynamodt.model.tables import Connection, Stage, TableSpec, is_elsewhere, name_in_requests
-from dynamodt.runs.cost import check_exports_priced, check_priced
+from dynamodt.runs.cost import check_exports_priced, check_priced, requests_export
 from dynamodt.runs.jobs import EXPORT, SCAN, WINDOWS, moves_items
 from dynamodt.runs.options import GLUE, Observer, RunOptions
 from dynamodt.script.apply import NO_INSERTION
 from dynamodt.script.versions import changed_files
-from dynamodt.state.runs import WRITERS, declared_key
+from dynamodt.state.runs import WRITERS, declared_key, unfinished
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
@@ -153,6 +153,23 @@ def check_recovery(stage: Stage, tables: Sequence[str], options: RunOptions) -> 
     if stage.protected and not options.dry_run and not options.allow_no_pitr:
         for table in dict.fromkeys(tables):
             _check_recovery(stage.connection.of_table(table), name_in_requests(table))
+
+
+def check_exportable(stage: Stage, planned: TablePlan, runs: Sequence[RunRecord], options: RunOptions) -> None:
+    """Raises Refused if a new run would request an export, a full or an incremental one, and point-in-time recovery is
+    off. A run that is continued may have its exports, and a retry needs none."""
+    moving = (step.script for step in planned.steps if moves_items(step.script, planned.direction))
+    reads_export = any((options.source or one.source) == EXPORT for one in moving)
+    catches_up = reads_export and (options.catch_up or WINDOWS) == WINDOWS and not options.dry_run
+    continued = planned.reopens is not None or any(run.exports for run in runs if unfinished(run.status))
+    if stage.local or continued or not (catches_up or requests_export(planned, options)):
+        return
+    table = planned.table.name
+    with suppress(ServiceError):  # the request shows it
+        if not has_point_in_time_recovery(stage.connection, table):
+            on = turn_on_recovery(stage.connection, table)
+            what, hint = "an export needs point-in-time recovery, which is off", f"turn it on: {on}; or --source scan"
+            raise Refused(what, where=f"table {table}", hint=hint)
 
 
 def note_other_key(stage: Stage, planned: TablePlan, observer: Observer) -> None:
