@@ -22,7 +22,7 @@ from dynamodt.state.split_rows import SplitRows
 if TYPE_CHECKING:
     from tests.protocol_world import World
 
-BESIDE = {"fan": 20, "lone": 30}
+BESIDE = {"fan": 20, "spread": 20, "lone": 30}
 MOVES = {"move": 10, "freed": -1, "meets": 9, "alike": -1}
 _MOVED = {"n": 1001, "note": "old 1"}  # of an item that has become like the one before it, as if it were not
 TAKEN = {"freed", "meets", "alike"}  # the key may be taken, of an item after one that moves
@@ -123,9 +123,13 @@ def _live(state: _State) -> None:
     met = acted in ("before", "after")
     if main is not None and state.scene.kinds != ("target",):
         assert main["n"] % 1000 == 1 + (met and act == "add"), f"a live write is lost: {main}"
-        assert (main["note"] == "live") == (met and act == "note"), f"a live write is lost: {main}"
+        assert (main["note"] == "live") == (met and act in ("note", "done")), f"a live write is lost: {main}"
+        kept = acted != "before" or act != "done" or main["n"] == 1001
+        assert kept or 0 in state.reported("dead"), f"a live write is lost: {main}"
         assert (main.get("extra") == 5) == (met and act == "extra"), f"a live write is lost: {main}"
-    if met and act in ("delete", "replace") and not state.undoing:
+    if acted == "before" and act == "note" and state.scene.kinds[0] == "outdated" and not state.undoing:
+        assert main is not None, "an item is deleted that was changed before"
+    if met and act in ("delete", "replace") and not (state.undoing and acted == "after"):
         assert main is None or state.scene.kinds == ("target",), f"deleted, and back: {main}"
     if met and act in ("note", "delete", "replace") and not state.undoing:
         stale = [
@@ -180,10 +184,10 @@ def _write_result(state: _State, number: int, counts: Counts) -> None:
         assert main is not None or mine or counts.dead, f"not inserted, and nobody says so: {counts}"
         return
     if main is None:
-        assert kind == "delete" or mine, f"lost: {number}"
+        assert kind in ("delete", "outdated") or mine, f"lost: {number}"
         return
     said = counts.dead + (counts.superseded if mine else 0)
-    if kind not in ("lone", "same"):
+    if kind not in ("lone", "same", "outdated"):
         assert kind != "delete" or said, f"not deleted, and nobody says so: {main}"
         assert main["n"] >= 1000 or said, f"not transformed, and nobody says so: {main} {counts}"
     where = number + (MOVES.get(kind, 0) if main["n"] >= 1000 else 0)
@@ -216,7 +220,8 @@ def _undone(state: _State) -> None:
 
 def _same_by_hand(state: _State, item: Item) -> bool:
     """The value that the script writes is the application's."""
-    return state.scene.act == "same" and item["note"] == "old 0"
+    by_hand = {"same": "old 0", "done": "live"}
+    return item["note"] == by_hand.get(state.scene.act)
 
 
 def _keys(state: _State, item: Item) -> Iterable[int]:

@@ -1,21 +1,38 @@
 """Conditions of the protocol, each of which can be removed: the explorer shows the violation that follows."""
 
 from __future__ import annotations
+import __future__
 
+import inspect
+from collections.abc import Callable
+from textwrap import dedent
 from typing import Any
 
 import pytest
 
+from dynamodt.dynamodb import inserted_rows
 from dynamodt.dynamodb.statements import Statements
 from dynamodt.model.runs import Job
-from dynamodt.model.tables import Check, Update
+from dynamodt.model.tables import Check, Remove, Update
 from dynamodt.pipeline import conflicts, own_writes, undo, write
 from dynamodt.pipeline.own_writes import Lookups
 from dynamodt.pipeline.record import IntentLog
 from dynamodt.pipeline.request_pipeline import Pending
+from dynamodt.pipeline.restoration import Records
 from dynamodt.script.codec import key_text
 from dynamodt.state import split_rows
+from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeDynamoDB
+
+
+def _edit(patch: pytest.MonkeyPatch, function: Callable[..., Any], text: str, instead: str) -> None:
+    """Change the source text of a function in place, for all that call it."""
+    source = dedent(inspect.getsource(function))
+    assert text in source
+    edited: dict[str, Any] = {}
+    flags = __future__.annotations.compiler_flag
+    exec(compile(source.replace(text, instead), __file__, "exec", flags), function.__globals__, edited)
+    patch.setattr(function, "__code__", edited[function.__name__].__code__)
 
 
 def claims_condition(patch: pytest.MonkeyPatch) -> None:
@@ -189,3 +206,116 @@ def _without_check_of_rows(transaction: Any) -> Any:
         return call._replace(body={**call.body, "TransactItems": checks})
 
     return made
+
+
+# ---------------------------------------------------------------- claims and intents
+
+
+def attempt_of_claims(patch: pytest.MonkeyPatch) -> None:
+    """An owner takes a split over from one of a later attempt."""
+    _edit(patch, SplitRows.claim, 'int(row.get("attempt", 0)) > attempt', "False")
+
+
+def absence_of_first_claim(patch: pytest.MonkeyPatch) -> None:
+    _edit(patch, SplitRows._take, '"attribute_not_exists(fencing_token)"', '""')
+
+
+def intent_of_claims(patch: pytest.MonkeyPatch) -> None:
+    """A claim is valid although the split has another intent than when it was read."""
+    _edit(patch, SplitRows._take, " AND intent = :intent", "")
+
+
+def token_of_claims(patch: pytest.MonkeyPatch) -> None:
+    """A claim keeps the fencing token of the previous owner."""
+    _edit(patch, SplitRows.claim, "fencing_token + 1", "fencing_token + (not before.fencing_token)")
+
+
+def parts_of_periods(patch: pytest.MonkeyPatch) -> None:
+    """The parts in the intent of a previous owner do not count as committed."""
+    _edit(patch, split_rows._with_period, "intent.parts", "()")
+
+
+def notes_of_pages(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(IntentLog, "record_result", lambda *_: None)
+
+
+# ---------------------------------------------------------------- conditions of requests
+
+
+def guard_of_deletions(patch: pytest.MonkeyPatch) -> None:
+    guarded = Statements._guarded
+
+    def without(self: Statements, change: Any, whole: bool = False) -> Any:
+        return () if isinstance(change, Remove) else guarded(self, change, whole)
+
+    patch.setattr(Statements, "_guarded", without)
+
+
+def absence_of_new_attributes_beside_insertions(patch: pytest.MonkeyPatch) -> None:
+    _edit(patch, Statements._condition, "*equal, *missing", "*equal")
+
+
+def confirmed_deletions(patch: pytest.MonkeyPatch) -> None:
+    """A deletion succeeds although its item is gone."""
+    _edit(patch, Statements._remove, "self._confirms or ", "")
+
+
+def removal_once(patch: pytest.MonkeyPatch) -> None:
+    """A late deletion by an undo applies to an item that was put at its key since."""
+    once = {**inserted_rows._REMOVED_ONCE, "ConditionExpression": "attribute_exists(#k)"}
+    patch.setattr(inserted_rows, "_REMOVED_ONCE", once)
+
+
+# ---------------------------------------------------------------- decisions
+
+
+def recognition_after_refusals(patch: pytest.MonkeyPatch) -> None:
+    """A refused update was not written, although its item has its values."""
+    _edit(
+        patch,
+        conflicts.judge_refusal,
+        "any(isinstance(one, Update) and image_shows(one, now) for one in sent)",
+        "False",
+    )
+
+
+def stamp_that_is_missing(patch: pytest.MonkeyPatch) -> None:
+    """An update without its stamp was not written."""
+    _edit(patch, conflicts._evidence_of_update, 'if is_as_read(_without(update, stamp), now) else "unclear"', "")
+
+
+def rows_of_doubtful_transactions(patch: pytest.MonkeyPatch) -> None:
+    _edit(patch, conflicts._evidence_of_transaction, "if not rows", "if True")
+
+
+def doubt_about_deletions(patch: pytest.MonkeyPatch) -> None:
+    """An item that is gone after a deletion of unknown outcome was deleted by the run."""
+    _edit(patch, conflicts.judge_refusal, 'Resolved("changed", unconfirmed=True)', 'Resolved("changed")')
+
+
+def doubt_about_refused_deletions(patch: pytest.MonkeyPatch) -> None:
+    """An item that is gone after a refused deletion was deleted by the application."""
+    _edit(patch, conflicts.judge_refusal, "any(isinstance(one, Remove) for one in sent)", "False")
+
+
+def deletion_that_counts(patch: pytest.MonkeyPatch) -> None:
+    """An item that is gone after a deletion of unknown outcome counts as vanished."""
+    _edit(patch, conflicts.judge_refusal, '"gone" in shows', "False")
+
+
+def doubt_about_replaced_items(patch: pytest.MonkeyPatch) -> None:
+    """Another item at the key of a deletion of unknown outcome: the former item is not reported."""
+    _edit(patch, conflicts.judge_refusal, "isinstance(doubt, Remove) and not same_image(now, doubt.read)", "False")
+
+
+# ---------------------------------------------------------------- undo
+
+
+def void_keys_in_undo(patch: pytest.MonkeyPatch) -> None:
+    """A change that its page has noted as void is restored."""
+    _edit(patch, Records.add, "if text in void", "if False")
+
+
+def unconfirmed_deletions_in_undo(patch: pytest.MonkeyPatch) -> None:
+    """A deletion counts although the application may have deleted the item."""
+    _edit(patch, Records.add, "isinstance(part, Remove) and text in self.unconfirmed", "False")

@@ -68,12 +68,15 @@ def transform_up(item):
         "update": lambda: new,
         "same": lambda: item,
         "delete": lambda: Delete(),
+        "outdated": lambda: item if item["note"] == "live" else Delete(),
+        "once": lambda: item if item["n"] >= 1000 else new,
         "move": lambda: {{**new, "id": number + 10 + CORRECTED}},
         "freed": lambda: {{**new, "id": number - 1}},
         "meets": lambda: {{**new, "id": number + 9}},
         "alike": lambda: {{**item, "id": number - 1, "note": "old 0"}},  # equal to the item before it
         "extra": lambda: {{**new, "extra": item.get("extra", 1)}},
         "fan": lambda: [new, beside(20 + CORRECTED)],
+        "spread": lambda: [{{**new, "extra": item.get("extra", 1)}}, beside(20)],
         "lone": lambda: [item, beside(30)],
     }}[KINDS[number % len(KINDS)]]()
 """
@@ -89,6 +92,7 @@ _WRITES: dict[str, Callable[[Item], Item]] = {  # the attributes that the applic
     "note": lambda item: {"note": "live"},
     "add": lambda item: {"n": item["n"] + 1},
     "same": lambda item: {"n": 1001},
+    "done": lambda item: {"n": 1001, "note": "live"},
     "extra": lambda item: {"extra": 5},
 }
 
@@ -456,7 +460,7 @@ class World:
 
     def _place(self) -> Item:
         """The key of what is inserted for item 0."""
-        return {"id": {"move": 10, "fan": 20, "lone": 30}.get(self.scene.kinds[0], 0)}
+        return {"id": {"move": 10, "fan": 20, "spread": 20, "lone": 30}.get(self.scene.kinds[0], 0)}
 
     def _drop(self) -> None:
         dropped = self._written().pop(key_text(encode(self._place())), None)

@@ -127,6 +127,12 @@ THOROUGH = [
     *(S((kind,), act="note", fault="repeated", gone=True, export=False) for kind in ("update", "delete")),
     S(("update",), act="note", fault="late", undo="crash", export=False),
     S(("update",), act="add", fault="late", undo="crash", export=False),
+    S(("outdated",), act="note", gone=True, export=False),
+    S(("spread",), act="extra", gone=True),
+    S(("once",), act="done", stamp=True, gone=True, undo="once", export=False),
+    S(("delete",), act="delete", gone=True, undo="once", export=False),
+    S(("delete",), fault="repeated", then="retry", undo="once", export=False),
+    S(("delete",), act="create", fault="reset", then="retry", undo="once", export=False),
 ]
 NEEDED = [
     (protocol_without.claims_condition, S(("update",), export=False), "transformed twice"),
@@ -214,6 +220,58 @@ NEEDED = [
         protocol_without.token_of_checkpoints,
         S(("update", "update"), undo="once", export=False),
         "neither restored nor reported",
+    ),
+    *(
+        (without, S(("update",), export=False), fault)
+        for without, fault in (
+            (protocol_without.attempt_of_claims, "fenced by none"),
+            (protocol_without.absence_of_first_claim, "transformed twice"),
+            (protocol_without.intent_of_claims, "transformed twice"),
+            (protocol_without.token_of_claims, "transformed twice"),
+        )
+    ),
+    (protocol_without.parts_of_periods, S(("update",), undo="once", export=False), "neither restored nor reported"),
+    *(
+        (without, S(("once",), act="done", stamp=True, gone=True, undo="once", export=False), "a live write is lost")
+        for without in (protocol_without.notes_of_pages, protocol_without.void_keys_in_undo)
+    ),
+    (protocol_without.guard_of_deletions, S(("outdated",), act="note", gone=True, export=False), "changed before"),
+    (
+        protocol_without.absence_of_new_attributes_beside_insertions,
+        S(("spread",), act="extra", gone=True),
+        "a live write is lost",
+    ),
+    *(
+        (without, S(("delete",), act="delete", gone=True, undo="once", export=False), "deleted, and back")
+        for without in (
+            protocol_without.confirmed_deletions,
+            protocol_without.doubt_about_deletions,
+            protocol_without.notes_of_pages,
+            protocol_without.unconfirmed_deletions_in_undo,
+        )
+    ),
+    (protocol_without.removal_once, S(("delete", "alike"), fault="late", undo="crash"), "lost by the undo"),
+    (protocol_without.recognition_after_refusals, S(("update",), fault="repeated", gone=True, export=False), "twice"),
+    (
+        protocol_without.stamp_that_is_missing,
+        S(("update",), act="unstamp", stamp=True, gone=True, export=False),
+        "transformed twice",
+    ),
+    (protocol_without.rows_of_doubtful_transactions, S(("fan",), fault="reset", gone=True), "transformed twice"),
+    (
+        protocol_without.doubt_about_refused_deletions,
+        S(("delete",), fault="repeated", then="retry", undo="once", export=False),
+        "lost by the undo",
+    ),
+    (
+        protocol_without.deletion_that_counts,
+        S(("delete",), fault="reset", gone=True, export=False),
+        "counted as what it is not",
+    ),
+    (
+        protocol_without.doubt_about_replaced_items,
+        S(("delete",), act="create", fault="reset", then="retry", undo="once", export=False),
+        "lost by the undo",
     ),
 ]
 
