@@ -7,7 +7,7 @@ Each transformation adds one to `times`; few scripts are idempotent instead, and
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
@@ -159,7 +159,7 @@ class Case:
     found: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.draw = draw = drawn(self.seed)
+        self.draw = draw = self._drawn()
         dice = random.Random(self.seed + 1)
         kinds = (*ANSWERED, LATE, TWICE) if draw.late else ANSWERED
         self.world = World(dice, draw.faults, kinds, draw.row_faults, slow=draw.slow)
@@ -183,16 +183,26 @@ class Case:
         self.application = Application(self.dynamodb, dice, (*free, *OWN_ROWS), draw.acts)
         if draw.target:
             self.application.target, self.application.acts = TARGET, ACTS_BESIDE
-        for key in keys:
-            self.application.put(key)
+        self._put(keys)
         self.before = self.application.items()
         self.world.acts = self.application.act
+
+    def _drawn(self) -> Draw:
+        return drawn(self.seed)
+
+    def _put(self, keys: Iterable[int]) -> None:
+        for key in keys:
+            self.application.put(key)
+
+    def _text(self) -> str:
+        draw = self.draw
+        text = draw.head + (TARGET_SCRIPT if draw.target else SCRIPT).format(kinds=draw.kinds, rows=OWN_ROWS)
+        return text.replace('item["times"] + 1', "1") if draw.idempotent else text
 
     def jobs(self) -> Iterator[Job]:
         """The phases of the run; each is computed when those before it are complete."""
         draw = self.draw
-        text = draw.head + (TARGET_SCRIPT if draw.target else SCRIPT).format(kinds=draw.kinds, rows=OWN_ROWS)
-        text = text.replace('item["times"] + 1', "1") if draw.idempotent else text
+        text = self._text()
         export = self.exporter.export() if draw.export else None
         shown = export
         job = self.exporter.job(export, text) if export else self.bench.job(text)

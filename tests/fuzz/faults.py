@@ -97,6 +97,9 @@ class World:
         return self.dice.choice(self.kinds)
 
 
+_ROW = {"S": "/row"}  # of a row of the state table, and of items without a source
+
+
 @dataclass
 class FuzzedDynamoDB(FakeDynamoDB):
     world: World = field(default_factory=lambda: World(random.Random(0)))
@@ -127,8 +130,8 @@ class FuzzedDynamoDB(FakeDynamoDB):
         sent_before = request["ClientRequestToken"] in self.tokens
         answer = super()._transactwriteitems(request)
         puts = [action["Put"]["Item"] for action in request["TransactItems"] if "Put" in action]
-        items = [decode(image) for image in puts if "pk" not in image and "/row" not in image["src"]["S"]]
-        if not sent_before and not self._hands_over(request):
+        items = [decode(image) for image in puts if "/row" not in image.get("src", _ROW)["S"]]
+        if items and not sent_before and not self._hands_over(request):
             notes = {image["src"]["S"]: image["note"]["S"] for image in self.items.values()}
             stale = [item for item in items if notes.get(item["src"].partition("/")[0]) != item["note"]]
             self.world.stale.extend(map(str, stale))

@@ -8,13 +8,15 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from tests.fuzz import invariants, target_invariants
+from tests.fuzz import equal_items, invariants, target_invariants
 from tests.fuzz.case import Case, drawn
+from tests.fuzz.equal_items import EqualItems
 from tests.inline import without_threads
 
 
@@ -31,9 +33,16 @@ AGAIN = "DYNAMODT_SEEDS={seed} .venv/bin/python -m pytest tests/pipeline/test_fu
 
 def breaches(seed: int, folder: Path) -> list[str]:
     """The violated conditions of a case."""
-    random.seed(seed)  # the jitter of retries
     case = Case(seed, folder)
-    what = target_invariants if case.draw.target else invariants
+    return _run_and_undone(case, target_invariants if case.draw.target else invariants)
+
+
+def breaches_of_equal_items(seed: int, folder: Path) -> list[str]:
+    return _run_and_undone(EqualItems(seed, folder), equal_items)
+
+
+def _run_and_undone(case: Case, what: ModuleType) -> list[str]:
+    random.seed(case.seed)  # the jitter of retries
     case.run()
     found = list(what.breaches_of_run(case))
     case.undo()
@@ -51,8 +60,11 @@ def without_error_logs() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.scaled
 @pytest.mark.usefixtures("without_error_logs")
+@pytest.mark.parametrize("breaches", [breaches, breaches_of_equal_items])
 @pytest.mark.parametrize("first", range(0, len(SEEDS), BUNCH))
-def test_random_runs(first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_runs(
+    first: int, breaches: Callable[[int, Path], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     without_threads(monkeypatch)
     found: list[str] = []
     for seed in SEEDS[first : first + BUNCH]:

@@ -182,8 +182,8 @@ def _differing(one: Image, other: Image) -> tuple[str, ...]:
 @dataclass
 class Records:
     """The records of a page that may have had an effect, the keys from and to which items were moved, the unconfirmed
-    deletions, the updates of void keys, and the keys of items that the run may have deleted before other items got
-    them (`replaced`), all by `key_text`."""
+    deletions, the updates of void keys, the keys of items that the run may have deleted before other items got them
+    (`replaced`), and those of moved items that an earlier try has `restored`, all by `key_text`."""
 
     by_key: dict[str, list[Journaled]] = field(default_factory=dict)
     moved_from: dict[str, set[str]] = field(default_factory=dict)
@@ -191,6 +191,7 @@ class Records:
     unconfirmed: dict[str, Image] = field(default_factory=dict)
     void: dict[str, list[Update]] = field(default_factory=dict)
     replaced: dict[str, Image] = field(default_factory=dict)
+    restored: set[str] = field(default_factory=set)
 
     def only(self, keys: Collection[str]) -> Records:
         """The records of these keys, without unconfirmed deletions, which wait for no key."""
@@ -209,6 +210,8 @@ class Records:
             if text in void:
                 if isinstance(part, Update):
                     self.void.setdefault(text, []).append(part)
+                elif moves and isinstance(part, Insert):  # it was deleted, which comes last
+                    self.restored.add(key_text(change.key))
                 continue
             if isinstance(part, Remove) and text in self.unconfirmed:
                 continue
@@ -238,6 +241,7 @@ class PageItems:
         self._unconfirmed = records.unconfirmed
         self._replaced = records.replaced
         self._moved_from = records.moved_from
+        self._restored = records.restored
         self._reads = reads
         self.rcu = 0.0  # the cost of reading the items
         self._records = {**self._void_but_stamped(records.void, stamp), **records.by_key}
@@ -369,8 +373,9 @@ class PageItems:
 
     def _restoration(self, text: str, current: dict[str, Image]) -> Restoration:
         """The restoration of a key. A moved item that exists under neither key stays deleted, since an undo deletes it
-        last."""
+        last; so does one that an earlier try has restored."""
         moved_to = self._moved_to.get(text)
-        if moved_to and text not in current and not moved_to.keys() & current.keys():
+        gone = text in self._restored or (moved_to and not moved_to.keys() & current.keys())
+        if gone and text not in current:
             return Restoration(None, (), DELETED)
         return restoration(self._table, self._records[text], current.get(text))

@@ -24,7 +24,7 @@ from dynamodt.dynamodb.statements import Statements
 from dynamodt.errors import RunFailed
 from dynamodt.model.pages import Claim, JournalPage, Page, Units, WrittenPage
 from dynamodt.model.runs import Job, JournalSource
-from dynamodt.model.tables import Atomic, Change, Remove
+from dynamodt.model.tables import Atomic, Change
 from dynamodt.pipeline.conflicts import CurrentItems, has_own_row, inserted_rows_of, inserts_of
 from dynamodt.pipeline.outcomes import samples, store_not_restored, waiting_keys
 from dynamodt.pipeline.own_writes import InsertedItems, Lookups, inserted_items, inserted_rows_of_job
@@ -35,7 +35,6 @@ from dynamodt.pipeline.restoration import PageItems, Records
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.script.codec import key_text
-from dynamodt.script.diff import parts_of
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import (
     NOT_RESTORED,
@@ -130,12 +129,9 @@ def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems, pha
 
 
 def _removed(change: Change, rows: dict[str, InsertedRow]) -> set[str]:
-    """The keys of a change that an earlier try of the undo is done with: of inserted items that it has deleted; and of
-    the item that was moved to one of them, which was restored before."""
+    """The keys of a change's inserted items that an earlier try of the undo has deleted."""
     keys = (key_text(part.key) for part in inserts_of([change]))
-    removed = {text for text in keys if text in rows and rows[text].removed}
-    moved = {key_text(part.key) for part in parts_of(change) if isinstance(part, Remove)}
-    return removed | moved if removed else removed
+    return {text for text in keys if text in rows and rows[text].removed}
 
 
 # ---------------------------------------------------------------- their items
