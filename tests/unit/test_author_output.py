@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import logging
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -229,6 +230,22 @@ def test_a_worker_s_lines_arrive_where_the_run_was_started(
         logging.getLogger("shop").warning("logged")
     assert texts(lines) == ["users v2: from the worker", "users v2: WARNING shop: logged"]
     assert not own.getvalue() and lines[0].run == "01RUN"
+
+
+_WORKER = """
+import atexit, sys
+from dynamodt.pipeline import author_output
+
+atexit.register(lambda: print("captured:", sys.stdout is not sys.__stdout__, file=sys.__stdout__))
+author_output.capture_in_worker()
+"""
+
+
+def test_the_capture_of_a_worker_ends_before_its_daemon_threads() -> None:
+    """They are stopped at any point when Python ends, also with a lock that the last output needs: the process would
+    never end."""
+    done = subprocess.run([sys.executable, "-c", _WORKER], capture_output=True, text=True, check=True)
+    assert done.stdout == "captured: False\n", done.stderr
 
 
 @pytest.mark.parametrize("address", ["", "/nowhere/output"])

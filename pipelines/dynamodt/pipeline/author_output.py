@@ -10,6 +10,7 @@ Only the root logger's level is changed, from Python's default to INFO, before a
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -144,6 +145,7 @@ def capture_in_worker() -> None:
     if _capture is None:
         _capture = _Capture(_ToOrigin())
         _for_good.enter_context(_capture.installed())
+        atexit.register(_for_good.close)  # later, a daemon thread may have ended with the lock of the sink
 
 
 def end() -> None:
@@ -382,13 +384,11 @@ class _ToOrigin:
     def _sent(self, line: Line) -> bool:
         if self._stream is None:
             return False
-        try:
+        with suppress(OSError):
             self._stream.write(json.dumps(line).encode() + b"\n")
             self._stream.flush()
             if self._stream.readline():
                 return True
-        except OSError:
-            pass
         self._close()
         return False
 
