@@ -127,15 +127,24 @@ def _live(state: _State) -> None:
         kept = acted != "before" or act != "done" or main["n"] == 1001
         assert kept or 0 in state.reported("dead"), f"a live write is lost: {main}"
         assert (main.get("extra") == 5) == (met and act == "extra"), f"a live write is lost: {main}"
-    if acted == "before" and act == "note" and state.scene.kinds[0] == "outdated" and not state.undoing:
-        assert main is not None, "an item is deleted that was changed before"
-    if met and act in ("delete", "replace") and not (state.undoing and acted == "after"):
+    if met and act in ("delete", "replace"):
         assert main is None or state.scene.kinds == ("target",), f"deleted, and back: {main}"
     if met and act in ("note", "delete", "replace") and not state.undoing:
         stale = [
             item for item in _made_since(state) if act != "note" or item["of" if "of" in item else "note"] != "live"
         ]
         assert not stale, f"made of an item that was changed or deleted before: {stale}"
+    _live_elsewhere(state)
+
+
+def _live_elsewhere(state: _State) -> None:
+    """Items whose deletion depends on what the application has written, and items at the keys of insertions."""
+    act, acted, main = state.scene.act, state.world.acted, state.main(0)
+    met = acted in ("before", "after")
+    if acted == "before" and act == "note" and state.scene.kinds[0] == "outdated" and not state.undoing:
+        assert main is not None, "an item is deleted that was changed before"
+    if acted == "touched":
+        assert any(item["n"] == 8 for item in state.items), "a live write is lost: an inserted item's"
     if acted == "taken":
         assert "app" in state.mains, "a live item is lost"
     if acted == "dropped":
@@ -184,7 +193,7 @@ def _write_result(state: _State, number: int, counts: Counts) -> None:
         assert main is not None or mine or counts.dead, f"not inserted, and nobody says so: {counts}"
         return
     if main is None:
-        assert kind in ("delete", "outdated") or mine, f"lost: {number}"
+        assert kind in ("delete", "outdated") or (mine and state.scene.act != "taken"), f"lost: {number}"
         return
     said = counts.dead + (counts.superseded if mine else 0)
     if kind not in ("lone", "same", "outdated"):
@@ -213,6 +222,8 @@ def _undone(state: _State) -> None:
         here = [item for item in state.items if "of" not in item and who(item["note"]) == number]
         assert here or number in said, f"lost by the undo: {number}"
         assert len(here) <= 1 or number in said, f"there twice after the undo: {here}"
+    if state.scene.act == "create" and state.world.acted == "gone":
+        assert state.main("new") is not None or 0 in said, "a live item is lost by the undo"
     if not state.scene.act and not said:
         found = sorted((int(item["id"]), int(item["n"]), str(item["note"])) for item in state.items)
         assert found == [(n, 1, f"old {n}") for n in range(len(state.scene.kinds))], f"not as it was: {state.items}"
@@ -220,8 +231,8 @@ def _undone(state: _State) -> None:
 
 def _same_by_hand(state: _State, item: Item) -> bool:
     """The value that the script writes is the application's."""
-    by_hand = {"same": "old 0", "done": "live"}
-    return item["note"] == by_hand.get(state.scene.act)
+    act, note = state.scene.act, item.get("note")
+    return (act == "same" and note == "old 0") or (act == "done" and note == "live")
 
 
 def _keys(state: _State, item: Item) -> Iterable[int]:

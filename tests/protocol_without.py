@@ -14,11 +14,11 @@ from dynamodt.dynamodb import inserted_rows
 from dynamodt.dynamodb.statements import Statements
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Check, Remove, Update
-from dynamodt.pipeline import conflicts, own_writes, undo, write
+from dynamodt.pipeline import conflicts, own_writes, restoration, undo, write
 from dynamodt.pipeline.own_writes import Lookups
 from dynamodt.pipeline.record import IntentLog
 from dynamodt.pipeline.request_pipeline import Pending
-from dynamodt.pipeline.restoration import Records
+from dynamodt.pipeline.restoration import PageItems, Records
 from dynamodt.script.codec import key_text
 from dynamodt.state import split_rows
 from dynamodt.state.split_rows import SplitRows
@@ -308,7 +308,55 @@ def doubt_about_replaced_items(patch: pytest.MonkeyPatch) -> None:
     _edit(patch, conflicts.judge_refusal, "isinstance(doubt, Remove) and not same_image(now, doubt.read)", "False")
 
 
+def own_rows_after_refusals(patch: pytest.MonkeyPatch) -> None:
+    """A refused transaction was not written, although its row exists."""
+    own_row = "any(has_own_row(one, current) for one in sent if isinstance(one, Atomic))"
+    _edit(patch, conflicts.judge_refusal, own_row, "False")
+
+
+def values_at_taken_keys(patch: pytest.MonkeyPatch) -> None:
+    """An item whose new key is taken is deleted."""
+    _edit(patch, conflicts._outcome_at_key, "own=False) if _loses_value(change)", "own=False) if False")
+
+
 # ---------------------------------------------------------------- undo
+
+
+def guard_of_undo(patch: pytest.MonkeyPatch) -> None:
+    _edit(patch, Statements._guarded, "self._guard is None", "self._takes_back")
+
+
+def values_that_were_written(patch: pytest.MonkeyPatch) -> None:
+    """An undo restores attributes that the application has written since."""
+    shown = "any(_equal(current, image_after(update).get(name)) for update in writers)"
+    _edit(patch, restoration._of_updated, shown, "True")
+
+
+def items_that_were_inserted(patch: pytest.MonkeyPatch) -> None:
+    """An undo deletes an inserted item that the application has changed."""
+    _edit(patch, restoration._of_inserted, "any(same_image(now, record.item) for record in inserts)", "True")
+
+
+def items_that_were_deleted(patch: pytest.MonkeyPatch) -> None:
+    """An undo inserts an updated item that the application has deleted."""
+    again = "Restoration(Insert(table.name, likely[0].key, likely[0].read))"
+    _edit(patch, restoration._of_absent, "Restoration(None, (), DELETED)", again)
+
+
+def moved_items_that_were_deleted(patch: pytest.MonkeyPatch) -> None:
+    """An undo inserts an item that the application has deleted at its new key."""
+    _edit(patch, PageItems._restoration, "if moved_to and", "if False and")
+
+
+def keys_taken_since_deletions(patch: pytest.MonkeyPatch) -> None:
+    """An undo overwrites an item of the application at the key of a deleted one."""
+    over = "Restoration(_update(record.key, now, {n: record.read.get(n) for n in _differing(record.read, now)}))"
+    _edit(patch, restoration._of_deleted, "Restoration(None, _differing(record.read, now), TAKEN)", over)
+
+
+def order_of_moves(patch: pytest.MonkeyPatch) -> None:
+    """An undo deletes a moved item before the original is restored."""
+    _edit(patch, PageItems.restore, "if not self._sources(text) & (waiting.keys() | lost)", "if True")
 
 
 def void_keys_in_undo(patch: pytest.MonkeyPatch) -> None:

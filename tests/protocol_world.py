@@ -449,8 +449,8 @@ class World:
             self.dynamodb.delete({"id": 0})
         elif act == "create" and live is None:
             self.dynamodb.put({"id": 0, "n": 1, "note": "new"})
-        elif act == "drop":  # what was inserted
-            self._drop()
+        elif act in ("drop", "touch"):  # deletes or changes what was inserted
+            self._change_inserted()
         elif act in ("takes", "again"):
             self._take_and_free(act)
         elif act == "taken":  # the key that the item is to be moved to, or another put under
@@ -462,9 +462,16 @@ class World:
         """The key of what is inserted for item 0."""
         return {"id": {"move": 10, "fan": 20, "spread": 20, "lone": 30}.get(self.scene.kinds[0], 0)}
 
-    def _drop(self) -> None:
-        dropped = self._written().pop(key_text(encode(self._place())), None)
-        self.acted = "" if dropped is None else "dropped"
+    def _change_inserted(self) -> None:
+        """An undo may have restored an item already when the application drops what it was moved to."""
+        there, key, dropped = self._written(), key_text(encode(self._place())), self.scene.act == "drop"
+        self.acted = ""
+        if key not in there or (dropped and self.undo_begun):
+            return
+        self.acted = "dropped" if dropped else "touched"
+        image = there.pop(key)
+        if not dropped:
+            there[key] = encode({**decode(image), "n": 8})
 
     def _written(self) -> dict[str, Image]:
         """The items of the table that receives insertions."""

@@ -27,7 +27,19 @@ from tests.protocol_exports import ARN, SPEC, exported
 from tests.protocol_world import Scene, World, items_of
 
 S = Scene
+EXPORTED = ("move", "fan", "lone")  # a scan would read their insertions
+UNDONE = [  # by one owner, and a replay without dead letters
+    S((kind,), act=act, then="retry", undo="once", export=kind in EXPORTED)
+    for kind, act in (
+        ("update", "add"),
+        ("fan", "touch"),
+        ("update", "delete"),
+        ("move", "drop"),
+        ("delete", "create"),
+    )
+]
 QUICK = [
+    *UNDONE,
     S(("update",), export=False),
     S(("update",), act="add", gone=True, export=False),
     S(("move",), act="note", gone=True),
@@ -42,7 +54,6 @@ QUICK = [
     S(("extra",), act="extra", gone=True, export=False),
     S(("delete", "alike"), gone=True, splits=2),
 ]
-EXPORTED = ("move", "fan", "lone")  # a scan would read their insertions
 THOROUGH = [
     S(("update",), act="note", gone=True, export=False),
     S(("delete",), export=False),
@@ -273,6 +284,19 @@ NEEDED = [
         S(("delete",), act="create", fault="reset", then="retry", undo="once", export=False),
         "lost by the undo",
     ),
+    (
+        protocol_without.own_rows_after_refusals,
+        S(("fan",), act="takes", fault="twice", then="retry", undo="once"),
+        "transformed twice",
+    ),
+    (protocol_without.values_at_taken_keys, S(("move",), act="taken", gone=True), "lost: 0"),
+    (protocol_without.guard_of_undo, UNDONE[0], "a live write is lost"),
+    (protocol_without.values_that_were_written, UNDONE[0], "a live write is lost"),
+    (protocol_without.items_that_were_inserted, UNDONE[1], "a live write is lost"),
+    (protocol_without.items_that_were_deleted, UNDONE[2], "deleted, and back"),
+    (protocol_without.moved_items_that_were_deleted, UNDONE[3], "inserted again"),
+    (protocol_without.keys_taken_since_deletions, UNDONE[4], "a live item is lost by the undo"),
+    (protocol_without.order_of_moves, S(("move",), undo="crash"), "lost by the undo"),
 ]
 
 
