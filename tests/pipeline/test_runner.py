@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dynamodt.errors import Fenced
+from dynamodt.errors import CostReached, Fenced, RunFailed
 from dynamodt.model.pages import Counts, Totals
 from dynamodt.model.runs import Job
 from dynamodt.runs import runner
@@ -128,4 +128,34 @@ def test_an_interrupted_run_waits_for_its_workers(bench: Bench, monkeypatch: pyt
             run(bench, look)
     finally:
         signal.signal(signal.SIGALRM, previous)
+    assert done == ["page"]
+
+
+@pytest.mark.parametrize("ended_by", [CostReached, RunFailed])
+def test_a_run_that_a_tick_ends_waits_for_its_workers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, ended_by: type[RunFailed]
+) -> None:
+    """A cost that has reached its limit is found again at each tick. The others go on: workers need their budget."""
+    done: list[str] = []
+    begun, allocated = threading.Event(), threading.Semaphore(0)
+
+    def limit() -> None:
+        if begun.is_set():
+            raise ended_by("reached")
+
+    def allocate() -> None:
+        if begun.is_set():
+            allocated.release()
+
+    def a_page(pipeline: runner._Background) -> None:
+        begun.set()
+        if all(allocated.acquire(timeout=HANG_SECONDS) for _ in range(3)):  # the first may precede the error
+            done.append("page")
+        pipeline.ended.set()
+
+    monkeypatch.setattr(runner._Background, "run", a_page)
+    job = bench.job(TOUCH)
+    bench.state.lease(job)
+    with pytest.raises(ended_by):
+        runner.run(job, bench.state, RunOptions(), lambda totals: None, [limit, allocate])  # type: ignore[arg-type]
     assert done == ["page"]

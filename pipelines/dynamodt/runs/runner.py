@@ -107,10 +107,12 @@ def _tick(ticks: Sequence[Tick]) -> None:
 
 def _wait_for_end(pipeline: _Background, ticks: Sequence[Tick]) -> None:
     """Wait for the pipeline's end. Each worker ends between two requests, or, while it waits for its budget, at its
-    next poll."""
+    next poll. An error of a tick does not end the wait, nor the other ticks: the cost's limit is reached at each one,
+    and workers that complete their pages need their budget."""
     while not pipeline.ended.wait(_LOOK_SECONDS):
-        with suppress(Fenced, ServiceError):
-            _tick(ticks)
+        for tick in ticks:
+            with suppress(DynamodtError):
+                tick()
 
 
 def _stop(state: State, job: Job, why: str = "interrupted") -> None:
