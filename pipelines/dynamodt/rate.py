@@ -129,7 +129,7 @@ class Ramp:
     @property
     def slowed(self) -> bool:
         """Whether throttles have cut the rate to less than a tenth of its highest."""
-        return self._rate < self._SLOWED * min(self._limit, self._highest)
+        return self._rate < self._SLOWED * self._highest
 
     def limit(self, limit: float) -> None:
         """Change the limit. A lower one applies at once; towards a higher one, the rate grows from its usual start."""
@@ -137,6 +137,7 @@ class Ramp:
             self._rate = max(self._rate, self.first(limit))
         self._limit = limit
         self._rate = min(limit, self._rate)
+        self._highest = min(limit, self._highest)
 
     def poll(self, used: float, throttled: bool) -> float:
         """The new rate, given that `used` units a second were used since the last call."""

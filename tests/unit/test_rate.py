@@ -257,3 +257,12 @@ def test_a_ramp_is_slowed_once_throttles_have_cut_it_to_a_tenth() -> None:
     assert rates[-1] < 0.1 * rates[0] <= rates[-2]
     ramp.limit(10.0)  # a limit below the rate
     assert not ramp.slowed
+
+
+def test_a_ramp_that_a_lower_limit_has_cut_is_not_slowed_by_the_end_of_the_limit() -> None:
+    """Such as that of a table that changes to on-demand capacity."""
+    ramp = Ramp(800.0, 800.0, lambda: 0.0)
+    ramp.poll(800.0, throttled=False)
+    ramp.limit(10.0)
+    ramp.limit(inf)
+    assert not ramp.slowed
