@@ -1,7 +1,8 @@
 """The protocol of guarantees G1, G2, G3 and G5, explored exhaustively: the conditions hold in every state of every
 interleaving of two owners, an application, a message that is lost or late or whose answer is lost, and an undo. A build
-tries the scenes of `QUICK`, and `make test-chaos` all of them. The last test shows the purpose of the protocol's
-conditions: without any one of them a scene fails."""
+tries the scenes of `QUICK`, and `make test-chaos` all of them. The last test shows the purpose of the
+conditions in `NEEDED`: without any one of them a scene fails. Other tests cover the conditions that it does not name,
+such as `tests/unit/test_conflicts.py` and `tests/pipeline/test_moved.py`."""
 
 from __future__ import annotations
 
