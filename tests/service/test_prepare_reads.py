@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dynamodt import api
+from dynamodt.checks.check import CheckOptions
 from dynamodt.dynamodb.table import describe
 from dynamodt.errors import DynamodtError, Refused, UsageError
 from dynamodt.model.tables import TableNames
@@ -125,3 +127,16 @@ def test_prepared_data_of_a_table_of_another_account_is_refused(bench: Bench, ta
     assert isinstance(report.error, Refused) and "999999999999" in report.error.what
     path.write_text(json.dumps(manifest))
     assert bench.up(table)[0].error is None
+
+
+def test_rows_of_another_account_are_not_read_by_prepare_and_check_either(bench: Bench, table: str) -> None:
+    prepared(bench, table, "yield 'rate', 2")
+    (path,) = Path(bench.stage.storage.url).glob("prepared/**/v1.json")
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "place": f"{bench.stage.connection.region}:999999999999"}))
+    with pytest.raises(Refused, match="999999999999"):
+        prepared(bench, table, "yield 'twice', context.prepared(1)['rate']", 2)
+    assert api.unprepared(bench.stage, bench.folder, table, 0) == 1
+    options = CheckOptions(version=1, variants=1)
+    (checked,) = api.check(bench.stage, bench.folder, [table], options, bench.recorder)
+    assert checked.versions[0].prepared == "missing"

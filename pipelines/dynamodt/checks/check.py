@@ -222,7 +222,7 @@ class _Checking:
     def _prepared(self, script: Script) -> Mapping[Any, Any] | None:
         """The version's prepared rows; None if they are missing."""
         with suppress(Refused):
-            return prepared.load(self.project.storage, script, self.project.prepared(script))
+            return prepared.load(self.project.storage, script, self.project.prepared(script, self.table))
         return None
 
 

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
+from dynamodt.dynamodb.table import describe
 from dynamodt.errors import Aborted, CostReached, Refused, ServiceError, UsageError, suggest
 from dynamodt.model.pages import Totals, Units
 from dynamodt.model.runs import (
@@ -37,7 +38,7 @@ from dynamodt.state.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from dynamodt.model.reports import RunReport
-    from dynamodt.model.tables import Stage
+    from dynamodt.model.tables import Stage, TableSpec
 
 _LEASE_SECONDS = 1.0
 Tick = Callable[[], None]
@@ -98,10 +99,19 @@ class Project:
         """The version files of a table, in their order. Raises ScriptError, UsageError."""
         return read_versions(self.folder / "transforms", table, self.stage.names)
 
-    def prepared(self, script: Script, account: str = "") -> PreparedRef:
-        """The prepared data of a version of a table of this account (empty: not known). Raises Refused if it is missing
-        or cannot be used."""
-        return prepared.find(self.storage, script, f"{self.stage.connection.region}:{account}")
+    def place_of(self, table: str) -> str:
+        """`region:account` of a table; the account is empty if the table cannot be described."""
+        account = ""
+        with suppress(ServiceError):
+            account = describe(self.stage.connection, table).account
+        return f"{self.stage.connection.region}:{account}"
+
+    def prepared(self, script: Script, table: TableSpec | None = None) -> PreparedRef:
+        """The prepared data of a version of this table, which is described if it is not given. Raises Refused if it is
+        missing or cannot be used, such as that of a table of the same name in another account."""
+        region = self.stage.connection.region
+        place = f"{region}:{table.account}" if table is not None else self.place_of(script.table)
+        return prepared.find(self.storage, script, place)
 
     def prepared_if_usable(self, script: Script) -> PreparedRef | None:
         """The prepared data of a version; None if it is missing or cannot be used."""

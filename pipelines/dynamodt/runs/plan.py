@@ -256,7 +256,7 @@ def _prepared_of(project: Project, table: TableSpec, script: Script, direction: 
     """The version's prepared data, if it uses any. Raises Refused if the data cannot be used."""
     if not (script.has_prepare and moves_items(script, direction)):
         return None
-    return project.prepared(script, table.account)
+    return project.prepared(script, table)
 
 
 def _target(stage: Stage, script: Script) -> TableSpec | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from dynamodt.config.names import tables_in_use, with_names
@@ -141,14 +141,6 @@ def prepare(project: Project, script: Script) -> PreparedRef:
     with labelled(script), closing(PreparationContext(project, script)) as context:
         rows = counted(prepare_rows(script, context), project.observer)
         if not project.options.dry_run:
-            return prepared_data.save(project.storage, script, rows, now(), _place(project, script))
+            return prepared_data.save(project.storage, script, rows, now(), project.place_of(script.table))
         number = sum(1 for _ in rows)
     return PreparedRef(url="", rows=number, sha256="", script_checksum=script.checksum, created=now())
-
-
-def _place(project: Project, script: Script) -> str:
-    """`region:account` of the version's table; the account is empty if the table cannot be described."""
-    account = ""
-    with suppress(ServiceError):
-        account = tables_of_stage.describe(project.stage.connection, script.table).account
-    return f"{project.stage.connection.region}:{account}"
