@@ -345,7 +345,7 @@ def items_that_were_deleted(patch: pytest.MonkeyPatch) -> None:
 
 def moved_items_that_were_deleted(patch: pytest.MonkeyPatch) -> None:
     """An undo inserts an item that the application has deleted at its new key."""
-    _edit(patch, PageItems._restoration, "if moved_to and", "if False and")
+    _edit(patch, PageItems._restoration, "(moved_to and", "(False and")
 
 
 def keys_taken_since_deletions(patch: pytest.MonkeyPatch) -> None:

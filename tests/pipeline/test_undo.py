@@ -173,6 +173,14 @@ def test_an_undo_deletes_unchanged_rows_of_items(bench: Bench) -> None:
     assert not_restored_items(bench, job)[5].attributes == ("n",)
 
 
+def test_a_second_try_of_an_undo_counts_the_items_that_the_first_has_deleted(bench: Bench) -> None:
+    job = bench.job("def items():\n    for number in range(10):\n        yield {'id': number}\n", splits=1)
+    job = replace(job, source=RowsSource())
+    assert bench.execute(job) == Counts(read=10, changed=10)
+    assert undo_job(bench, job) == Counts(read=10, changed=10)
+    assert undo_job(bench, job, run=f"{job.run}/undo2") == Counts(read=10, unchanged=10)
+
+
 def test_an_undo_restores_deleted_items_whose_key_is_free(bench: Bench) -> None:
     script = 'from dynamodt import Delete\ndef transform_up(item):\n    return Delete() if item["id"] > 1 else item'
     before = list(numbers(6))

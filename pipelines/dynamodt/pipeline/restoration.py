@@ -19,7 +19,7 @@ from dynamodt.model.reports import NotRestored
 from dynamodt.model.tables import AttributeValue, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
 from dynamodt.pipeline.outcomes import FOLLOWS, WAITS, WriteResult
 from dynamodt.script.codec import image_digest, key_text, same, same_image
-from dynamodt.script.diff import check_takes, image_after, is_as_read, key_of, parts_of, write_units
+from dynamodt.script.diff import Part, check_takes, image_after, is_as_read, key_of, parts_of, write_units
 
 if TYPE_CHECKING:
     from dynamodt.dynamodb.inserted_rows import InsertedRow
@@ -183,7 +183,8 @@ def _differing(one: Image, other: Image) -> tuple[str, ...]:
 class Records:
     """The records of a page that may have had an effect, the keys from and to which items were moved, the unconfirmed
     deletions, the updates of void keys, the keys of items that the run may have deleted before other items got them
-    (`replaced`), and those of moved items that an earlier try has `restored`, all by `key_text`."""
+    (`replaced`), those of moved items that an earlier try has `restored`, and those of inserted items that it has
+    `removed`, all by `key_text`."""
 
     by_key: dict[str, list[Journaled]] = field(default_factory=dict)
     moved_from: dict[str, set[str]] = field(default_factory=dict)
@@ -192,12 +193,13 @@ class Records:
     void: dict[str, list[Update]] = field(default_factory=dict)
     replaced: dict[str, Image] = field(default_factory=dict)
     restored: set[str] = field(default_factory=set)
+    removed: set[str] = field(default_factory=set)
 
     def only(self, keys: Collection[str]) -> Records:
         """The records of these keys, without unconfirmed deletions, which wait for no key."""
         by_key = {text: found for text, found in self.by_key.items() if text in keys}
         void = {text: found for text, found in self.void.items() if text in keys}
-        return replace(self, by_key=by_key, void=void, unconfirmed={}, replaced={})
+        return replace(self, by_key=by_key, void=void, unconfirmed={}, replaced={}, removed=set())
 
     def add(self, change: Change, void: set[str]) -> None:
         """Add the parts of a change that may have had an effect, by the keys that had none (`void`)."""
@@ -208,10 +210,7 @@ class Records:
             if isinstance(part, Check):
                 continue
             if text in void:
-                if isinstance(part, Update):
-                    self.void.setdefault(text, []).append(part)
-                elif moves and isinstance(part, Insert):  # it was deleted, which comes last
-                    self.restored.add(key_text(change.key))
+                self._add_void(change, part, moves)
                 continue
             if isinstance(part, Remove) and text in self.unconfirmed:
                 continue
@@ -219,6 +218,15 @@ class Records:
             if moves and isinstance(part, Insert):
                 self.moved_from.setdefault(text, set()).add(key_text(change.key))
                 self.moved_to.setdefault(key_text(change.key), {})[text] = part.key
+
+    def _add_void(self, change: Change, part: Part, moves: bool) -> None:
+        """Add a part without an effect: an insertion was undone before, and after the source of a moved item."""
+        text = key_text(part.key)
+        if isinstance(part, Update):
+            self.void.setdefault(text, []).append(part)
+        elif isinstance(part, Insert):
+            self.removed.add(text)
+            self.restored.update([key_text(change.key)] if moves else [])
 
 
 class PageItems:
@@ -249,7 +257,9 @@ class PageItems:
         self.changes: list[Change] = [found.change for found in self._found.values() if found.change is not None]
         alone = len(self._unconfirmed.keys() - self._records.keys()) + len(self._replaced)
         needless = [text for text, found in self._found.items() if found.change is None]
-        self.counts = Counts(read=len(self._records) + alone, superseded=alone).plus(self._counts_of(needless))
+        removed = len(records.removed - self._records.keys())
+        counts = Counts(read=len(self._records) + alone + removed, unchanged=removed, superseded=alone)
+        self.counts = counts.plus(self._counts_of(needless))
 
     def _counts_of(self, texts: Iterable[str]) -> Counts:
         """The counts of items that needed no write, or had none."""
