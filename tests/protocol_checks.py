@@ -150,7 +150,7 @@ def _live_elsewhere(state: _State) -> None:
     if acted == "dropped":
         again = state.beside(0) if state.scene.kinds[0] in BESIDE else state.mains.get(0)
         assert not again, f"inserted again: {again}"
-    if act == "replace" and met and state.scene.kinds[0] != "delete":
+    if act == "replace" and met and state.scene.kinds[0] not in ("delete", "target"):
         assert state.main("new") is not None, "a live item is lost"
 
 

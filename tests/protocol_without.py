@@ -354,11 +354,6 @@ def keys_taken_since_deletions(patch: pytest.MonkeyPatch) -> None:
     _edit(patch, restoration._of_deleted, "Restoration(None, _differing(record.read, now), TAKEN)", over)
 
 
-def order_of_moves(patch: pytest.MonkeyPatch) -> None:
-    """An undo deletes a moved item before the original is restored."""
-    _edit(patch, PageItems.restore, "if not self._sources(text) & (waiting.keys() | lost)", "if True")
-
-
 def void_keys_in_undo(patch: pytest.MonkeyPatch) -> None:
     """A change that its page has noted as void is restored."""
     _edit(patch, Records.add, "if text in void", "if False")

@@ -297,7 +297,6 @@ NEEDED = [
     (protocol_without.items_that_were_deleted, UNDONE[2], "deleted, and back"),
     (protocol_without.moved_items_that_were_deleted, UNDONE[3], "inserted again"),
     (protocol_without.keys_taken_since_deletions, UNDONE[4], "a live item is lost by the undo"),
-    (protocol_without.order_of_moves, S(("move",), undo="crash"), "lost by the undo"),
 ]
 
 

@@ -759,7 +759,7 @@ def test_a_run_killed_at_any_moment_gives_every_item_its_new_key_exactly_once(
 ) -> None:
     """Each item is a transaction. An item that was deleted before it was moved does not exist under its new key."""
     table = make_table(id="N")
-    items = 200 if KILLS < 12 else 600  # where it is killed often, each attempt must leave something to do
+    items = 200 if KILLS < 8 else 600  # where it is killed often, each attempt must leave something to do
     bench.tables.put(table, *({"id": number, "n": 1} for number in range(items)))
     bench.script(table, MOVE)
     state_table.append(table)
