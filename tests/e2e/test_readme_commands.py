@@ -133,7 +133,7 @@ def test_make_test_runs_every_folder_of_tests(project: Project) -> None:
 def test_make_test_chaos_passes_its_amounts_on_and_prints_how_to_repeat_it(project: Project) -> None:
     planned = project.sh("make --dry-run test-chaos KILLS=16 FAULTS=200 SEEDS=0-99 SEED=20260131 MINUTES=35").stdout
     assert "make test-chaos KILLS=16 FAULTS=200 SEEDS=0-99 SEED=20260131" in planned
-    for given in ("KILLS=16", "FAULTS=200", "SEED=20260131", "SEEDS=0-99,20260131000-20260131499", "MINUTES=35"):
+    for given in ("KILLS=16", "FAULTS=200", "SEED=20,20260131", "SEEDS=0-99,20260131000-20260131499", "MINUTES=35"):
         assert f" DYNAMODT_{given} " in f" {' '.join(planned.split())} ", given
     assert "SEEDS=0-1999 " in project.sh("make --dry-run test-chaos").stdout
 
