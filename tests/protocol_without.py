@@ -191,7 +191,7 @@ def absence_of_own_item(patch: pytest.MonkeyPatch) -> None:
 
 def sources_at_taken_keys(patch: pytest.MonkeyPatch) -> None:
     """An equal item at the key of an insertion counts as inserted, although the run deletes it."""
-    patch.setattr(write, "leaves", lambda change_of: conflicts.all_stay)
+    patch.setattr(write, "leaves", lambda change_of, target: conflicts.all_stay)
 
 
 def rows_of_removed_items(patch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,7 @@ expression 4,096 bytes, and either one at most 300 operators (each comparison an
 150 attributes; the older parameters Expected and AttributeUpdates have none of these limits, but no transaction takes
 them; `"name"` quotes any attribute name, `""` a quote within; an UPDATE of an absent key fails its
 condition; REMOVE is repeated for each attribute; INSERT takes a struct of single-quoted names.
-
-
-Condition and update expressions, with their limits (AWS, "Service quotas")."""
+"""
 
 from __future__ import annotations
 

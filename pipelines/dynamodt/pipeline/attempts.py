@@ -112,8 +112,11 @@ class AttemptOutcome(NamedTuple):
     refused: Change | None = None
 
 
-def leaves(change_of: ChangeOf) -> Stays:
-    """Whether a version leaves an item as it is. An item for which it fails may be changed by a later phase."""
+def leaves(change_of: ChangeOf, target: TableSpec | None) -> Stays:
+    """Whether a version leaves an item of the written table as it is, as all items of another target table. An item for
+    which it fails may be changed by a later phase."""
+    if target is not None:
+        return all_stay
     return lambda image: (found := attempt_change(image, change_of)).change is None and found.error is None
 
 

@@ -16,9 +16,7 @@ A split is a scan segment or a file, and one worker reads a split group. The onl
 there on a page stays in one worker, so that a recorded page was written. For the same reason there is no side input: a
 portable runner begins a stage of its own at each transform with a side input, and keeps all elements of the stage
 before (docs/adr/010).
-
-
-ApplyVersion turns pages of items into pages of changes, by the author's function."""
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from dynamodt.model.pages import AppliedPage, Counts, DeadLetter, Page, Units, W
 from dynamodt.model.runs import INSERTED_ROWS, EarlierPhase, Job
 from dynamodt.model.tables import Change, Image, Insert, Remove
 from dynamodt.pipeline.attempts import AttemptOutcome, RecentKeys, leaves, outcome_of_attempt
-from dynamodt.pipeline.conflicts import all_stay, inserts_of
+from dynamodt.pipeline.conflicts import inserts_of
 from dynamodt.pipeline.outcomes import (
     MOST_SAMPLES,
     UNREADABLE,
@@ -176,7 +176,7 @@ class _Phase:
             return self._removals(images)
         attempts = [attempt_change(image, self._change_of, self._write) for image in images]
         placed = self._items_at_keys(inserts_of([found.change for found in attempts if found.change is not None]))
-        stays = leaves(self._change_of) if self._job.target is None else all_stay
+        stays = leaves(self._change_of, self._job.target)
         with self._memory.lock:
             return [outcome_of_attempt(found, placed, self._memory, stays) for found in attempts]
 

@@ -16,7 +16,6 @@ from dynamodt.model.pages import AppliedPage, Totals, WrittenPage
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import Change, Image
 from dynamodt.pipeline.attempts import leaves
-from dynamodt.pipeline.conflicts import all_stay
 from dynamodt.pipeline.outcomes import counts_without_write, written_page
 from dynamodt.pipeline.own_writes import EarlierWrites, inserted_items, lookups, statements
 from dynamodt.pipeline.ownership import SplitOwnership
@@ -70,7 +69,7 @@ class WritePatches(beam.DoFn):
             statements(job),
             None if job.inserts_rows else self._change_of,
             job.writers,
-            stays=leaves(self._change_of) if job.target is None else all_stay,
+            stays=leaves(self._change_of, job.target),
             stamp=job.script.stamp,
             idempotent=job.script.idempotent,
             check_owner=self._signal.check_owner,

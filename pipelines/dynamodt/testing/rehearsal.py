@@ -176,7 +176,7 @@ def _outcomes(
     ) as rehearsal:
         attempts = [rehearsal.attempt(image) for image in images]
         placed = {} if subject.target else {key_text(key_of(table, image)): image for image in images}
-        memory, stays = RecentKeys(), leaves(rehearsal.change_of)
+        memory, stays = RecentKeys(), leaves(rehearsal.change_of, subject.target)
         return [outcome_of_attempt(attempt, placed, memory, stays) for attempt in attempts]
 
 
