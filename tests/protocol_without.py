@@ -1,4 +1,7 @@
-"""Conditions of the protocol, each of which can be removed: the explorer shows the violation that follows."""
+"""Conditions of the protocol, each of which can be removed: the explorer shows the violation that follows.
+
+A removal is a row of `REMOVALS`: mostly a text of the protocol's code, and the text that replaces it.
+"""
 
 from __future__ import annotations
 import __future__
@@ -13,7 +16,6 @@ import pytest
 from dynamodt.dynamodb import inserted_rows
 from dynamodt.dynamodb.statements import Statements
 from dynamodt.model.runs import Job
-from dynamodt.model.tables import Check, Remove, Update
 from dynamodt.pipeline import conflicts, own_writes, restoration, undo, write
 from dynamodt.pipeline.own_writes import Lookups
 from dynamodt.pipeline.record import IntentLog
@@ -24,15 +26,29 @@ from dynamodt.state import split_rows
 from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeDynamoDB
 
+Removal = Callable[[pytest.MonkeyPatch], None]
 
-def _edit(patch: pytest.MonkeyPatch, function: Callable[..., Any], text: str, instead: str) -> None:
-    """Change the source text of a function in place, for all that call it."""
-    source = dedent(inspect.getsource(function))
-    assert text in source
-    edited: dict[str, Any] = {}
-    flags = __future__.annotations.compiler_flag
-    exec(compile(source.replace(text, instead), __file__, "exec", flags), function.__globals__, edited)
-    patch.setattr(function, "__code__", edited[function.__name__].__code__)
+
+def edit(function: Callable[..., Any], text: str, instead: str) -> Removal:
+    """Changes the source text of a function in place, for all that call it."""
+
+    def remove(patch: pytest.MonkeyPatch) -> None:
+        source = dedent(inspect.getsource(function))
+        assert text in source
+        edited: dict[str, Any] = {}
+        flags = __future__.annotations.compiler_flag
+        exec(compile(source.replace(text, instead), __file__, "exec", flags), function.__globals__, edited)
+        patch.setattr(function, "__code__", edited[function.__name__].__code__)
+
+    return remove
+
+
+def value(owner: Any, name: str, instead: Any) -> Removal:
+    """Replaces an attribute of a module or a class."""
+    return lambda patch: patch.setattr(owner, name, instead)
+
+
+# ---------------------------------------------------------------- removals of more than one text
 
 
 def claims_condition(patch: pytest.MonkeyPatch) -> None:
@@ -44,74 +60,25 @@ def claims_condition(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(split_rows, "write_once", write)
 
 
-def recorded_intents(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(IntentLog, "record_intent", lambda self, changes: None)
-
-
-def intents_of_new_changes(patch: pytest.MonkeyPatch) -> None:
-    record_intent = IntentLog.record_intent
-
-    def first(self: IntentLog, changes: Any) -> None:
-        if not self.intended:
-            record_intent(self, changes)
-
-    patch.setattr(IntentLog, "record_intent", first)
-
-
 def recognition(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(conflicts, "image_shows", lambda update, now: False)
     patch.setattr(conflicts, "is_as_read", lambda update, now: True)
 
 
-def refusal_to_guess(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(conflicts, "is_as_read", lambda update, now: True)
+def puts_over(is_put_over: Callable[[dict[str, Any]], bool]) -> Removal:
+    """Puts of these items replace the item of their key."""
 
+    def remove(patch: pytest.MonkeyPatch) -> None:
+        put = FakeDynamoDB._put
 
-def guard_of_updates(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Statements, "_guarded", lambda self, change, whole=False: ())
+        def over(self: FakeDynamoDB, request: Any) -> None:
+            if is_put_over(request["Item"]):
+                self._items(request["TableName"]).pop(self._text(request["Item"], request["TableName"]), None)
+            put(self, request)
 
+        patch.setattr(FakeDynamoDB, "_put", over)
 
-def source_of_insertions(patch: pytest.MonkeyPatch) -> None:
-    condition = Statements._condition
-
-    def exists(self: Statements, expression: Any, change: Any, whole: bool = False) -> str:
-        return condition(self, expression, change, whole).split(" AND ")[0]
-
-    patch.setattr(Statements, "_condition", exists)
-
-
-def check_of_sources(patch: pytest.MonkeyPatch) -> None:
-    actions = Statements._actions
-
-    def without(self: Statements, part: Any, *arguments: Any) -> Any:
-        return [] if isinstance(part, Check) else actions(self, part, *arguments)
-
-    patch.setattr(Statements, "_actions", without)
-
-
-def guard_beside_insertions(patch: pytest.MonkeyPatch) -> None:
-    guarded = Statements._guarded
-
-    def without(self: Statements, change: Any, whole: bool = False) -> Any:
-        return () if whole and isinstance(change, Update) else guarded(self, change, whole)
-
-    patch.setattr(Statements, "_guarded", without)
-
-
-def absence_of_rows(patch: pytest.MonkeyPatch) -> None:
-    put = FakeDynamoDB._put
-
-    def over(self: FakeDynamoDB, request: Any) -> None:
-        if "pk" in request["Item"]:
-            self._items(request["TableName"]).pop(self._text(request["Item"], request["TableName"]), None)
-        put(self, request)
-
-    patch.setattr(FakeDynamoDB, "_put", over)
-
-
-def insertions_that_are_met(patch: pytest.MonkeyPatch) -> None:
-    """Mistakes an item that the run has moved to a key for the exported one."""
-    patch.setattr(Job, "meets_insertions", False)
+    return remove
 
 
 def rows_read_last(patch: pytest.MonkeyPatch) -> None:
@@ -123,31 +90,6 @@ def rows_read_last(patch: pytest.MonkeyPatch) -> None:
         return current(self, sources, places, known)._replace(inserted=rows)
 
     patch.setattr(Lookups, "current", rows_first)
-
-
-def token_of_intents(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(split_rows, "_LATER_INTENT", "page < :page AND intended < :intended")
-
-
-def token_of_checkpoints(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(split_rows, "_LATER_PAGE", "page < :page")
-
-
-def page_of_checkpoints(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(split_rows, "_LATER_PAGE", "fencing_token = :fencing_token")
-
-
-def page_of_intents(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(split_rows, "_LATER_INTENT", "fencing_token = :fencing_token")
-
-
-def rows_of_refused_transactions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Pending, "remember", lambda self: None)
-
-
-def rows_of_earlier_transactions(patch: pytest.MonkeyPatch) -> None:
-    """The note of void keys of a page decides instead of the inserted rows."""
-    patch.setattr(own_writes, "has_own_row", lambda transaction, current: False)
 
 
 def rows_in_undo(patch: pytest.MonkeyPatch) -> None:
@@ -163,202 +105,139 @@ def rows_in_undo(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(undo, "records_of", by_note)
 
 
-def free_key_of_insertions(patch: pytest.MonkeyPatch) -> None:
-    """An insertion replaces an item at its key."""
-    put = FakeDynamoDB._put
-
-    def over(self: FakeDynamoDB, request: Any) -> None:
-        if "pk" not in request["Item"]:
-            self._items(request["TableName"]).pop(self._text(request["Item"], request["TableName"]), None)
-        put(self, request)
-
-    patch.setattr(FakeDynamoDB, "_put", over)
-
-
-def recognition_of_own_rows(patch: pytest.MonkeyPatch) -> None:
-    """A state row that refuses a repeated write shows another owner."""
-    patch.setattr(split_rows, "write_once", lambda rows, *arguments, **values: rows.update(*arguments, **values))
-
-
-def absence_of_new_attributes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Statements, "_added", lambda self, change: [])
-
-
 def absence_of_own_item(patch: pytest.MonkeyPatch) -> None:
     """A deletion accepts an item that the run has inserted."""
-    patch.setattr(Statements, "_transaction", _without_check_of_rows(Statements._transaction))
+    transaction = Statements._transaction
 
-
-def sources_at_taken_keys(patch: pytest.MonkeyPatch) -> None:
-    """An equal item at the key of an insertion counts as inserted, although the run deletes it."""
-    patch.setattr(write, "leaves", lambda change_of, target: conflicts.all_stay)
-
-
-def rows_of_removed_items(patch: pytest.MonkeyPatch) -> None:
-    """An undo deletes an inserted item without a note in its row."""
-    patch.setattr(undo, "Statements", lambda spec, guard, inserted, takes_back: Statements(spec, guard))
-
-
-def _without_check_of_rows(transaction: Any) -> Any:
     def made(self: Statements, *arguments: Any) -> Any:
         call = transaction(self, *arguments)
         checks = [one for one in call.body["TransactItems"] if "pk" not in one.get("ConditionCheck", {}).get("Key", {})]
         return call._replace(body={**call.body, "TransactItems": checks})
 
-    return made
-
-
-# ---------------------------------------------------------------- claims and intents
-
-
-def attempt_of_claims(patch: pytest.MonkeyPatch) -> None:
-    """An owner takes a split over from one of a later attempt."""
-    _edit(patch, SplitRows.claim, 'int(row.get("attempt", 0)) > attempt', "False")
-
-
-def absence_of_first_claim(patch: pytest.MonkeyPatch) -> None:
-    _edit(patch, SplitRows._take, '"attribute_not_exists(fencing_token)"', '""')
-
-
-def intent_of_claims(patch: pytest.MonkeyPatch) -> None:
-    """A claim is valid although the split has another intent than when it was read."""
-    _edit(patch, SplitRows._take, " AND intent = :intent", "")
-
-
-def token_of_claims(patch: pytest.MonkeyPatch) -> None:
-    """A claim keeps the fencing token of the previous owner."""
-    _edit(patch, SplitRows.claim, "fencing_token + 1", "fencing_token + (not before.fencing_token)")
-
-
-def parts_of_periods(patch: pytest.MonkeyPatch) -> None:
-    """The parts in the intent of a previous owner do not count as committed."""
-    _edit(patch, split_rows._with_period, "intent.parts", "()")
-
-
-def notes_of_pages(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(IntentLog, "record_result", lambda *_: None)
-
-
-# ---------------------------------------------------------------- conditions of requests
-
-
-def guard_of_deletions(patch: pytest.MonkeyPatch) -> None:
-    guarded = Statements._guarded
-
-    def without(self: Statements, change: Any, whole: bool = False) -> Any:
-        return () if isinstance(change, Remove) else guarded(self, change, whole)
-
-    patch.setattr(Statements, "_guarded", without)
-
-
-def absence_of_new_attributes_beside_insertions(patch: pytest.MonkeyPatch) -> None:
-    _edit(patch, Statements._condition, "*equal, *missing", "*equal")
-
-
-def confirmed_deletions(patch: pytest.MonkeyPatch) -> None:
-    """A deletion succeeds although its item is gone."""
-    _edit(patch, Statements._remove, "self._confirms or ", "")
-
-
-def removal_once(patch: pytest.MonkeyPatch) -> None:
-    """A late deletion by an undo applies to an item that was put at its key since."""
-    once = {**inserted_rows._REMOVED_ONCE, "ConditionExpression": "attribute_exists(#k)"}
-    patch.setattr(inserted_rows, "_REMOVED_ONCE", once)
-
-
-# ---------------------------------------------------------------- decisions
-
-
-def recognition_after_refusals(patch: pytest.MonkeyPatch) -> None:
-    """A refused update was not written, although its item has its values."""
-    _edit(
-        patch,
-        conflicts.judge_refusal,
-        "any(isinstance(one, Update) and image_shows(one, now) for one in sent)",
-        "False",
-    )
-
-
-def stamp_that_is_missing(patch: pytest.MonkeyPatch) -> None:
-    """An update without its stamp was not written."""
-    _edit(patch, conflicts._evidence_of_update, 'if is_as_read(_without(update, stamp), now) else "unclear"', "")
-
-
-def rows_of_doubtful_transactions(patch: pytest.MonkeyPatch) -> None:
-    _edit(patch, conflicts._evidence_of_transaction, "if not rows", "if True")
-
-
-def doubt_about_deletions(patch: pytest.MonkeyPatch) -> None:
-    """An item that is gone after a deletion of unknown outcome was deleted by the run."""
-    _edit(patch, conflicts.judge_refusal, 'Resolved("changed", unconfirmed=True)', 'Resolved("changed")')
-
-
-def doubt_about_refused_deletions(patch: pytest.MonkeyPatch) -> None:
-    """An item that is gone after a refused deletion was deleted by the application."""
-    _edit(patch, conflicts.judge_refusal, "any(isinstance(one, Remove) for one in sent)", "False")
-
-
-def deletion_that_counts(patch: pytest.MonkeyPatch) -> None:
-    """An item that is gone after a deletion of unknown outcome counts as vanished."""
-    _edit(patch, conflicts.judge_refusal, '"gone" in shows', "False")
-
-
-def doubt_about_replaced_items(patch: pytest.MonkeyPatch) -> None:
-    """Another item at the key of a deletion of unknown outcome: the former item is not reported."""
-    _edit(patch, conflicts.judge_refusal, "isinstance(doubt, Remove) and not same_image(now, doubt.read)", "False")
-
-
-def own_rows_after_refusals(patch: pytest.MonkeyPatch) -> None:
-    """A refused transaction was not written, although its row exists."""
-    own_row = "any(has_own_row(one, current) for one in sent if isinstance(one, Atomic))"
-    _edit(patch, conflicts.judge_refusal, own_row, "False")
-
-
-def values_at_taken_keys(patch: pytest.MonkeyPatch) -> None:
-    """An item whose new key is taken is deleted."""
-    _edit(patch, conflicts._outcome_at_key, "own=False) if _loses_value(change)", "own=False) if False")
-
-
-# ---------------------------------------------------------------- undo
-
-
-def guard_of_undo(patch: pytest.MonkeyPatch) -> None:
-    _edit(patch, Statements._guarded, "self._guard is None", "self._takes_back")
-
-
-def values_that_were_written(patch: pytest.MonkeyPatch) -> None:
-    """An undo restores attributes that the application has written since."""
-    shown = "any(_equal(current, image_after(update).get(name)) for update in writers)"
-    _edit(patch, restoration._of_updated, shown, "True")
-
-
-def items_that_were_inserted(patch: pytest.MonkeyPatch) -> None:
-    """An undo deletes an inserted item that the application has changed."""
-    _edit(patch, restoration._of_inserted, "any(same_image(now, record.item) for record in inserts)", "True")
-
-
-def items_that_were_deleted(patch: pytest.MonkeyPatch) -> None:
-    """An undo inserts an updated item that the application has deleted."""
-    again = "Restoration(Insert(table.name, likely[0].key, likely[0].read))"
-    _edit(patch, restoration._of_absent, "Restoration(None, (), DELETED)", again)
-
-
-def moved_items_that_were_deleted(patch: pytest.MonkeyPatch) -> None:
-    """An undo inserts an item that the application has deleted at its new key."""
-    _edit(patch, PageItems._restoration, "(moved_to and", "(False and")
-
-
-def keys_taken_since_deletions(patch: pytest.MonkeyPatch) -> None:
-    """An undo overwrites an item of the application at the key of a deleted one."""
-    over = "Restoration(_update(record.key, now, {n: record.read.get(n) for n in _differing(record.read, now)}))"
-    _edit(patch, restoration._of_deleted, "Restoration(None, _differing(record.read, now), TAKEN)", over)
-
-
-def void_keys_in_undo(patch: pytest.MonkeyPatch) -> None:
-    """A change that its page has noted as void is restored."""
-    _edit(patch, Records.add, "if text in void", "if False")
-
-
-def unconfirmed_deletions_in_undo(patch: pytest.MonkeyPatch) -> None:
-    """A deletion counts although the application may have deleted the item."""
-    _edit(patch, Records.add, "isinstance(part, Remove) and text in self.unconfirmed", "False")
+    patch.setattr(Statements, "_transaction", made)
+
+
+# ---------------------------------------------------------------- all removals
+
+_REMOVED_AGAIN = {**inserted_rows._REMOVED_ONCE, "ConditionExpression": "attribute_exists(#k)"}
+
+REMOVALS: dict[str, Removal] = {
+    # ------------------------------------------------------------ claims, intents and checkpoints
+    "claims_condition": claims_condition,
+    # An owner takes a split over from one of a later attempt.
+    "attempt_of_claims": edit(SplitRows.claim, 'int(row.get("attempt", 0)) > attempt', "False"),
+    "absence_of_first_claim": edit(SplitRows._take, '"attribute_not_exists(fencing_token)"', '""'),
+    # A claim is valid although the split has another intent than when it was read.
+    "intent_of_claims": edit(SplitRows._take, " AND intent = :intent", ""),
+    # A claim keeps the fencing token of the previous owner.
+    "token_of_claims": edit(SplitRows.claim, "fencing_token + 1", "fencing_token + (not before.fencing_token)"),
+    # The parts in the intent of a previous owner do not count as committed.
+    "parts_of_periods": edit(split_rows._with_period, "intent.parts", "()"),
+    "token_of_intents": value(split_rows, "_LATER_INTENT", "page < :page AND intended < :intended"),
+    "page_of_intents": value(split_rows, "_LATER_INTENT", "fencing_token = :fencing_token"),
+    "token_of_checkpoints": value(split_rows, "_LATER_PAGE", "page < :page"),
+    "page_of_checkpoints": value(split_rows, "_LATER_PAGE", "fencing_token = :fencing_token"),
+    # A state row that refuses a repeated write shows another owner.
+    "recognition_of_own_rows": value(
+        split_rows, "write_once", lambda rows, *arguments, **values: rows.update(*arguments, **values)
+    ),
+    "recorded_intents": edit(IntentLog.record_intent, "not changes", "True"),
+    "intents_of_new_changes": edit(IntentLog.record_intent, "not changes", "self.intended"),
+    "notes_of_pages": edit(IntentLog.record_result, "not self.intended", "True"),
+    # ------------------------------------------------------------ conditions of requests
+    "guard_of_updates": edit(Statements._guarded, "return tuple(", "return () and tuple("),
+    "guard_of_deletions": edit(
+        Statements._guarded, "if whole", "if isinstance(change, Remove): return ()\n    if whole"
+    ),
+    "guard_beside_insertions": edit(
+        Statements._condition, "self._guarded(change, whole)", "(() if whole else self._guarded(change))"
+    ),
+    "absence_of_new_attributes": edit(Statements._added, "self._guard is None", "True"),
+    "absence_of_new_attributes_beside_insertions": edit(Statements._condition, "*equal, *missing", "*equal"),
+    "source_of_insertions": edit(Statements._condition, "[exists, *equal, *missing]", "[exists]"),
+    "check_of_sources": edit(
+        Statements._actions, '[{"ConditionCheck": {**where, **self._check_expression(part)}}]', "[]"
+    ),
+    "free_key_of_insertions": puts_over(lambda item: "pk" not in item),
+    "absence_of_rows": puts_over(lambda item: "pk" in item),
+    "absence_of_own_item": absence_of_own_item,
+    # A deletion succeeds although its item is gone.
+    "confirmed_deletions": edit(Statements._remove, "self._confirms or ", ""),
+    # An undo deletes an inserted item without a note in its row.
+    "rows_of_removed_items": edit(Statements._deletion, "self._takes_back", "False"),
+    # A late deletion by an undo applies to an item that was put at its key since.
+    "removal_once": value(inserted_rows, "_REMOVED_ONCE", _REMOVED_AGAIN),
+    # ------------------------------------------------------------ decisions
+    "recognition": recognition,
+    "refusal_to_guess": value(conflicts, "is_as_read", lambda update, now: True),
+    # A refused update was not written, although its item has its values.
+    "recognition_after_refusals": edit(
+        conflicts.judge_refusal, "any(isinstance(one, Update) and image_shows(one, now) for one in sent)", "False"
+    ),
+    # An update without its stamp was not written.
+    "stamp_that_is_missing": edit(
+        conflicts._evidence_of_update, 'if is_as_read(_without(update, stamp), now) else "unclear"', ""
+    ),
+    "rows_of_doubtful_transactions": edit(conflicts._evidence_of_transaction, "if not rows", "if True"),
+    # An item that is gone after a deletion of unknown outcome was deleted by the run.
+    "doubt_about_deletions": edit(
+        conflicts.judge_refusal, 'Resolved("changed", unconfirmed=True)', 'Resolved("changed")'
+    ),
+    # An item that is gone after a refused deletion was deleted by the application.
+    "doubt_about_refused_deletions": edit(
+        conflicts.judge_refusal, "any(isinstance(one, Remove) for one in sent)", "False"
+    ),
+    # An item that is gone after a deletion of unknown outcome counts as vanished.
+    "deletion_that_counts": edit(conflicts.judge_refusal, '"gone" in shows', "False"),
+    # Another item at the key of a deletion of unknown outcome: the former item is not reported.
+    "doubt_about_replaced_items": edit(
+        conflicts.judge_refusal, "isinstance(doubt, Remove) and not same_image(now, doubt.read)", "False"
+    ),
+    # A refused transaction was not written, although its row exists.
+    "own_rows_after_refusals": edit(
+        conflicts.judge_refusal, "any(has_own_row(one, current) for one in sent if isinstance(one, Atomic))", "False"
+    ),
+    # An item whose new key is taken is deleted.
+    "values_at_taken_keys": edit(
+        conflicts._outcome_at_key, "own=False) if _loses_value(change)", "own=False) if False"
+    ),
+    # An equal item at the key of an insertion counts as inserted, although the run deletes it.
+    "sources_at_taken_keys": value(write, "leaves", lambda change_of, target: conflicts.all_stay),
+    # An item that the run has moved to a key is mistaken for the exported one.
+    "insertions_that_are_met": value(Job, "meets_insertions", False),
+    "rows_read_last": rows_read_last,
+    "rows_of_refused_transactions": value(Pending, "remember", lambda self: None),
+    # The note of void keys of a page decides instead of the inserted rows.
+    "rows_of_earlier_transactions": value(own_writes, "has_own_row", lambda transaction, current: False),
+    # ------------------------------------------------------------ undo
+    "rows_in_undo": rows_in_undo,
+    "guard_of_undo": edit(Statements._guarded, "self._guard is None", "self._takes_back"),
+    # An undo restores attributes that the application has written since.
+    "values_that_were_written": edit(
+        restoration._of_updated, "any(_equal(current, image_after(update).get(name)) for update in writers)", "True"
+    ),
+    # An undo deletes an inserted item that the application has changed.
+    "items_that_were_inserted": edit(
+        restoration._of_inserted, "any(same_image(now, record.item) for record in inserts)", "True"
+    ),
+    # An undo inserts an updated item that the application has deleted.
+    "items_that_were_deleted": edit(
+        restoration._of_absent,
+        "Restoration(None, (), DELETED)",
+        "Restoration(Insert(table.name, likely[0].key, likely[0].read))",
+    ),
+    # An undo inserts an item that the application has deleted at its new key.
+    "moved_items_that_were_deleted": edit(PageItems._restoration, "(moved_to and", "(False and"),
+    # An undo overwrites an item of the application at the key of a deleted one.
+    "keys_taken_since_deletions": edit(
+        restoration._of_deleted,
+        "Restoration(None, _differing(record.read, now), TAKEN)",
+        "Restoration(_update(record.key, now, {n: record.read.get(n) for n in _differing(record.read, now)}))",
+    ),
+    # A change that its page has noted as void is restored.
+    "void_keys_in_undo": edit(Records.add, "if text in void", "if False"),
+    # A deletion counts although the application may have deleted the item.
+    "unconfirmed_deletions_in_undo": edit(
+        Records.add, "isinstance(part, Remove) and text in self.unconfirmed", "False"
+    ),
+}

@@ -19,12 +19,12 @@ from dynamodt.pipeline import write
 from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.state import split_rows
-from tests import protocol_without
 from tests.explorer import EXPLORED, Explored, acting, explore
 from tests.fake_objects import FakeObjects
 from tests.fakes import FakeDynamoDB
 from tests.inline import without_signatures, without_threads
 from tests.protocol_exports import ARN, SPEC, exported
+from tests.protocol_without import REMOVALS
 from tests.protocol_world import Scene, World, items_of
 
 S = Scene
@@ -147,156 +147,107 @@ THOROUGH = [
     S(("delete",), act="create", fault="reset", then="retry", undo="once", export=False),
 ]
 NEEDED = [
-    (protocol_without.claims_condition, S(("update",), export=False), "transformed twice"),
-    (protocol_without.recorded_intents, S(("update",), export=False), "transformed twice"),
-    (protocol_without.intents_of_new_changes, S(("update",), act="add", export=False), "transformed twice"),
-    (protocol_without.recognition, S(("update",), export=False), "transformed twice"),
-    (protocol_without.refusal_to_guess, S(("update",), act="add", export=False), "transformed twice"),
-    (protocol_without.guard_of_updates, S(("update",), act="add", export=False), "a live write is lost"),
+    ("claims_condition", S(("update",), export=False), "transformed twice"),
+    ("recorded_intents", S(("update",), export=False), "transformed twice"),
+    ("intents_of_new_changes", S(("update",), act="add", export=False), "transformed twice"),
+    ("recognition", S(("update",), export=False), "transformed twice"),
+    ("refusal_to_guess", S(("update",), act="add", export=False), "transformed twice"),
+    ("guard_of_updates", S(("update",), act="add", export=False), "a live write is lost"),
+    ("guard_of_updates", S(("update",), act="add", fault="late", undo="crash", export=False), "a live write is lost"),
     (
-        protocol_without.guard_of_updates,
-        S(("update",), act="add", fault="late", undo="crash", export=False),
-        "a live write is lost",
-    ),
-    (
-        protocol_without.page_of_checkpoints,
+        "page_of_checkpoints",
         S(("update", "update"), fault="late", rows=True, gone=True, export=False),
         "the second owner has not finished",
     ),
-    (
-        protocol_without.page_of_intents,
-        S(("update", "update"), fault="late", rows=True, gone=True, export=False),
-        "transformed twice",
-    ),
-    (protocol_without.source_of_insertions, S(("move",), act="note"), "a live write is lost"),
+    ("page_of_intents", S(("update", "update"), fault="late", rows=True, gone=True, export=False), "transformed twice"),
+    ("source_of_insertions", S(("move",), act="note"), "a live write is lost"),
     *(
-        (protocol_without.check_of_sources, S((kind,), act="note", gone=True, export=kind == "lone"), "made of an item")
+        ("check_of_sources", S((kind,), act="note", gone=True, export=kind == "lone"), "made of an item")
         for kind in ("lone", "target")
     ),
-    (protocol_without.guard_beside_insertions, S(("fan",), act="note", gone=True), "made of an item"),
+    ("guard_beside_insertions", S(("fan",), act="note", gone=True), "made of an item"),
     *(
-        (
-            protocol_without.free_key_of_insertions,
-            S((kind,), act="taken", gone=True, export=kind != "target"),
-            "is lost",
-        )
+        ("free_key_of_insertions", S((kind,), act="taken", gone=True, export=kind != "target"), "is lost")
         for kind in ("lone", "move", "fan", "target")
     ),
+    ("absence_of_new_attributes", S(("extra",), act="extra", gone=True, export=False), "a live write is lost"),
+    ("recognition_of_own_rows", S(("update",), fault="reset", rows=True, gone=True, export=False), "fenced by none"),
+    ("absence_of_own_item", S(("delete", "alike"), fault="late", gone=True), "lost: 1"),
+    ("sources_at_taken_keys", S(("delete", "alike"), gone=True, splits=2), "lost: 1"),
+    ("rows_of_removed_items", S(("delete", "alike"), fault="late", undo="crash"), "lost by the undo"),
+    ("absence_of_rows", S(("lone",), act="drop"), "inserted again"),
     (
-        protocol_without.absence_of_new_attributes,
-        S(("extra",), act="extra", gone=True, export=False),
-        "a live write is lost",
-    ),
-    (
-        protocol_without.recognition_of_own_rows,
-        S(("update",), fault="reset", rows=True, gone=True, export=False),
-        "fenced by none",
-    ),
-    (protocol_without.absence_of_own_item, S(("delete", "alike"), fault="late", gone=True), "lost: 1"),
-    (protocol_without.sources_at_taken_keys, S(("delete", "alike"), gone=True, splits=2), "lost: 1"),
-    (
-        protocol_without.rows_of_removed_items,
-        S(("delete", "alike"), fault="late", undo="crash"),
-        "lost by the undo",
-    ),
-    (protocol_without.absence_of_rows, S(("lone",), act="drop"), "inserted again"),
-    (
-        protocol_without.rows_of_refused_transactions,
+        "rows_of_refused_transactions",
         S(("fan",), act="takes", fault="twice", then="retry", undo="once"),
         "transformed twice",
     ),
     (
-        protocol_without.rows_of_earlier_transactions,
+        "rows_of_earlier_transactions",
         S(("fan",), act="takes", fault="twice", then="retry", undo="once"),
         "transformed twice",
     ),
     (
-        protocol_without.rows_of_earlier_transactions,
+        "rows_of_earlier_transactions",
         S(("fan",), act="again", fault="twice", then="window", undo="once"),
         "transformed twice",
     ),
     (
-        protocol_without.rows_in_undo,
+        "rows_in_undo",
         S(("fan",), act="takes", fault="twice", then="retry", undo="once"),
         "neither restored nor reported",
     ),
-    (
-        protocol_without.rows_in_undo,
-        S(("move",), act="takes", fault="twice", then="retry", undo="once"),
-        "lost by the undo",
-    ),
-    (protocol_without.insertions_that_are_met, S(("delete", "freed"), gone=True, splits=2), "lost"),
-    (protocol_without.rows_read_last, S(("move",)), "counted as what it is not"),
-    (protocol_without.token_of_intents, S(("update",), undo="once", export=False), "neither restored nor reported"),
-    (
-        protocol_without.token_of_checkpoints,
-        S(("update", "update"), undo="once", export=False),
-        "neither restored nor reported",
-    ),
+    ("rows_in_undo", S(("move",), act="takes", fault="twice", then="retry", undo="once"), "lost by the undo"),
+    ("insertions_that_are_met", S(("delete", "freed"), gone=True, splits=2), "lost"),
+    ("rows_read_last", S(("move",)), "counted as what it is not"),
+    ("token_of_intents", S(("update",), undo="once", export=False), "neither restored nor reported"),
+    ("token_of_checkpoints", S(("update", "update"), undo="once", export=False), "neither restored nor reported"),
     *(
-        (without, S(("update",), export=False), fault)
-        for without, fault in (
-            (protocol_without.attempt_of_claims, "fenced by none"),
-            (protocol_without.absence_of_first_claim, "transformed twice"),
-            (protocol_without.intent_of_claims, "transformed twice"),
-            (protocol_without.token_of_claims, "transformed twice"),
+        (name, S(("update",), export=False), fault)
+        for name, fault in (
+            ("attempt_of_claims", "fenced by none"),
+            ("absence_of_first_claim", "transformed twice"),
+            ("intent_of_claims", "transformed twice"),
+            ("token_of_claims", "transformed twice"),
         )
     ),
-    (protocol_without.parts_of_periods, S(("update",), undo="once", export=False), "neither restored nor reported"),
+    ("parts_of_periods", S(("update",), undo="once", export=False), "neither restored nor reported"),
     *(
-        (without, S(("once",), act="done", stamp=True, gone=True, undo="once", export=False), "a live write is lost")
-        for without in (protocol_without.notes_of_pages, protocol_without.void_keys_in_undo)
+        (name, S(("once",), act="done", stamp=True, gone=True, undo="once", export=False), "a live write is lost")
+        for name in ("notes_of_pages", "void_keys_in_undo")
     ),
-    (protocol_without.guard_of_deletions, S(("outdated",), act="note", gone=True, export=False), "changed before"),
-    (
-        protocol_without.absence_of_new_attributes_beside_insertions,
-        S(("spread",), act="extra", gone=True),
-        "a live write is lost",
-    ),
+    ("guard_of_deletions", S(("outdated",), act="note", gone=True, export=False), "changed before"),
+    ("absence_of_new_attributes_beside_insertions", S(("spread",), act="extra", gone=True), "a live write is lost"),
     *(
-        (without, S(("delete",), act="delete", gone=True, undo="once", export=False), "deleted, and back")
-        for without in (
-            protocol_without.confirmed_deletions,
-            protocol_without.doubt_about_deletions,
-            protocol_without.notes_of_pages,
-            protocol_without.unconfirmed_deletions_in_undo,
-        )
+        (name, S(("delete",), act="delete", gone=True, undo="once", export=False), "deleted, and back")
+        for name in ("confirmed_deletions", "doubt_about_deletions", "notes_of_pages", "unconfirmed_deletions_in_undo")
     ),
-    (protocol_without.removal_once, S(("delete", "alike"), fault="late", undo="crash"), "lost by the undo"),
-    (protocol_without.recognition_after_refusals, S(("update",), fault="repeated", gone=True, export=False), "twice"),
+    ("removal_once", S(("delete", "alike"), fault="late", undo="crash"), "lost by the undo"),
+    ("recognition_after_refusals", S(("update",), fault="repeated", gone=True, export=False), "twice"),
+    ("stamp_that_is_missing", S(("update",), act="unstamp", stamp=True, gone=True, export=False), "transformed twice"),
+    ("rows_of_doubtful_transactions", S(("fan",), fault="reset", gone=True), "transformed twice"),
     (
-        protocol_without.stamp_that_is_missing,
-        S(("update",), act="unstamp", stamp=True, gone=True, export=False),
-        "transformed twice",
-    ),
-    (protocol_without.rows_of_doubtful_transactions, S(("fan",), fault="reset", gone=True), "transformed twice"),
-    (
-        protocol_without.doubt_about_refused_deletions,
+        "doubt_about_refused_deletions",
         S(("delete",), fault="repeated", then="retry", undo="once", export=False),
         "lost by the undo",
     ),
+    ("deletion_that_counts", S(("delete",), fault="reset", gone=True, export=False), "counted as what it is not"),
     (
-        protocol_without.deletion_that_counts,
-        S(("delete",), fault="reset", gone=True, export=False),
-        "counted as what it is not",
-    ),
-    (
-        protocol_without.doubt_about_replaced_items,
+        "doubt_about_replaced_items",
         S(("delete",), act="create", fault="reset", then="retry", undo="once", export=False),
         "lost by the undo",
     ),
     (
-        protocol_without.own_rows_after_refusals,
+        "own_rows_after_refusals",
         S(("fan",), act="takes", fault="twice", then="retry", undo="once"),
         "transformed twice",
     ),
-    (protocol_without.values_at_taken_keys, S(("move",), act="taken", gone=True), "lost: 0"),
-    (protocol_without.guard_of_undo, UNDONE[0], "a live write is lost"),
-    (protocol_without.values_that_were_written, UNDONE[0], "a live write is lost"),
-    (protocol_without.items_that_were_inserted, UNDONE[1], "a live write is lost"),
-    (protocol_without.items_that_were_deleted, UNDONE[2], "deleted, and back"),
-    (protocol_without.moved_items_that_were_deleted, UNDONE[3], "inserted again"),
-    (protocol_without.keys_taken_since_deletions, UNDONE[4], "a live item is lost by the undo"),
+    ("values_at_taken_keys", S(("move",), act="taken", gone=True), "lost: 0"),
+    ("guard_of_undo", UNDONE[0], "a live write is lost"),
+    ("values_that_were_written", UNDONE[0], "a live write is lost"),
+    ("items_that_were_inserted", UNDONE[1], "a live write is lost"),
+    ("items_that_were_deleted", UNDONE[2], "deleted, and back"),
+    ("moved_items_that_were_deleted", UNDONE[3], "inserted again"),
+    ("keys_taken_since_deletions", UNDONE[4], "a live item is lost by the undo"),
 ]
 
 
@@ -341,14 +292,14 @@ def test_every_interleaving(scripts: Path, scene: Scene, record_property: Callab
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize(("without", "scene", "fault"), NEEDED, ids=[without.__name__ for without, _, _ in NEEDED])
+@pytest.mark.parametrize(("name", "scene", "fault"), NEEDED, ids=[name for name, _, _ in NEEDED])
 def test_each_condition_is_needed(
     scripts: Path,
     monkeypatch: pytest.MonkeyPatch,
-    without: Callable[[pytest.MonkeyPatch], None],
+    name: str,
     scene: Scene,
     fault: str,
 ) -> None:
-    without(monkeypatch)
+    REMOVALS[name](monkeypatch)
     with pytest.raises(AssertionError, match=fault):
         explored(scripts, scene)
