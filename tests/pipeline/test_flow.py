@@ -19,9 +19,8 @@ from dynamodt.model.pages import AppliedPage, Counts, Page
 from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Item, KeyAttribute, TableSpec
 from dynamodt.pipeline import record, signals
-from dynamodt.pipeline.migrate import migrate
+from dynamodt.pipeline.migrate import WritePatches, migrate
 from dynamodt.pipeline.ownership import split_groups
-from dynamodt.pipeline.write import WritePatches
 from dynamodt.runs.jobs import retry_job
 from dynamodt.script.codec import decode, encode, key_text
 from dynamodt.script.diff import change

@@ -15,7 +15,7 @@ import pytest
 
 from dynamodt.export.request import folder_of
 from dynamodt.model.runs import ExportSource
-from dynamodt.pipeline import write
+from dynamodt.pipeline import migrate
 from dynamodt.pipeline.ownership import SplitOwnership
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.state import split_rows
@@ -271,7 +271,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     """The folder of the scripts. Without threads, polls and random numbers a schedule determines all events."""
     without_threads(monkeypatch)
     without_signatures(monkeypatch)
-    monkeypatch.setattr(write, "SplitOwnership", Suspended)
+    monkeypatch.setattr(migrate, "SplitOwnership", Suspended)
     monkeypatch.setattr(split_rows.secrets, "token_hex", lambda size: acting())
     monkeypatch.setattr(random, "random", lambda: 0.5)
     monkeypatch.setitem(PageWriter.__init__.__kwdefaults__, "dice", random.random)

@@ -20,8 +20,7 @@ from benchmarks.table import ITEM_BYTES, item, script
 from dynamodt import pipeline
 from dynamodt.model.pages import Counts, Page
 from dynamodt.model.tables import KeyAttribute, TableSpec
-from dynamodt.pipeline.migrate import ApplyVersion
-from dynamodt.pipeline.write import WritePatches
+from dynamodt.pipeline.migrate import ApplyVersion, WritePatches
 from dynamodt.script import codec
 from dynamodt.script.codec import decode, image_bytes
 from tests.pipeline.conftest import Bench
