@@ -27,14 +27,23 @@ from dynamodt.config.names import with_names, with_targets
 from dynamodt.config.stage import load_stage
 from dynamodt.deploy.buckets import bucket_facts, not_allowed
 from dynamodt.doctor.contract import CHECKS
-from dynamodt.doctor.described import OK, judged, replicas, state_of_table
-from dynamodt.doctor.suite import WRONG, Assumption, CheckResult, Seen, finding_of, run_suite, scratch
+from dynamodt.doctor.suite import OK, WRONG, Assumption, CheckResult, Seen, contract, finding_of
 from dynamodt.dynamodb.clients import client, explained
-from dynamodt.dynamodb.network import Tolerated, is_denied, refusal, without_signed_text
-from dynamodt.dynamodb.table import NO_RESOURCE, has_point_in_time_recovery, place_of, spec_of
+from dynamodt.dynamodb.network import DENIALS, Tolerated, is_denied, refusal, without_signed_text
+from dynamodt.dynamodb.table import (
+    NO_RESOURCE,
+    STATE_HINTS,
+    USABLE,
+    consumers,
+    description,
+    has_point_in_time_recovery,
+    place_of,
+    spec_of,
+    with_legacy_replicas,
+)
 from dynamodt.errors import DynamodtError, file_explained, suggest
 from dynamodt.local.stage import open_stage as open_embedded
-from dynamodt.model.tables import Connection, Stage, name_in_requests
+from dynamodt.model.tables import Connection, Stage, TableSpec, name_in_requests
 from dynamodt.runs.context import Project
 from dynamodt.runs.options import Observer
 from dynamodt.script.read import tables
@@ -102,17 +111,9 @@ def doctor(
     if in_job is not None:
         findings += _in_the_job(Project(stage, folder, observer=observer), chosen, in_job)
     if full:
-        findings += _contract(stage, observer, (*CHECKS, *more))
+        findings += contract(stage, observer.notify, (*CHECKS, *more))
     found = tuple(finding._replace(name=_masked(finding.name), seen=_masked(finding.seen)) for finding in findings)
     return Examination(stage.name, found, str(_written(stage.name, found, folder)) if full else "")
-
-
-def _contract(stage: Stage, observer: Observer, checks: Sequence[Assumption]) -> Iterator[CheckResult]:
-    try:
-        with scratch(stage, observer.notify) as found:
-            yield from [*run_suite(checks, found)]
-    except DynamodtError as error:
-        yield CheckResult("scratch table", "wrong", str(error), error.hint)
 
 
 def _in_the_job(project: Project, names: Sequence[str], job: InJob) -> Iterator[CheckResult]:
@@ -212,11 +213,8 @@ def _clock(stage: Stage) -> Seen:
 def _state_table(stage: Stage) -> Seen:
     dynamodb = client(stage.connection, "dynamodb")
     with explained("DescribeTable", f"table {stage.state_table}"), Tolerated(NO_RESOURCE):
-        try:
+        with Tolerated(*DENIALS):
             return _state_table_of(stage, dynamodb.describe_table(TableName=stage.state_table)["Table"])
-        except ClientError as error:
-            if not is_denied(error):
-                raise
         key = {name: {"S": "dynamodt-doctor"} for name, _ in _STATE_KEY}
         dynamodb.get_item(TableName=stage.state_table, Key=key)  # which a run needs, unlike the description
         return OK, f"{stage.state_table}; the caller may read it, but not its description", ""
@@ -259,9 +257,9 @@ def _encryption(connection: Connection, bucket: str) -> str:
     try:
         facts = bucket_facts(connection, bucket)
     except DynamodtError as error:
-        if _is_of_denial(error):
-            return "the caller may not read how it is encrypted"
-        raise
+        if not (isinstance(error.__cause__, ClientError) and is_denied(error.__cause__)):
+            raise
+        return "the caller may not read how it is encrypted"
     return "" if facts is None else facts.kms_key or "encrypted with SSE-S3"
 
 
@@ -270,16 +268,12 @@ def _key(stage: Stage) -> Seen:
     if not key:
         in_s3 = OK, "the bucket's default encryption", ""
         return in_s3 if stage.storage.in_s3 else ("skipped", "the storage is a folder", "")
-    try:
-        with explained("DescribeKey", f"key {key}"):
-            found = client(stage.connection, "kms").describe_key(KeyId=key)["KeyMetadata"]
-    except DynamodtError as error:
-        if _is_of_denial(error):
-            return "skipped", f"the caller may not describe {key}, which a run does not need", ""
-        raise
-    if found["KeyState"] != "Enabled":
-        return WRONG, f"{key} is {found['KeyState']}", "enable it, or name another kms_key in dynamodt.toml"
-    return OK, str(found["Arn"]), ""
+    with explained("DescribeKey", f"key {key}"), Tolerated(*DENIALS):
+        found = client(stage.connection, "kms").describe_key(KeyId=key)["KeyMetadata"]
+        if found["KeyState"] != "Enabled":
+            return WRONG, f"{key} is {found['KeyState']}", "enable it, or name another kms_key in dynamodt.toml"
+        return OK, str(found["Arn"]), ""
+    return "skipped", f"the caller may not describe {key}, which a run does not need", ""
 
 
 def _glue_job(stage: Stage) -> Seen:
@@ -337,13 +331,69 @@ def _reads(stage: Stage, name: str) -> Seen:
     return OK, "the reads, as tried; writes unknown without iam:SimulatePrincipalPolicy", ""
 
 
-def _is_of_denial(error: DynamodtError) -> bool:
-    return isinstance(error.__cause__, ClientError) and is_denied(error.__cause__)
-
-
 def _is_refused(call: Callable[[], Any]) -> bool:
     try:
         call()
     except ClientError as error:
         return is_denied(error)
     return False
+
+
+# ---------------------------------------------------------------- a table
+
+
+def judged(stage: Stage, spec: TableSpec, seen: str, if_merged: str) -> Seen:
+    """The finding about a table's state, and about the writes of other regions."""
+    if spec.status not in USABLE:
+        return WRONG, seen, STATE_HINTS.get(spec.status, "")
+    if spec.merges_writes and not stage.single_region_writers:
+        return WRONG, seen, f"{if_merged} (single_region_writers = true in dynamodt.toml states it)"
+    return OK, seen, ""
+
+
+def replicas(spec: TableSpec) -> list[str]:
+    strong = "strongly consistent " if spec.strong else ""
+    return [f"{strong}replicas in {', '.join(spec.replicas)}"] if spec.replicas else []
+
+
+def state_of_table(stage: Stage, name: str) -> Seen:
+    """The table's status, and the properties that its writes depend on."""
+    table = description(stage.connection, name)
+    spec = spec_of(stage.connection, name, table)
+    spec = spec if stage.local else with_legacy_replicas(stage.connection, spec)
+    seen = [spec.status, _capacity(table), *_facts(table), *_receivers(stage, spec), *replicas(spec)]
+    merged = "a condition is evaluated on the local replica: a run needs --single-region-writers"
+    return judged(stage, spec, ", ".join(seen), merged)
+
+
+def _capacity(table: Mapping[str, Any]) -> str:
+    units = table.get("ProvisionedThroughput", {})
+    if units.get("WriteCapacityUnits"):
+        return f"provisioned {units['ReadCapacityUnits']} RCU and {units['WriteCapacityUnits']} WCU"
+    most = table.get("OnDemandThroughput") or {}
+    keys = [key for key in ("MaxReadRequestUnits", "MaxWriteRequestUnits") if most.get(key, -1) > 0]  # -1: no maximum
+    limits = [f"at most {most[key]} {key}" for key in keys]
+    return ", ".join(["on-demand", *limits])
+
+
+def _facts(table: Mapping[str, Any]) -> Iterator[str]:
+    for key, words in (("GlobalSecondaryIndexes", "global"), ("LocalSecondaryIndexes", "local")):
+        indexes = [index["IndexName"] for index in table.get(key) or ()]
+        if indexes:
+            yield f"{words} indexes {', '.join(indexes)}"
+    if (table.get("StreamSpecification") or {}).get("StreamEnabled"):
+        yield "a stream, with a record for each change"
+    if table.get("SSEDescription"):
+        yield f"encrypted by {table['SSEDescription'].get('SSEType', 'KMS')}"
+
+
+def _receivers(stage: Stage, spec: TableSpec) -> Iterator[str]:
+    """The consumers of a write, as far as the caller may list them."""
+    found = consumers(stage.connection, spec)
+    for kind, names in (("Lambda", found.functions), ("Kinesis", found.kinesis)):
+        if names:
+            yield f"{kind} {', '.join(names)}"
+    if found.ttl:
+        yield f"TTL by {found.ttl}"
+    if found.unknown:
+        yield found.unknown

@@ -29,6 +29,7 @@ Status = Literal["ok", "wrong", "differs", "asked", "skipped"]
 Notify = Callable[[str], None]
 
 Seen = tuple[Status, str, str]  # status, observation, hint
+OK: Status = "ok"
 WRONG: Status = "wrong"
 INDEX = "by_g"
 _UNKNOWN = "UnknownOperationException"  # of emulators
@@ -194,6 +195,15 @@ def _delete(found: Scratch) -> None:
             listed = found.s3.list_objects_v2(Bucket=found.bucket, Prefix=f"{found.prefix}/")
             for one in listed.get("Contents", ()):
                 found.s3.delete_object(Bucket=found.bucket, Key=one["Key"])
+
+
+def contract(stage: Stage, notify: Notify, checks: Sequence[Assumption]) -> list[CheckResult]:
+    """The results of the checks on scratch resources; one for the resources if they cannot be created or deleted."""
+    try:
+        with scratch(stage, notify) as found:
+            return list(run_suite(checks, found))
+    except DynamodtError as error:
+        return [CheckResult("scratch table", "wrong", str(error), error.hint)]
 
 
 def run_suite(checks: Sequence[Assumption], found: Scratch) -> Iterator[CheckResult]:
