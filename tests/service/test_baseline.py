@@ -20,8 +20,7 @@ from dynamodt.runs.history import first_record
 from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.options import RunOptions
 from dynamodt.script.read import read_versions
-from dynamodt.state.rows import Rows
-from dynamodt.state.state import State
+from dynamodt.state.state import Rows, State
 from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable

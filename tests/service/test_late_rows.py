@@ -18,8 +18,7 @@ from dynamodt.model.tables import Item
 from dynamodt.runs.history import first_record, version_applied_by
 from dynamodt.state.lease_rows import Grant, LeaseRows, Report
 from dynamodt.state.row_codec import ConditionFailed, RowKey
-from dynamodt.state.rows import Rows
-from dynamodt.state.state import State
+from dynamodt.state.state import Rows, State
 from tests.service.bench import Bench
 
 

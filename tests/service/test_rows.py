@@ -12,11 +12,9 @@ from dynamodt.dynamodb.table import STATE_HINTS
 from dynamodt.dynamodb.wire import Refusal
 from dynamodt.errors import ServiceError
 from dynamodt.rate import Backoff
-from dynamodt.state import rows
 from dynamodt.state import state as state_module
 from dynamodt.state.row_codec import ConditionFailed
-from dynamodt.state.rows import Rows
-from dynamodt.state.state import State
+from dynamodt.state.state import Rows, State
 from tests.emulators import dynamodb_local_in_chaos
 from tests.service.bench import Bench
 from tests.service.proxy import Proxy
@@ -62,7 +60,7 @@ def test_a_table_in_a_state_without_requests_is_named_with_its_state(
     bench: Bench, table: str, proxy: Proxy, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DynamoDB answers as if it were missing."""
-    monkeypatch.setattr(rows, "description", lambda connection, name: {"TableStatus": status})
+    monkeypatch.setattr(state_module, "description", lambda connection, name: {"TableStatus": status})
     proxy.always["GetItem"] = "gone"
     with pytest.raises(ServiceError, match=f"the table is {status}") as caught:
         Rows(replace(bench.stage.connection, endpoint_url=proxy.url), table).get(KEY)
@@ -107,7 +105,7 @@ def test_a_call_fails_after_its_last_try(
 
 
 def test_one_wire_is_shared_in_a_process(bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "client", None)  # none is made: a service's model takes long to read
+    monkeypatch.setattr(state_module, "client", None)  # none is made: a service's model takes long to read
     one, other = (Rows(bench.stage.connection, table) for _ in range(2))
     one.put(KEY, {"fencing_token": 1})
     assert other.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 1}

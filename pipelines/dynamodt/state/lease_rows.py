@@ -33,7 +33,7 @@ from dynamodt.model.tables import Item
 from dynamodt.state.row_codec import ConditionFailed, RowKey, from_row, to_row, write_once
 
 if TYPE_CHECKING:
-    from dynamodt.state.rows import Rows
+    from dynamodt.state.state import Rows
 
 _OURS = "lease_token = :token"
 _AS_READ = f"{_OURS} AND revision = :revision"

@@ -19,7 +19,7 @@ from dynamodt.model import tables
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Item
-    from dynamodt.state.rows import Rows
+    from dynamodt.state.state import Rows
 
 RowKey = tuple[str, str]  # pk, sk
 

@@ -32,8 +32,7 @@ from dynamodt.state.row_codec import SCHEMA, ConditionFailed, RowKey, attributes
 from dynamodt.state.runs import UNDOING, Phase, phases, undo_phases
 
 if TYPE_CHECKING:
-    from dynamodt.state.rows import Rows
-    from dynamodt.state.state import State
+    from dynamodt.state.state import Rows, State
 
 
 _OURS = "fencing_token = :fencing_token"

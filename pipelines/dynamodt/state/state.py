@@ -1,4 +1,4 @@
-"""The state table: the applied versions and the runs of each table.
+"""The state table: reads and conditional writes of its rows, and the applied versions and runs of each table.
 
 A stage has one state table. Its keys spread the many rows of one run over partitions:
 
@@ -16,31 +16,170 @@ JOB#jr_1a2b...            ANSWER               the result of a job in AWS (`leas
 STORAGE#s3://...          NAME#prod#users      the table that a logical name meant at its first run (docs/adr/038)
 ========================  ===================  =======================================================
 
-`row_codec` says how a value is stored in a row.
+`row_codec` says how a value is stored in a row. Calls use `dynamodb.wire` instead of boto3, since a worker makes them
+for every page. Reads are strongly consistent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
 
-from dynamodt.dynamodb.clients import client, explained
+from dynamodt.dynamodb.clients import client, explained, service_error
 from dynamodt.dynamodb.network import Tolerated
-from dynamodt.dynamodb.table import NO_RESOURCE, create_table, describe
-from dynamodt.errors import DynamodtError, Fenced, Refused, suggest
+from dynamodt.dynamodb.table import NO_RESOURCE, STATE_HINTS, create_table, describe, description
+from dynamodt.dynamodb.wire import Refusal, RetriedResponse, RetryingWire, shared_wire
+from dynamodt.errors import DynamodtError, Fenced, Refused, ServiceError, suggest
 from dynamodt.model.runs import AppliedVersion, Fence, RunRecord
-from dynamodt.model.tables import KeyAttribute
+from dynamodt.model.tables import Image, Item, KeyAttribute
+from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode
 from dynamodt.state.lease_rows import LeaseRows, WorkerRows
 from dynamodt.state.object_keys import RUN_ID
 from dynamodt.state.row_codec import ConditionFailed, RowKey, from_row, to_row, value_in
-from dynamodt.state.rows import Rows
 from dynamodt.state.runs import written_order
 from dynamodt.state.split_rows import SplitRows
 
 if TYPE_CHECKING:
     from dynamodt.model.tables import Connection, Stage
+
+
+_BATCH = 100
+_PATIENT = Backoff(cap=10.0, attempts=24)  # each pause is shorter than a lease lasts; together more than a minute
+_OF_A_KEY = ("KMS", "kms:", "nccessible")  # in messages about the table's key
+_PASSING = ("TransactionConflict", "TransactionInProgress", "ThrottlingError", "ProvisionedThroughputExceeded")
+
+
+class Rows:
+    """The state table of one stage. Every method raises ServiceError when the table cannot be used."""
+
+    def __init__(self, connection: Connection, table: str) -> None:
+        self._connection = connection
+        self.table = table
+        self.where = f"state table {table}"
+
+    @cached_property
+    def _calls(self) -> RetryingWire:
+        return RetryingWire(shared_wire(self._connection), self.where, backoff=_PATIENT, passes=_passes)
+
+    @property
+    def dynamodb(self) -> Any:
+        """The boto3 client, for calls about the table itself."""
+        return client(self._connection, "dynamodb")
+
+    def get(self, key: RowKey) -> Item | None:
+        """A row, strongly consistent."""
+        return self.begin_get(key)()
+
+    def begin_get(self, key: RowKey) -> Callable[[], Item | None]:
+        """Sends `get`; the function that it returns waits for the response."""
+        answered = self._begin("GetItem", {"TableName": self.table, "Key": _key(key), "ConsistentRead": True})
+
+        def row() -> Item | None:
+            answer = answered()
+            return decode(answer["Item"]) if "Item" in answer else None
+
+        return row
+
+    def put(self, key: RowKey, row: Item) -> None:
+        """Writes a whole row and replaces an older one."""
+        self._call("PutItem", {"TableName": self.table, "Item": {**_key(key), **encode(row)}})
+
+    def update(self, key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
+        """Sets attributes of a row if `condition` holds (its `:name` placeholders are `values`, its attribute names are
+        literal); returns the row after the update. Raises ConditionFailed."""
+        names = {f"#{number}": name for number, name in enumerate(row)}
+        sets = ", ".join(f"#{number} = :{number}" for number in range(len(row)))
+        bound = {f":{number}": value for number, value in enumerate(row.values())}
+        bound |= {f":{name}": value for name, value in values.items()}
+        conditions = {"ConditionExpression": condition} if condition else {}
+        body = {
+            "TableName": self.table,
+            "Key": _key(key),
+            "UpdateExpression": f"SET {sets}",
+            **conditions,
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": encode(bound),
+            "ReturnValues": "ALL_NEW",
+        }
+        return decode(self._call("UpdateItem", body)["Attributes"])
+
+    def query(self, pk: str, prefix: str) -> Iterator[Item]:
+        """The rows of a partition whose sort keys begin with `prefix`, in order."""
+        body = {
+            "TableName": self.table,
+            "KeyConditionExpression": "pk = :pk AND begins_with(sk, :sk)",
+            "ExpressionAttributeValues": encode({":pk": pk, ":sk": prefix}),
+            "ConsistentRead": True,
+        }
+        while True:
+            page = self._call("Query", body)
+            yield from map(decode, page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return
+            body["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+    def get_all(self, keys: list[RowKey]) -> Iterator[Item]:
+        """The rows of these keys that exist, in any order."""
+        for start in range(0, len(keys), _BATCH):
+            chunk = [_key(key) for key in keys[start : start + _BATCH]]
+            left: dict[str, Any] = {self.table: {"Keys": chunk, "ConsistentRead": True}}
+            while left:
+                answer = self._call("BatchGetItem", {"RequestItems": left})
+                yield from map(decode, answer["Responses"].get(self.table, ()))
+                left = answer.get("UnprocessedKeys") or {}
+
+    def transact(self, actions: list[dict[str, Any]]) -> None:
+        """Executes all of the actions or none. Raises ConditionFailed.
+
+        A transaction that collides with another write of one of its rows, such as a heartbeat, is cancelled by DynamoDB
+        and sent again.
+        """
+        self._call("TransactWriteItems", {"TransactItems": actions, "ClientRequestToken": uuid4().hex})  # for all tries
+
+    def _call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._begin(operation, body)()
+
+    def _begin(self, operation: str, body: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+        """Sends a call that may be executed twice; the function that it returns waits for the response. Raises
+        ConditionFailed."""
+        return partial(self._answer, operation, self._calls.begin(operation, body))
+
+    def _answer(self, operation: str, answered: Callable[[], RetriedResponse]) -> dict[str, Any]:
+        try:
+            return answered().answer
+        except Refusal as refusal:
+            raise self._error(operation, refusal) from refusal
+
+    def _error(self, operation: str, refusal: Refusal) -> Exception:
+        if "ConditionalCheckFailed" in f"{refusal.code} {refusal.message}":
+            return ConditionFailed(str(refusal))
+        return self._unusable(refusal) or service_error(operation, self.where, refusal.code, refusal.message)
+
+    def _unusable(self, refusal: Refusal) -> ServiceError | None:
+        """The error for a table in a state that allows no requests, which are refused as if it were missing."""
+        if refusal.code != NO_RESOURCE and not any(word in refusal.message for word in _OF_A_KEY):
+            return None
+        try:
+            status = description(self._connection, self.table).get("TableStatus", "")
+        except ServiceError:  # missing, or its description is not permitted
+            return None
+        if status not in STATE_HINTS:
+            return None
+        return ServiceError(f"the table is {status}", where=self.where, hint=STATE_HINTS[status])
+
+
+def _passes(refusal: Refusal) -> bool:
+    """Whether a transaction was cancelled only for other requests at the same time."""
+    passing = any(reason in refusal.message for reason in _PASSING)
+    return passing and "ConditionalCheckFailed" not in refusal.message
+
+
+def _key(key: RowKey) -> Image:
+    return encode({"pk": key[0], "sk": key[1]})
 
 
 _MOST_ENTRIES = 49  # two actions each and the lease's condition: a transaction takes 100
@@ -189,20 +328,20 @@ class State:
         )
 
     def _run_put(self, record: RunRecord) -> dict[str, Any]:
-        item = encode({"pk": f"TABLE#{record.table}", "sk": f"RUN#{record.run}", **to_row(record)})
-        put = {"TableName": self.rows.table, "Item": item}
-        if record.revision == 1:
-            return {**put, "ConditionExpression": "attribute_not_exists(revision)"}
-        values = encode({":before": record.revision - 1})
-        return {**put, "ConditionExpression": "revision = :before", "ExpressionAttributeValues": values}
+        row = {"pk": f"TABLE#{record.table}", "sk": f"RUN#{record.run}", **to_row(record)}
+        return self._put(row, "revision", record.revision - 1 or None)
 
-    def _version_put(self, applied: AppliedVersion, instead_of: str | None = None) -> dict[str, Any]:
-        item = encode({**_version_key(applied.table, applied.version), **to_row(applied)})
-        put = {"TableName": self.rows.table, "Item": item}
-        if instead_of is None:
-            return {**put, "ConditionExpression": "attribute_not_exists(pk)"}
-        values = encode({":before": instead_of})
-        return {**put, "ConditionExpression": "checksum = :before", "ExpressionAttributeValues": values}
+    def _version_put(self, applied: AppliedVersion, instead_of: str | None) -> dict[str, Any]:
+        row = {**_version_key(applied.table, applied.version), **to_row(applied)}
+        return self._put(row, "checksum", instead_of)
+
+    def _put(self, row: Item, attribute: str, before: Any) -> dict[str, Any]:
+        """The put of a row whose `attribute` must have the value `before`; None: which must not exist."""
+        put = {"TableName": self.rows.table, "Item": encode(row)}
+        if before is None:
+            return {**put, "ConditionExpression": f"attribute_not_exists({attribute})"}
+        values = encode({":before": before})
+        return {**put, "ConditionExpression": f"{attribute} = :before", "ExpressionAttributeValues": values}
 
     def _version_delete(self, table: str, version: int) -> dict[str, Any]:
         key = encode(_version_key(table, version))
