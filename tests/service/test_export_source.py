@@ -265,6 +265,21 @@ def test_dead_letters_of_an_incremental_export_are_retried(
     assert by_id(bench, table) == {1: 2, 2: 4, 30: 60, 31: 62}
 
 
+@pytest.mark.parametrize("tolerated", [0, 1])
+def test_a_retry_reads_the_source_of_its_run_although_that_has_written_nothing(
+    bench: Bench, make_table: MakeTable, tolerated: int
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(30))
+    bench.script(table, FAILING)
+    (report,) = bench.up(table, source="export", max_errors=tolerated)
+    run = report.versions[0].run
+    bench.script(table, DOUBLE)
+    (report,) = api.retry(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)
+    assert report.error is None and report.versions[0].run == run
+    assert by_id(bench, table) == {30: 60} and last(bench, table).source == "export"
+
+
 def test_an_incremental_export_whose_changes_were_dead_letters_is_followed_by_another_one(
     bench: Bench, make_table: MakeTable, between: list[Callable[[], None]]
 ) -> None:

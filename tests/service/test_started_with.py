@@ -12,7 +12,7 @@ import pytest
 from dynamodt import api as operations
 from dynamodt.dynamodb.batch import Writes
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, RunFailed, ScriptError, ServiceError
-from dynamodt.model.reports import UndoReport
+from dynamodt.model.reports import TableReport, UndoReport
 from dynamodt.model.tables import StorageSpec
 from dynamodt.runs.options import RunOptions
 from tests.emulators import Endpoint, in_chaos
@@ -579,6 +579,59 @@ def test_every_command_that_would_continue_the_run_is_refused(
     else:
         (report,) = bench.down(table)
     assert isinstance(report.error, DynamodtError) and bench.tables.items(table) == before
+
+
+@pytest.mark.parametrize("tolerated", [0, ITEMS])
+@pytest.mark.parametrize("now", ['STAMP = "_s"', 'GUARD = "changed"', "IDEMPOTENT = True"])
+def test_a_retry_continues_its_run_although_that_has_written_nothing(
+    bench: Bench, table: str, tolerated: int, now: str
+) -> None:
+    run = nothing_written(bench, table, tolerated)
+    bench.script(table, double(now))
+    (report,) = retried(bench, table, run)
+    assert report.error is None and report.versions[0].run == run
+    assert numbers(bench, table) == [2] * ITEMS and len(bench.history(table)) == 1
+
+
+@pytest.mark.parametrize("tolerated", [0, ITEMS])
+def test_a_retry_of_a_run_with_other_inputs_names_them(
+    bench: Bench, table: str, make_table: MakeTable, tolerated: int
+) -> None:
+    run = nothing_written(bench, table, tolerated)
+    bench.script(table, double(f'TARGET_TABLE = "{make_table(id="N")}"'))
+    (report,) = retried(bench, table, run)
+    assert isinstance(report.error, Refused) and "TARGET_TABLE was not set" in report.error.what
+    assert f"dynamodt undo {run}" in report.error.hint
+
+
+@pytest.mark.parametrize("tolerated", [0, ITEMS])
+def test_the_hint_of_a_refused_retry_applies_an_idempotent_version_again(
+    bench: Bench, table: str, tolerated: int
+) -> None:
+    """Its prepared data has changed: the version can be applied to all items again."""
+    prepare, words = 'def prepare(context):\n    yield "r", {}\n', {"prepared": ", prepared"}
+    bench.script(table, double("IDEMPOTENT = True\n" + prepare.format(1), bad=True, **words))
+    bench.prepare(table)
+    (report,) = bench.up(table, max_errors=tolerated)
+    run = report.versions[0].run
+    bench.script(table, double("IDEMPOTENT = True\n" + prepare.format(2), **words))
+    bench.prepare(table)
+    (report,) = retried(bench, table, run)
+    assert isinstance(report.error, Refused) and "the prepared data has other rows" in report.error.what
+    again = f"dynamodt up --table {table} --to 1"
+    assert report.error.hint.endswith(f"dynamodt stamp --table {table} --to 0, then {again}" if tolerated else again)
+
+
+def nothing_written(bench: Bench, table: str, tolerated: int) -> str:
+    """A run whose items are dead letters, the first of them or all; returns its id."""
+    bench.script(table, double().replace('item["id"] == 0 and False', "True"))
+    (report,) = bench.up(table, max_errors=tolerated)
+    assert (report.error is None) == bool(tolerated) and numbers(bench, table) == [1] * ITEMS
+    return report.versions[0].run
+
+
+def retried(bench: Bench, table: str, run: str) -> list[TableReport]:
+    return operations.retry(bench.stage, bench.folder, [table], run, RunOptions(), bench.recorder)
 
 
 # ---------------------------------------------------------------- dead letters that are gone

@@ -21,11 +21,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.dynamodb.reads import segments
-from dynamodt.errors import Refused, suggest
+from dynamodt.errors import Hint, Refused, suggest
 from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
 from dynamodt.runs.history import (
+    continued_by,
     finish_it,
     first_record,
     goal,
@@ -94,19 +95,28 @@ def unfinished_run(project: Project, planned: TablePlan) -> RunRecord | None:
     return None if left is None else _continuable(project, left, planned.steps[0])
 
 
-def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str) -> Refused:
-    """The refusal to continue a run whose facts have changed since its start; it lists the differences."""
+def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str, repeatable: bool) -> Refused:
+    """The refusal to continue a run whose facts have changed since its start; it lists the differences. `repeatable`:
+    a new run would overwrite all that this one has written."""
     back = "revert what was changed, and run the same command again: the run continues"
     moved = any(one.name == "storage" for one in found)
     undo = "undo it (" + (undo_in_its_storage(left) if moved else suggest("undo", left.run)) + ")"
     way_out = undo if left.journal else "restore the table from before the run (it keeps no journal)"
+    begin = way_out + " and run the command again: a new run begins"
     return Refused(
-        f"{title_of(left)}, {left.status}, has written items, and began with other inputs: "
+        f"{title_of(left)}, {left.status}, began with other inputs: "
         + "; ".join(one.sentence for one in found if not one.effect),
         where=f"table {left.table}, {path}",
-        hint=f"{back}; or " + way_out + " and run the command again: a new run begins",
+        hint=f"{back}; or " + (_apply_again(left) if repeatable else begin),
         run=left.run,
     )
+
+
+def _apply_again(left: RunRecord) -> Hint:
+    """The commands that apply the version of an idempotent run to all items again."""
+    before = left.version - 1 if left.direction == "up" else left.version
+    stamped = "" if unfinished(left.status) else suggest("stamp", table=left.table, to=before) + ", then "
+    return "apply the version to all items again: " + (stamped + continued_by(left))
 
 
 def _another_script(left: RunRecord, script: Script) -> Refused:
@@ -132,20 +142,22 @@ def _continuable(project: Project, left: RunRecord, step: Step) -> RunRecord | N
     again to all items.
 
     Raises Refused if the run has written, and its facts have changed, its number belongs to another script now, or its
-    dead letters are lost.
+    dead letters are lost. A command that is limited to this run begins no other one, also if it has written nothing.
     """
     found = changed_facts(project.state, left, step)
-    if not has_written(project.state, left):
+    only = project.options.only
+    if not (only or has_written(project.state, left)):
         new = found or _reads_another_source(left, project.options, step) or has_lost_dead_letters(project, left)
         return None if new else left
     if is_another_script(left, step.script):
         raise _another_script(left, step.script)
     if not all(one.effect for one in found):
-        if left.journal or not step.script.idempotent or not may_be_repeated(found):
-            raise _begun_otherwise(left, found, step.script.path)
+        repeatable = not left.journal and step.script.idempotent and may_be_repeated(found)
+        if only or not repeatable:
+            raise _begun_otherwise(left, found, step.script.path, repeatable)
         return None
     if has_lost_dead_letters(project, left):
-        if left.journal or project.options.only:
+        if left.journal or only:
             raise lost_dead_letters(left, project.storage, goal(left))
         return None
     return left

@@ -63,7 +63,8 @@ def check_retriable(project: Project, record: RunRecord) -> None:
         what = f"run {run} has ended ({record.status}): nothing of it is left to retry{_accepted_before(record)}"
         hint = suggest("show", run) + " shows it"
     if not what:
-        check_not_recreated(project.stage, record, hint="a new run begins with: " + continued_by(record))
+        again = "a new run begins with: " + continued_by(record) if begun else ""
+        check_not_recreated(project.stage, record, hint=again)
         find_reopened(state, record.table, run, state.applied(record.table))
         last = state.runs(record.table)[-1]
         if begun and not is_continued(state, record, last):
