@@ -127,13 +127,15 @@ REMOVALS: dict[str, Removal] = {
     # An owner takes a split over from one of a later attempt.
     "attempt_of_claims": edit(SplitRows.claim, 'int(row.get("attempt", 0)) > attempt', "False"),
     "absence_of_first_claim": edit(SplitRows._take, '"attribute_not_exists(fencing_token)"', '""'),
-    # A claim is valid although the split has another intent than when it was read.
+    # A claim is valid although the split has another owner, page or intent than when it was read.
+    "owner_of_claims": edit(SplitRows._take, "{_OURS} AND page", "page"),
+    "page_of_claims": edit(SplitRows._take, " AND page = :page", ""),
     "intent_of_claims": edit(SplitRows._take, " AND intent = :intent", ""),
     # A claim keeps the fencing token of the previous owner.
     "token_of_claims": edit(SplitRows.claim, "fencing_token + 1", "fencing_token + (not before.fencing_token)"),
     # The parts in the intent of a previous owner do not count as committed.
     "parts_of_periods": edit(split_rows._with_period, "intent.parts", "()"),
-    "token_of_intents": value(split_rows, "_LATER_INTENT", "page < :page AND intended < :intended"),
+    "token_of_intents": value(split_rows, "_LATER_INTENT", "intended < :intended"),
     "page_of_intents": value(split_rows, "_LATER_INTENT", "fencing_token = :fencing_token"),
     "token_of_checkpoints": value(split_rows, "_LATER_PAGE", "page < :page"),
     "page_of_checkpoints": value(split_rows, "_LATER_PAGE", "fencing_token = :fencing_token"),

@@ -406,12 +406,12 @@ class World:
 
     @contextmanager
     def _ends(self, name: str) -> Iterator[None]:
-        """An owner finishes, or a later one has claimed a split."""
+        """An owner finishes, or a later one has claimed a split. None comes after B, R and V."""
         try:
             yield
             self.finished.add(name)
         except Fenced as fenced:
-            later = "V" if name == "U" else "B"
+            later = {"U": "V", "A": "B", "A2": "B"}.get(name)
             claimed = {row.get("claimant") for row in self.rows.rows.values()}
             assert later in claimed, f"fenced by none: {fenced}"
 

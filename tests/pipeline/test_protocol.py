@@ -147,7 +147,7 @@ THOROUGH = [
     S(("delete",), act="create", fault="reset", then="retry", undo="once", export=False),
 ]
 NEEDED = [
-    ("claims_condition", S(("update",), export=False), "transformed twice"),
+    ("claims_condition", S(("update",), export=False), "transformed twice|fenced by none"),
     ("recorded_intents", S(("update",), export=False), "transformed twice"),
     ("intents_of_new_changes", S(("update",), act="add", export=False), "transformed twice"),
     ("recognition", S(("update",), export=False), "transformed twice"),
@@ -199,17 +199,19 @@ NEEDED = [
     ("rows_in_undo", S(("move",), act="takes", fault="twice", then="retry", undo="once"), "lost by the undo"),
     ("insertions_that_are_met", S(("delete", "freed"), gone=True, splits=2), "lost"),
     ("rows_read_last", S(("move",)), "counted as what it is not"),
-    ("token_of_intents", S(("update",), undo="once", export=False), "neither restored nor reported"),
-    ("token_of_checkpoints", S(("update", "update"), undo="once", export=False), "neither restored nor reported"),
+    ("token_of_intents", S(("update",), undo="once", export=False), "neither restored|fenced by none"),
+    ("token_of_checkpoints", S(("update", "update"), undo="once", export=False), "neither restored|fenced by none"),
     *(
         (name, S(("update",), export=False), fault)
         for name, fault in (
             ("attempt_of_claims", "fenced by none"),
             ("absence_of_first_claim", "transformed twice"),
-            ("intent_of_claims", "transformed twice"),
-            ("token_of_claims", "transformed twice"),
+            ("page_of_claims", "fenced by none"),
+            ("intent_of_claims", "transformed twice|fenced by none"),
+            ("token_of_claims", "transformed twice|fenced by none"),
         )
     ),
+    ("owner_of_claims", S(("update",), act="add", dead=3, export=False), "twice|fenced by none"),
     ("parts_of_periods", S(("update",), undo="once", export=False), "neither restored nor reported"),
     *(
         (name, S(("once",), act="done", stamp=True, gone=True, undo="once", export=False), "a live write is lost")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _OURS = "fencing_token = :fencing_token"
 _LATER_PAGE = f"{_OURS} AND page < :page"
-_LATER_INTENT = f"{_LATER_PAGE} AND intended < :intended"
+_LATER_INTENT = f"{_OURS} AND intended < :intended"
 _PARTS = 1_000_000  # more than the intent of a page has
 _CLAIM_TRIES = 20  # the row changes between read and update only while its owner is alive
 
@@ -68,8 +68,8 @@ class SplitRows:
         """Writes the claim if the row is as it was read. If a live owner has written since, work would resume at an
         older checkpoint."""
         taken = attributes(Claim, fencing_token=claimed.fencing_token, periods=claimed.periods)
-        taken |= {"attempt": attempt, "claimant": claimant, "intended": 0}
-        taken |= {} if row else {"page": 0, "schema": SCHEMA, **attributes(Claim, intent=None)}
+        taken |= {"attempt": attempt, "claimant": claimant}
+        taken |= {} if row else {"page": 0, "intended": 0, "schema": SCHEMA, **attributes(Claim, intent=None)}
         condition = f"{_OURS} AND page = :page AND intent = :intent" if row else "attribute_not_exists(fencing_token)"
         values = {name: row[name] for name in ("fencing_token", "page", "intent")} if row else {}
         try:
@@ -83,7 +83,7 @@ class SplitRows:
         one more part."""
         number = intent.page * _PARTS + len(intent.parts)
         row = {**attributes(Claim, intent=intent), "intended": number}
-        self._update(claim, row, _LATER_INTENT, page=intent.page, intended=number)
+        self._update(claim, row, _LATER_INTENT, intended=number)
 
     def checkpoint(
         self, claim: Claim, page: int, cursor: Cursor | None, totals: Totals, *, intended: bool = True
