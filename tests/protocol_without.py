@@ -166,7 +166,11 @@ REMOVALS: dict[str, Removal] = {
     # A deletion succeeds although its item is gone.
     "confirmed_deletions": edit(Statements._remove, "self._confirms or ", ""),
     # An undo deletes an inserted item without a note in its row.
-    "rows_of_removed_items": edit(Statements._deletion, "self._takes_back", "False"),
+    "rows_of_removed_items": edit(Statements._deletion, "self._taken_back is not None", "False"),
+    # An undo inserts an item without a row of its own.
+    "rows_of_undo": value(undo, "rows_of_undo", lambda job: None),
+    # An undo of a move whose source was replaced after it was restored leaves the item at its new key.
+    "moved_items_that_were_put_back": edit(PageItems.restore, "found.change} - self._restored", "found.change}"),
     # A late deletion by an undo applies to an item that was put at its key since.
     "removal_once": value(inserted_rows, "_REMOVED_ONCE", _REMOVED_AGAIN),
     # ------------------------------------------------------------ decisions
@@ -213,7 +217,7 @@ REMOVALS: dict[str, Removal] = {
     "rows_of_earlier_transactions": value(own_writes, "has_own_row", lambda transaction, current: False),
     # ------------------------------------------------------------ undo
     "rows_in_undo": rows_in_undo,
-    "guard_of_undo": edit(Statements._guarded, "self._guard is None", "self._takes_back"),
+    "guard_of_undo": edit(Statements._guarded, "self._guard is None", "self._taken_back is not None"),
     # An undo restores attributes that the application has written since.
     "values_that_were_written": edit(
         restoration._of_updated, "any(_equal(current, image_after(update).get(name)) for update in writers)", "True"

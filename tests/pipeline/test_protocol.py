@@ -143,6 +143,9 @@ THOROUGH = [
     S(("spread",), act="extra", gone=True),
     S(("once",), act="done", stamp=True, gone=True, undo="once", export=False),
     S(("delete",), act="delete", gone=True, undo="once", export=False),
+    *(S(("delete",), act="delete", fault=fault, gone=True, undo="once", export=False) for fault in ("reset", "twice")),
+    S(("delete",), act="delete", fault="late", undo="crash", export=False),
+    *(S(("move",), act=act, fault="reset", undo="crash") for act in ("delete", "replace", "drop")),
     S(("delete",), fault="repeated", then="retry", undo="once", export=False),
     S(("delete",), act="create", fault="reset", then="retry", undo="once", export=False),
 ]
@@ -176,6 +179,8 @@ NEEDED = [
     ("sources_at_taken_keys", S(("delete", "alike"), gone=True, splits=2), "lost: 1"),
     ("rows_of_removed_items", S(("delete", "alike"), fault="late", undo="crash"), "lost by the undo"),
     ("absence_of_rows", S(("lone",), act="drop"), "inserted again"),
+    ("rows_of_undo", S(("delete",), act="delete", fault="reset", undo="once", export=False), "deleted, and back"),
+    ("moved_items_that_were_put_back", S(("move",), act="replace", fault="reset", undo="crash"), "deleted, and back"),
     (
         "rows_of_refused_transactions",
         S(("fan",), act="takes", fault="twice", then="retry", undo="once"),

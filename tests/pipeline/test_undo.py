@@ -405,13 +405,12 @@ def test_an_item_that_leaves_a_key_between_two_reads_is_not_taken_for_the_restor
     deleted = Remove({"id": image["id"]}, image)
     text = key_text(deleted.key)
 
-    class Rows:
-        def rows_at(self, keys: object) -> dict[str, InsertedRow]:
-            bench.dynamodb.delete({"id": 1})
-            return {text: InsertedRow({"id": {"N": "2"}}, image_digest(image), removed=True)}
+    def rows(keys: object) -> dict[str, InsertedRow]:
+        bench.dynamodb.delete({"id": 1})
+        return {text: InsertedRow({"id": {"N": "2"}}, image_digest(image), removed=True)}
 
     spec = bench.dynamodb.spec
-    items = PageItems(spec, Records({text: [deleted]}), Reads(bench.dynamodb, spec), None, Rows())  # type: ignore
+    items = PageItems(spec, Records({text: [deleted]}), Reads(bench.dynamodb, spec), None, rows)
     assert items.changes == [Insert(spec.name, deleted.key, image)]
 
 

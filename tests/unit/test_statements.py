@@ -363,15 +363,25 @@ def test_an_undo_deletes_an_inserted_item_once() -> None:
     key = encode({"id": "b"})
     transaction = Atomic(key, key, (made,))
     assert sent(fake, Statements(THINGS, "item", rows).write(transaction)).outcome == "done"
-    undo, deletion = Statements(THINGS, "changed", rows, takes_back=True), Remove(made.key, made.item)
+    undo, deletion = Statements(THINGS, "changed", taken_back=rows), Remove(made.key, made.item)
     assert sent(fake, undo.write(deletion)).outcome == "done" and not fake.items
     fake.put({"id": "a", "n": 1})
     assert sent(fake, undo.write(deletion)).outcome == "conflict" and fake.items
 
 
+def test_an_undo_inserts_an_item_once() -> None:
+    """An item that the application deletes after that stays deleted."""
+    undo = Statements(THINGS, "changed", InsertedRows("state", "run/undo"), taken_back=InsertedRows("state", "run"))
+    fake, insertion = FakeDynamoDB(THINGS, keys={"state": ("pk", "sk")}), insert(THINGS, {"id": "a", "n": 1})
+    assert sent(fake, undo.write(insertion)).outcome == "done" and fake.items
+    fake.delete({"id": "a"})
+    assert sent(fake, undo.write(insertion)).outcome == "conflict" and not fake.items
+
+
 def test_an_undo_deletes_an_item_that_is_too_wide_for_a_transaction() -> None:
     key, read = doubled(THINGS, wide(200, 4))[:2]
-    request = Statements(THINGS, "changed", InsertedRows("state", "run"), takes_back=True).write(Remove(key, read))
+    undo = Statements(THINGS, "changed", taken_back=InsertedRows("state", "run"))
+    request = undo.write(Remove(key, read))
     assert sent(fake := table(THINGS, read), request).outcome == "done" and not fake.items
 
 

@@ -1,4 +1,5 @@
-"""The rows of the state table that a run writes, each in one transaction with an inserted item (ADR 034)."""
+"""The rows of the state table that a run, or its undo, writes, each in one transaction with an inserted item (ADR 034,
+098)."""
 
 from __future__ import annotations
 

@@ -61,8 +61,9 @@ class Statements:
 
     With `inserted`, each insertion is a transaction with its row. `confirms`: a deletion is a request of its own, which
     fails for an absent item, while a statement succeeds. `meets_insertions`: a transaction or deletion fails for an
-    item that the run has inserted. `takes_back`, of an undo: a deletion is that of an inserted item, and a transaction
-    with its row: a repeated or late deletion has no effect on an item that was put there since.
+    item that the run has inserted. `taken_back`, of an undo: the rows of the run that it undoes. A deletion is that of
+    an inserted item, and a transaction with its row: a repeated or late deletion has no effect on an item that was put
+    there since.
     """
 
     conditional = True  # a change may be refused, and its item is then read
@@ -75,7 +76,7 @@ class Statements:
         *,
         confirms: bool = False,
         meets_insertions: bool = False,
-        takes_back: bool = False,
+        taken_back: InsertedRows | None = None,
     ) -> None:
         self._spec = spec
         self._name = name_in_requests(spec.name)
@@ -83,7 +84,7 @@ class Statements:
         self._inserted = inserted
         self._confirms = confirms
         self._meets_insertions = meets_insertions
-        self._takes_back = takes_back
+        self._taken_back = taken_back
         self._keys = spec.key_names
         self._texts: dict[tuple[Any, ...], tuple[str | None, tuple[str, ...]]] = {}
 
@@ -93,15 +94,14 @@ class Statements:
         if type(change) is Update:
             return self._update(change)
         if isinstance(change, Insert):
-            plain = self._inserted is None or self._takes_back
-            return self._insert(change) if plain else self._transaction(change, None)
+            return self._insert(change) if self._inserted is None else self._transaction(change, None)
         if isinstance(change, Remove):
             return self._deletion(change)
         assert isinstance(change, Atomic)
         return self._transaction(change, change.key)
 
     def _deletion(self, change: Remove) -> Request:
-        if self._takes_back:
+        if self._taken_back is not None:
             with suppress(ItemError):  # a wide item: only the older parameters can name all of its attributes
                 return self._transaction(change, change.key)
         elif self._meets_insertions:
@@ -196,16 +196,17 @@ class Statements:
         except ItemError as error:
             raise error.hinted(self._way_out(change)) from error
         _check_together(items)
-        if self._inserted is not None and source is not None:
+        if source is not None:
             items += self._noted(source)
         return Call("TransactWriteItems", {"TransactItems": items, "ReturnConsumedCapacity": "INDEXES"})
 
     def _noted(self, source: Image) -> list[dict[str, Any]]:
         """What a transaction requires of the row of an item that the run has inserted at the key of its source."""
-        assert self._inserted is not None
-        if self._takes_back:
-            return [self._inserted.removed(self._spec.name, source)]
-        return [self._inserted.absent(self._spec.name, source)] if self._meets_insertions else []
+        if self._taken_back is not None:
+            return [self._taken_back.removed(self._spec.name, source)]
+        if self._inserted is None or not self._meets_insertions:
+            return []
+        return [self._inserted.absent(self._spec.name, source)]
 
     def _way_out(self, change: Change) -> str:
         """The hint for an item with too many attributes for a transaction; the other guard is tried."""

@@ -24,8 +24,6 @@ from dynamodt.script.diff import Part, check_takes, image_after, is_as_read, key
 if TYPE_CHECKING:
     from dynamodt.dynamodb.inserted_rows import InsertedRow
     from dynamodt.dynamodb.reads import Reads
-    from dynamodt.pipeline.own_writes import InsertedItems
-
 
 CHANGED = "changed since the run"
 DELETED = "the item was deleted since the run"
@@ -33,6 +31,14 @@ TAKEN = "another item has the key of the one that the run deleted"
 UNCONFIRMED = "the item is gone: it is not known whether the run or the application has deleted it"
 REPLACED = "another item has its key: it is not known whether the run or the application has deleted the former one"
 STAYS = "it cannot go back to the key that the run moved it from"
+
+
+RowsAt = Callable[[Sequence[Image]], "dict[str, InsertedRow]"]  # the rows of inserted items at keys, by `key_text`
+
+
+def no_rows(keys: Sequence[Image]) -> dict[str, InsertedRow]:
+    """No rows: the table takes no transactions."""
+    return {}
 
 
 class Restoration(NamedTuple):
@@ -233,6 +239,7 @@ class PageItems:
     """The items of one page, read by the constructor and written in an order that keeps a copy of each moved item.
 
     `changes` restore them; `counts` has the number of all items, and the outcomes of those that need no write.
+    `inserted` reads the rows of items that the run has inserted, `put_back` of those that the undo has inserted again.
     """
 
     def __init__(
@@ -241,15 +248,17 @@ class PageItems:
         records: Records,
         reads: Reads,
         stamp: str | None = None,
-        inserted: InsertedItems | None = None,
+        inserted: RowsAt = no_rows,
+        put_back: RowsAt = no_rows,
     ) -> None:
         self._table = table
         self._inserted = inserted
+        self._put_back = put_back
         self._moved_to = records.moved_to
         self._unconfirmed = records.unconfirmed
         self._replaced = records.replaced
         self._moved_from = records.moved_from
-        self._restored = records.restored
+        self._restored = records.restored.copy()
         self._reads = reads
         self.rcu = 0.0  # the cost of reading the items
         self._records = {**self._void_but_stamped(records.void, stamp), **records.by_key}
@@ -281,11 +290,11 @@ class PageItems:
         return stamped
 
     def restore(self, write: Callable[[Sequence[Change]], WriteResult]) -> WriteResult:
-        """Writes the changes. An item that was moved here is deleted once its source is restored, and stays if that
-        fails, since only the journal would then contain it."""
+        """Writes the changes. An item that was moved here is deleted once its source is restored, even if the
+        application has changed that since. It stays if that fails, since only the journal would then contain it."""
         total = WriteResult()
         waiting = {key_text(change.key): change for change in self.changes}
-        lost = {text for text, found in self._found.items() if found.why and found.change is None}
+        lost = {text for text, found in self._found.items() if found.why and not found.change} - self._restored
         while ready := [text for text in waiting if not self._sources(text) & (waiting.keys() | lost)]:
             found = write([waiting.pop(text) for text in ready])
             dead = {key_text(one.key) for one in found.dead}
@@ -335,12 +344,9 @@ class PageItems:
         request, is not deleted again: the item there now is another one."""
         text = key_text(key := key_of(self._table, image))
         self._found[text] = restoration(self._table, self._records[text], image)
-        if isinstance(self._found[text].change, Remove) and self._rows_at([key])[text].removed:
+        if isinstance(self._found[text].change, Remove) and self._inserted([key])[text].removed:
             self._found[text] = NOTHING
         return self._found[text].change
-
-    def _rows_at(self, keys: Sequence[Image]) -> dict[str, InsertedRow]:
-        return self._inserted.rows_at(keys) if keys and self._inserted is not None else {}
 
     def _read_not_written(self, void: set[str]) -> set[str]:
         """Those of the items without a write that are not restored. They are read again: if a request was executed
@@ -348,7 +354,7 @@ class PageItems:
         for text, one in self._read_and_decide(list(void)).items():
             changed_back = one.change is not None  # it was changed during the write
             self._found[text] = one._replace(why=CHANGED, restored=()) if changed_back else one
-        return {text for text in void if self._found[text].why}
+        return {text for text in void if self._found[text].why} - self._restored
 
     def not_restored(self, write_result: WriteResult) -> list[NotRestored]:
         """The items that were not restored, after the writes."""
@@ -364,18 +370,21 @@ class PageItems:
 
     def _read_and_decide(self, texts: Sequence[str], asks: bool = True) -> dict[str, Restoration]:
         """The restorations of these keys. `asks`: the rows show whether an item at a key is the run's own. The item
-        of a row that notes its removal was read before, or is another one: it is read again."""
+        of a row that notes its removal was read before, or is another one: it is read again. The rows of the undo are
+        read before the items: an item that is then gone was restored, and deleted since."""
         keys = {text: self._records[text][-1].key for text in texts}
         for text in texts:
             keys.update(self._moved_to.get(text, {}))
         if not keys:
             return {}
+        deleted = [keys[text] for text in texts if any(isinstance(one, Remove) for one in self._records[text])]
+        self._restored.update(self._put_back(deleted))
         current = self._reads.items(list(keys.values()))
         self.rcu += current.rcu
         found = {text: self._restoration(text, current.items) for text in texts}
         others = {text for text in texts if matches_no_image(self._records[text], current.items.get(text))}
         taken = {text for text, one in found.items() if one.why == TAKEN or one.is_there}
-        rows = self._rows_at([keys[text] for text in taken | others]) if asks else {}
+        rows = self._inserted([keys[text] for text in taken | others]) if asks else {}
         for text, row in rows.items():
             if row.item == image_digest(current.items[text]) and not row.removed:
                 found[text] = Restoration(None, (), DELETED if text in others else WAITS)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import apache_beam as beam
 
 from dynamodt.dynamodb.batch import Writes
+from dynamodt.dynamodb.inserted_rows import InsertedRows
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.dynamodb.statements import Statements
 from dynamodt.errors import RunFailed
@@ -31,7 +32,7 @@ from dynamodt.pipeline.own_writes import InsertedItems, Lookups, inserted_items,
 from dynamodt.pipeline.ownership import ReadPages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.request_pipeline import Unanswered
-from dynamodt.pipeline.restoration import PageItems, Records
+from dynamodt.pipeline.restoration import PageItems, Records, no_rows
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.script.codec import key_text
@@ -137,6 +138,15 @@ def _removed(change: Change, rows: dict[str, InsertedRow]) -> set[str]:
 # ---------------------------------------------------------------- their items
 
 
+def rows_of_undo(job: Job) -> InsertedRows | None:
+    """The rows of the items that the tries of an undo have inserted again, so that each is inserted once: one that the
+    application has deleted since stays deleted. None for a table that takes no transactions."""
+    assert isinstance(job.source, JournalSource)
+    if job.written_table.lacks_transactions:
+        return None
+    return InsertedRows(job.stage.state_table, f"{job.source.run}/undo")
+
+
 class RestoreItems(beam.DoFn):
     """Turns JournalPages into WrittenPages.
 
@@ -162,6 +172,10 @@ class RestoreItems(beam.DoFn):
         rate_queue, units, rest = self._rate_limiter.reads, self._rate_limiter.read_estimate, self._rate_limiter.rest
         self._reads = Reads(self._wire, self._table, rate_queue=rate_queue, units=units, sleep=rest)
         self._inserted: InsertedItems = inserted_items(self._wire, job, resources.sleep)
+        self._rows = rows_of_undo(job)
+        self._put_back = (
+            InsertedItems(self._wire, self._rows, self._table.name, resources.sleep) if self._rows else None
+        )
         self._unanswered = Unanswered(ends_run=True)
         self._only = self._waiting()
 
@@ -181,7 +195,9 @@ class RestoreItems(beam.DoFn):
             records = self._records_of(page)
             if self._only is not None:
                 records = records.only(self._only.get((page.page.claim.split, page.page.number), set()))
-            items = PageItems(self._table, records, self._reads, self._job.script.stamp, self._inserted)
+            put_back = self._put_back.rows_at if self._put_back is not None else no_rows
+            how = self._reads, self._job.script.stamp, self._inserted.rows_at, put_back
+            items = PageItems(self._table, records, *how)
             write_result = items.preview() if self._job.dry_run else items.restore(self._page_writer(items).write)
             yield WrittenPage(
                 page.page,
@@ -207,8 +223,8 @@ class RestoreItems(beam.DoFn):
         changed."""
         return PageWriter(
             Writes(self._wire, self._table.name, uncounted=self._job.stage.state_table),
-            Lookups(self._reads),
-            Statements(self._table, "changed", inserted_rows_of_job(self._job), takes_back=True),
+            Lookups(self._reads, inserted=self._put_back),
+            Statements(self._table, "changed", self._rows, taken_back=inserted_rows_of_job(self._job)),
             items.change_of,
             self._job.writers,
             check_owner=self._signal.check_owner,

@@ -11,7 +11,7 @@ TABLE#users               LEASE                the run that may work, and its co
 TABLE#users#REPLICA#1     LEASE                a copy of it, for some of many workers
 RUN#20260131...#17        SPLIT                the checkpoint of split 17 (`split_rows`)
 RUN#20260131...#1#WOR...  WORKER#host-17-3f    a worker of attempt 1, its part of the budget (`lease_rows`)
-RUN#20260131...#INSER...  INSERTED             an item that the run has inserted (`dynamodb.statements`)
+RUN#20260131...#INSER...  INSERTED             an item that the run, or its undo, has inserted (`inserted_rows`)
 JOB#jr_1a2b...            ANSWER               the result of a job in AWS (`lease_rows`)
 STORAGE#s3://...          NAME#prod#users      the table that a logical name meant at its first run (docs/adr/038)
 ========================  ===================  =======================================================
