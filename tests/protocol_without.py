@@ -16,7 +16,7 @@ import pytest
 from dynamodt.dynamodb import inserted_rows
 from dynamodt.dynamodb.statements import Statements
 from dynamodt.model.runs import Job
-from dynamodt.pipeline import conflicts, own_writes, restoration, undo, write
+from dynamodt.pipeline import conflicts, migrate, own_writes, restoration, undo
 from dynamodt.pipeline.own_writes import Lookups
 from dynamodt.pipeline.record import IntentLog
 from dynamodt.pipeline.request_pipeline import Pending
@@ -208,7 +208,7 @@ REMOVALS: dict[str, Removal] = {
         conflicts._outcome_at_key, "own=False) if _loses_value(change)", "own=False) if False"
     ),
     # An equal item at the key of an insertion counts as inserted, although the run deletes it.
-    "sources_at_taken_keys": value(write, "leaves", lambda change_of, target: conflicts.all_stay),
+    "sources_at_taken_keys": value(migrate, "leaves", lambda change_of, target: conflicts.all_stay),
     # An item that the run has moved to a key is mistaken for the exported one.
     "insertions_that_are_met": value(Job, "meets_insertions", False),
     "rows_read_last": rows_read_last,
