@@ -203,7 +203,8 @@ def test_a_stopped_command_keeps_the_reports_of_the_tables_before_the_stop(
     bench.script("gone", "def transform_up(item):\n    return item\n")
     monkeypatch.setattr(execute, "run_phases", stop)
     with pytest.raises(KeyboardInterrupt):
-        bench.up("gone", tables[1])
-    (gone, stopped) = bench.recorder.reports()
+        bench.up("gone", tables[1], tables[0])
+    (gone, stopped, left) = bench.recorder.reports()
     assert gone.table == "gone" and str(gone.error) == "table gone: the table does not exist"
     assert [run.status for run in stopped.versions] == ["stopped"]
+    assert (left.table, left.held_back, left.versions) == (tables[0], True, ())

@@ -317,6 +317,8 @@ def _nothing_to_do(report: TableReport, stage: Stage | None) -> Text:
 
 def _not_started(report: TableReport, stage: Stage | None) -> Text:
     why = "since another table of this command has an error, below: all tables are checked before the first is started"
+    if stage is None:
+        why = "since the command was stopped before"
     return Text.assemble(("Not started: ", "bold"), f"{_shown(report.table, stage)}, {why}")
 
 

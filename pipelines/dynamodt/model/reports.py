@@ -86,7 +86,7 @@ class TableReport:
     unprepared: int = 0  # the first pending version whose prepared data is missing; 0: none
     reversible: bool = True  # the table's present version can be rolled back
     notices: tuple[str, ...] = ()  # consumers of its versions' writes; applied versions of a newer release
-    held_back: bool = False  # it was not started, since another table of the command is refused
+    held_back: bool = False  # not started: another table of the command is refused, or the command was stopped before
     refusal: BaseException | None = None  # of a dry run: what the command itself would be refused for
 
 

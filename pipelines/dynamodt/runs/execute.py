@@ -70,13 +70,23 @@ def migrate_up(project: Project, tables: Sequence[str], to: int | None, runner: 
         held = not_exported(project, tables, to)
     elif len(tables) > 1:
         held = {plan.table: plan for plan in plans_if_any_refused(project, tables, to)}
-    spending, rehearsed = Spending(), list[Job]()
-    return [
-        table_report(project, held[table])
-        if table in held
-        else migrate(project, table, "up", to, runner, spending, rehearsed)
-        for table in tables
-    ]
+    spending, rehearsed, reports = Spending(), list[Job](), list[TableReport]()
+    try:
+        for table in tables:
+            if table in held:
+                reports.append(table_report(project, held[table]))
+            else:
+                reports.append(migrate(project, table, "up", to, runner, spending, rehearsed))
+    except (KeyboardInterrupt, SystemExit):
+        _report_not_begun(project, tables[len(reports) + 1 :])
+        raise
+    return reports
+
+
+def _report_not_begun(project: Project, tables: Sequence[str]) -> None:
+    """Add the tables to the report of a stopped command."""
+    if isinstance(project.observer, ProgressRecorder):
+        project.observer.tables += [TableReport(table, "up", held_back=True) for table in tables]
 
 
 def migrate(

@@ -302,14 +302,15 @@ class ProgressRecorder:
         """Release the terminal. May be called twice."""
 
     def reports(self) -> list[TableReport]:
-        """The reports so far, by table; an active run of this process counts as stopped."""
+        """The reports so far, by table; an active run of this process counts as stopped. Tables that were not started
+        are the last."""
         by_table: dict[str, list[RunReport]] = {}
         for run in [*self.ended, *map(self._unended, self.running.values())]:
             by_table.setdefault(run.table, []).append(run)
         for report in self.tables:
             by_table.pop(report.table, None)
         others = [TableReport(table, runs[0].direction, tuple(runs)) for table, runs in by_table.items()]
-        return [*self.tables, *others]
+        return sorted([*self.tables, *others], key=lambda report: report.held_back)
 
     def _unended(self, run: ActiveRun) -> RunReport:
         seconds, totals = self.clock() - run.since, run.run_progress.totals
