@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dynamodt import api as operations
-from dynamodt.dynamodb.batch import Writes
+from dynamodt.dynamodb.batch import BatchAnswer, Coming, Verdict, Writes
 from dynamodt.errors import Refused, RunFailed, ServiceError
 from dynamodt.model.pages import Counts
 from dynamodt.state.journal import checked
@@ -154,6 +154,71 @@ def test_partly_restored_items_are_transformed_only_on_request(bench: Bench, tab
     assert accepted.error is None and accepted.at == 1
     assert undo(bench, last(bench, table).run).error is None
     assert [again.error for again in bench.up(table)] == [None], "it was accepted before"
+
+
+def changed_since(bench: Bench, table: str, patch: pytest.MonkeyPatch) -> None:
+    bench.tables.put(table, {"id": 3, "n": 9})
+
+
+def moved_and_changed_since(bench: Bench, table: str, patch: pytest.MonkeyPatch) -> None:
+    bench.tables.put(table, {"id": 103, "n": 8, "note": "mine"})
+
+
+def not_writable(bench: Bench, table: str, patch: pytest.MonkeyPatch) -> None:
+    """The first write, as of a number that is no key of an index that was made since."""
+    original, rejected = Writes.batch, iter([Verdict("rejected", None, "no key")])
+
+    def batch(self: Writes, statements: Any) -> Coming:
+        first = list(islice(rejected, 1))
+        answers = original(self, statements[len(first) :])().verdicts if statements[len(first) :] else []
+        return lambda: BatchAnswer([*first, *answers], None)
+
+    patch.setattr(Writes, "batch", batch)
+    patch.setattr(Writes, "single", lambda self, call: lambda: BatchAnswer([Verdict("rejected", None, "no key")], None))
+
+
+MOVES = '{**item, "n": item["n"] * 2, "id": item["id"] + 100}'
+
+
+@pytest.mark.parametrize(
+    ("result", "idempotent", "act"),
+    [
+        ('{**item, "n": item["n"] * 2}', False, changed_since),
+        ('{**item, "n": item["n"] * 2}', True, changed_since),
+        ('{**item, "n": item["n"] * 2}', False, not_writable),
+        (MOVES + ' if item["id"] < 100 else item', False, moved_and_changed_since),
+    ],
+)
+def test_items_that_an_undo_has_left_are_transformed_only_on_request(
+    bench: Bench,
+    make_table: MakeTable,
+    monkeypatch: pytest.MonkeyPatch,
+    result: str,
+    idempotent: bool,
+    act: Callable[[Bench, str, pytest.MonkeyPatch], None],
+) -> None:
+    """Unless the script is idempotent."""
+    table, script = make_table(id="N"), f"def transform_up(item):\n    return {result}\n"
+    bench.tables.put(table, *numbered(4))
+    bench.script(table, "IDEMPOTENT = True\n" + script)
+    assert bench.up(table, journal=True)[0].error is None
+    with monkeypatch.context() as patch:
+        act(bench, table, patch)
+        report = undo(bench, last(bench, table).run, max_errors=1)
+    assert (report.error, report.not_restored, report.partly) == (None, 1, 0)
+    left, run = bench.tables.items(table), last(bench, table).run
+    bench.script(table, f"IDEMPOTENT = {idempotent}\n" + script)
+    (again,) = bench.up(table, source="export" if "100" in result else "")
+    assert (again.error is None) == idempotent
+    if not idempotent:
+        assert (
+            isinstance(again.error, Refused) and f"undo of run {run} has left 1 item of version 1" in again.error.what
+        )
+        assert again.error.where == report.not_restored_at and "--accept-partly-restored" in again.error.hint
+        assert bench.tables.items(table) == left
+        bench.script(table, "def transform_up(item):\n    return {**item, 'seen': True}\n")
+        assert bench.up(table, accept_partly_restored=True)[0].error is None
+        assert last(bench, table).accepts == (run,)
 
 
 def test_a_phase_interrupted_by_a_retry_is_undone_in_two_parts(bench: Bench, make_table: MakeTable) -> None:

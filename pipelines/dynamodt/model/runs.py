@@ -107,8 +107,7 @@ class AppliedVersion:
 
 
 class ScriptText(NamedTuple):
-    """A script's text, by the checksum of it and its files, and the number of items that a run has transformed with
-    it."""
+    """A script's text, by the checksum of it and its files, and the number of items that it has transformed."""
 
     checksum: str
     items: int
@@ -148,7 +147,8 @@ class RunRecord:
     undone: str = ""  # when, and by whom
     partial_tries: int = 0  # the last try of its undo that skipped missing parts of the journal; 0: none
     partly_restored: int = 0  # items that its undo has restored in part
-    accepts: tuple[str, ...] = ()  # undone runs whose partly restored items it may transform
+    not_restored: int = 0  # other items that its undo has left, and that may be as the run has transformed them
+    accepts: tuple[str, ...] = ()  # undone runs whose items that are not restored in full it may transform
     order: tuple[str, ...] = ()  # its phases and their attempts as they were written: `state.runs.write_periods`
     began: dict[str, str] = field(default_factory=dict)  # the facts that it started with (`state.runs`)
     texts: tuple[ScriptText, ...] = ()  # earlier texts of an edited script; the other items are the present text's

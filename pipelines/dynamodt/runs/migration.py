@@ -29,7 +29,7 @@ from dynamodt.runs.resume import (
     check_not_undoing,
     check_unfinished,
     find_reopened,
-    partly_restored,
+    not_restored,
     reopened_record,
     versions_before,
 )
@@ -113,7 +113,7 @@ class TableMigration:
             preflight.check_alarms(project)
             preflight.refuse_unsafe(stage, planned, options)
             preflight.check_exportable(stage, planned, runs, options)
-            _check_partly_restored(planned, runs, options)
+            _check_restored(planned, runs, options)
             self.notices += () if quiet else consumers_reported(project, planned, runs)
         else:
             check_none_unfinished(state, table, planned.scripts, planned.former_runs)
@@ -290,8 +290,8 @@ def _newer_reported(project: Project, planned: TablePlan, applied: Applied, quie
     return (said,)
 
 
-def _check_partly_restored(planned: TablePlan, runs: Sequence[RunRecord], options: RunOptions) -> None:
-    """Raises Refused if a new run would transform items that an undo has restored in part."""
+def _check_restored(planned: TablePlan, runs: Sequence[RunRecord], options: RunOptions) -> None:
+    """Raises Refused if a new run would transform items that an undo has not restored in full."""
     step = planned.steps[0]
     here = [run for run in runs if run.run not in planned.former_runs]
     begun = any(
@@ -299,7 +299,7 @@ def _check_partly_restored(planned: TablePlan, runs: Sequence[RunRecord], option
         for run in here
     )
     if not begun:
-        partly_restored(here, options)
+        not_restored(here, step.script, options)
 
 
 def table_report(project: Project, migration: TableMigration, reports: Sequence[RunReport] = ()) -> TableReport:

@@ -233,7 +233,7 @@ OPTIONS = (
     Option("options.max_usd", ("--max-usd",), (PLAN,), "Fail above this cost.", "USD", float, 0.0, minimum=0),
     _flag("options.partial", ("--partial",), ("undo",), "Restore what an incomplete journal still has."),
     _flag("options.accept_partly_restored", ("--accept-partly-restored",), MIGRATIONS,
-          "Also transform items that an undo has restored in part."),
+          "Also transform items that an undo has not restored in full."),
     _flag("options.allow_no_pitr", ("--allow-no-pitr", "--no-pitr"), (PLAN, *_RUNS),
           "Write to a protected stage without point-in-time recovery."),
     _flag("options.single_region_writers", ("--single-region-writers",), (PLAN, *_RUNS),

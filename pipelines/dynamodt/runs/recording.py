@@ -45,7 +45,7 @@ from dynamodt.runs.resume import (
     check_options,
     edited_sentence,
     fresh_record,
-    partly_restored,
+    not_restored,
     unfinished_run,
 )
 from dynamodt.state.object_keys import DEAD_LETTERS_FILE, keep_text, key_of_job
@@ -69,7 +69,9 @@ def record_to_run(context: RunContext, planned: TablePlan, run: str) -> RunRecor
     if left is not None:
         return _continued(context, planned, left)
     records = (one for one in state.runs(planned.table.name) if one.run not in planned.former_runs)
-    record = replace(fresh_record(planned, planned.steps[0], options, run), accepts=partly_restored(records, options))
+    step = planned.steps[0]
+    accepts = not_restored(records, step.script, options)
+    record = replace(fresh_record(planned, step, options, run), accepts=accepts)
     _end_replaced(context, planned)
     return record
 

@@ -242,26 +242,31 @@ def check_not_undoing(records: Iterable[RunRecord]) -> None:
             raise refusal_for(record, f"{title_of(record)} {why[0]}", why[1])
 
 
-def partly_restored(records: Iterable[RunRecord], options: RunOptions) -> tuple[str, ...]:
-    """The undone runs with partly restored items, which a new run would transform again. Raises Refused for them unless
-    `accept_partly_restored` is set, or a later run has accepted them."""
+def not_restored(records: Iterable[RunRecord], script: Script, options: RunOptions) -> tuple[str, ...]:
+    """The undone runs with items that are not restored in full, which a new run of the script would transform again
+    (ADR 103). Raises Refused for them unless `accept_partly_restored` is set, or a later run has accepted them."""
     records = list(records)
     before = {run for record in records for run in record.accepts}
-    left = [one for one in records if one.status == "undone" and one.partly_restored and one.run not in before]
+    undone = [one for one in records if one.status == "undone" and one.run not in before]
+    left = [one for one in undone if one.partly_restored or (one.not_restored and not script.idempotent)]
     if left and not options.accept_partly_restored:
-        raise _partly_restored(left[-1])
+        raise _not_restored(left[-1])
     return tuple(record.run for record in left)
 
 
-def _partly_restored(undone: RunRecord) -> Refused:
-    number, listed = undone.partly_restored, object_key(undone.table, undone.run, NOT_RESTORED_FILE)
-    items = counted(number, "item")
+def _not_restored(undone: RunRecord) -> Refused:
+    partly, others = undone.partly_restored, undone.not_restored
+    in_part = "in part: some attributes are as before the run, others as written since"
+    left = "as written since, or as the run has transformed them"
+    said = [f"has restored {counted(partly, 'item')} of version {undone.version} {in_part}"] if partly else []
+    said += [f"has left {counted(others, 'item')} of version {undone.version} {left}"] if others else []
     return Refused(
-        f"the undo of run {undone.run} has restored {items} of version {undone.version} in part: some attributes are "
-        "as before the run, others as written since; another run may transform these twice",
-        where="/".join(filter(None, [undone.began.get("storage"), listed])),
-        hint='the file lists them (lines with "restored"): repair them, then run the same command with '
-        "--accept-partly-restored; no repair is needed if the script leaves transformed items unchanged",
+        f"the undo of run {undone.run} " + "; it ".join(said) + "; another run may transform these twice",
+        where="/".join(
+            filter(None, [undone.began.get("storage"), object_key(undone.table, undone.run, NOT_RESTORED_FILE)])
+        ),
+        hint="the file lists them: repair them, then run the same command with --accept-partly-restored; no repair is "
+        "needed if the script leaves transformed items unchanged",
         run=undone.run,
     )
 

@@ -19,6 +19,7 @@ from dynamodt.model.reports import NotRestored, RunReport, UndoReport, counted, 
 from dynamodt.model.runs import Job, JournalSource, RunRecord, Script
 from dynamodt.model.tables import TableSpec
 from dynamodt.pipeline.outcomes import is_waiting, waiting_keys
+from dynamodt.pipeline.restoration import DELETED, REPLACED, TAKEN, UNCONFIRMED
 from dynamodt.runs.budget import limit_budget
 from dynamodt.runs.context import Follower, Project, RunContext, Runner, is_governed, run_phases
 from dynamodt.runs.control import find_run
@@ -47,6 +48,7 @@ from dynamodt.state.runs import next_status, phases, undo_run, write_periods
 from dynamodt.state.split_rows import totals_of
 from dynamodt.state.state import State
 
+_GONE = frozenset({DELETED, TAKEN, UNCONFIRMED, REPLACED})  # why an item is not restored that is not in the table
 _PASSES = 1000  # the maximum of one try: the ids of its phases are numbered together with those of other tries
 
 
@@ -234,11 +236,11 @@ class _Undo:
 
     def _report(self, totals: Totals, error: BaseException | None) -> UndoReport:
         context, record = self.context, self.record
-        left = NotRestoredCounts(0, 0, ())
+        left = NotRestoredCounts(0, 0, 0, ())
         try:
             left = gather_not_restored(context, self.jobs, self._not_restored_name())
             if error is None:
-                self._end(left.partly)
+                self._end(left)
                 error = None if self.journal.is_whole else incomplete_error(self.journal, context.storage, record)
         except ServiceError as failed:  # the undo is reported as far as it is known
             error = error or failed
@@ -262,11 +264,12 @@ class _Undo:
     def _not_restored_name(self) -> str:
         return key_of_job(self.jobs[0], NOT_RESTORED_FILE) if self.jobs else ""
 
-    def _end(self, partly_restored: int) -> None:
+    def _end(self, left: NotRestoredCounts) -> None:
         """Record that the run is undone and, in the same transaction, that its version is no longer applied (for a
         `down`: is applied again). Without some parts of the journal, it is undone in part, and its version does not
         change."""
-        context, record = self.context, replace(self.record, partly_restored=partly_restored)
+        context = self.context
+        record = replace(self.record, partly_restored=left.partly, not_restored=left.transformed)
         if context.options.dry_run:
             return
         if not self.journal.is_whole:
@@ -327,10 +330,12 @@ def totals_without_repeats(follower: Follower, jobs: Sequence[Job]) -> Totals:
 
 
 class NotRestoredCounts(NamedTuple):
-    """The items that an undo has not restored: their number, how many are restored in part, and the first few."""
+    """The items that an undo has not restored in full: their number, how many are restored in part, how many of the
+    others are in the table and may be as the run has transformed them, and the first few."""
 
     items: int
     partly: int
+    transformed: int
     first: tuple[NotRestored, ...]
 
 
@@ -341,7 +346,8 @@ def gather_not_restored(context: RunContext, jobs: list[Job], name: str) -> NotR
     if kept:
         context.storage.write(name, b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in kept))
     partly = sum(bool(line["restored"]) for line in kept)
-    return NotRestoredCounts(len(kept), partly, first_not_restored(kept))
+    transformed = sum(not line["restored"] and line["why"] not in _GONE for line in kept)
+    return NotRestoredCounts(len(kept), partly, transformed, first_not_restored(kept))
 
 
 def has_lost_items(context: RunContext, job: Job) -> bool:
