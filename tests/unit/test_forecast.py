@@ -108,6 +108,9 @@ def test_the_rate_is_the_budget_s_with_its_reason(tmp_path: Path) -> None:
     assert rate(max_wcu=7.0)[:2] == (2000.0, 7.0) and "writes: 7 a second, by --max-wcu" in rate(max_wcu=7.0).why
     provisioned = replace(TABLE, read_units=100, write_units=40, provisioned=True)
     assert rate(provisioned)[:2] == (50.0, 20.0) and "50 % of provisioned 40" in rate(provisioned).why
+    by_index = replace(provisioned, limiting_index="by-email")
+    assert "50 % of provisioned 40 of index by-email" in rate(by_index).why
+    assert "index" not in rate(by_index, max_wcu=30.0).why
     most = replace(TABLE, write_units=40)
     assert (
         rate(most, share=10.0)[:2] == (2000.0, 4.0)
