@@ -221,6 +221,19 @@ def test_items_that_an_undo_has_left_are_transformed_only_on_request(
         assert last(bench, table).accepts == (run,)
 
 
+def test_items_left_in_a_target_table_are_not_transformed_again(bench: Bench, make_table: MakeTable) -> None:
+    source, target = make_table(id="N"), make_table(id="N")
+    bench.tables.put(source, *numbered(4))
+    bench.script(source, f'TARGET_TABLE = "{target}"\ndef transform_up(item):\n    return {{**item, "n": 9}}\n')
+    assert bench.up(source)[0].error is None
+    bench.tables.put(target, {"id": 3, "n": 9, "note": "mine"})
+    report = undo(bench, last(bench, source).run)
+    assert (report.error, report.not_restored, len(bench.tables.items(target))) == (None, 1, 1)
+    bench.tables.put(source, {"id": 3, "n": 0, "note": "mine"})
+    (again,) = bench.up(source)
+    assert (again.error, len(bench.tables.items(target))) == (None, 4)
+
+
 def test_a_phase_interrupted_by_a_retry_is_undone_in_two_parts(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(60))

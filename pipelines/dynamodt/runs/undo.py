@@ -269,7 +269,9 @@ class _Undo:
         `down`: is applied again). Without some parts of the journal, it is undone in part, and its version does not
         change."""
         context = self.context
-        record = replace(self.record, partly_restored=left.partly, not_restored=left.transformed)
+        scanned = not self.record.target  # no run transforms the items that a version has put into a TARGET_TABLE
+        transformed = left.transformed if scanned else 0
+        record = replace(self.record, partly_restored=left.partly, not_restored=transformed)
         if context.options.dry_run:
             return
         if not self.journal.is_whole:
