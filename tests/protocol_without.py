@@ -169,7 +169,7 @@ REMOVALS: dict[str, Removal] = {
     "rows_of_removed_items": edit(Statements._deletion, "self._taken_back is not None", "False"),
     # An undo inserts an item without a row of its own.
     "rows_of_undo": value(undo, "rows_of_undo", lambda job: None),
-    # An undo of a move whose source was replaced after it was restored leaves the item at its new key.
+    # An undo of a move whose source was deleted after it was restored leaves the item at its new key.
     "moved_items_that_were_put_back": edit(PageItems.restore, "found.change} - self._restored", "found.change}"),
     # A late deletion by an undo applies to an item that was put at its key since.
     "removal_once": value(inserted_rows, "_REMOVED_ONCE", _REMOVED_AGAIN),

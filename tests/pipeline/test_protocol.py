@@ -180,7 +180,7 @@ NEEDED = [
     ("rows_of_removed_items", S(("delete", "alike"), fault="late", undo="crash"), "lost by the undo"),
     ("absence_of_rows", S(("lone",), act="drop"), "inserted again"),
     ("rows_of_undo", S(("delete",), act="delete", fault="reset", undo="once", export=False), "deleted, and back"),
-    ("moved_items_that_were_put_back", S(("move",), act="replace", fault="reset", undo="crash"), "deleted, and back"),
+    ("moved_items_that_were_put_back", S(("move",), act="delete", fault="reset", undo="crash"), "deleted, and back"),
     (
         "rows_of_refused_transactions",
         S(("fan",), act="takes", fault="twice", then="retry", undo="once"),

@@ -13,6 +13,7 @@ from dynamodt.dynamodb.reads import Reads
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Totals
 from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Change, Image, IndexKey, Insert, Item, Remove, Update
+from dynamodt.pipeline.outcomes import WriteResult
 from dynamodt.pipeline.record import IntentLog
 from dynamodt.pipeline.restoration import DELETED, REPLACED, UNCONFIRMED, PageItems, Records
 from dynamodt.pipeline.undo import records_of
@@ -412,6 +413,21 @@ def test_an_item_that_leaves_a_key_between_two_reads_is_not_taken_for_the_restor
     spec = bench.dynamodb.spec
     items = PageItems(spec, Records({text: [deleted]}), Reads(bench.dynamodb, spec), None, rows)
     assert items.changes == [Insert(spec.name, deleted.key, image)]
+
+
+@pytest.mark.parametrize(("there", "outcome"), [(True, "unchanged"), (False, "vanished")])
+def test_an_item_that_an_earlier_try_has_restored_is_left(bench: Bench, there: bool, outcome: str) -> None:
+    """The application has replaced or deleted it since."""
+    if there:
+        bench.dynamodb.put({"id": 1, "n": 5})
+    image, spec = encode({"id": 1, "n": 1}), bench.dynamodb.spec
+    deleted = Remove({"id": image["id"]}, image)
+    text = key_text(deleted.key)
+    rows = {text: InsertedRow(None, image_digest(image))}
+    reads = Reads(bench.dynamodb, spec)
+    items = PageItems(spec, Records({text: [deleted]}), reads, put_back=lambda keys: rows if keys else {})
+    assert not items.changes and items.counts._asdict()[outcome] == 1
+    assert [one.why for one in items.not_restored(WriteResult())] == [DELETED] * (not there)
 
 
 def test_an_item_whose_deletion_is_in_doubt_is_reported_if_another_one_of_its_key_is_restored(

@@ -391,10 +391,10 @@ class PageItems:
         return found | self._read_and_decide([text for text, row in rows.items() if row.removed], asks=False)
 
     def _restoration(self, text: str, current: dict[str, Image]) -> Restoration:
-        """The restoration of a key. A moved item that exists under neither key stays deleted, since an undo deletes it
-        last; so does one that an earlier try has restored."""
+        """The restoration of a key. An item that an earlier try has restored may have been changed since, and stays;
+        if it is gone, it stays deleted. So does a moved item that exists under neither key, since an undo deletes it
+        last."""
         moved_to = self._moved_to.get(text)
-        gone = text in self._restored or (moved_to and not moved_to.keys() & current.keys())
-        if gone and text not in current:
-            return Restoration(None, (), DELETED)
+        if text in self._restored or (moved_to and not {text, *moved_to} & current.keys()):
+            return NOTHING if text in current else Restoration(None, (), DELETED)
         return restoration(self._table, self._records[text], current.get(text))
