@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from dynamodt.script.read import part_checksum
+from dynamodt.script.syntax import part_checksum
 
 TEXT = '''
 """Title."""
@@ -50,6 +50,11 @@ def checksum(text: str = TEXT) -> str:
         ("SCALE = 2", "SCALE = 3"),
         ("import csv", "import mycsv as csv"),
         ("sequence = 1\n", "sequence = 1\nprint(RATES.clear())\n"),
+        ("sequence = 1\n", "sequence = 1\nfrom names import *\n"),
+        ("if True:", 'for name in "bc":\n    RATES[name] = 2\nif True:'),
+        ("if True:", 'with open("x") as file:\n    RATES.update(file)\nif True:'),
+        ("if True:", '_ = RATES.setdefault("b", 2)\nif True:'),
+        ("def prepare", 'FIRST = _row("x,a")\ndef prepare'),
     ],
 )  # fmt: skip
 def test_everything_that_prepare_uses_changes_the_checksum(was: str, now: str) -> None:
@@ -63,12 +68,18 @@ def test_everything_that_prepare_uses_changes_the_checksum(was: str, now: str) -
         ('"rate": _cents', '"cents": _cents'),
         ("Title.", "Another."),
         ("sequence = 1", "sequence = 1\nGUARD = 'changed'"),
+        ("def _cents", "WORDS = csv.reader(Path('x').open())\ndef _cents"),
         ("def _row(line):\n", "def _row(line):\n    # a remark\n\n"),
         ('{"a": 1}', "{\n    'a': 1,\n}"),
     ],
 )
 def test_nothing_else_changes_the_checksum(was: str, now: str) -> None:
     assert was in TEXT and checksum(TEXT.replace(was, now)) == checksum()
+
+
+def test_everything_counts_if_prepare_looks_names_up() -> None:
+    text = TEXT.replace("yield _row(line)", 'yield globals()["_row"](line)')
+    assert checksum(text.replace("line[0], RATES", "line[2], RATES")) != checksum(text)
 
 
 def test_without_a_prepare_there_is_no_checksum() -> None:

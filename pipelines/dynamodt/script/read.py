@@ -1,14 +1,13 @@
 """Reads a version file into a Script by parsing its text, without executing it.
 
-Settings (GUARD, STAMP ...) are literals of the syntax tree. `part_checksum` covers one function and the code that it
-uses, in the file and in modules beside it.
+Settings (GUARD, STAMP ...) are literals of the syntax tree.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,60 +24,8 @@ from dynamodt.script.names import (
     slug,
     version_files,
 )
-from dynamodt.script.syntax import checksum_of, syntax_checksum
+from dynamodt.script.syntax import part_checksum, syntax_checksum
 from dynamodt.script.used_files import Folder, file_checksum, used_files, uses
-
-
-def part_checksum(
-    tree: ast.Module, name: str, sums_of: Callable[[Sequence[ast.stmt]], Iterable[str]] = lambda used: ()
-) -> str:
-    """The sha256, in hex, of the statements that the function `name` uses, directly or indirectly, and of the texts
-    that `sums_of` gives for them; empty if there is no such function. Edits elsewhere in the file, comments and layout
-    have no effect on the checksum.
-
-    A statement that binds no name (an `if`, a call) may have any effect and is always included, except the docstring.
-    """
-    statements = [(statement, _binds(statement), _reads(statement)) for statement in tree.body]
-    if not any(name in binds for _, binds, _ in statements):
-        return ""
-    wanted = {name}
-    used = [not binds and not _is_text(statement) for statement, binds, _ in statements]
-    for (_, _, reads), counts in zip(statements, used, strict=True):
-        wanted |= reads if counts else set()
-    grown = True
-    while grown:
-        grown = False
-        for number, (_, binds, reads) in enumerate(statements):
-            if not used[number] and binds & wanted:
-                used[number] = grown = True
-                wanted |= reads
-    chosen = [statement for (statement, _, _), counts in zip(statements, used, strict=True) if counts]
-    return checksum_of(chosen, sums_of(chosen))
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-
-
-def _reads(statement: ast.stmt) -> set[str]:
-    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-
-
-def _binds(statement: ast.stmt) -> set[str]:
-    """The names that a statement may bind at the top level, including those within an `if`, `for`, `try` or `with`."""
-    return set(_bound_in(statement))
-
-
-def _bound_in(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        yield node.name
-        return
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
-    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-        yield node.id
-    for child in ast.iter_child_nodes(node):
-        yield from _bound_in(child)
 
 
 class _Setting(NamedTuple):

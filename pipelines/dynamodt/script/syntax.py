@@ -8,15 +8,17 @@ Everything that a formatter may change, or that has no effect, is left out: comm
 the spelling of numbers, the division of a string into literals, `pass`, and expressions of a lone constant, such as a
 docstring. Code that reads its own text is an exception (docs/adr/063): docstrings count if the code names `__doc__` or
 `getdoc`, and all of the text counts if it names a function that returns source code.
+
+`part_checksum` covers one function and the code of the file that may have an effect on it.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 _READS_DOCSTRINGS: Final = frozenset({"__doc__", "getdoc"})
 _READS_TEXT: Final = frozenset({"getsource", "getsourcelines", "findsource", "getblock", "getcomments"})
@@ -120,3 +122,92 @@ def _constant(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"int {value:x}"  # a decimal text has a limited length
     return f"{type(value).__name__} {value!a}"
+
+
+# ---------------------------------------------------------------- a function, with what it uses
+
+
+_READS_ALL_NAMES: Final = frozenset({"globals", "vars", "locals", "eval", "exec", "dir"})
+
+
+class _Part(NamedTuple):
+    """A statement of a file, with the names that it binds and reads. `defines`: it is a function, a class or an import,
+    which does nothing by itself. `alters`: it may alter what another statement has bound. `calls`: it calls something,
+    which may alter what it reads."""
+
+    statement: ast.stmt
+    binds: set[str]
+    reads: set[str]
+    defines: bool
+    alters: bool
+    calls: bool
+
+
+def part_checksum(
+    tree: ast.Module, name: str, sums_of: Callable[[Sequence[ast.stmt]], Iterable[str]] = lambda used: ()
+) -> str:
+    """The sha256, in hex, of the statements that the function `name` uses, directly or indirectly, and of the texts
+    that `sums_of` gives for them; empty if there is no such function. Edits elsewhere in the file, comments and layout
+    have no effect on the checksum.
+
+    A statement that binds no name (an `if`, a call), or that alters an object, may have any effect and is always
+    included, except the docstring. One that calls something is included if it reads a variable that is used, or a
+    function that reads one. If the function looks names up (`globals()`), everything is included.
+    """
+    parts = [_part(statement) for statement in tree.body]
+    if not any(name in part.binds for part in parts):
+        return ""
+    chosen = [part.statement for part in _used(parts, name)]
+    return checksum_of(chosen, sums_of(chosen))
+
+
+def _part(statement: ast.stmt) -> _Part:
+    defines = isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom)
+    nodes, binds = list(ast.walk(statement)), set(_bound_in(statement))
+    reads = {node.id for node in nodes if isinstance(node, ast.Name)}
+    alters = not binds or (not defines and any(map(_alters, nodes)))
+    calls = not defines and any(isinstance(node, ast.Call) for node in nodes)
+    return _Part(statement, binds, reads, defines, alters and not _is_text(statement), calls)
+
+
+def _used(parts: list[_Part], name: str) -> list[_Part]:
+    """The parts that may have an effect on the function `name`, in their order."""
+    wanted, used = {name}, [False] * len(parts)
+    grown = True
+    while grown:
+        variables = {bound for part in parts if not part.defines for bound in part.binds & wanted}
+        functions = {bound for part in parts if part.defines and part.reads & variables for bound in part.binds}
+        found = [
+            part.alters or bool(part.binds & wanted) or (part.calls and bool(part.reads & (variables | functions)))
+            for part in parts
+        ]
+        grown = found != used
+        used = [was or now for was, now in zip(used, found, strict=True)]
+        wanted |= {read for part, counts in zip(parts, used, strict=True) if counts for read in part.reads}
+    if wanted & _READS_ALL_NAMES:
+        return parts
+    return [part for part, counts in zip(parts, used, strict=True) if counts]
+
+
+def _alters(node: ast.AST) -> bool:
+    """Whether a node sets or deletes a part of an object, or is an expression that is evaluated for its effect."""
+    if isinstance(node, ast.Attribute | ast.Subscript):
+        return isinstance(node.ctx, ast.Store | ast.Del)
+    return isinstance(node, ast.Expr) and not _is_text(node)
+
+
+def _is_text(statement: ast.AST) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _bound_in(node: ast.AST) -> Iterator[str]:
+    """The names that a statement may bind at the top level, including those within an `if`, `for`, `try` or `with`."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+        return
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names if alias.name != "*")
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    for child in ast.iter_child_nodes(node):
+        yield from _bound_in(child)
