@@ -169,6 +169,21 @@ def test_a_run_that_succeeded_with_dead_letters_can_be_retried_until_another_run
     assert undo(bench, run).run.counts == Counts(read=30, changed=30) and bench.tables.items(table) == numbered(30)
 
 
+def test_the_dead_letters_of_a_run_that_another_one_has_followed_are_not_said_to_be_retried(
+    bench: Bench, table: str
+) -> None:
+    bench.script(table, FRAIL.format(bad="(3, 20)"))
+    bench.script(table, NEXT, 2, "next")
+    (report,) = bench.up(table, max_errors=2)
+    (notice,) = (note for note in report.notices if "2 dead letters" in note)
+    assert notice.endswith("version 2 has run since, so that `retry` replays them only once that is undone")
+    first = report.versions[0].run
+    with pytest.raises(Refused, match="cannot be replayed"):
+        retry(bench, first)
+    assert undo(bench, last(bench, table).run).error is None
+    assert retry(bench, first, max_errors=2).error is None
+
+
 def test_a_retry_that_dies_leaves_an_unfinished_run_that_can_continue(
     bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

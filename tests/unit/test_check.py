@@ -166,6 +166,14 @@ def test_a_fault_shown_by_an_item_of_the_sample_has_the_smallest_such_item(
     assert len(after) == 9  # the tenth would be a dead letter
 
 
+def test_an_output_that_the_scan_would_read_is_shown_by_an_item_that_writes_it(
+    tmp_path: Path, elsewhere: OtherProcess
+) -> None:
+    moves = "def transform_up(item): return {**item, 'id': item['id'] + 'x'} if item['id'] in ('u5', 'u7') else item\n"
+    (fault,) = checked(tmp_path, moves, NAMED, elsewhere)[0].faults
+    assert (fault.name, fault.items, fault.shown and fault.shown.of) == ("input", 2, {"id": {"S": "u5"}})
+
+
 @pytest.mark.parametrize(
     "value",
     ["1 / item['n']", "item['id'].split('#')[1]", "('free', 'paid').index(item['plan'])"],

@@ -184,7 +184,8 @@ class VersionTrial:
         own = trial.up.reads_own_output
         if own is not None:
             fault = Fault("input", "reads its own output", own.what, str(own.hint), own.where)
-            self._meet(fault, images[0], len(images))
+            writing = [image for image, made in self._made if made.outcome is not None and made.outcome.inserted]
+            self._meet(fault, (writing or images)[0], len(writing) or 1)
         fault_, items = collisions(self._outcomes(), self._asked.table)
         if fault_ is not None:
             self._meet(fault_, fault_.images[0][1], items)

@@ -332,10 +332,18 @@ def tolerated_sentences(reports: Sequence[RunReport]) -> tuple[str, ...]:
     """A sentence for each run that has succeeded with dead letters that are not accepted."""
     return tuple(
         f"run {run.run} (version {run.version}, {run.name}) has {run.outcome}, listed in {run.dead_letters}; "
-        "until a later version has run, `retry` replays what is listed"
-        for run in reports
+        + _replayed(reports[number:])
+        for number, run in enumerate(reports, 1)
         if run.tolerated
     )
+
+
+def _replayed(later: Sequence[RunReport]) -> str:
+    """Whether `retry` replays the dead letters of a run that these runs have followed."""
+    followed = next((one for one in later if one.status == "succeeded" or one.counts.changed), None)
+    if followed is None:
+        return "until a later version has run, `retry` replays what is listed"
+    return f"version {followed.version} has run since, so that `retry` replays them only once that is undone"
 
 
 def _refused(state: State, migration: TableMigration) -> tuple[RunReport, ...]:
