@@ -601,7 +601,8 @@ def test_a_retry_of_a_run_with_other_inputs_names_them(
     bench.script(table, double(f'TARGET_TABLE = "{make_table(id="N")}"'))
     (report,) = retried(bench, table, run)
     assert isinstance(report.error, Refused) and "TARGET_TABLE was not set" in report.error.what
-    assert f"dynamodt undo {run}" in report.error.hint
+    begins = f"dynamodt up --table {table} --to 1"
+    assert report.error.hint.endswith(f"undo it (dynamodt undo {run}), and begin a new run: {begins}")
 
 
 @pytest.mark.parametrize("tolerated", [0, ITEMS])
@@ -620,6 +621,29 @@ def test_the_hint_of_a_refused_retry_applies_an_idempotent_version_again(
     assert isinstance(report.error, Refused) and "the prepared data has other rows" in report.error.what
     again = f"dynamodt up --table {table} --to 1"
     assert report.error.hint.endswith(f"dynamodt stamp --table {table} --to 0, then {again}" if tolerated else again)
+
+
+@pytest.mark.parametrize("journal", [False, True])
+@pytest.mark.parametrize("tolerated", [0, 1])
+def test_the_hint_of_a_retry_without_its_dead_letters_begins_a_new_run(
+    bench: Bench, table: str, tolerated: int, journal: bool
+) -> None:
+    bench.script(table, double("IDEMPOTENT = True", bad=True))
+    (report,) = bench.up(table, max_errors=tolerated, journal=journal)
+    gone(bench, table, run := report.versions[0].run, "dead")
+    bench.script(table, double("IDEMPOTENT = True"))
+    (report,) = retried(bench, table, run)
+    assert isinstance(report.error, Refused) and "are gone" in report.error.what
+    again, hint = f"dynamodt up --table {table} --to 1", str(report.error.hint)
+    if journal:
+        assert hint.startswith(f"undo the run (dynamodt undo {run}), and begin a new one: {again}; or,")
+        assert undone(bench, table, run).error is None
+    elif tolerated:
+        assert hint.startswith(f"begin a new one: dynamodt stamp --table {table} --to 0, then {again}; or,")
+        operations.stamp(bench.stage, bench.folder, table, 0, bench.recorder)
+    else:
+        assert hint.startswith(f"begin a new one: {again}; or,")
+    assert bench.up(table, to=1)[0].error is None and last(bench, table).run != run
 
 
 def nothing_written(bench: Bench, table: str, tolerated: int) -> str:

@@ -18,7 +18,7 @@ from dynamodt.model.reports import counted
 from dynamodt.model.runs import INCREMENTAL, INSERTED_ROWS, Job, LeftPart, RunRecord
 from dynamodt.model.tables import Item, Sample
 from dynamodt.runs.display import key_line
-from dynamodt.runs.history import DECIDING, doubts_hint, now
+from dynamodt.runs.history import DECIDING, applied_again_by, doubts_hint, now
 from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.stored_dead_letters import (
@@ -114,8 +114,8 @@ def _lacks_of_retry(project: Project, record: RunRecord, main: str, number: int)
 
 def lost_dead_letters(record: RunRecord, storage: Storage, goal: int) -> Refused:
     """The refusal to continue a run whose dead letters are lost, with the alternatives."""
-    undo = "undo the run (" + suggest("undo", record.run) + ") and " if record.journal else ""
-    again = undo + "run the same command again: a new run begins; or, if those items are repaired: "
+    undo = "undo the run (" + suggest("undo", record.run) + "), and " if record.journal else ""
+    again = undo + "begin a new one: " + applied_again_by(record) + "; or, if those items are repaired: "
     return Refused(
         f"dead letters of run {record.run} are gone ({LOST}): their items are not known",
         where=storage.place(object_key(record.table, record.run, DEAD)),

@@ -243,6 +243,14 @@ def continued_by(record: RunRecord) -> Hint:
     return suggest(record.direction, table=record.table, to=goal(record), **limit)
 
 
+def applied_again_by(record: RunRecord) -> Hint:
+    """The commands that apply the version of a run to all items again, after what it has written is restored or may be
+    overwritten."""
+    before = record.version - 1 if record.direction == "up" else record.version
+    is_recorded = not record.journal and not unfinished(record.status)
+    return (suggest("stamp", table=record.table, to=before) + ", then " if is_recorded else "") + continued_by(record)
+
+
 def undo_in_its_storage(record: RunRecord) -> Hint:
     """The command that undoes a run whose journal is in another storage than the stage's."""
     return f"DYNAMODT_STORAGE={quote(record.began['storage'])} " + suggest("undo", record.run)

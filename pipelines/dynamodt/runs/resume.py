@@ -21,12 +21,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from dynamodt.dynamodb.reads import segments
-from dynamodt.errors import Hint, Refused, suggest
+from dynamodt.errors import Refused, suggest
 from dynamodt.model.reports import counted
 from dynamodt.model.runs import INSERTED_ROWS, AppliedVersion, RunRecord, Script
 from dynamodt.runs.dead_letters import has_lost_dead_letters, lost_dead_letters
 from dynamodt.runs.history import (
-    continued_by,
+    applied_again_by,
     finish_it,
     first_record,
     goal,
@@ -102,21 +102,14 @@ def _begun_otherwise(left: RunRecord, found: tuple[Difference, ...], path: str, 
     moved = any(one.name == "storage" for one in found)
     undo = "undo it (" + (undo_in_its_storage(left) if moved else suggest("undo", left.run)) + ")"
     way_out = undo if left.journal else "restore the table from before the run (it keeps no journal)"
-    begin = way_out + " and run the command again: a new run begins"
+    again = "apply the version to all items again" if repeatable else way_out + ", and begin a new run"
     return Refused(
         f"{title_of(left)}, {left.status}, began with other inputs: "
         + "; ".join(one.sentence for one in found if not one.effect),
         where=f"table {left.table}, {path}",
-        hint=f"{back}; or " + (_apply_again(left) if repeatable else begin),
+        hint=f"{back}; or " + again + ": " + applied_again_by(left),
         run=left.run,
     )
-
-
-def _apply_again(left: RunRecord) -> Hint:
-    """The commands that apply the version of an idempotent run to all items again."""
-    before = left.version - 1 if left.direction == "up" else left.version
-    stamped = "" if unfinished(left.status) else suggest("stamp", table=left.table, to=before) + ", then "
-    return "apply the version to all items again: " + (stamped + continued_by(left))
 
 
 def _another_script(left: RunRecord, script: Script) -> Refused:
