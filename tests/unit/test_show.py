@@ -151,6 +151,18 @@ def test_a_run_that_cannot_be_retried_suggests_no_retry() -> None:
     assert "run X has changed" in final and "next" not in final
 
 
+def test_dead_letters_in_doubt_have_the_steps_that_decide_about_them() -> None:
+    doubt = [dead_letter(n, "ItemError: no answer", step="doubt") for n in range(1, 3)]
+    only = printed(replace(FOUND, groups=grouped(doubt)), 120)
+    assert "retry --in-doubt again 2026" in only and "retry --in-doubt done 2026" in only and "after a fix" not in only
+    both = printed(replace(FOUND, groups=grouped([*doubt, dead_letter(9, "KeyError: 'price'")])), 120)
+    assert "retry --in-doubt again 2026" in both and "after a fix: replay them" in both
+    accepted = grouped(
+        [dead_letter(1, "ItemError: no answer", True, step="doubt"), dead_letter(9, "KeyError: 'price'")]
+    )
+    assert "--in-doubt" not in printed(replace(FOUND, groups=accepted), 120)
+
+
 def test_the_json_document_of_a_run() -> None:
     document = details_document(FOUND)
     assert (document["status"], document["by"], document["reason"]) == ("failed", "ann@host", "ticket 12")

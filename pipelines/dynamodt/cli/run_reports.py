@@ -225,6 +225,12 @@ def _group(group: ErrorGroup) -> Document:
     }
 
 
+_DOUBT_STEPS = [
+    (RunOptions(in_doubt="again"), "after a look at the items in doubt: transform them again"),
+    (RunOptions(in_doubt="done"), "or count them as written"),
+]
+
+
 def _next_steps(request: Request, found: RunDetails, stage: Stage) -> list[Step]:
     """The steps for a run's dead letters, while they can be replayed."""
     record, open_letters = found.record, found.counts.dead - found.record.accepted_items
@@ -234,8 +240,10 @@ def _next_steps(request: Request, found: RunDetails, stage: Stage) -> list[Step]
         return []
     keys = [key for group in found.groups for key in group.keys][:1]
     reason = RunOptions(reason="TEXT")
+    in_doubt = {group.step == "doubt" for group in found.groups if group.items > group.accepted}
     steps = [
-        (RunOptions(), "after a fix: replay them"),
+        *([(RunOptions(), "after a fix: replay them")] if in_doubt != {True} else []),
+        *(_DOUBT_STEPS if True in in_doubt else []),
         *((replace(reason, accept=(key,)), "accept this one, and replay the others") for key in keys),
         (replace(reason, accept_all=True), "accept all of them"),
     ]
