@@ -234,6 +234,23 @@ def test_items_left_in_a_target_table_are_not_transformed_again(bench: Bench, ma
     assert (again.error, len(bench.tables.items(target))) == (None, 4)
 
 
+def test_items_that_an_undo_has_left_are_looked_for_before_the_first_of_several_versions(
+    bench: Bench, make_table: MakeTable
+) -> None:
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(4))
+    bench.script(table, "IDEMPOTENT = True\ndef transform_up(item):\n    return {**item, 'seen': True}\n")
+    bench.script(table, DOUBLE, 2, "double")
+    assert bench.up(table, journal=True)[0].at == 2
+    bench.tables.put(table, {"id": 3, "n": 9, "twice": "mine", "seen": True})
+    first, second = (run.run for run in bench.history(table))
+    assert undo(bench, second).not_restored == 1 and undo(bench, first).error is None
+    (again,) = bench.up(table)
+    assert isinstance(again.error, Refused) and f"undo of run {second} has left 1 item" in again.error.what
+    assert len(bench.history(table)) == 2
+    assert bench.up(table, accept_partly_restored=True)[0].at == 2
+
+
 def test_a_phase_interrupted_by_a_retry_is_undone_in_two_parts(bench: Bench, make_table: MakeTable) -> None:
     table = make_table(id="N")
     bench.tables.put(table, *numbered(60))

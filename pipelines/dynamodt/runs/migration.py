@@ -299,7 +299,8 @@ def _check_restored(planned: TablePlan, runs: Sequence[RunRecord], options: RunO
         for run in here
     )
     if not begun:
-        not_restored(here, step.script, options)
+        for one in planned.steps:
+            not_restored(here, one.script, options)
 
 
 def table_report(project: Project, migration: TableMigration, reports: Sequence[RunReport] = ()) -> TableReport:
