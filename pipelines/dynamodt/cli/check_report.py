@@ -16,7 +16,7 @@ from dynamodt.cli.next_steps import Step, step_after_sample
 from dynamodt.cli.report import facts_lines, print_steps, show
 from dynamodt.cli.request import Request
 from dynamodt.errors import DynamodtError
-from dynamodt.model.reports import counted, pick
+from dynamodt.model.reports import Effect, Finding, Shown, TableCheck, VersionCheck, counted, pick
 from dynamodt.model.tables import Image, TableNames
 from dynamodt.runs.display import clip, key_line, printable, value_text
 from dynamodt.runs.options import Command
@@ -25,7 +25,6 @@ from dynamodt.script.codec import decode
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dynamodt.model.reports import Effect, Finding, Shown, TableCheck, VersionCheck
 
 _STYLES = {"fault": "bold red", "warning": "yellow", "note": "dim"}
 _WIDE = 160

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from dynamodt.cli.request import Request, as_typed, in_service, needs_entry, plugin_command
 from dynamodt.errors import CostReached, Refused, ServiceError
+from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport
+from dynamodt.model.runs import RunRecord
+from dynamodt.model.tables import TableNames
 from dynamodt.runs.history import goal
 from dynamodt.runs.options import GLUE, Command, RunOptions, command_argv, takes_several_tables
-
-if TYPE_CHECKING:
-    from dynamodt.model.reports import RunReport, TableReport, TableStatus, TakeOver, UndoReport
-    from dynamodt.model.runs import RunRecord
-    from dynamodt.model.tables import TableNames
 
 _MOST_STEPS = 8
 

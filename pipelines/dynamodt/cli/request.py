@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import join, quote
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dynamodt.errors import PROGRAM, Hint, UsageError, option_words, suggest
 from dynamodt.model.pages import Units
+from dynamodt.model.tables import TableNames
 from dynamodt.runs.options import (
     GLUE,
     MIGRATIONS,
@@ -28,9 +29,6 @@ from dynamodt.runs.options import (
     takes_several_tables,
 )
 from dynamodt.script.names import seconds
-
-if TYPE_CHECKING:
-    from dynamodt.model.tables import TableNames
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dynamodt.cli.report import LEFT, NARROW, STYLES, facts_lines, print_steps, 
 from dynamodt.cli.request import Request, as_typed, with_needs
 from dynamodt.config.stage import LOCAL
 from dynamodt.model.reports import TableStatus, TakeOver, VersionOutcome, VersionStatus, counted, outcome
-from dynamodt.model.runs import Lease, PreparedRef, RunRecord, ScriptText
+from dynamodt.model.runs import Lease, PreparedRef, RunRecord, Script, ScriptText
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.display import printable
 from dynamodt.runs.options import Command
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from dynamodt.deploy.stacks import ResourceChange
     from dynamodt.doctor.doctor import Examination
     from dynamodt.local.stage import LocalStatus
-    from dynamodt.model.runs import Script
     from dynamodt.runs.validation import ValidatedTable, Validation
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -23,10 +23,8 @@ from dynamodt.errors import DynamodtError, ServiceError, UsageError
 from dynamodt.export.datafiles import export_of_file
 from dynamodt.export.objects import S3Objects
 from dynamodt.export.request import FILES, ROOT, ExportFolder
+from dynamodt.model.tables import Connection
 from dynamodt.state.object_keys import table_and_run, table_of
-
-if TYPE_CHECKING:
-    from dynamodt.model.tables import Connection
 
 _ROOTS = ("runs/", "prepared/", "scripts/")  # of tables' objects
 _SHARED = f"{ROOT}/data/"  # of all incremental exports

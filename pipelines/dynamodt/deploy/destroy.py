@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dynamodt.deploy.buckets import (
     KeyFacts,
@@ -43,10 +42,8 @@ from dynamodt.runs.liveness import LeaseWatch, Life, holder
 from dynamodt.runs.plan import runs_on_gone_tables
 from dynamodt.runs.resume import check_none_unfinished
 from dynamodt.script.read import tables
+from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.state import StateContents, contents_of
-
-if TYPE_CHECKING:
-    from dynamodt.state.lease_rows import LeaseRows
 
 _DATA = "it holds data that cannot be recreated: only --purge deletes it"
 _DRY_RUN = "dry-run/"

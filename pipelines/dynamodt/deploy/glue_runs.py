@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
@@ -20,15 +20,12 @@ from dynamodt.dynamodb.network import Tolerated, refusal
 from dynamodt.dynamodb.table import NO_RESOURCE
 from dynamodt.errors import Fenced, Refused, ServiceError, suggest
 from dynamodt.model.runs import ABORT
+from dynamodt.model.tables import Connection, Stage
 from dynamodt.pipeline.process import StoppedError, Terminated
 from dynamodt.runs.control import LOOK_SECONDS, Clock, Sleep, TableWatch, rest
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.state.lease_rows import AnswerRows, JobAnswer
-
-if TYPE_CHECKING:
-    from dynamodt.model.tables import Connection, Stage
-    from dynamodt.state.state import State
-
+from dynamodt.state.state import State
 
 SUCCEEDED = "SUCCEEDED"
 STOPPING = "STOPPING"

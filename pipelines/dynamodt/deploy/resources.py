@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -25,11 +25,8 @@ from dynamodt.dynamodb.clients import client, explained
 from dynamodt.dynamodb.network import is_denied, refusal
 from dynamodt.dynamodb.table import TablePlace, latest_backup, place_of
 from dynamodt.errors import Refused, UsageError, suggest
-from dynamodt.model.tables import Stage
+from dynamodt.model.tables import Connection, Stage, StorageSpec
 from dynamodt.script.read import read_versions, tables
-
-if TYPE_CHECKING:
-    from dynamodt.model.tables import Connection, StorageSpec
 
 INLINE_TABLES = "TableArns"  # the parameter with the tables of the role's inline policies
 MORE_TABLES = tuple(f"MoreTables{number}" for number in range(1, 7))  # and of its managed policies, one for each

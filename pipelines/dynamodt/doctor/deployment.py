@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -15,9 +15,7 @@ from dynamodt.deploy.stacks import GONE, UNMADE, Stack, StackState, known_events
 from dynamodt.doctor.suite import Assumption, Scratch, differs
 from dynamodt.dynamodb.clients import client
 from dynamodt.dynamodb.network import refusal
-
-if TYPE_CHECKING:
-    from dynamodt.model.tables import Connection
+from dynamodt.model.tables import Connection
 
 _TEMPLATE = {
     "Resources": {"Handle": {"Type": "AWS::CloudFormation::WaitConditionHandle"}},

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -19,11 +19,8 @@ from dynamodt.dynamodb.clients import BAD_CREDENTIALS, client, explained
 from dynamodt.dynamodb.network import refusal
 from dynamodt.dynamodb.table import ACTIVE_SOON, create_table
 from dynamodt.errors import DynamodtError
-from dynamodt.model.tables import KeyAttribute
+from dynamodt.model.tables import Image, KeyAttribute, Stage
 from dynamodt.runs.liveness import polls
-
-if TYPE_CHECKING:
-    from dynamodt.model.tables import Image, Stage
 
 Status = Literal["ok", "wrong", "differs", "asked", "skipped"]
 Notify = Callable[[str], None]

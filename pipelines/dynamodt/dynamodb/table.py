@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
@@ -14,10 +14,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from dynamodt.dynamodb.clients import STAGE_TAG, client, explained
 from dynamodt.dynamodb.network import Tolerated, is_denied
 from dynamodt.errors import UsageError
-from dynamodt.model.tables import MOST_INDEX_BYTES, Image, Index, IndexKey, KeyAttribute, TableSpec, name_in_requests
-
-if TYPE_CHECKING:
-    from dynamodt.model.tables import Connection
+from dynamodt.model.tables import (
+    MOST_INDEX_BYTES,
+    Connection,
+    Image,
+    Index,
+    IndexKey,
+    KeyAttribute,
+    TableSpec,
+    name_in_requests,
+)
 
 NO_RESOURCE = "ResourceNotFoundException"
 ACTIVE_SOON = {"Delay": 1, "MaxAttempts": 120}  # of a waiter

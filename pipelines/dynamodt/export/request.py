@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 from dynamodt.dynamodb.clients import account_id, client, explained
 from dynamodt.dynamodb.table import turn_on_recovery
 from dynamodt.errors import Refused, RunFailed, UsageError
+from dynamodt.model.tables import Connection, StorageSpec, TableSpec
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
     from dynamodt.export.objects import S3Objects
-    from dynamodt.model.tables import Connection, StorageSpec, TableSpec
 
 
 Kind: TypeAlias = Literal["full", "incremental"]

@@ -19,7 +19,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -48,13 +48,9 @@ from dynamodt.export.request import (
     not_found,
     split_url,
 )
-from dynamodt.model.tables import Image
+from dynamodt.model.tables import Connection, Image, StorageSpec, TableSpec
 from dynamodt.script.codec import key_text, same_image
 from dynamodt.script.diff import key_of
-
-if TYPE_CHECKING:
-    from dynamodt.model.tables import Connection, Image, StorageSpec, TableSpec
-
 
 Line: TypeAlias = tuple[Image, dict[str, Any]]  # the partition key, which selects the file, and the record
 Summary: TypeAlias = dict[str, Any]

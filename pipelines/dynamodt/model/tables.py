@@ -9,11 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from shlex import join
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 STATE_TABLE = "dynamodt-state"  # unless a stage names another one
 WORK_FOLDER = ".dynamodt"  # in a project's folder; only its owner can read it, and git ignores it

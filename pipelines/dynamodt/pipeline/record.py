@@ -31,13 +31,12 @@ from dynamodt.model.runs import Job
 from dynamodt.model.tables import Atomic, Change, Check, Image
 from dynamodt.pipeline.outcomes import store_dead_letters
 from dynamodt.pipeline.signals import report_errors, stop
-from dynamodt.state.journal import Note
+from dynamodt.state.journal import Journal, Note
 from dynamodt.state.object_keys import SAMPLES, key_of_job
 
 if TYPE_CHECKING:
     from dynamodt.pipeline.migrate import Resources
     from dynamodt.pipeline.ownership import SplitOwnership
-    from dynamodt.state.journal import Journal
     from dynamodt.state.lease_rows import LeaseRows
     from dynamodt.state.split_rows import SplitRows
     from dynamodt.state.storage import Storage

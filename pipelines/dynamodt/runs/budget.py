@@ -22,13 +22,13 @@ from dynamodt.model.runs import Job, JournalSource, Lease
 from dynamodt.model.tables import Connection, Item, Stage, TableSpec, limiting_table
 from dynamodt.pipeline.rate_limit import RampedQueue
 from dynamodt.rate import Allocation, Ramp, shares
-from dynamodt.state.lease_rows import Grant, Throttles, Worker
+from dynamodt.state.lease_rows import Grant, LeaseRows, Throttles, Worker, WorkerRows
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import RunContext
     from dynamodt.runs.options import RunOptions
-    from dynamodt.state.lease_rows import LeaseRows, WorkerRows
     from dynamodt.state.state import State
+
 
 LOOK_SECONDS = 1.0
 _WAITING_SECONDS = 0.1  # between polls until the first grant, before which no item is read

@@ -8,11 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
 from dynamodt.dynamodb.table import describe
 from dynamodt.errors import Aborted, CostReached, Refused, ServiceError, UsageError, suggest
 from dynamodt.model.pages import Totals, Units
+from dynamodt.model.reports import RunReport
 from dynamodt.model.runs import (
     ABORT,
     DeadLetterSource,
@@ -24,6 +25,7 @@ from dynamodt.model.runs import (
     RunProgress,
     Script,
 )
+from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.budget import alarm_states
 from dynamodt.runs.cost import Meter, Spending
 from dynamodt.runs.jobs import lease_replicas, with_split_groups
@@ -35,10 +37,6 @@ from dynamodt.state import prepared
 from dynamodt.state.split_rows import SplitTotals, sum_of
 from dynamodt.state.state import State
 from dynamodt.state.storage import Storage, open_storage
-
-if TYPE_CHECKING:
-    from dynamodt.model.reports import RunReport
-    from dynamodt.model.tables import Stage, TableSpec
 
 _LEASE_SECONDS = 1.0
 Tick = Callable[[], None]

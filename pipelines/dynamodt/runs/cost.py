@@ -31,14 +31,15 @@ from dynamodt.export.objects import PIECE
 from dynamodt.model.pages import Totals
 from dynamodt.model.reports import Cost, RunReport, counted
 from dynamodt.model.runs import ExportSource, Job, RunRecord
+from dynamodt.model.tables import Stage, TableSpec
 from dynamodt.runs.jobs import EXPORT, NEW, moves_items
 
 if TYPE_CHECKING:
-    from dynamodt.model.tables import Stage, TableSpec
     from dynamodt.runs.context import Project, RunContext
     from dynamodt.runs.options import RunOptions
     from dynamodt.runs.plan import TablePlan
     from dynamodt.state.state import State
+
 
 MILLION = 1_000_000
 THOUSAND = 1_000

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from dynamodt.errors import Busy, DynamodtError
 from dynamodt.model.reports import RunReport, TableReport
@@ -32,6 +31,7 @@ from dynamodt.runs.dead_letters import (
     with_accepted_dead_letters,
 )
 from dynamodt.runs.exports import CatchingUp, SourceExport, export_already_read, source_export
+from dynamodt.runs.history import RunRecorder
 from dynamodt.runs.jobs import (
     EXPORT,
     NONE,
@@ -57,9 +57,6 @@ from dynamodt.runs.recording import (
     run_recorder,
 )
 from dynamodt.runs.resume import as_continued, fresh_record, unfinished_run
-
-if TYPE_CHECKING:
-    from dynamodt.runs.history import RunRecorder
 
 
 def migrate_up(project: Project, tables: Sequence[str], to: int | None, runner: Runner) -> list[TableReport]:

@@ -19,7 +19,7 @@ from dynamodt.runs.cost import consumers_reported, requests_export
 from dynamodt.runs.history import report_of
 from dynamodt.runs.jobs import was_held_recently
 from dynamodt.runs.lock import is_held
-from dynamodt.runs.options import RunOptions
+from dynamodt.runs.options import Observer, RunOptions
 from dynamodt.runs.plan import TablePlan, plan_table, unprepared
 from dynamodt.runs.restored_tables import check_state, refuse_other_rows, refuse_restored
 from dynamodt.runs.resume import (
@@ -39,7 +39,6 @@ from dynamodt.state.split_rows import totals_of
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
-    from dynamodt.runs.options import Observer
     from dynamodt.state.state import State
 
 

@@ -19,6 +19,7 @@ from dynamodt.pipeline.author_output import labelled
 from dynamodt.runs.budget import read_limiter
 from dynamodt.runs.history import now
 from dynamodt.runs.jobs import was_held_recently
+from dynamodt.runs.options import Observer
 from dynamodt.runs.plan import check_script
 from dynamodt.script.apply import prepare_rows
 from dynamodt.script.codec import decode
@@ -26,7 +27,7 @@ from dynamodt.state import prepared as prepared_data
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
-    from dynamodt.runs.options import Observer
+
 _NOTIFY_SECONDS = 2.0
 
 

@@ -21,7 +21,7 @@ from dynamodt.model.tables import Change, Check, Image, Journaled, Stage, TableS
 from dynamodt.pipeline.own_writes import InsertedItems
 from dynamodt.pipeline.restoration import restoration
 from dynamodt.runs.history import claims_of_run, has_written, refusal_for
-from dynamodt.runs.plan import last_run_before_recreation, recreated_sentence
+from dynamodt.runs.plan import Step, TablePlan, last_run_before_recreation, recreated_sentence
 from dynamodt.script.apply import item_rows, row_image, table_of_rows
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of, parts_of
@@ -42,7 +42,6 @@ from dynamodt.state.split_rows import totals_of
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
-    from dynamodt.runs.plan import Step, TablePlan
     from dynamodt.state.state import State
     from dynamodt.state.storage import Storage
 

@@ -28,7 +28,8 @@ from dynamodt.runs.display import key_line
 from dynamodt.runs.history import continued_by, goal, is_continued, refusal_for
 from dynamodt.runs.jobs import EXPORT
 from dynamodt.runs.migration import TableMigration, table_report
-from dynamodt.runs.plan import check_not_recreated
+from dynamodt.runs.options import RunOptions
+from dynamodt.runs.plan import Step, TablePlan, check_not_recreated
 from dynamodt.runs.resume import find_reopened
 from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, chosen_dead_letters
 from dynamodt.script.apply import Attempt, attempt_change, effect
@@ -38,12 +39,11 @@ from dynamodt.state import prepared
 from dynamodt.state.object_keys import DEAD, object_key
 from dynamodt.state.runs import PARTLY_UNDONE, UNDOING, phases, retry_run, unfinished
 from dynamodt.state.split_rows import totals_of
+from dynamodt.state.storage import Storage
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
-    from dynamodt.runs.options import RunOptions
-    from dynamodt.runs.plan import Step, TablePlan
-    from dynamodt.state.storage import Storage
+
 
 _SAMPLES = 3
 

@@ -22,10 +22,11 @@ from dynamodt.runs.resume import find_reopened
 from dynamodt.runs.stored_dead_letters import Accepted, StoredDeadLetter, StoredDeadLetters, key_typed
 from dynamodt.state.runs import Phase, phases, undo_phases, unfinished
 from dynamodt.state.split_rows import sum_of
+from dynamodt.state.state import State
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
-    from dynamodt.state.state import State
+
 
 MOST_KEYS, MOST_GROUPS = 100, 50
 _OTHERS = "other errors"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
+from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 from dynamodt.errors import DynamodtError, ItemError, ScriptError
 from dynamodt.model import tables
@@ -47,13 +47,9 @@ from dynamodt.script.diff import (
     transaction_of,
     with_stamp,
 )
-from dynamodt.script.functions import row_function
+from dynamodt.script.functions import Transform, row_function
 from dynamodt.script.load import end_forked_process, is_interrupt, line_of, load, script_failure
 from dynamodt.script.names import is_run_id
-
-if TYPE_CHECKING:
-    from dynamodt.script.functions import Transform
-
 
 NO_INSERTION = {  # the hint, by whether the table is a strongly consistent global one
     True: "write the items by a program of your own, or to a table without replicas",

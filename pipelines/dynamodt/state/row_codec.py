@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar, Unio
 
 from dynamodt.errors import Refused
 from dynamodt.model import tables
+from dynamodt.model.tables import Item
 
 if TYPE_CHECKING:
-    from dynamodt.model.tables import Item
     from dynamodt.state.state import Rows
+
 
 RowKey = tuple[str, str]  # pk, sk
 

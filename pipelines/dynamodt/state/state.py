@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from dynamodt.dynamodb.clients import client, explained, service_error
@@ -34,7 +34,7 @@ from dynamodt.dynamodb.table import NO_RESOURCE, STATE_HINTS, create_table, desc
 from dynamodt.dynamodb.wire import Refusal, RetriedResponse, RetryingWire, shared_wire
 from dynamodt.errors import DynamodtError, Fenced, Refused, ServiceError, suggest
 from dynamodt.model.runs import AppliedVersion, Fence, RunRecord
-from dynamodt.model.tables import Image, Item, KeyAttribute
+from dynamodt.model.tables import Connection, Image, Item, KeyAttribute, Stage
 from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode
 from dynamodt.state.lease_rows import LeaseRows, WorkerRows
@@ -42,10 +42,6 @@ from dynamodt.state.object_keys import RUN_ID
 from dynamodt.state.row_codec import ConditionFailed, RowKey, from_row, to_row, value_in
 from dynamodt.state.runs import written_order
 from dynamodt.state.split_rows import SplitRows
-
-if TYPE_CHECKING:
-    from dynamodt.model.tables import Connection, Stage
-
 
 _BATCH = 100
 _PATIENT = Backoff(cap=10.0, attempts=24)  # each pause is shorter than a lease lasts; together more than a minute
