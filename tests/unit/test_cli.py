@@ -17,7 +17,7 @@ import pytest
 
 from dynamodt.checks.check import CheckOptions
 from dynamodt.cli import app as cli
-from dynamodt.cli import commands, help_text, menu
+from dynamodt.cli import commands, help_text, questions
 from dynamodt.cli.help_text import HELP
 from dynamodt.cli.request import Request
 from dynamodt.model.pages import Units
@@ -771,14 +771,14 @@ def test_an_interrupt_in_the_menu_reports_the_chosen_command(
 ) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setattr(menu, "choose", lambda request, folder: Request("up", tables=("ctrl_c",)))
+    monkeypatch.setattr(questions, "choose", lambda request, folder: Request("up", tables=("ctrl_c",)))
     code, out, err = run(capfd, "-i")
     assert code == 130 and "400.0 write units" in out and "dynamodt up --table ctrl_c" in err
 
     def leave(request: Request, folder: Path) -> Request:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(menu, "choose", leave)
+    monkeypatch.setattr(questions, "choose", leave)
     code, out, err = run(capfd, "-i")
     assert code == 130 and not out and "hint: nothing was started; to choose again: dynamodt -i\n" in err
 

@@ -10,12 +10,11 @@ import pytest
 import questionary
 from prompt_toolkit.input import PipeInput
 
-from dynamodt.cli import confirm
-from dynamodt.cli.confirm import confirm_change, confirm_reset
+from dynamodt.cli import questions
+from dynamodt.cli.questions import confirm_change, confirm_reset
 from dynamodt.cli.request import Request, as_typed
 from dynamodt.errors import Refused
 from dynamodt.model.tables import Connection, Stage, StorageSpec
-from dynamodt.runs import lock
 from dynamodt.runs.context import Project
 from dynamodt.runs.options import CONFIRMED, RunOptions
 
@@ -26,10 +25,10 @@ DOWN = Request("down", "prod", ("users",))
 
 
 @pytest.fixture(autouse=True)
-def effects(monkeypatch: pytest.MonkeyPatch) -> list[confirm.CommandEffect]:
+def effects(monkeypatch: pytest.MonkeyPatch) -> list[questions.CommandEffect]:
     """The command's effects."""
-    found = [confirm.CommandEffect(EFFECT, "v2 split", 1)]
-    monkeypatch.setattr(confirm, "effects", lambda project, request: found)
+    found = [questions.CommandEffect(EFFECT, "v2 split", 1)]
+    monkeypatch.setattr(questions, "effects", lambda project, request: found)
     return found
 
 
@@ -57,15 +56,15 @@ def test_on_a_terminal_the_command_asks_and_shows_its_effects(
 
 
 def test_the_confirmed_command_does_what_was_shown(
-    keys: PipeInput, monkeypatch: pytest.MonkeyPatch, effects: list[confirm.CommandEffect]
+    keys: PipeInput, monkeypatch: pytest.MonkeyPatch, effects: list[questions.CommandEffect]
 ) -> None:
     """A `down` goes to the version that was shown, and not below, although another terminal has acted since."""
     keys.send_text("yyy")
     assert confirm_change(DOWN, STAGE, HERE) == replace(DOWN, to=1)
-    looks = iter([effects, [confirm.CommandEffect(EFFECT.replace("5 items", "6 items"), "v2 split", 1)]])
-    monkeypatch.setattr(confirm, "effects", lambda *_: next(looks))
+    looks = iter([effects, [questions.CommandEffect(EFFECT.replace("5 items", "6 items"), "v2 split", 1)]])
+    monkeypatch.setattr(questions, "effects", lambda *_: next(looks))
     assert confirm_change(DOWN, STAGE, HERE).to == 1  # the application writes
-    looks = iter([effects, [confirm.CommandEffect(EFFECT, "v1 initial", 0)]])
+    looks = iter([effects, [questions.CommandEffect(EFFECT, "v1 initial", 0)]])
     with pytest.raises(Refused, match="before the answer; nothing was done"):
         confirm_change(DOWN, STAGE, HERE)
 
@@ -80,13 +79,13 @@ def test_no_question_with_yes_or_without_an_effect(request_: Request) -> None:
 
 
 @pytest.mark.usefixtures("keys", "unasked")
-def test_no_question_for_a_command_that_is_refused_or_has_nothing_to_do(effects: list[confirm.CommandEffect]) -> None:
+def test_no_question_for_a_command_that_is_refused_or_has_nothing_to_do(effects: list[questions.CommandEffect]) -> None:
     effects.clear()
     confirm_change(DOWN, STAGE, HERE)
 
 
 def test_a_down_that_waits_for_a_run_shows_its_effects_after_that_run(
-    keys: PipeInput, monkeypatch: pytest.MonkeyPatch, effects: list[confirm.CommandEffect]
+    keys: PipeInput, monkeypatch: pytest.MonkeyPatch, effects: list[questions.CommandEffect]
 ) -> None:
     """Nothing could be rolled back when the command was typed. The confirmed command does not wait again."""
     after, waited = list(effects), list[str]()
@@ -96,7 +95,7 @@ def test_a_down_that_waits_for_a_run_shows_its_effects_after_that_run(
         waited.extend(f"{table} {project.options.wait_lock}" for table in tables)
         effects.extend(after)
 
-    monkeypatch.setattr(lock, "wait_until_free", wait)
+    monkeypatch.setattr(questions, "wait_until_free", wait)
     keys.send_text("y")
     done = confirm_change(replace(DOWN, options=RunOptions(wait_lock="10m")), STAGE, HERE)
     assert (done, waited) == (replace(DOWN, to=1), ["users 10m"])

@@ -13,7 +13,7 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from dynamodt.cli.menu import choose
+from dynamodt.cli.questions import choose
 from dynamodt.cli.request import Request
 from dynamodt.model.pages import Units
 from dynamodt.runs.options import CONTROL, RunOptions

@@ -10,7 +10,7 @@ from prompt_toolkit.input import PipeInput
 from rich.console import Console
 
 from dynamodt.cli import short_reports
-from dynamodt.cli.confirm import confirm_removal as confirm
+from dynamodt.cli.questions import confirm_removal as confirm
 from dynamodt.cli.request import Request
 from dynamodt.deploy.deploy import Deployment, _one_change_each
 from dynamodt.deploy.destroy import Removal

@@ -133,7 +133,7 @@ def _recorder(request: Request) -> ProgressRecorder:
     if not request.follow:
         watching = request.options.runner == GLUE
         shown = on_stderr(watching) if stderr_format(request) == JSON else display(console.message_console(), watching)
-        shown.asks = not request.json and sys.stdin.isatty() and sys.stdout.isatty()
+        shown.asks = console.on_terminal(request)
         return with_file(shown, request.log_file, request.log_format) if request.log_file else shown
     if not request.json:
         return display(console.output_console(), watching=True)
@@ -184,9 +184,9 @@ def _completed_by_menu(request: Request) -> Request | None:
         return request
     if request.json:
         raise UsageError("--json and -i exclude each other", hint="leave one of them out")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not console.on_terminal(request):
         raise UsageError("the menu needs a terminal", hint="name the command: " + suggest("--help"))
-    from dynamodt.cli.menu import choose
+    from dynamodt.cli.questions import choose
 
     return choose(request, Path.cwd())
 

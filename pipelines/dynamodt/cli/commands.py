@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from dynamodt.cli import check_report, json_output, report, result, run_reports, short_reports
-from dynamodt.cli.confirm import confirm_change, confirm_removal, confirm_reset
 from dynamodt.cli.console import drop_output
 from dynamodt.cli.request import Request, check
 from dynamodt.cli.result import CommandResult, printed_error, run_error, with_error, with_retry_hint, with_subject
@@ -21,6 +20,7 @@ from dynamodt.model.tables import Stage, TableNames
 from dynamodt.runs.options import (
     BASELINE,
     CHECK,
+    CONFIRMED,
     CONTROL,
     DOCTOR,
     MIGRATIONS,
@@ -53,7 +53,10 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
         else:
             api = load_operations()
             stage = _open(api, request, folder, recorder)
-            request = confirm_change(request, stage, folder)
+            if request.command in CONFIRMED:
+                from dynamodt.cli.questions import confirm_change
+
+                request = confirm_change(request, stage, folder)
             done = _ON_A_STAGE[request.command](api, stage, request, folder, recorder)
     return replace(done, document=json_output.with_names(done.document, recorder.names))
 
@@ -274,6 +277,8 @@ def _local(request: Request, folder: Path, recorder: ProgressRecorder) -> Comman
     if request.command == "local stop":
         local.stop(folder, recorder.notify)
     elif request.command == "local reset":
+        from dynamodt.cli.questions import confirm_reset
+
         confirm_reset(request, embedded_stage(folder), folder)
         local.reset(folder)
     status = local.status(folder)
@@ -300,6 +305,8 @@ def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     stage, dry_run = with_names(load_stage(request.stage, folder), folder), request.options.dry_run
     found = destroy.destroy(Project(stage, folder, RunOptions(dry_run=True), recorder), request.purge)
     if found.removed and not dry_run:
+        from dynamodt.cli.questions import confirm_removal
+
         confirm_removal(request, found)
     if not dry_run:
         found = destroy.destroy(Project(stage, folder, request.options, recorder), request.purge, agreed=found)

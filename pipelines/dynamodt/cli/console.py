@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from dynamodt.cli.request import program
+from dynamodt.cli.request import Request, program
 from dynamodt.errors import DynamodtError
 from dynamodt.runs.display import InertStream, json_line, printable
 
@@ -50,6 +50,11 @@ def lenient() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+def on_terminal(request: Request) -> bool:
+    """Whether a question can be answered."""
+    return not request.json and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def flush_results() -> DynamodtError | None:
