@@ -13,7 +13,7 @@ from dynamodt.dynamodb.wire import Refusal
 from dynamodt.model.pages import Counts
 from dynamodt.model.runs import Job
 from dynamodt.model.tables import KeyAttribute, TableSpec
-from dynamodt.pipeline.restoration import DELETED, UNCONFIRMED
+from dynamodt.pipeline.restoration import COPIED, DELETED, UNCONFIRMED
 from dynamodt.script.codec import decode
 from tests.fakes import FakeDynamoDB
 from tests.pipeline.conftest import Bench
@@ -51,6 +51,16 @@ def test_an_undo_restores_renumbered_items_to_their_numbers(make_bench: MakeBenc
     assert bench.execute(job) == Counts(read=3, changed=3) and texts(bench) == AFTER
     counts = undo_job(bench, job)
     assert texts(bench) == BEFORE and counts.superseded == counts.vanished == counts.dead == 0
+
+
+def test_an_undo_reports_that_a_moved_item_changed_since_is_there_twice(make_bench: MakeBench) -> None:
+    bench, job = prepared(make_bench)
+    bench.execute(job)
+    bench.dynamodb.put({"pk": "a", "sk": 0, "text": "live"})
+    undo_job(bench, job)
+    assert texts(bench) == {0: "live", **BEFORE}
+    ((number, left),) = not_restored_items(bench, job).items()
+    assert (number, left.attributes, left.why) == (0, ("text",), COPIED)
 
 
 @pytest.mark.parametrize("page_items", [1, 50])

@@ -71,7 +71,7 @@ def not_restored_items(bench: Bench, job: Job, number: int = 1) -> dict[int, Not
     names = bench.storage.names(key_of_job(replace(job, run=f"{job.run}/undo{number}"), NOT_RESTORED))
     lines = [json.loads(line) for name in names for line in (bench.storage.read(name) or b"").splitlines()]
     return {
-        int(line["key"]["id"]["N"]): NotRestored(
+        int([*line["key"].values()][-1]["N"]): NotRestored(
             line["key"], tuple(line["attributes"]), line["why"], tuple(line["restored"])
         )
         for line in lines

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dynamodt.dynamodb.reads import Reads
 
 CHANGED = "changed since the run"
+COPIED = CHANGED + " moved it here; the former item returns to its old key, unless that is taken"
 DELETED = "the item was deleted since the run"
 TAKEN = "another item has the key of the one that the run deleted"
 UNCONFIRMED = "the item is gone: it is not known whether the run or the application has deleted it"
@@ -276,8 +277,7 @@ class PageItems:
         return Counts(**Counter(kinds.get(self._found[text].why, "superseded") for text in texts))
 
     def _void_but_stamped(self, void: dict[str, list[Update]], stamp: str | None) -> dict[str, list[Journaled]]:
-        """The updates that were void for their page, but whose item has their stamp: they were refused, and then
-        repeated by the network."""
+        """The void updates whose item has their stamp: they were refused, and then repeated by the network."""
         if stamp is None or not void:
             return {}
         current = self._reads.items([updates[0].key for updates in void.values()])
@@ -391,10 +391,10 @@ class PageItems:
         return found | self._read_and_decide([text for text, row in rows.items() if row.removed], asks=False)
 
     def _restoration(self, text: str, current: dict[str, Image]) -> Restoration:
-        """The restoration of a key. An item that an earlier try has restored may have been changed since, and stays;
-        if it is gone, it stays deleted. So does a moved item that exists under neither key, since an undo deletes it
-        last."""
+        """The restoration of a key. An item that an earlier try has restored stays as it is now, or deleted. So does
+        a moved item that exists under neither key, since an undo deletes it last."""
         moved_to = self._moved_to.get(text)
         if text in self._restored or (moved_to and not {text, *moved_to} & current.keys()):
             return NOTHING if text in current else Restoration(None, (), DELETED)
-        return restoration(self._table, self._records[text], current.get(text))
+        found = restoration(self._table, self._records[text], current.get(text))
+        return found._replace(why=COPIED) if found.why == CHANGED and text in self._moved_from else found
