@@ -81,6 +81,25 @@ def test_late_writes_do_not_change_the_rows_of_a_run_and_its_lease(state: State)
     assert (leases.read(table).run, leases.read(table, 1).run) == ("next", "next")
 
 
+def test_a_late_write_does_not_restore_a_former_table_of_a_name(bench: Bench, state: State) -> None:
+    rows, stage = state.rows, bench.stage
+    sent: list[tuple[Any, ...]] = []
+
+    def update(key: RowKey, row: Item, condition: str = "", **values: Any) -> Item:
+        sent.append((key, row, condition, values))
+        return LostRows.update(rows, key, row, condition, **values)
+
+    state.rows.update = update  # type: ignore[method-assign]
+    for real in ("things-1", "things-2", "things-3", "things-2"):
+        state.record_name(stage, "things", real)
+        for key, row, condition, values in list(sent):
+            with suppress(ConditionFailed):
+                Rows.update(rows, key, row, condition, **values)
+        assert state.real_name(stage, "things") == real
+    assert len(sent) == 4
+    assert state.names(stage)["things"] == ("things-1", "things-3", "things-2")
+
+
 def test_a_late_write_does_not_replace_a_newer_record_of_a_run(state: State) -> None:
     table = f"things-{uuid4().hex[:8]}"
     record = first_record(Script(table, 1, "change", "v1_change.py", "", ""), "up", uuid4().hex, 4)

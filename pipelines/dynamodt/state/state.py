@@ -39,12 +39,13 @@ from dynamodt.rate import Backoff
 from dynamodt.script.codec import decode, encode
 from dynamodt.state.lease_rows import LeaseRows, WorkerRows
 from dynamodt.state.object_keys import RUN_ID
-from dynamodt.state.row_codec import ConditionFailed, RowKey, from_row, to_row, value_in
+from dynamodt.state.row_codec import ConditionFailed, RowKey, from_row, to_row, value_in, write_once
 from dynamodt.state.runs import written_order
 from dynamodt.state.split_rows import SplitRows
 
 _BATCH = 100
 _PATIENT = Backoff(cap=10.0, attempts=24)  # each pause is shorter than a lease lasts; together more than a minute
+_IS_LATER = "attribute_not_exists(revision) OR revision < :revision"
 _OF_A_KEY = ("KMS", "kms:", "nccessible")  # in messages about the table's key
 _PASSING = ("TransactionConflict", "TransactionInProgress", "ThrottlingError", "ProvisionedThroughputExceeded")
 
@@ -223,8 +224,6 @@ class State:
                 return
         create_table(self.rows.dynamodb, self.rows.table, _KEY, self.rows.where)
 
-    # ------------------------------------------------------------ names
-
     def real_name(self, stage: Stage, logical: str) -> str:
         """The real name that was recorded for a logical name of a project's stage; empty if none is recorded."""
         row = self.rows.get(_name_key(stage, logical))
@@ -232,9 +231,14 @@ class State:
 
     def record_name(self, stage: Stage, logical: str, real: str) -> None:
         """Records the real name of a logical name; earlier real names are kept as `former`."""
-        row = self.rows.get(_name_key(stage, logical)) or {}
+        row = self.rows.get(key := _name_key(stage, logical)) or {}
         former = dict.fromkeys([*row.get("former", ()), *filter(None, [row.get("table")])])
-        self.rows.put(_name_key(stage, logical), {"table": real, "former": [one for one in former if one != real]})
+        named = {"table": real, "former": [one for one in former if one != real]}
+        try:
+            revision = int(row.get("revision", 0)) + 1
+            write_once(self.rows, key, {**named, "revision": revision}, _IS_LATER, revision=revision)
+        except ConditionFailed:  # another command has recorded a name meanwhile
+            self.record_name(stage, logical, real)
 
     def names(self, stage: Stage) -> dict[str, tuple[str, ...]]:
         """The real names of each logical name of a project's stage, the former ones first and the present one last."""
@@ -376,20 +380,17 @@ class StateContents(NamedTuple):
 
 def contents_of(connection: Connection, state_table: str) -> StateContents:
     """Scans the whole state table, strongly consistent. Raises ServiceError."""
-    pages = (
-        client(connection, "dynamodb")
-        .get_paginator("scan")
-        .paginate(
-            TableName=state_table,
-            ConsistentRead=True,
-            ProjectionExpression="pk, sk, requested",
-            FilterExpression="begins_with(pk, :table) OR (begins_with(pk, :run) AND sk = :split)",
-            ExpressionAttributeValues=encode({":table": _PREFIX, ":run": _RUN, ":split": "SPLIT"}),
-        )
+    scan = client(connection, "dynamodb").get_paginator("scan")
+    pages = scan.paginate(
+        TableName=state_table,
+        ConsistentRead=True,
+        ProjectionExpression="pk, sk, requested",
+        FilterExpression="begins_with(pk, :table) OR (begins_with(pk, :run) AND sk = :split)",
+        ExpressionAttributeValues=encode({":table": _PREFIX, ":run": _RUN, ":split": "SPLIT"}),
     )
     with explained("Scan", f"state table {state_table}"):
         rows = [decode(item) for page in pages for item in page["Items"]]
     tables = {row["pk"].removeprefix(_PREFIX).partition("#")[0] for row in rows if row["pk"].startswith(_PREFIX)}
-    runs = {found[0] for row in rows if (found := RUN_ID.search(f"{row['pk']} {row['sk']}"))}
+    runs = {run[0] for row in rows if (run := RUN_ID.search(f"{row['pk']} {row['sk']}"))}
     exports = {arn.rpartition("/")[2] for row in rows for arn in value_in(RunRecord, "requested", row) or ()}
     return StateContents(frozenset(tables), frozenset(runs), frozenset(exports))
