@@ -8,8 +8,8 @@ import pytest
 
 from dynamodt import api
 from dynamodt.checks.check import CheckOptions
+from dynamodt.checks.examples import read_images, version_of
 from dynamodt.model.reports import TableCheck
-from dynamodt.script.samples import read_images, version_of
 from tests.service.bench import SPLIT, Bench
 from tests.service.conftest import MakeTable
 

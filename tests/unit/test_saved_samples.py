@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
+from dynamodt.checks.examples import read_images, sample_path, sample_text, version_of
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import Image, KeyAttribute, TableSpec
 from dynamodt.script.codec import same_image
 from dynamodt.script.read import read_versions
-from dynamodt.script.samples import read_images, sample_path, sample_text, version_of
 from tests.strategies import images
 
 pytestmark = pytest.mark.unit

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dynamodt.checks.examples import Replacer
+from dynamodt.checks.examples import Replacer, read_images, sample_path, sample_text, version_of
 from dynamodt.checks.other_process import OtherProcess
 from dynamodt.checks.subject import CallLimit, HangError, applied_to_all
 from dynamodt.checks.version import VersionInputs, VersionTrial
@@ -31,7 +31,6 @@ from dynamodt.runs.jobs import was_held_recently
 from dynamodt.runs.plan import usable_table
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
-from dynamodt.script.samples import read_images, sample_path, sample_text, version_of
 from dynamodt.state import prepared
 from dynamodt.state.runs import unfinished
 

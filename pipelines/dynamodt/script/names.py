@@ -15,7 +15,7 @@ from pathlib import Path
 from dynamodt.errors import Refused, ScriptError, UsageError, suggest
 from dynamodt.model.tables import Stage
 
-SAMPLE_FILE = "sample.jsonl"  # in a table's folder: see `script.samples`
+SAMPLE_FILE = "sample.jsonl"  # in a table's folder: see `checks.examples`
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _VERSION_FILE = re.compile(r"v([1-9][0-9]*)_([A-Za-z0-9][A-Za-z0-9_]*)\.py")
 _RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{6}")

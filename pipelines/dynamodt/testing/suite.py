@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from dynamodt.checks.examples import read_images, sample_path, version_of
 from dynamodt.errors import DynamodtError, UsageError, error_text, suggest
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import Image, Item
@@ -33,7 +34,6 @@ from dynamodt.script.diff import key_of, key_shown
 from dynamodt.script.functions import check
 from dynamodt.script.load import author_frames
 from dynamodt.script.read import read_versions, tables
-from dynamodt.script.samples import read_images, sample_path, version_of
 from dynamodt.state.prepared import storable
 from dynamodt.testing.rehearsal import Rehearsed, Subject, rehearsed, subject
 
