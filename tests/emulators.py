@@ -23,7 +23,7 @@ from _pytest.mark import ParameterSet
 
 from dynamodt.local import emulator, install
 from dynamodt.model.tables import Connection
-from dynamodt.pipeline.spark import jar
+from dynamodt.pipeline.spark.context import missing_for_jar
 from tests.waiting import HANG_SECONDS, until
 
 # For what depends on the control plane more than on the service: the second emulator belongs to make test-chaos.
@@ -219,7 +219,7 @@ def spark_missing() -> str:
     """The reason why a local Spark cannot run here; empty if it can."""
     if importlib.util.find_spec("pyspark") is None:
         return "pyspark is not installed: `make test` does it"
-    return jar.missing()
+    return missing_for_jar()
 
 
 def check_spark() -> None:

@@ -21,7 +21,8 @@ a `Hint`, which it writes for the stage and the program of the command that fail
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -260,3 +261,18 @@ def error_text(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception as failure:
         return f"{type(error).__name__}, whose text cannot be shown ({type(failure).__name__})"
+
+
+def say(text: str) -> None:
+    """Write a line to stderr."""
+    sys.stderr.write(f"{text}\n")
+
+
+def exit_code_of(act: Callable[[], object]) -> int:
+    """Runs a build step and returns its exit code; an error is written to stderr."""
+    try:
+        act()
+    except DynamodtError as error:
+        say(f"error: {error}\nhint: {error.hint}")
+        return error.exit_code
+    return 0

@@ -11,8 +11,7 @@ import pytest
 
 from dynamodt.errors import RunFailed
 from dynamodt.model.pages import Counts
-from dynamodt.pipeline.spark.context import FOLDER, spark_context
-from dynamodt.pipeline.spark.jar import jar
+from dynamodt.pipeline.spark.context import FOLDER, jar, spark_context
 from dynamodt.pipeline.spark.runner import SparkRunner
 from tests.emulators import check_spark
 from tests.service.bench import Bench

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dynamodt.errors import RunFailed, UsageError
-from dynamodt.pipeline.spark import jar
+from dynamodt.pipeline.spark.context import JAR_VARIABLE, jar
 
 MAVEN = """#!/bin/sh
 echo built >> "{log}"
@@ -34,7 +34,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program(folder, "java")
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/bin{os.pathsep}/usr/bin")
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    monkeypatch.delenv(jar.GIVEN, raising=False)
+    monkeypatch.delenv(JAR_VARIABLE, raising=False)
     return folder
 
 
@@ -48,18 +48,18 @@ def pom(tmp_path: Path) -> Path:
 def test_the_jar_is_built_once_for_each_content(path: Path, pom: Path, tmp_path: Path) -> None:
     log, notes = tmp_path / "log", []
     program(path, "mvn", MAVEN.format(log=log))
-    first = jar.jar(notes.append, pom, tmp_path / "cache")
-    assert jar.jar(notes.append, pom, tmp_path / "cache") == first
+    first = jar(notes.append, pom, tmp_path / "cache")
+    assert jar(notes.append, pom, tmp_path / "cache") == first
     assert first.read_text() == "<project/>" and log.read_text() == "built\n" and len(notes) == 1
     pom.write_text("<project>another</project>")
-    assert jar.jar(notes.append, pom, tmp_path / "cache") != first
+    assert jar(notes.append, pom, tmp_path / "cache") != first
     assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".jar", ".jar"]
 
 
 def test_maven_s_error_is_reported(path: Path, pom: Path, tmp_path: Path) -> None:
     program(path, "mvn", BROKEN)
     with pytest.raises(RunFailed, match="Could not find artifact") as failed:
-        jar.jar(lambda text: None, pom, tmp_path / "cache")
+        jar(lambda text: None, pom, tmp_path / "cache")
     assert "reading" not in failed.value.what
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -73,19 +73,19 @@ def test_a_missing_program_is_named(
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(UsageError, match=what) as missing:
-        jar.jar(lambda text: None, pom, tmp_path / "cache")
+        jar(lambda text: None, pom, tmp_path / "cache")
     assert missing.value.hint.startswith("install")
 
 
 def test_a_jar_can_be_named(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(jar.GIVEN, str(tmp_path / "given.jar"))
+    monkeypatch.setenv(JAR_VARIABLE, str(tmp_path / "given.jar"))
     with pytest.raises(UsageError, match="there is no jar at"):
-        jar.jar()
+        jar()
     (tmp_path / "given.jar").write_text("")
-    assert jar.jar() == tmp_path / "given.jar"
+    assert jar() == tmp_path / "given.jar"
 
 
 def test_an_installation_without_the_sources_of_the_jar_has_a_hint(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nor what it is built from") as missing:
-        jar.jar(pom=tmp_path / "pom.xml")
-    assert jar.GIVEN in missing.value.hint
+        jar(pom=tmp_path / "pom.xml")
+    assert JAR_VARIABLE in missing.value.hint

@@ -15,7 +15,7 @@ import pytest
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from dynamodt.errors import UsageError
-from dynamodt.pipeline.spark.jar import POM
+from dynamodt.pipeline.spark.context import POM
 from dynamodt.pipeline.spark.runner import BEAM, check_beam
 from tests import ROOT
 

@@ -27,10 +27,10 @@ import dynamodt
 from dynamodt.config.settings import FILE_NAME, DeploySettings
 from dynamodt.errors import RunFailed, UsageError, suggest
 from dynamodt.model.tables import Stage
-from dynamodt.pipeline.spark.jar import jar, user_cache
+from dynamodt.pipeline.spark.context import jar
 from dynamodt.script.names import files_below
 from dynamodt.script.read import tables
-from dynamodt.state.storage import Storage, open_storage, with_owner
+from dynamodt.state.storage import Storage, open_storage, user_cache, with_owner
 
 PREFIX = "assets/"
 _ASSET = re.compile(r"assets/[0-9a-f]{64}/[^/]+")

@@ -21,9 +21,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynamodt.errors import ServiceError
+from dynamodt.errors import ServiceError, exit_code_of, say
 from dynamodt.model.tables import WORK_FOLDER
-from dynamodt.pipeline.spark.jar import exit_code_of, say, user_cache
+from dynamodt.state.storage import user_cache
 
 Notify = Callable[[str], None]
 

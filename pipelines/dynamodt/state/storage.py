@@ -52,6 +52,13 @@ def for_the_owner_alone() -> Iterator[None]:
         os.umask(before)
 
 
+def user_cache() -> Path:
+    """The user's cache folder, outside the installed package, which may be read-only and is removed with its
+    environment. Raises RuntimeError for a user without a home folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "dynamodt"
+
+
 _PROBE_BYTES = 1 << 16
 _PART_BYTES = 1 << 20
 

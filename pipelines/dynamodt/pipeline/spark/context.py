@@ -1,4 +1,5 @@
-"""The Spark that executes pipelines: the one of this process, as in Glue, or one that is started here, with the jar.
+"""The Spark that executes pipelines: the one of this process, as in Glue, or one that is started here, with the jar of
+Beam's runner, which Maven builds from `infra/beam-spark/pom.xml`, once for each content of that file.
 
 A Spark that is started here writes to `.dynamodt/spark`: its log, the output of Python, and its executors' folders.
 `local-cluster` puts the folders of its executors, each with a copy of the jar, into `$SPARK_HOME/work`, inside the
@@ -9,18 +10,22 @@ a folder of links. Each process has its own, since two that start in the same se
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import re
+import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from dynamodt.errors import Refused, RunFailed, require
+from dynamodt.errors import Refused, RunFailed, UsageError, exit_code_of, require, say
 from dynamodt.model.tables import WORK_FOLDER
-from dynamodt.pipeline.spark.jar import check_java, jar
 from dynamodt.script.load import folder_of_process, remove_left
-from dynamodt.state.storage import make_work_folder
+from dynamodt.state.storage import make_work_folder, user_cache
 
 FOLDER = Path(WORK_FOLDER) / "spark"
 LOG = FOLDER / "spark.log"
@@ -250,3 +255,103 @@ def last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines()]
     saying = [line for line in lines if line and not line.startswith(_NO_REASON)]
     return saying[-1] if saying else text
+
+
+# ---------------------------------------------------------------- the jar
+
+JAR_VARIABLE = "DYNAMODT_SPARK_JAR"
+
+_PACKAGE = Path(__file__).parents[2]
+POM = _PACKAGE / "deployment" / "infra" / "beam-spark" / "pom.xml"
+_TAIL_LINES = 5
+
+
+def _jar_cache() -> Path:
+    """The folder of the jars: in a clone, where `deployment/infra` is a link, a folder of the clone; else in the user's
+    cache."""
+    in_clone = POM.parents[1].is_symlink()
+    return _PACKAGE.parents[1] / ".cache" / "jars" if in_clone else user_cache() / "jars"
+
+
+def jar(notify: Callable[[str], None] = say, pom: Path = POM, cache: Path | None = None) -> Path:
+    """The jar, built first if it does not exist (about a minute, and half a gigabyte in Maven's own cache).
+
+    Raises UsageError when Java or Maven is missing, or the jar that DYNAMODT_SPARK_JAR names; RunFailed, with the end
+    of the log, when Maven fails.
+    """
+    given = os.environ.get(JAR_VARIABLE)
+    path = Path(given).absolute() if given else cached_jar(pom, cache)
+    if path.is_file():
+        return path
+    if given:
+        raise UsageError(
+            f"there is no jar at {path}", where=JAR_VARIABLE, hint=f"unset {JAR_VARIABLE}: the jar is built then"
+        )
+    check_java()  # Maven is Java
+    notify("building Beam's Spark runner with Maven (once; a minute or two)")
+    _build_jar(pom, path)
+    return path
+
+
+def cached_jar(pom: Path = POM, cache: Path | None = None) -> Path:
+    """The path of the jar of this pom, existing or not; its name depends on the pom's content. Raises UsageError if
+    there is no pom, as in a job, which is given the jar."""
+    if not pom.is_file():
+        hint = f"build it in a clone of the project (make jar), and name it: {JAR_VARIABLE}=/path/to/beam-spark.jar"
+        raise UsageError("the jar of Beam's Spark runner is not here, nor what it is built from", hint=hint)
+    return (cache or _jar_cache()) / f"beam-spark-{hashlib.sha256(pom.read_bytes()).hexdigest()[:16]}.jar"
+
+
+def missing_for_jar() -> str:
+    """The reason why the jar cannot be built or used here; empty if it can."""
+    if not _java():
+        return "a local Spark needs Java 17, and java is not installed"
+    if shutil.which("mvn") is None and not cached_jar().is_file():
+        return "the jar of Beam's Spark runner is built by Maven, and mvn is not installed"
+    return ""
+
+
+def check_java() -> None:
+    """Raises UsageError if there is no Java."""
+    if not _java():
+        hint = "install Java 17, so that `java` is on the PATH or below JAVA_HOME"
+        raise UsageError("Beam's Spark runner needs Java 17, and java is not installed", hint=hint)
+
+
+def _java() -> str | None:
+    home = os.environ.get("JAVA_HOME")
+    return shutil.which("java", path=os.path.join(home, "bin")) if home else shutil.which("java")
+
+
+def _build_jar(pom: Path, path: Path) -> None:
+    """Build the jar beside the path, then move it, so that no other process finds an incomplete jar."""
+    maven = shutil.which("mvn")
+    if maven is None:
+        hint = "install Maven (mvn), then run the same command again"
+        raise UsageError("the jar of Beam's Spark runner is built by Maven, and mvn is not installed", hint=hint)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="building-") as folder:
+        shutil.copyfile(pom, Path(folder) / "pom.xml")
+        words = [maven, "--quiet", "--batch-mode", "-Dstyle.color=never", "package"]
+        done = subprocess.run(words, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise _maven_failed(done.stdout + done.stderr)
+        os.replace(Path(folder) / "target" / "beam-spark.jar", path)
+
+
+def _maven_failed(log: str) -> RunFailed:
+    reasons = [line for line in log.splitlines() if "ERROR" in line][:_TAIL_LINES] or log.splitlines()[-_TAIL_LINES:]
+    return RunFailed(
+        "Maven could not build the jar of Beam's Spark runner:\n  " + "\n  ".join(reasons),
+        where=str(POM),
+        hint="it needs the network, once; `make jar` tries again",
+    )
+
+
+def main() -> int:
+    """`make jar`: prints the path of the jar; returns the exit code."""
+    return exit_code_of(lambda: sys.stdout.write(f"{jar()}\n"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
