@@ -441,7 +441,7 @@ def doubtful(bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatc
         (report,) = bench.up(table, max_errors=9)
     assert isinstance(report.error, DeadLetters) and report.versions[0].counts.dead == 2
     run = last(bench, table).run
-    assert "2 are of writes that were never answered" in report.error.hint
+    assert "2 are in doubt" in report.error.hint
     assert f"dynamodt retry --in-doubt again {run}" in report.error.hint
     return table, run
 

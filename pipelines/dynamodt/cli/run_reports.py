@@ -226,8 +226,8 @@ def _group(group: ErrorGroup) -> Document:
 
 
 _DOUBT_STEPS = [
-    (RunOptions(in_doubt="again"), "after a look at the items in doubt: transform them again"),
-    (RunOptions(in_doubt="done"), "or count them as written"),
+    (RunOptions(in_doubt="again"), "after a look at the items in doubt: transform them"),
+    (RunOptions(in_doubt="done"), "or leave them as they are"),
 ]
 
 

@@ -209,12 +209,11 @@ def unrecorded_notice(what: str, failed: ServiceError) -> str:
 
 
 def doubts_hint(doubtful: int, run: str) -> Hint:
-    """The hint to resolve dead letters of writes in doubt."""
-    writes = "1 is of a write that was" if doubtful == 1 else f"{doubtful:,} are of writes that were"
-    return (
-        f'{writes} never answered (step "doubt"), and whether it took effect cannot be detected: look at the item, '
-        "then " + suggest("retry", run, in_doubt="again") + " (transform it again) or --in-doubt done (it is written)"
-    )
+    """The hint to resolve dead letters in doubt."""
+    items = "1 is" if doubtful == 1 else f"{doubtful:,} are"
+    what = f'{items} in doubt (step "doubt"): nothing shows whether they are transformed; look at the items, then '
+    again = suggest("retry", run, in_doubt="again")
+    return what + again + " (transform them) or --in-doubt done (they stay as they are)"
 
 
 def title_of(record: RunRecord) -> str:
