@@ -83,7 +83,7 @@ class _State:
 
     def _again(self, name: str, line: dict[str, Any]) -> bool:
         """Whether a pass has continued with the items that an undo has left waiting."""
-        return self.scene.splits > 1 and "/undo1/" in name and is_waiting(line)
+        return self.scene.splits > 1 and "/undo2/" in name and is_waiting(line)
 
 
 def who(note: object) -> object:
@@ -171,7 +171,7 @@ def _ended(state: _State) -> None:
     assert totals.done == splits, "the second owner has not finished"
     counts = totals.counts
     assert counts.balanced, f"the balance does not hold: {counts}"
-    least = len(state.scene.kinds) - (state.scene.act == "delete" and not state.scene.export)
+    least = len(state.scene.kinds) - (state.scene.act in ("delete", "returns") and not state.scene.export)
     assert least <= counts.read <= len(state.scene.kinds), f"not all that was read is counted: {counts}"
     for number in range(len(state.scene.kinds)):
         _write_result(state, number, counts)
@@ -191,6 +191,8 @@ def _write_result(state: _State, number: int, counts: Counts) -> None:
     """The item has become the script's result, or a count reports that it has not."""
     kind, main, beside = state.kind(number), state.main(number), state.beside(number)
     mine = number == 0 and state.world.acted != "" and state.scene.act in ("delete", "replace", "taken", "drop")
+    if number == 0 and state.world.shown and state.scene.act == "returns":
+        return  # it may have been created after its page
     if kind == "target":
         assert main is not None or mine or counts.dead, f"not inserted, and nobody says so: {counts}"
         return
@@ -198,7 +200,7 @@ def _write_result(state: _State, number: int, counts: Counts) -> None:
         assert kind in ("delete", "outdated") or (mine and state.scene.act != "taken"), f"lost: {number}"
         return
     said = counts.dead + (counts.superseded if mine else 0)
-    if kind not in ("lone", "same", "outdated"):
+    if kind not in ("lone", "same", "outdated", "either"):
         assert kind != "delete" or said, f"not deleted, and nobody says so: {main}"
         assert main["n"] >= 1000 or said, f"not transformed, and nobody says so: {main} {counts}"
     where = number + (MOVES.get(kind, 0) if main["n"] >= 1000 else 0)
@@ -211,15 +213,19 @@ def _write_result(state: _State, number: int, counts: Counts) -> None:
 
 
 def _undone(state: _State) -> None:
-    """Each item is as before the run, or is reported."""
-    said = state.reported("not-restored") | state.reported("dead")
+    """Each item is as before the run, or is reported. An item whose key another one has had is restored without a
+    report, unless the run may not have deleted it itself."""
+    left = state.reported("not-restored")
+    doubt = state.scene.act or state.scene.fault or "delete" in state.scene.kinds
+    assert not left or doubt or TAKEN.isdisjoint(state.scene.kinds), f"not restored without need: {left}"
+    said = left | state.reported("dead")
     for item in state.items:
         written = item["n"] >= 1000 or "of" in item
         own = state.scene.kinds != ("target",) or "there" in item
         if written and own and not _same_by_hand(state, item):
             assert said & _keys(state, item), f"neither restored nor reported: {item}"
     for number in range(len(state.scene.kinds)):
-        if number == 0 and state.world.acted and state.scene.act in ("delete", "replace"):
+        if number == 0 and state.world.acted and state.scene.act in ("delete", "replace", "returns"):
             continue
         here = [item for item in state.items if "of" not in item and who(item["note"]) == number]
         assert here or number in said, f"lost by the undo: {number}"

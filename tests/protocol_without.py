@@ -240,6 +240,18 @@ REMOVALS: dict[str, Removal] = {
         "Restoration(None, _differing(record.read, now), TAKEN)",
         "Restoration(_update(record.key, now, {n: record.read.get(n) for n in _differing(record.read, now)}))",
     ),
+    # An undo begins with the first page of a split.
+    "last_pages_first": edit(undo.journal_pages, "reverse=True", "reverse=False"),
+    # The note of an owner applies to the changes of later owners, too.
+    "owners_of_notes": edit(undo.records_of, " if since >= fencing_token", ""),
+    # An item that the run has inserted at the key of a deleted one is one of the application, which stays.
+    "own_items_at_taken_keys": edit(PageItems._read_and_decide, "one.why == TAKEN or ", ""),
+    # An item that the run has inserted at the key of an equal one is that one.
+    "own_items_that_are_equal": edit(PageItems._read_and_decide, " or one.is_there", ""),
+    # An inserted item is deleted although its source waits for its key.
+    "sources_that_wait": edit(PageItems.restore, "(waiting.keys() | lost)", "waiting.keys()"),
+    # An item at the new key of one that waits for its key is not tried again.
+    "items_that_follow": edit(PageItems.restore, "FOLLOWS if text in follows else STAYS", "STAYS"),
     # A change that its page has noted as void is restored.
     "void_keys_in_undo": edit(Records.add, "if text in void", "if False"),
     # A deletion counts although the application may have deleted the item.

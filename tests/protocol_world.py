@@ -70,6 +70,7 @@ def transform_up(item):
         "delete": lambda: Delete(),
         "outdated": lambda: item if item["note"] == "live" else Delete(),
         "once": lambda: item if item["n"] >= 1000 else new,
+        "either": lambda: new if item["note"] == "live" else {{**item, "extra": 1}},
         "move": lambda: {{**new, "id": number + 10 + CORRECTED}},
         "freed": lambda: {{**new, "id": number - 1}},
         "meets": lambda: {{**new, "id": number + 9}},
@@ -383,14 +384,15 @@ class World:
         self._own("R", migrate, self.later, 2)
 
     def _take_back(self, name: str, token: int) -> None:
-        """Undoes all phases, the last one first."""
+        """Undoes all phases, the last one first. Of two splits the try 2 begins with the one whose key the other one
+        frees."""
         self.undoing = self.undo_begun = True
         for job in (self.later, self.job):
             if job is not None:
-                back = replace(job, run=f"{job.run}/undo1", source=JournalSource(job.run))
+                back = replace(job, run=f"{job.run}/undo2", source=JournalSource(job.run))
                 self._own(name, undo, back, token)
                 if job.splits > 1:
-                    self._own(name, undo, next_pass(back, 1), token)
+                    self._own(name, undo, next_pass(back, 2), token)
         self.undoing = False
 
     def _own_group(self, name: str, number: int) -> None:
@@ -451,8 +453,8 @@ class World:
             self.dynamodb.put({"id": 0, "n": 1, "note": "new"})
         elif act in ("drop", "touch"):  # deletes or changes what was inserted
             self._change_inserted()
-        elif act in ("takes", "again"):
-            self._take_and_free(act)
+        elif act in STEPS:
+            STEPS[act](self)
         elif act == "taken":  # the key that the item is to be moved to, or another put under
             self._take()
         elif live is not None and act != "create":
@@ -484,24 +486,26 @@ class World:
             self.acted = "taken"
             there[key] = encode({**self._place(), "n": 5, "note": "app"})
 
-    def _take_and_free(self, act: str) -> None:
+    def _take_and_free(self, again: bool = False) -> None:
         """Each of its acts is a step."""
         key = key_text(encode(self._place()))
         if key in self.dynamodb.items:
             return
         self._take()
         step()
-        first = items_of(self.scene)[0]
-        if act == "again" and self.dynamodb.get({"id": 0}) == encode(first):
-            self.dynamodb.delete({"id": 0})
-            self.shown = "deleted"
-            step()
-            self.dynamodb.put(first)
-            self.shown = "created"
+        if again and self.dynamodb.get({"id": 0}) == encode(items_of(self.scene)[0]):
+            self._delete_and_create()
             step()
         if self.dynamodb.items.get(key) == encode({**self._place(), "n": 5, "note": "app"}):
             del self.dynamodb.items[key]
         self.acted = ""
+
+    def _delete_and_create(self) -> None:
+        self.dynamodb.delete({"id": 0})
+        self.shown = "deleted"
+        step()
+        self.dynamodb.put(items_of(self.scene)[0])
+        self.shown = "created"
 
     def _live(self, act: str, live: Item) -> Item:
         if act == "unstamp":
@@ -529,6 +533,13 @@ class World:
 
     def check(self, ended: frozenset[str]) -> None:
         check(self)
+
+
+STEPS: dict[str, Callable[[World], None]] = {  # acts of several steps
+    "takes": World._take_and_free,
+    "again": partial(World._take_and_free, again=True),
+    "returns": World._delete_and_create,
+}
 
 
 def items_of(scene: Scene) -> list[Item]:

@@ -85,6 +85,8 @@ THOROUGH = [
     S(("delete", "alike"), fault="late", undo="crash"),
     S(("move", "alike"), fault="twice", undo="crash"),
     S(("move", "alike"), gone=True, undo="crash"),
+    S(("move", "freed"), gone=True, undo="crash"),
+    S(("update",), act="returns", gone=True, undo="once", export=False),
     *(S((kind, "alike"), gone=True, splits=2, undo="once") for kind in ("delete", "move")),
     S(("update", "freed"), page=2),
     S(("move",), fault="reset"),
@@ -217,6 +219,17 @@ NEEDED = [
         )
     ),
     ("owner_of_claims", S(("update",), act="add", dead=3, export=False), "twice|fenced by none"),
+    ("last_pages_first", S(("move", "freed"), gone=True, undo="crash"), "not restored without need"),
+    ("owners_of_notes", S(("update",), act="returns", gone=True, undo="once", export=False), "neither restored"),
+    *(
+        (name, S(("move", kind), gone=True, splits=2, undo="once"), fault)
+        for name, kind, fault in (
+            ("own_items_at_taken_keys", "freed", "not restored without need"),
+            ("own_items_that_are_equal", "alike", "lost by the undo"),
+            ("sources_that_wait", "freed", "not restored without need"),
+            ("items_that_follow", "freed", "not restored without need"),
+        )
+    ),
     ("parts_of_periods", S(("update",), undo="once", export=False), "neither restored nor reported"),
     *(
         (name, S(("once",), act="done", stamp=True, gone=True, undo="once", export=False), "a live write is lost")
