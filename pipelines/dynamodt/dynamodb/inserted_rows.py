@@ -14,8 +14,7 @@ _SORT_KEY = {"S": "INSERTED"}
 
 class InsertedRow(NamedTuple):
     """The content of an inserted row: the source's key (None: a row of `items()`), the digests of the item as inserted
-    and of the whole transaction, and the phase that has sent it (empty: not known). `removed`: an undo has deleted the
-    item."""
+    and of the whole transaction, and the phase that has sent it. `removed`: an undo has deleted the item."""
 
     source: Image | None
     item: str

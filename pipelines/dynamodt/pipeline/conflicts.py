@@ -34,7 +34,7 @@ class CurrentItems(NamedTuple):
 
     `meets_insertions`: an item that the run has inserted is not a source; the source that was read is gone, since an
     insertion needs a free key. `rcu` is the cost of reading the items, without rows of the state table. `phase` is the
-    phase that has sent the changes in question (empty: not known).
+    phase that has sent the changes in question.
     """
 
     sources: dict[str, Image]
@@ -156,9 +156,9 @@ def evidence_of(doubt: Change, current: CurrentItems, known: Image | None = None
 def has_own_row(transaction: Atomic, current: CurrentItems) -> bool:
     """Whether the inserted row of this transaction, sent by the phase of `current`, exists. If so, all of it was
     written, regardless of the response: it may have been refused, and repeated by the network once its key was free."""
-    digest, phase = transaction_digest(transaction), current.phase
+    digest = transaction_digest(transaction)
     rows = inserted_rows_of(transaction, current.inserted)
-    return any(row.transaction == digest and (phase == row.phase or not phase or not row.phase) for row in rows)
+    return any(row.transaction == digest and row.phase == current.phase for row in rows)
 
 
 def inserted_rows_of(change: Change, inserted: dict[str, InsertedRow]) -> list[InsertedRow]:
