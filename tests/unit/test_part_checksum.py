@@ -23,6 +23,11 @@ def _row(line):
     return line[0], RATES[line[1]] * SCALE
 
 
+class Base:
+    def __init_subclass__(cls):
+        RATES[cls.__name__] = cls
+
+
 def prepare(context):
     for line in csv.reader((context.folder / "x").open()):
         yield _row(line)
@@ -55,6 +60,8 @@ def checksum(text: str = TEXT) -> str:
         ("if True:", 'with open("x") as file:\n    RATES.update(file)\nif True:'),
         ("if True:", '_ = RATES.setdefault("b", 2)\nif True:'),
         ("def prepare", 'FIRST = _row("x,a")\ndef prepare'),
+        ("def prepare", "@RATES.update\ndef more():\n    return {}\ndef prepare"),
+        ("def prepare", "class Rate(Base): ...\ndef prepare"),
     ],
 )  # fmt: skip
 def test_everything_that_prepare_uses_changes_the_checksum(was: str, now: str) -> None:
@@ -68,6 +75,7 @@ def test_everything_that_prepare_uses_changes_the_checksum(was: str, now: str) -
         ('"rate": _cents', '"cents": _cents'),
         ("Title.", "Another."),
         ("sequence = 1", "sequence = 1\nGUARD = 'changed'"),
+        ("def _cents", "@_traced\ndef _cents"),
         ("def _cents", "WORDS = csv.reader(Path('x').open())\ndef _cents"),
         ("def _row(line):\n", "def _row(line):\n    # a remark\n\n"),
         ('{"a": 1}', "{\n    'a': 1,\n}"),

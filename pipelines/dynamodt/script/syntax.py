@@ -131,16 +131,16 @@ _READS_ALL_NAMES: Final = frozenset({"globals", "vars", "locals", "eval", "exec"
 
 
 class _Part(NamedTuple):
-    """A statement of a file, with the names that it binds and reads. `defines`: it is a function, a class or an import,
-    which does nothing by itself. `alters`: it may alter what another statement has bound. `calls`: it calls something,
-    which may alter what it reads."""
+    """A statement of a file, with the names that it binds and reads. `defines`: it is a function, a class or an import.
+    `alters`: it may alter what another statement has bound. `calls`: the names that it reads when it is executed, if it
+    calls something, which may alter what they stand for; of a function or a class, those of decorators and bases."""
 
     statement: ast.stmt
     binds: set[str]
     reads: set[str]
     defines: bool
     alters: bool
-    calls: bool
+    calls: set[str]
 
 
 def part_checksum(
@@ -151,8 +151,8 @@ def part_checksum(
     have no effect on the checksum.
 
     A statement that binds no name (an `if`, a call), or that alters an object, may have any effect and is always
-    included, except the docstring. One that calls something is included if it reads a variable that is used, or a
-    function that reads one. If the function looks names up (`globals()`), everything is included.
+    included, except the docstring. One that calls something, or has a decorator, is included if it reads a variable
+    that is used, or a function that reads one. If `name` looks names up (`globals()`), everything is included.
     """
     parts = [_part(statement) for statement in tree.body]
     if not any(name in part.binds for part in parts):
@@ -164,10 +164,16 @@ def part_checksum(
 def _part(statement: ast.stmt) -> _Part:
     defines = isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom)
     nodes, binds = list(ast.walk(statement)), set(_bound_in(statement))
-    reads = {node.id for node in nodes if isinstance(node, ast.Name)}
+    reads = _reads(statement)
     alters = not binds or (not defines and any(map(_alters, nodes)))
-    calls = not defines and any(isinstance(node, ast.Call) for node in nodes)
+    calls = reads if not defines and any(isinstance(node, ast.Call) for node in nodes) else set[str]()
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        calls = _reads(*statement.decorator_list, *getattr(statement, "bases", ()))
     return _Part(statement, binds, reads, defines, alters and not _is_text(statement), calls)
+
+
+def _reads(*nodes: ast.AST) -> set[str]:
+    return {node.id for one in nodes for node in ast.walk(one) if isinstance(node, ast.Name)}
 
 
 def _used(parts: list[_Part], name: str) -> list[_Part]:
@@ -178,8 +184,7 @@ def _used(parts: list[_Part], name: str) -> list[_Part]:
         variables = {bound for part in parts if not part.defines for bound in part.binds & wanted}
         functions = {bound for part in parts if part.defines and part.reads & variables for bound in part.binds}
         found = [
-            part.alters or bool(part.binds & wanted) or (part.calls and bool(part.reads & (variables | functions)))
-            for part in parts
+            part.alters or bool(part.binds & wanted) or bool(part.calls & (variables | functions)) for part in parts
         ]
         grown = found != used
         used = [was or now for was, now in zip(used, found, strict=True)]
