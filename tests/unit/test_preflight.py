@@ -226,6 +226,11 @@ def test_an_export_without_point_in_time_recovery_is_refused_before_a_run_begins
     for name in ("unknown", "users"):  # the caller may not read it, or it is on
         check_exportable(STAGE, replace(planned, table=TableSpec(name, KEY)), runs, options)
     check_exportable(replace(STAGE, local=True), planned, runs, options)
+    in_folder = replace(STAGE, local=True, storage=StorageSpec("/project/.dynamodt/storage"))
+    with pytest.raises(Refused, match="this storage is a folder") if refused else nullcontext() as caught:
+        check_exportable(in_folder, planned, runs, options)
+    check_exportable(in_folder, planned, [replace(BEGUN, exports=())], options)  # what it began with is compared first
+    assert caught is None or ("storage = " in caught.value.hint and "--source scan" in caught.value.hint)
 
 
 # ---------------------------------------------------------------- global tables

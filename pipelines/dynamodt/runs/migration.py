@@ -111,8 +111,8 @@ class TableMigration:
         if planned.steps:
             preflight.check_alarms(project)
             preflight.refuse_unsafe(stage, planned, options)
-            preflight.check_exportable(stage, planned, runs, options)
             _check_restored(planned, runs, options)
+            preflight.check_exportable(stage, planned, runs, options)
             self.notices += () if quiet else consumers_reported(project, planned, runs)
         else:
             check_none_unfinished(state, table, planned.scripts, planned.former_runs)

@@ -156,13 +156,18 @@ def check_recovery(stage: Stage, tables: Sequence[str], options: RunOptions) -> 
 
 
 def check_exportable(stage: Stage, planned: TablePlan, runs: Sequence[RunRecord], options: RunOptions) -> None:
-    """Raises Refused if a new run would request an export, a full or an incremental one, and point-in-time recovery is
-    off. A run that is continued may have its exports, and a retry needs none."""
+    """Raises Refused if a new run would request an export, a full or an incremental one, and the storage is a folder,
+    or point-in-time recovery is off. A run that is continued may have its exports, and a retry needs none."""
     moving = (step.script for step in planned.steps if moves_items(step.script, planned.direction))
     reads_export = any((options.source or one.source) == EXPORT for one in moving)
     catches_up = reads_export and (options.catch_up or WINDOWS) == WINDOWS and not options.dry_run
     continued = planned.reopens is not None or any(run.exports for run in runs if unfinished(run.status))
-    if stage.local or continued or not (catches_up or requests_export(planned, options)):
+    if continued or not (catches_up or requests_export(planned, options)):
+        return
+    if not stage.storage.in_s3 and not any(unfinished(run.status) for run in runs):
+        hint = 'give the stage a `storage = "s3://bucket/prefix"` that its endpoint can export to; or --source scan'
+        raise Refused("an export is written to S3, and this storage is a folder", where=stage.storage.url, hint=hint)
+    if stage.local:
         return
     table = planned.table.name
     with suppress(ServiceError):  # the request shows it
