@@ -16,7 +16,7 @@ import pytest
 from dynamodt.dynamodb import inserted_rows
 from dynamodt.dynamodb.statements import Statements
 from dynamodt.model.runs import Job
-from dynamodt.pipeline import conflicts, migrate, own_writes, restoration, undo
+from dynamodt.pipeline import conflicts, migrate, outcomes, own_writes, ownership, restoration, undo
 from dynamodt.pipeline.own_writes import Lookups
 from dynamodt.pipeline.record import IntentLog
 from dynamodt.pipeline.request_pipeline import Pending
@@ -146,6 +146,11 @@ REMOVALS: dict[str, Removal] = {
     "recorded_intents": edit(IntentLog.record_intent, "not changes", "True"),
     "intents_of_new_changes": edit(IntentLog.record_intent, "not changes", "self.intended"),
     "notes_of_pages": edit(IntentLog.record_result, "not self.intended", "True"),
+    # An owner reads the page again that a previous one has intended.
+    "intents_of_previous_owners": edit(ownership._first_page, "claim.intent is not None", "False"),
+    # A recovered page has only the counts of its writes.
+    "counts_of_intents": edit(outcomes.counts_without_write, "applied.page.recovers and intent is not None", "False"),
+    "splits_that_are_done": edit(ownership.ReadPages._claims, "if not claim.done", ""),
     # ------------------------------------------------------------ conditions of requests
     "guard_of_updates": edit(Statements._guarded, "return tuple(", "return () and tuple("),
     "guard_of_deletions": edit(
@@ -176,6 +181,10 @@ REMOVALS: dict[str, Removal] = {
     # ------------------------------------------------------------ decisions
     "recognition": recognition,
     "refusal_to_guess": value(conflicts, "is_as_read", lambda update, now: True),
+    # A change of unknown outcome was not written, although its item shows it.
+    "doubts_that_are_written": edit(conflicts.judge_refusal, '"written" in shows or', ""),
+    # A change of unknown outcome is transformed again, although its item does not show its outcome.
+    "doubts_that_are_unclear": edit(conflicts.judge_refusal, 'shows and shows[-1] == "unclear"', "False"),
     # A refused update was not written, although its item has its values.
     "recognition_after_refusals": edit(
         conflicts.judge_refusal, "any(isinstance(one, Update) and image_shows(one, now) for one in sent)", "False"
@@ -207,6 +216,8 @@ REMOVALS: dict[str, Removal] = {
     "values_at_taken_keys": edit(
         conflicts._outcome_at_key, "own=False) if _loses_value(change)", "own=False) if False"
     ),
+    # A source is deleted although an item of the application has its new key.
+    "sources_that_are_deleted": edit(conflicts._loses_value, "isinstance(part, Remove) or ", ""),
     # An equal item at the key of an insertion counts as inserted, although the run deletes it.
     "sources_at_taken_keys": value(migrate, "leaves", lambda change_of, target: conflicts.all_stay),
     # An item that the run has moved to a key is mistaken for the exported one.
@@ -215,6 +226,8 @@ REMOVALS: dict[str, Removal] = {
     "rows_of_refused_transactions": value(Pending, "remember", lambda self: None),
     # The note of void keys of a page decides instead of the inserted rows.
     "rows_of_earlier_transactions": value(own_writes, "has_own_row", lambda transaction, current: False),
+    # An item that an earlier phase has written is transformed again.
+    "changes_of_earlier_phases": edit(own_writes.EarlierWrites._change_of, '"written" in shows', "False"),
     # ------------------------------------------------------------ undo
     "rows_in_undo": rows_in_undo,
     "guard_of_undo": edit(Statements._guarded, "self._guard is None", "self._taken_back is not None"),
@@ -248,6 +261,10 @@ REMOVALS: dict[str, Removal] = {
     "own_items_at_taken_keys": edit(PageItems._read_and_decide, "one.why == TAKEN or ", ""),
     # An item that the run has inserted at the key of an equal one is that one.
     "own_items_that_are_equal": edit(PageItems._read_and_decide, " or one.is_there", ""),
+    # An item with the key of a deleted one is that one, if it is equal.
+    "equal_items_of_deletions": edit(restoration._of_deleted, "Restoration(None, is_there=True)", "NOTHING"),
+    # A key of which the run has moved an item counts as that of an item that it has only updated.
+    "items_that_are_only_updated": edit(restoration.matches_no_image, "len(updates) == len(records) and ", ""),
     # An inserted item is deleted although its source waits for its key.
     "sources_that_wait": edit(PageItems.restore, "(waiting.keys() | lost)", "waiting.keys()"),
     # An item at the new key of one that waits for its key is not tried again.

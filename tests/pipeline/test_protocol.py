@@ -216,9 +216,26 @@ NEEDED = [
             ("page_of_claims", "fenced by none"),
             ("intent_of_claims", "transformed twice|fenced by none"),
             ("token_of_claims", "transformed twice|fenced by none"),
+            ("intents_of_previous_owners", "transformed twice|fenced by none"),
+            ("counts_of_intents", "the balance does not hold"),
+            ("splits_that_are_done", "transformed twice"),
+            ("doubts_that_are_written", "transformed twice"),
         )
     ),
     ("owner_of_claims", S(("update",), act="add", dead=3, export=False), "twice|fenced by none"),
+    ("doubts_that_are_unclear", S(("update",), act="add", gone=True, export=False), "transformed twice"),
+    ("sources_that_are_deleted", S(("move",), act="taken", gone=True), "lost: 0"),
+    (
+        "changes_of_earlier_phases",
+        S(("fan",), act="takes", fault="twice", then="retry", undo="once"),
+        "transformed twice",
+    ),
+    (
+        "items_that_are_only_updated",
+        S(("update", "freed"), page=2, act="delete", gone=True, undo="once"),
+        "there twice after the undo",
+    ),
+    ("equal_items_of_deletions", S(("move", "alike"), gone=True, splits=2, undo="once"), "lost by the undo"),
     ("last_pages_first", S(("move", "freed"), gone=True, undo="crash"), "not restored without need"),
     ("owners_of_notes", S(("update",), act="returns", gone=True, undo="once", export=False), "neither restored"),
     *(
