@@ -26,8 +26,8 @@ from dynamodt.deploy.packages import (
     job_locks,
     job_pins,
     parts,
-    places,
     stage_file,
+    urls_of,
     wheel,
     wheel_name,
     zip_of_wheels,
@@ -218,7 +218,7 @@ def test_what_scripts_import_is_installed_with_the_jobs_packages(
     monkeypatch.setenv("XDG_CACHE_HOME", str(project / "cache"))
     stage = Stage("dev", Connection("r"), StorageSpec(str(project / "storage")))
     made = parts(project, stage, lambda text: None, DeploySettings(packages=how, requirements="needs.txt"))
-    url = places(made, Assets(stage))["Package"]
+    url = urls_of(made, Assets(stage).place)["Package"]
     if how == "index":
         assert url.split(",")[1:] == [*job_pins(job_locks()), "phonenumbers==8.13.50"]
     else:

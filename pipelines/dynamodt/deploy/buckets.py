@@ -148,36 +148,23 @@ def _names(s3: Any, bucket: str, prefix: str, **more: str) -> Iterator[str]:
 
 def tables_with_files(connection: Connection, bucket: str, prefix: str, known: Collection[str]) -> set[str]:
     """The tables, other than the known ones, of which runs or `prepare` have stored objects below the prefix."""
-    s3 = client(connection, "s3")
-    found = set()
-    for kind in _ROOTS:
-        with explained("ListObjectsV2", f"s3://{bucket}/{prefix}{kind}"):
-            for folder in _folders(s3, bucket, f"{prefix}{kind}"):
-                names = () if table_of(folder) in known else _objects(s3, bucket, f"{prefix}{kind}{folder}/")
-                if any(table_and_run(name.removeprefix(prefix)) for name in names):
-                    found.add(table_of(folder))
+    objects, found = S3Objects(client(connection, "s3"), bucket), set()
+    for root in (f"{prefix}{kind}" for kind in _ROOTS):
+        for folder in objects.folders(root):
+            names = () if table_of(folder) in known else objects.names(f"{root}{folder}/")
+            if any(table_and_run(name.removeprefix(prefix)) for name in names):
+                found.add(table_of(folder))
     return found
-
-
-def _folders(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
-        yield from (one["Prefix"].removeprefix(prefix).rstrip("/") for one in page.get("CommonPrefixes", ()))
-
-
-def _objects(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        yield from (one["Key"] for one in page.get("Contents", ()))
 
 
 def shared_files(connection: Connection, own: OwnObjects) -> frozenset[str]:
     """The data files that the manifests of the stage's own exports list in the folder which all incremental exports
     share. A manifest that cannot be read lists none."""
-    s3 = client(connection, "s3")
-    with explained("ListObjectsV2", f"s3://{own.bucket}/{own.prefix}{_SHARED}"):
-        if next(_objects(s3, own.bucket, f"{own.prefix}{_SHARED}"), None) is None:
-            return frozenset()
+    objects = S3Objects(client(connection, "s3"), own.bucket)
+    if next(objects.names(f"{own.prefix}{_SHARED}"), None) is None:
+        return frozenset()
     folders = (ExportFolder(f"{own.prefix}{ROOT}/{export}") for export in own.exports)
-    return frozenset(key for folder in folders for key in _listed(S3Objects(s3, own.bucket), folder))
+    return frozenset(key for folder in folders for key in _listed(objects, folder))
 
 
 def _listed(objects: S3Objects, folder: ExportFolder) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dynamodt.config.settings import FILE_NAME, DeploySettings, deploy_settings_of, place
 from dynamodt.deploy.glue_runs import refuse_active_jobs
-from dynamodt.deploy.packages import Assets, Parts, parts, places, template, upload_parts
+from dynamodt.deploy.packages import Assets, Parts, parts, template, urls_of
 from dynamodt.deploy.resources import (
     MANAGED_POLICIES,
     PARAMETER,
@@ -116,7 +116,7 @@ def deploy(project: Project, state_only: bool = False) -> Deployment:
     first = () if found.bucket_exists else changer.applied(changer.current_parts(drift))
     if not state_only:
         observer.notify("uploading the parts of the jobs")
-    urls = NO_PARTS if state_only else upload_parts(made, Assets(stage))
+    urls = NO_PARTS if state_only else urls_of(made, Assets(stage).put)
     changes = _one_change_each((*first, *changer.applied(urls)))
     status = "unchanged" if not changes else "created" if found.state is None else "updated"
     return Deployment(stack.name, status, changes, changer.outputs)
@@ -216,7 +216,7 @@ class _Changer:
 
     def rehearsed(self, made: Parts, drift: Drift) -> Deployment:
         """The changes that `applied` would make, with all parts uploaded and each missing resource recreated."""
-        change_set = self._proposed({**NO_PARTS, **places(made, Assets(self.stage))})
+        change_set = self._proposed({**NO_PARTS, **urls_of(made, Assets(self.stage).place)})
         if change_set is not None:
             self.stack.discard(change_set)
         kinds = self.stack.kinds() if drift.resources else {}

@@ -81,19 +81,9 @@ def parts(
     }
 
 
-def places(parts: Parts, assets: Assets) -> dict[str, str]:
-    """The values of the parameters that name the parts; nothing is uploaded."""
-    return _with_pins(parts, assets.place)
-
-
-def upload_parts(parts: Parts, assets: Assets) -> dict[str, str]:
-    """Uploads the parts; returns the values of the parameters that name them. Raises ServiceError."""
-    return _with_pins(parts, assets.put)
-
-
-def _with_pins(parts: Parts, url: Callable[[str, bytes | Path], str]) -> dict[str, str]:
-    """The packages that Glue installs: the wheel with each pinned package that it needs, or the zip that holds all of
-    them."""
+def urls_of(parts: Parts, url: Callable[[str, bytes | Path], str]) -> dict[str, str]:
+    """The values of the parameters that name the parts; `url` is `Assets.put`, which uploads them, or `Assets.place`.
+    The packages are the wheel with each pinned package that it needs, or the zip that holds all of them."""
     return {parameter: ",".join([url(part.name, part.content), *part.pins]) for parameter, part in parts.items()}
 
 
