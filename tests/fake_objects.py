@@ -1,4 +1,4 @@
-"""A bucket in memory, with the interface of `export.objects.Objects`."""
+"""A bucket in memory, with the interface of `export.objects.S3Objects`."""
 
 from __future__ import annotations
 

@@ -265,9 +265,9 @@ _OF_PLUGIN = {
 }
 
 
-def in_service(environment: Mapping[str, str] = os.environ) -> bool:
+def in_service() -> bool:
     """Whether the plugin of the Serverless Framework has started this program."""
-    return bool(environment.get(_BY_PLUGIN))
+    return bool(os.environ.get(_BY_PLUGIN))
 
 
 def plugin_command(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> str:

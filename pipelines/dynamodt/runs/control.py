@@ -274,7 +274,6 @@ class TableWatch:
     table: str
     count_items: CountItems
     watcher: ProgressRecorder
-    clock: Clock = time.time
     before: Mapping[str, int] | None = None
     lives: LeaseWatch | None = None
 
@@ -343,7 +342,7 @@ class TableWatch:
         self.ended.pop(record.run, None)  # it failed, and continues now
         self._shown, self._totals = record, RunTotals(self.state)
         since = record.started if record.attempts == 1 else lease.since
-        elapsed = max(0.0, self.clock() - datetime.fromisoformat(since).timestamp())
+        elapsed = max(0.0, time.time() - datetime.fromisoformat(since).timestamp())
         items = self.count_items(self.table)
         self.watcher.run_found(record, items, elapsed)
 
