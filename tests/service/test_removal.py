@@ -531,7 +531,8 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, Call
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(destroying, step, stop)
+            module = "destroy" if step == "delete_table" else "buckets"
+            patched.setattr(f"dynamodt.deploy.{module}.{step}", stop)
             command()
 
     yield run

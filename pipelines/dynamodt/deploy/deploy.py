@@ -14,40 +14,11 @@ from functools import partial
 from pathlib import Path
 
 from dynamodt.config.settings import FILE_NAME, DeploySettings, deploy_settings_of, place
+from dynamodt.deploy import resources, stacks
 from dynamodt.deploy.glue_runs import refuse_active_jobs
 from dynamodt.deploy.packages import Assets, Parts, parts, template, urls_of
-from dynamodt.deploy.resources import (
-    MANAGED_POLICIES,
-    PARAMETER,
-    SPLIT,
-    DeployedResources,
-    Drift,
-    bucket_of,
-    check_history,
-    check_key,
-    check_ours,
-    check_tables,
-    find,
-    found_tables,
-    gone_resources,
-    grouped,
-    stack_of,
-)
-from dynamodt.deploy.stacks import (
-    OWN_CHANGE_SET,
-    UNMADE,
-    ChangeSet,
-    ResourceChange,
-    Sleep,
-    Stack,
-    StackState,
-    failure,
-    known_events,
-    refuse_broken,
-    remove_stack,
-    wait_for_end,
-    wait_until_idle,
-)
+from dynamodt.deploy.resources import DeployedResources, Drift
+from dynamodt.deploy.stacks import ChangeSet, ResourceChange, Sleep, Stack, StackState
 from dynamodt.dynamodb.clients import STAGE_TAG
 from dynamodt.dynamodb.table import TablePlace
 from dynamodt.errors import Refused, UsageError, suggest
@@ -92,13 +63,13 @@ def deploy(project: Project, state_only: bool = False) -> Deployment:
     with the events that failed, ServiceError.
     """
     stage, folder, observer, dry_run = project.stage, project.folder, project.observer, project.options.dry_run
-    stack = stack_of(stage)
-    tables = {} if state_only else found_tables(stage, folder)
+    stack = resources.stack_of(stage)
+    tables = {} if state_only else resources.found_tables(stage, folder)
     if not state_only:
         check_limits(stage, deploy_settings_of(stage.name, folder), tables)
-    state = wait_until_idle(stack, observer.notify, check=partial(check_ours, stage, stack))
+    state = stacks.wait_until_idle(stack, observer.notify, check=partial(resources.check_ours, stage, stack))
     live = _live_stack(stage, stack, state)
-    found = find(stage, stack, live, tables)
+    found = resources.find(stage, stack, live, tables)
     if state_only:
         _check_no_jobs(stack, found)
         if found.lasting_exists:  # CloudFormation takes no stack without a resource
@@ -134,9 +105,9 @@ def _check_no_jobs(stack: Stack, found: DeployedResources) -> None:
 def _check_no_proposal(stack: Stack) -> None:
     """Raises Refused for an empty stack with a change set of another program: CloudFormation deletes all change sets of
     a stack once one of them is executed."""
-    others = [name for name in stack.change_sets() if not name.startswith(OWN_CHANGE_SET)]
+    others = [name for name in stack.change_sets() if not name.startswith(stacks.OWN_CHANGE_SET)]
     if others:
-        what = f"the stack is {UNMADE} and has a change set of another program: {', '.join(others)}"
+        what = f"the stack is {stacks.UNMADE} and has a change set of another program: {', '.join(others)}"
         delete = stack.aws_command("delete-change-set", "--change-set-name", others[0])
         hint = f"rename this stage in {FILE_NAME}; or, if nothing needs the change set: {delete}"
         raise Refused(what, where=stack.where, hint=hint)
@@ -147,11 +118,11 @@ def _live_stack(stage: Stage, stack: Stack, state: StackState | None) -> StackSt
     remains of a failed creation."""
     if state is None:
         return None
-    if state.status == UNMADE:
+    if state.status == stacks.UNMADE:
         _check_no_proposal(stack)
         return None
-    check_ours(stage, stack, state)
-    refuse_broken(stack, state)
+    resources.check_ours(stage, stack, state)
+    stacks.refuse_broken(stack, state)
     return None if state.status in _FAILED_AT_FIRST else state
 
 
@@ -161,13 +132,15 @@ def _drift(project: Project, stack: Stack, found: DeployedResources, given: Mapp
     if found.state is None:
         return Drift()
     stage = project.stage
-    check_tables(stage, project.folder, stack, found.state, found.tables)
+    resources.check_tables(stage, project.folder, stack, found.state, found.tables)
     key = found.key or found.own.get("Key", "")
     if key:
-        check_key(stage, key, stack)
-    drift = Drift(not found.state_table_exists, not found.bucket_exists, gone_resources(stage, stack, found.own))
+        resources.check_key(stage, key, stack)
+    drift = Drift(
+        not found.state_table_exists, not found.bucket_exists, resources.gone_resources(stage, stack, found.own)
+    )
     if drift.state_table:
-        check_history(stage, bool(given["Schedule"] or given["ApplicationStackIds"]))
+        resources.check_history(stage, bool(given["Schedule"] or given["ApplicationStackIds"]))
     for line in drift.lines(stage, stack, given["Bucket"]):
         project.observer.notify(line)
     return drift
@@ -177,7 +150,7 @@ def _check_not_overtaken(stack: Stack, before: StackState | None) -> None:
     """Raises Refused if the stack is not as it was `before` its resources were looked up: another deployment would be
     undone, and this one may name what the other has just created."""
     now = stack.state()
-    now = None if now is None or now.status == UNMADE else now
+    now = None if now is None or now.status == stacks.UNMADE else now
     if now != before:
         hint = "nothing was changed; run the same command again, which waits for the other one"
         raise Refused("another deployment has changed the stack since this one began", where=stack.where, hint=hint)
@@ -197,7 +170,7 @@ def _remove_failed(stack: Stack, state: StackState, notify: Callable[[str], None
         hint = "without --dry-run, the failed stack is deleted first"
         raise Refused(f"the stack is {state.status}: its creation has failed", where=stack.where, hint=hint)
     notify(f"{stack.name} is {state.status}: deleting the stack whose creation has failed")
-    remove_stack(stack, state, notify, sleep)
+    stacks.remove_stack(stack, state, notify, sleep)
 
 
 @dataclass
@@ -245,12 +218,12 @@ class _Changer:
         if change_set is None:
             return ()
         before = self.stack.state()
-        known = known_events(self.stack, before)
+        known = stacks.known_events(self.stack, before)
         self.stack.execute(change_set)
         assert before is not None  # a change set has a stack, even if an empty one
-        state, events = wait_for_end(self.stack, before.id, known, self.observer.notify)
+        state, events = stacks.wait_for_end(self.stack, before.id, known, self.observer.notify)
         if state.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-            raise failure(self.stack, state, events)
+            raise stacks.failure(self.stack, state, events)
         self.state = state
         return change_set.changes
 
@@ -267,7 +240,7 @@ def parameters(stage: Stage, folder: Path, found: DeployedResources, state_only:
     """The parameters by dynamodt.toml and the account. Raises UsageError for a stack of the application that does not
     exist, and for a value that is longer than a parameter."""
     settings = deploy_settings_of(stage.name, folder)
-    bucket = bucket_of(stage)
+    bucket = resources.bucket_of(stage)
     keys = sorted({table.key_arn for table in found.tables.values() if table.key_arn})
     given = {
         "Stage": stage.name,
@@ -278,7 +251,7 @@ def parameters(stage: Stage, folder: Path, found: DeployedResources, state_only:
         "StateTable": stage.state_table,
         "MakeStateTable": _word(found.owns_state_table),
         "KmsKey": found.key,
-        **grouped(stage, settings, found.tables, found.state.parameters if found.state else {}),
+        **resources.grouped(stage, settings, found.tables, found.state.parameters if found.state else {}),
         "TableKeyArns": ",".join(keys),
         **_of_jobs(settings),
         "AlarmEmail": settings.alarm_email,
@@ -325,11 +298,11 @@ def _word(flag: bool) -> str:
 def check_limits(stage: Stage, settings: DeploySettings, tables: Mapping[str, TablePlace]) -> None:
     """Raises UsageError for a rule's name, a number of policies or policies of the role beyond a limit."""
     _check_names(stage, settings)
-    if len(settings.policy_arns) > MANAGED_POLICIES:
-        hint = f"a role has at most {MANAGED_POLICIES}: combine their statements into fewer policies"
+    if len(settings.policy_arns) > resources.MANAGED_POLICIES:
+        hint = f"a role has at most {resources.MANAGED_POLICIES}: combine their statements into fewer policies"
         where = place("stages", stage.name, "deploy", "policy_arns")
         raise UsageError(f"{len(settings.policy_arns)} policies are too many", where=where, hint=hint)
-    grouped(stage, settings, tables, {})
+    resources.grouped(stage, settings, tables, {})
 
 
 def _check_names(stage: Stage, settings: DeploySettings) -> None:
@@ -345,8 +318,8 @@ def _check_names(stage: Stage, settings: DeploySettings) -> None:
 def check_parameters(stage: Stage, given: Mapping[str, str]) -> None:
     """Raises UsageError for a value that is longer than CloudFormation takes, naming the parameter."""
     for name, value in given.items():
-        longest = EVENT_PATTERN - _PATTERN if name == "ApplicationStackIds" else PARAMETER
+        longest = EVENT_PATTERN - _PATTERN if name == "ApplicationStackIds" else resources.PARAMETER
         if len(value) > longest:
             what = f"{_SOURCES.get(name, name)} have {len(value):,} characters, and the stack takes {longest:,}"
-            hint = SPLIT if name.startswith("Table") else f"list fewer of them in {FILE_NAME}"
+            hint = resources.SPLIT if name.startswith("Table") else f"list fewer of them in {FILE_NAME}"
             raise UsageError(what, where=f"stage {stage.name}, parameter {name}", hint=hint)

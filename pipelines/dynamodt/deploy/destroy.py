@@ -14,20 +14,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from dynamodt.deploy.buckets import (
-    KeyFacts,
-    OwnObjects,
-    bucket_facts,
-    delete_bucket,
-    delete_objects,
-    has_objects,
-    key_facts,
-    keys_made_for,
-    outside,
-    schedule_deletion,
-    shared_files,
-    tables_with_files,
-)
+from dynamodt.deploy import buckets
+from dynamodt.deploy.buckets import KeyFacts, OwnObjects
 from dynamodt.deploy.glue_runs import refuse_active_jobs
 from dynamodt.deploy.removal import SHOWN, Evidence, FoundBucket, FoundKey, FoundTable, Origin, Plan, neighbours, plan
 from dynamodt.deploy.resources import bucket_of, check_ours, check_tables, stack_of, tables_here
@@ -130,16 +118,16 @@ def _delete(project: Project, whole: Plan, sleep: Sleep) -> None:
     if whole.state_table:
         _check_unshared(project, sleep)
     if whole.objects is not None:
-        delete_objects(connection, whole.objects, notify)
+        buckets.delete_objects(connection, whole.objects, notify)
     if whole.state_table:
         notify(f"deleting the table {whole.state_table}")
         delete_table(connection, whole.state_table)
     for key in whole.keys:
-        days = schedule_deletion(connection, key)
+        days = buckets.schedule_deletion(connection, key)
         cancel = connection.aws_command("kms cancel-key-deletion", "--key-id", key)
         notify(f"KMS will delete {key} in {days} days; to cancel: {cancel}")
     if whole.bucket:
-        delete_bucket(connection, whole.bucket)
+        buckets.delete_bucket(connection, whole.bucket)
 
 
 def _check_unshared(project: Project, sleep: Sleep) -> None:
@@ -222,9 +210,9 @@ def gather_evidence(project: Project, stack: str, own: Mapping[str, str], sleep:
 
 
 def _with_contents(stage: Stage, bucket: FoundBucket, own: OwnObjects) -> FoundBucket:
-    strangers = tuple(islice(dict.fromkeys(islice(outside(stage.connection, own), _LISTED)), SHOWN + 1))
-    files = tables_with_files(stage.connection, own.bucket, own.prefix, own.tables)
-    some = own if not strangers or has_objects(stage.connection, own) else None
+    strangers = tuple(islice(dict.fromkeys(islice(buckets.outside(stage.connection, own), _LISTED)), SHOWN + 1))
+    files = buckets.tables_with_files(stage.connection, own.bucket, own.prefix, own.tables)
+    some = own if not strangers or buckets.has_objects(stage.connection, own) else None
     return bucket._replace(strangers=strangers, tables=tuple(sorted(files)), own=some)
 
 
@@ -257,18 +245,18 @@ def _own_objects(stage: Stage, folder: Path, contents: StateContents | None) -> 
     own = OwnObjects(name, prefix, frozenset(tables_here(stage, folder)))
     if contents is not None:
         own = replace(own, runs=contents.runs, exports=contents.exports)
-    return replace(own, shared=shared_files(stage.connection, own))
+    return replace(own, shared=buckets.shared_files(stage.connection, own))
 
 
 def _bucket(stage: Stage, own: Mapping[str, str]) -> FoundBucket | None:
     here = bucket_of(stage)
     try:
-        facts = bucket_facts(stage.connection, here.name)
+        facts = buckets.bucket_facts(stage.connection, here.name)
     except UsageError as error:
         return FoundBucket(here, Origin("", False), "", out_of_reach=error.what)
     if facts is None:
         return None
-    key = key_facts(stage.connection, facts.kms_key) if facts.kms_key else None
+    key = buckets.key_facts(stage.connection, facts.kms_key) if facts.kms_key else None
     return FoundBucket(here, Origin(facts.stage, own.get("Storage") == here.name), key.arn if key else "")
 
 
@@ -281,14 +269,14 @@ def _keys(stage: Stage, own: Mapping[str, str], linked: Iterable[str]) -> tuple[
 
 def _facts(stage: Stage, keys: Iterable[str]) -> dict[str, KeyFacts]:
     asked = filter(None, dict.fromkeys(keys))
-    return {found.arn: found for key in asked if (found := key_facts(stage.connection, key)) is not None}
+    return {found.arn: found for key in asked if (found := buckets.key_facts(stage.connection, key)) is not None}
 
 
 def _orphaned_keys(stage: Stage, notify: Callable[[str], None]) -> tuple[FoundKey, ...]:
     """The key whose table and bucket were deleted by a removal that was interrupted."""
     bucket = bucket_of(stage).name
     try:
-        found = keys_made_for(stage.connection, stage.name, bucket)
+        found = buckets.keys_made_for(stage.connection, stage.name, bucket)
     except ServiceError as error:
         notify(f"keys with the tags of {stage.name} and {bucket} cannot be listed: {error}")
         return ()
@@ -328,6 +316,6 @@ def _other_bucket(stage: Stage, bucket: str) -> str:
     if bucket in ("", bucket_of(stage).name):
         return ""
     try:
-        return bucket if bucket_facts(stage.connection, bucket) is not None else ""
+        return bucket if buckets.bucket_facts(stage.connection, bucket) is not None else ""
     except UsageError:  # one of another account or region
         return bucket

@@ -14,28 +14,9 @@ from functools import partial
 from typing import Any
 
 from dynamodt.config.settings import deploy_settings_of
+from dynamodt.deploy import glue_runs, job_result
 from dynamodt.deploy.buckets import may_read
-from dynamodt.deploy.glue_runs import (
-    GLUE_SECONDS,
-    STOPPING,
-    SUCCEEDED,
-    ConcurrentRuns,
-    GlueJob,
-    JobRun,
-    JobWatch,
-    tail,
-    watches_over,
-)
-from dynamodt.deploy.job_result import (
-    error_in,
-    explain_unreadable,
-    in_full,
-    other_release,
-    prepared_of,
-    real_name,
-    runs_of,
-    undo_of,
-)
+from dynamodt.deploy.glue_runs import ConcurrentRuns, GlueJob, JobRun, JobWatch
 from dynamodt.deploy.packages import PROJECT_FILE, Assets, project_zip
 from dynamodt.deploy.resources import bucket_of, check_storage
 from dynamodt.dynamodb.table import describe
@@ -93,7 +74,7 @@ class DeployedJob:
     def active(self) -> JobRun | None:
         """The run that is executing this command on this project; the same command follows it. A run that Glue is
         stopping does not count."""
-        found = (run for run in self._glue.active(self._arguments) if run.state != STOPPING)
+        found = (run for run in self._glue.active(self._arguments) if run.state != glue_runs.STOPPING)
         return next((run for run in found if self._answers.read(run.id) is None), None)
 
     def answer(self, found: JobRun | None, tables: Sequence[str]) -> JobAnswer | None:
@@ -101,7 +82,7 @@ class DeployedJob:
 
         Raises StoppedError if the user leaves, pauses or ends it.
         """
-        watches = watches_over(self.state, tables, self._count_items, self._watcher)
+        watches = glue_runs.watches_over(self.state, tables, self._count_items, self._watcher)
         if found is None:
             found = JobRun(self._started(), "STARTING", arguments=self._arguments)
             self._watcher.notify(f"started {self._glue.name}, run {found.id}")
@@ -112,7 +93,7 @@ class DeployedJob:
         answer = watch.follow()
         self._run = watch.run
         self._ended = {table: list(each.ended.values()) for table, each in watches.items()}
-        if answer is not None and (other := other_release(answer.document)):
+        if answer is not None and (other := job_result.other_release(answer.document)):
             self._watcher.notify(f"{other}; `{self._deploy}` updates the job")
         return answer
 
@@ -160,7 +141,7 @@ class DeployedJob:
 
     def failure(self, answer: JobAnswer | None) -> DynamodtError:
         """The error of a job whose answer has no result; also shows the end of its log."""
-        error = error_in(answer.document) if answer else None
+        error = job_result.error_in(answer.document) if answer else None
         if error is None or isinstance(error, RunFailed):
             self.show_log()
         return error or self._no_answer()
@@ -172,7 +153,7 @@ class DeployedJob:
         return RunFailed(what, where=self.place, hint=hint)
 
     def _no_answer(self) -> RunFailed:
-        if self._run.state == SUCCEEDED:
+        if self._run.state == glue_runs.SUCCEEDED:
             what = "Glue reports SUCCEEDED, but the state table has no result of the run: it counts as failed"
             shown = suggest("history") + " shows what was done; if the job uses another state table than "
             updated = (
@@ -187,7 +168,7 @@ class DeployedJob:
     def show_log(self) -> None:
         """Shows the last lines of the job's output, as notes."""
         try:
-            lines = tail(self.stage.connection, self._log_group, self._run.id, _TAIL_LINES)
+            lines = glue_runs.tail(self.stage.connection, self._log_group, self._run.id, _TAIL_LINES)
         except ServiceError as error:
             self._watcher.notify(f"the job's log cannot be read: {error}")
             return
@@ -206,11 +187,11 @@ class DeployedJob:
                 if waited >= _ENDING_SECONDS or not self._is_ending():
                     raise
             self._watcher.waiting(f"{self._glue.name}: waiting for the previous run to end")
-            waited += rest(self._watcher, GLUE_SECONDS)
+            waited += rest(self._watcher, glue_runs.GLUE_SECONDS)
 
     def _is_ending(self) -> bool:
         runs = self._glue.active()
-        return any(run.state == STOPPING or self._answers.read(run.id) is not None for run in runs)
+        return any(run.state == glue_runs.STOPPING or self._answers.read(run.id) is not None for run in runs)
 
     def _count_items(self, table: str) -> int:
         return describe(self.stage.connection, table).item_count
@@ -289,8 +270,8 @@ def migrate(project: Project, plans: Sequence[TableMigration], request: Command)
 
 
 def _with_answer(job: DeployedJob, plans: Sequence[TableMigration], answer: JobAnswer) -> Reports:
-    with explain_unreadable(job.place):
-        answered = {real_name(table): table for table in answer.document["tables"]}
+    with job_result.explain_unreadable(job.place):
+        answered = {job_result.real_name(table): table for table in answer.document["tables"]}
     reports = {plan.table: _answered(job, plan, answer, answered) for plan in plans}
     if answer.exit_code and all(plan.error is None for plan in plans):  # the error is of the command as a whole
         raise job.failure(answer)
@@ -303,9 +284,9 @@ def _answered(
     job: DeployedJob, plan: TableMigration, answer: JobAnswer, answered: Mapping[str, Any]
 ) -> list[RunReport]:
     table = answered.get(plan.table, {"table": plan.table, "direction": plan.direction})
-    with explain_unreadable(job.place):
-        runs = runs_of(table)
-        plan.error = plan.error or error_in(table, dead=any(run.dead_letters for run in runs))
+    with job_result.explain_unreadable(job.place):
+        runs = job_result.runs_of(table)
+        plan.error = plan.error or job_result.error_in(table, dead=any(run.dead_letters for run in runs))
         plan.held_back = bool(table.get("not_started"))
     runs = [_in_full(job, run, plan) for run in runs]
     if plan.error is None and not answer.exit_code and not _is_answered(job, plan, answered):
@@ -343,7 +324,7 @@ def _is_at_goal(job: DeployedJob, plan: TableMigration) -> bool:
 def _in_full(job: DeployedJob, run: RunReport, plan: TableMigration) -> RunReport:
     """A run's report, with the parts that only the stage's storage has."""
     scripts, keys = (plan.planned.scripts, plan.planned.table.key_names) if plan.planned else ((), ())
-    return in_full(job.project, run, scripts, keys)
+    return job_result.in_full(job.project, run, scripts, keys)
 
 
 # ---------------------------------------------------------------- undo and prepare
@@ -369,9 +350,9 @@ def undo(project: Project, record: RunRecord) -> UndoReport:
 def _undone(job: DeployedJob, record: RunRecord, answer: JobAnswer | None) -> UndoReport | None:
     """The undo's report by the job's answer or, if it is lost, by the run's record; None if neither shows its end."""
     if answer is not None and "counts" in answer.document:
-        with explain_unreadable(job.place):
-            return undo_of(answer.document)
-    lost = answer is None or error_in(answer.document) is None
+        with job_result.explain_unreadable(job.place):
+            return job_result.undo_of(answer.document)
+    lost = answer is None or job_result.error_in(answer.document) is None
     return undone_by_record(job.project, record) if lost and not job.project.options.dry_run else None
 
 
@@ -381,8 +362,8 @@ def prepare(project: Project, script: Script) -> PreparedRef:
     job, before = DeployedJob(project, request), project.prepared_if_usable(script)
     answer = job.answer(job.active(), [])
     if answer is not None and "sha256" in answer.document:
-        with explain_unreadable(job.place):
-            return prepared_of(answer.document)
+        with job_result.explain_unreadable(job.place):
+            return job_result.prepared_of(answer.document)
     stored = project.prepared_if_usable(script)
     if answer is None and stored is not None and stored != before:  # only the answer is lost
         return stored
