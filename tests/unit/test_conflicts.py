@@ -42,6 +42,7 @@ def several(*parts: Update | Insert | Remove | Check) -> Atomic:
 REMOVE = Remove(key(1), encode(READ))
 MOVE = several(insert(THINGS, MADE), REMOVE)
 LAST = {"id": 3, "n": 5}
+FREED = {"id": 1, "n": 9}
 PARTED = several(insert(THINGS, MADE), insert(THINGS, LAST), REMOVE)
 SPLIT = several(update(), insert(THINGS, MADE))
 BESIDE = several(Check(key(1), encode(READ)), insert(THINGS, MADE))
@@ -70,6 +71,9 @@ def current(
         (update(), [], {}, "unwritten"),
         (REMOVE, [READ], {}, "unwritten"),
         (REMOVE, [], {}, "gone"),
+        (REMOVE, [FREED], row(FREED, 9), "gone"),  # its key was free for another one
+        (REMOVE, [{"id": 1, "n": 8}], row(FREED, 9), "unclear"),  # that one, changed since, or the one that was read
+        (REMOVE, [READ], row(READ, 9), "unwritten"),  # the one that was read is that one
         (MOVE, [MADE], row(MADE), "written"),
         (MOVE, [], row(MADE), "written"),  # and deleted since
         (MOVE, [OTHER], row(MADE), "written"),  # and changed since
@@ -104,6 +108,15 @@ def test_the_evidence_of_the_present_item(
 )
 def test_a_missing_or_edited_stamp_is_no_evidence_by_itself(item: Item, found: str) -> None:
     assert evidence_of(update(by="run"), current([item]), stamp="by") == found
+
+
+def test_a_change_without_a_stamp_is_recognized_by_its_values() -> None:
+    assert evidence_of(update(), current([{"id": 1, "n": 10}]), stamp="by") == "written"  # of a script without one
+
+
+def test_an_equal_transaction_of_an_earlier_phase_is_another_one() -> None:
+    rows = row(MADE, of=SPLIT)
+    assert evidence_of(SPLIT, current([READ], rows)._replace(phase="run/retry1")) == "unwritten"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +167,8 @@ def test_the_judgement_of_a_refused_change(
         ([update()], [{"id": 1, "n": 10}], {}, Resolved("changed")),
         ([update()], [{"id": 1, "n": 7}], {}, Unclear(encode({"id": 1, "n": 7}))),
         ([REMOVE], [], {}, Resolved("changed", unconfirmed=True)),
+        ([REMOVE], [READ], {}, TransformAgain(encode(READ))),
+        ([REMOVE], [{"id": 1, "n": 7}], {}, TransformAgain(encode({"id": 1, "n": 7}), replaced=True)),
         ([MOVE], [], {}, Resolved("vanished")),
         ([MOVE], [], row(MADE), Resolved("changed")),
         ([MOVE], [{"id": 1, "n": 7}], {}, TransformAgain(encode({"id": 1, "n": 7}))),

@@ -208,7 +208,7 @@ def _evidence_of_transaction(doubt: Atomic, now: Image | None, current: CurrentI
     if has_own_row(doubt, current):
         return "written"
     updates = (part for part in doubt.parts if isinstance(part, Update))
-    undone = now is not None and any(is_as_read(update, now) and not image_shows(update, now) for update in updates)
+    undone = now is not None and any(is_as_read(update, now) for update in updates)
     return "unwritten" if undone else "written"
 
 
