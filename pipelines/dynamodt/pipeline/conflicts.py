@@ -241,7 +241,7 @@ def without_taken_keys(change: Atomic, current: CurrentItems, stays: Stays) -> J
             left.append(part)
         else:
             ended.add(found)
-    if not any(isinstance(part, Insert) for part in left) and (found := _merges_sources(change, current)):
+    if found := _merges_sources(change, current):
         return found
     return _remaining_write(change, left, ended)
 
