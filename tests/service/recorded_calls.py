@@ -47,6 +47,7 @@ GLUES_OWN = {  # Glue writes the printed output
     (f"logs:{action}", "logs") for action in ("CreateLogGroup", "CreateLogStream", "DescribeLogStreams", "PutLogEvents")
 }
 OF_STREAMS = {("dynamodb:DescribeGlobalTable", "global tables")}  # asked for a table with a stream only
+WITHOUT_TRANSACTIONS = {("dynamodb:PartiQLInsert", "tables")}  # an undo inserts into a table that takes no transactions
 DYNAMODBS_OWN = {  # DynamoDB calls KMS with the rights of the caller who reads or writes a table with its own key
     (f"kms:{action}", "keys of the tables")
     for action in ("Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey*", "ReEncrypt*")

@@ -17,7 +17,16 @@ from dynamodt.runs.options import RunOptions
 from tests.emulators import Endpoint
 from tests.service.bench import Bench
 from tests.service.conftest import INDEX, MakeTable
-from tests.service.recorded_calls import DYNAMODBS_OWN, GLUES_OWN, OF_STREAMS, Recording, bench, granted, recording
+from tests.service.recorded_calls import (
+    DYNAMODBS_OWN,
+    GLUES_OWN,
+    OF_STREAMS,
+    WITHOUT_TRANSACTIONS,
+    Recording,
+    bench,
+    granted,
+    recording,
+)
 
 __all__ = ["bench", "recording"]  # fixtures
 
@@ -135,7 +144,7 @@ def test_the_role_grants_exactly_the_calls_of_all_runs(
     _all_that_a_run_may_be(bench, recording, table, alarm)
     needed, given = set(recording.needed), granted()
     assert needed <= given, {one: recording.needed[one] for one in needed - given}
-    assert given - needed == GLUES_OWN | DYNAMODBS_OWN | OF_STREAMS
+    assert given - needed == GLUES_OWN | DYNAMODBS_OWN | OF_STREAMS | WITHOUT_TRANSACTIONS
 
 
 def test_the_checks_of_doctor_in_a_job_need_no_more_than_its_role(
