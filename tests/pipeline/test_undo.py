@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from dynamodt.dynamodb.inserted_rows import InsertedRow
 from dynamodt.dynamodb.reads import Reads
 from dynamodt.model.pages import Claim, Counts, JournalPage, Page, Totals
 from dynamodt.model.runs import Job, RowsSource
-from dynamodt.model.tables import Change, Image, IndexKey, Insert, Item, Remove, Update
+from dynamodt.model.tables import Change, Image, IndexKey, Insert, Item, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.pipeline.outcomes import WriteResult
 from dynamodt.pipeline.record import IntentLog
 from dynamodt.pipeline.restoration import DELETED, REPLACED, UNCONFIRMED, PageItems, Records
@@ -182,7 +183,10 @@ def test_a_second_try_of_an_undo_counts_the_items_that_the_first_has_deleted(ben
     assert undo_job(bench, job, run=f"{job.run}/undo2") == Counts(read=10, unchanged=10)
 
 
-def test_an_undo_restores_deleted_items_whose_key_is_free(bench: Bench) -> None:
+@pytest.mark.parametrize("strong", [False, True])
+def test_an_undo_restores_deleted_items_whose_key_is_free(make_bench: Callable[..., Bench], strong: bool) -> None:
+    """Each is inserted in a transaction with a row; by a statement if the table takes no transactions."""
+    bench = make_bench(TableSpec("things", (KeyAttribute("id", "N"),), replicas=("us-west-2",), strong=strong))
     script = 'from dynamodt import Delete\ndef transform_up(item):\n    return Delete() if item["id"] > 1 else item'
     before = list(numbers(6))
     bench.dynamodb.put(*before)
@@ -192,6 +196,7 @@ def test_an_undo_restores_deleted_items_whose_key_is_free(bench: Bench) -> None:
     assert undo_job(bench, job) == Counts(read=4, changed=3, superseded=1)
     assert bench.items() == [*before[:3], {"id": 3, "n": "another"}, *before[4:]]
     assert not_restored_items(bench, job)[3].why == "another item has the key of the one that the run deleted"
+    assert bench.dynamodb.calls["TransactWriteItems"] == (0 if strong else 3)
 
 
 # ---------------------------------------------------------------- what had no effect
