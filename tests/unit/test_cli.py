@@ -934,8 +934,8 @@ def test_help_imports_nothing_heavy(tmp_path: Path, words: tuple[str, ...]) -> N
 
 
 def test_the_command_line_itself_needs_no_beam_and_no_questionary(project: Path) -> None:
-    modules = imported_for(project, "local", "status")
-    assert not {"apache_beam", "pyarrow", "questionary", "boto3"} & modules
+    for words in (("local", "status"), ("local", "reset", "--yes")):
+        assert not {"apache_beam", "pyarrow", "questionary", "boto3"} & imported_for(project, *words)
 
 
 def test_help_imports_few_modules(tmp_path: Path) -> None:

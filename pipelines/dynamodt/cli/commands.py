@@ -53,7 +53,7 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
         else:
             api = load_operations()
             stage = _open(api, request, folder, recorder)
-            if request.command in CONFIRMED:
+            if request.command in CONFIRMED and not request.yes:  # else nothing that can ask is imported
                 from dynamodt.cli.questions import confirm_change
 
                 request = confirm_change(request, stage, folder)
@@ -277,9 +277,10 @@ def _local(request: Request, folder: Path, recorder: ProgressRecorder) -> Comman
     if request.command == "local stop":
         local.stop(folder, recorder.notify)
     elif request.command == "local reset":
-        from dynamodt.cli.questions import confirm_reset
+        if not request.yes:
+            from dynamodt.cli.questions import confirm_reset
 
-        confirm_reset(request, embedded_stage(folder), folder)
+            confirm_reset(request, embedded_stage(folder), folder)
         local.reset(folder)
     status = local.status(folder)
     return CommandResult(json_output.local_document(status), lambda console: short_reports.print_local(console, status))
