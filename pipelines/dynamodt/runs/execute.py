@@ -75,15 +75,15 @@ def migrate_up(project: Project, tables: Sequence[str], to: int | None, runner: 
             else:
                 reports.append(migrate(project, table, "up", to, runner, spending, rehearsed))
     except (KeyboardInterrupt, SystemExit):
-        _report_not_begun(project, tables[len(reports) + 1 :])
+        _keep(project, [TableReport(table, "up", held_back=True) for table in tables[len(reports) + 1 :]])
         raise
     return reports
 
 
-def _report_not_begun(project: Project, tables: Sequence[str]) -> None:
-    """Add the tables to the report of a stopped command."""
+def _keep(project: Project, reports: Sequence[TableReport]) -> None:
+    """Keep these reports for the result of a command that is stopped."""
     if isinstance(project.observer, ProgressRecorder):
-        project.observer.tables += [TableReport(table, "up", held_back=True) for table in tables]
+        project.observer.tables += reports
 
 
 def migrate(
@@ -118,8 +118,7 @@ def migrate(
         migration.error = error
         migration.compare(project.state)
     report = table_report(project, migration, reports)
-    if isinstance(project.observer, ProgressRecorder):
-        project.observer.tables.append(report)
+    _keep(project, [report])
     return report
 
 

@@ -160,9 +160,7 @@ class _Forecasting:
         for step in self.planned.steps:
             script = step.script
             check_script(script)
-            estimate = None
-            if not unknown:
-                unknown, estimate = self._estimate(chain, step)
+            unknown, estimate = (unknown, None) if unknown else self._estimate(chain, step)
             if estimate is None:
                 found.append(VersionForecast(script.sequence, script.name, unknown=unknown))
                 first = f"follows version {script.sequence}, which has no estimate"
@@ -220,14 +218,16 @@ class _Forecasting:
         reads = _why("--max-rcu", options.max_rcu, table.read_units, table.provisioned, options.share)
         limiting = limiting_table(table, written)
         writes = _why("--max-wcu", options.max_wcu, limiting.write_units, limiting.provisioned, options.share)
-        writes += f" of index {limiting.limiting_index}" * bool(limiting.limiting_index and not options.max_wcu)
+        if limiting.limiting_index and not options.max_wcu:
+            writes += f" of index {limiting.limiting_index}"
         return Rate(limits.rcu or ON_DEMAND.rcu, limits.wcu or ON_DEMAND.wcu, f"reads: {reads}; writes: {writes}")
 
     def _seconds(self, step: Step, rcu: float, wcu: Span) -> Span | None:
         rate = self.rate(self.planned.table, step.target)
         if (rcu and not rate.rcu) or (wcu.high and not rate.wcu):
             return None
-        return Span(*(max(rcu / rate.rcu if rcu else 0.0, units / rate.wcu if units else 0.0) for units in wcu))
+        reading = rcu / rate.rcu if rcu else 0.0
+        return Span(*(max(reading, units / rate.wcu if units else 0.0) for units in wcu))
 
     def _usd(self, version: VersionForecast) -> Span | None:
         prices, estimate = self.prices, version.estimate
