@@ -16,7 +16,6 @@ from pathlib import Path
 
 from dynamodt.checks.check import CheckOptions
 from dynamodt.cli import app as cli
-from dynamodt.cli import commands
 from dynamodt.config.settings import Key
 from dynamodt.errors import DeadLetters, DynamodtError, Refused, ScriptError, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units
@@ -335,7 +334,7 @@ def _recorded(table: str, version: int, status: str) -> RunRecord:
 def main() -> int:
     step = sys.stdin.readline if "STEPS" in os.environ else _at_once
     operations = FakeOperations(applied=int(os.environ.get("APPLIED", "0")), step=step)
-    commands.load_operations = lambda: operations
+    cli.load_api = lambda: operations
     return cli.main()
 
 

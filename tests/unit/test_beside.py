@@ -20,7 +20,8 @@ from dynamodt.script import used_files
 from dynamodt.script.apply import item_rows
 from dynamodt.script.functions import Transform, check
 from dynamodt.script.load import load
-from dynamodt.script.read import read_script, read_versions, tables
+from dynamodt.script.names import tables
+from dynamodt.script.read import read_script, read_versions
 
 pytestmark = pytest.mark.unit
 

@@ -17,7 +17,7 @@ import pytest
 
 from dynamodt.checks.check import CheckOptions
 from dynamodt.cli import app as cli
-from dynamodt.cli import commands, help_text, questions
+from dynamodt.cli import help_text, questions
 from dynamodt.cli.help_text import HELP
 from dynamodt.cli.request import Request
 from dynamodt.model.pages import Units
@@ -41,7 +41,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def operations(project: Path, monkeypatch: pytest.MonkeyPatch) -> FakeOperations:
     fake = FakeOperations(latest=2)
-    monkeypatch.setattr(commands, "load_operations", lambda: fake)
+    monkeypatch.setattr(cli, "load_api", lambda: fake)
     return fake
 
 

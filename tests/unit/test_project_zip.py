@@ -17,7 +17,7 @@ from dynamodt.deploy import packages
 from dynamodt.deploy.packages import project_zip, stage_file
 from dynamodt.errors import UsageError
 from dynamodt.model.tables import Connection, Stage, StorageSpec
-from dynamodt.script.read import tables
+from dynamodt.script.names import tables
 
 STAGE = Stage(
     "prod",

@@ -28,7 +28,8 @@ from dynamodt.model.reports import TableReport
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import KeyAttribute, Stage, TableNames
 from dynamodt.runs.pace import ProgressRecorder
-from dynamodt.script.read import read_versions, tables
+from dynamodt.script.names import tables
+from dynamodt.script.read import read_versions
 
 PROD = '[stages.prod]\nregion = "eu-west-1"\nstorage = "s3://files/below"\n'
 LOCAL = "[stages.local.tables]\n"

@@ -15,7 +15,8 @@ from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TableStatus, VersionStatus
 from dynamodt.model.runs import AppliedVersion, RunRecord, Script
 from dynamodt.model.tables import Direction
-from dynamodt.script.read import read_versions, tables
+from dynamodt.script.names import tables
+from dynamodt.script.read import read_versions
 from dynamodt.script.versions import newer_versions, plan, statuses
 
 pytestmark = pytest.mark.unit

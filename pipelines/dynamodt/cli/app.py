@@ -154,13 +154,20 @@ def _execute(request: Request, recorder: ProgressRecorder, on_result: OnResult |
 
         clean = console.stdout_kept_clean() if asked.json and not asked.follow else nullcontext()
         with clean, captured(recorder.author_line):
-            result = execute(asked, Path.cwd(), recorder)
+            result = execute(asked, Path.cwd(), recorder, load_api)
         recorder.close()
         return _show(asked, result, on_result, recorder), True
     except (Exception, KeyboardInterrupt) as error:
         recorder.close()
         stopped = asked is None or isinstance(error, KeyboardInterrupt)
         return _ended_early(asked or request, recorder, error, on_result), not stopped
+
+
+def load_api() -> Any:
+    """The module `api`, which imports boto3; tests replace it."""
+    from dynamodt import api
+
+    return api
 
 
 def _mention_stage(request: Request, recorder: ProgressRecorder) -> None:

@@ -35,9 +35,10 @@ from dynamodt.script.names import check_no_state_table, check_table_name, withou
 from dynamodt.state.runs import ENDED
 
 
-def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    """Executes a request in `folder`, the one that holds `transforms/`. Raises what the operation raises;
-    an error that ended one of several tables is in the result instead."""
+def execute(request: Request, folder: Path, recorder: ProgressRecorder, load_api: Callable[[], Any]) -> CommandResult:
+    """Executes a request in `folder`, the one that holds `transforms/`. `load_api` gives the operations, late because
+    they import boto3. Raises what the operation raises; an error that ended one of several tables is in the result
+    instead."""
     check(request)
     if request.command.startswith("local "):
         return _local(request, folder, recorder)
@@ -48,10 +49,12 @@ def execute(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
 
         check_runner(request.options, runs=request.command != PLAN)
     with report_slow_hosts(recorder.notify):
-        if request.command in _UNOPENED:
-            done = _UNOPENED[request.command](request, folder, recorder)
+        if request.command in _DEPLOYMENT:
+            done = _DEPLOYMENT[request.command](request, folder, recorder)
+        elif request.command in _UNOPENED:
+            done = _UNOPENED[request.command](load_api(), request, folder, recorder)
         else:
-            api = load_operations()
+            api = load_api()
             stage = _open(api, request, folder, recorder)
             if request.command in CONFIRMED and not request.yes:  # else nothing that can ask is imported
                 from dynamodt.cli.questions import confirm_change
@@ -83,16 +86,9 @@ def _with_both_names(found: TableReport, names: TableNames) -> TableReport:
     return replace(found, table=names.shown(found.table), versions=runs)
 
 
-def load_operations() -> Any:
-    """The module `api`, imported late because it imports boto3; tests replace it."""
-    from dynamodt import api
-
-    return api
-
-
-def _open(operations: Any, request: Request, folder: Path, recorder: ProgressRecorder) -> Stage:
+def _open(api: Any, request: Request, folder: Path, recorder: ProgressRecorder) -> Stage:
     """The stage, ready for the tables that the command names. Raises Refused for one that is dynamodt's own."""
-    stage: Stage = operations.open_stage(request.stage, folder, recorder, request.tables)
+    stage: Stage = api.open_stage(request.stage, folder, recorder, request.tables)
     recorder.names = stage.names
     if stage.names.mapped and request.command != "init":  # whose folder is about to be made
         from dynamodt.config.names import check_patterned
@@ -243,9 +239,9 @@ def _check(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pro
     return CommandResult(document, lambda console: write(console, request, found, stage.names), errors)
 
 
-def _init(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+def _init(api: Any, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     """Declares the tables before the stage is opened, which creates them."""
-    api, dry_run = load_operations(), request.options.dry_run
+    dry_run = request.options.dry_run
     for table in request.tables:
         check_table_name(table)
         check_no_state_table(load_stage(request.stage, folder), table)
@@ -259,10 +255,10 @@ def _init(request: Request, folder: Path, recorder: ProgressRecorder) -> Command
     return CommandResult(document, render)
 
 
-def _create(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    operations, dry_run = load_operations(), request.options.dry_run
+def _create(api: Any, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    dry_run = request.options.dry_run
     check_no_state_table(load_stage(request.stage, folder), request.tables[0])
-    files = operations.create(folder, request.tables[0], request.name, dry_run=dry_run)
+    files = api.create(folder, request.tables[0], request.name, dry_run=dry_run)
     document = json_output.files_document(files, dry_run)
     return CommandResult(document, lambda console: short_reports.print_files(console, request, files))
 
@@ -315,9 +311,9 @@ def _destroy(request: Request, folder: Path, recorder: ProgressRecorder) -> Comm
     return CommandResult(document, lambda console: short_reports.print_removal(console, request, found))
 
 
-def _doctor(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+def _doctor(api: Any, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
     how = {"full": request.full, "glue": request.in_job}
-    found = load_operations().doctor(request.stage, folder, request.tables, recorder, **how)
+    found = api.doctor(request.stage, folder, request.tables, recorder, **how)
     wrong = ", ".join(finding.name for finding in found.wrong)
     number = "1 check is wrong" if len(found.wrong) == 1 else f"{len(found.wrong)} checks are wrong"
     errors = (DynamodtError(f"{number}: {wrong}", where=f"stage {found.stage}"),) if wrong else ()
@@ -325,8 +321,8 @@ def _doctor(request: Request, folder: Path, recorder: ProgressRecorder) -> Comma
     return CommandResult(document, lambda console: short_reports.print_examination(console, found), errors)
 
 
-def _validate(request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
-    found = load_operations().validate(folder, request.tables)
+def _validate(api: Any, request: Request, folder: Path, recorder: ProgressRecorder) -> CommandResult:
+    found = api.validate(folder, request.tables)
     errors = tuple(printed_error(request, error, recorder.names) for error in found.all_errors)
     document = with_error(short_reports.validation_document(found), errors)
     return CommandResult(document, lambda console: short_reports.print_validation(console, found), errors)
@@ -345,10 +341,12 @@ def _plan(api: Any, stage: Stage, request: Request, folder: Path, recorder: Prog
     return CommandResult(document, lambda console: write(console, request, found, stage.names), errors)
 
 
-_UNOPENED: dict[str, Callable[[Request, Path, ProgressRecorder], CommandResult]] = {
-    "create": _create,
+_DEPLOYMENT: dict[str, Callable[[Request, Path, ProgressRecorder], CommandResult]] = {
     "deploy": _deploy,
     "destroy": _destroy,
+}
+_UNOPENED: dict[str, Callable[[Any, Request, Path, ProgressRecorder], CommandResult]] = {
+    "create": _create,
     "init": _init,
     DOCTOR: _doctor,
     VALIDATE: _validate,

@@ -65,7 +65,7 @@ def offered(option: Option, parsed: Mapping[str, Any]) -> Sequence[str]:
 
 def _tables() -> Sequence[str]:
     """The tables that have a folder here."""
-    from dynamodt.script.read import tables
+    from dynamodt.script.names import tables
 
     return tables(Path("transforms"), needed=False)
 

@@ -40,8 +40,7 @@ from dynamodt.runs.options import (
     options_of,
     takes_several_tables,
 )
-from dynamodt.script import read
-from dynamodt.script.names import parse_version_file, version_files
+from dynamodt.script.names import parse_version_file, tables, version_files
 
 if TYPE_CHECKING:
     from dynamodt.deploy.destroy import Removal
@@ -95,7 +94,7 @@ def _stage(request: Request, folder: Path) -> Request:
 
 
 def _tables(request: Request, folder: Path) -> Request:
-    known = read.tables(folder / "transforms", needed=False)
+    known = tables(folder / "transforms", needed=False)
     if request.tables or request.command in (*OF_A_RUN, SHOW):
         return request
     if request.command == "init" or not known:

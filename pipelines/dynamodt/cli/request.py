@@ -28,7 +28,7 @@ from dynamodt.runs.options import (
     run_argv,
     takes_several_tables,
 )
-from dynamodt.script.names import seconds
+from dynamodt.script.names import seconds, tables
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,16 @@ def _example(request: Request) -> Hint:
     """The command with the options that were given, one table, and examples of what is missing."""
     if request.command in (*OF_A_RUN, SHOW):
         return suggest("history") + " shows the ids of runs"
-    from dynamodt.config.names import example
-
     name = request.name or _NAMES.get(request.command, "")
-    words = command_argv(replace(request, tables=(*request.tables, example())[:1], name=name))
+    words = command_argv(replace(request, tables=(*request.tables, _table_here())[:1], name=name))
     examples = _EXAMPLES.get(request.command, {}) if not any(request.limits) else {}
     missing = [option_words(f"--{name}", value) for name, value in examples.items() if f"--{name}" not in words]
     return Hint((words[0], *(word for each in missing for word in each), *words[1:]))
+
+
+def _table_here() -> str:
+    """A table's name for an example of a command: one of the current folder, if it has any."""
+    return next(iter(tables(Path("transforms"), needed=False)), "users")
 
 
 def check_rates(request: Request, parsed: Mapping[str, Any]) -> None:
@@ -134,9 +137,7 @@ def _without_rate(request: Request, option: Option) -> Hint:
     )
     if request.command not in ("throttle", *MIGRATIONS, *OF_A_RUN) or (request.run and not request.tables):
         return hint
-    from dynamodt.config.names import example
-
-    pause = suggest("pause", table=(*request.tables, example())[0])
+    pause = suggest("pause", table=(*request.tables, _table_here())[0])
     return hint + "; " + with_stage(pause, request.stage) + " pauses an active run"
 
 

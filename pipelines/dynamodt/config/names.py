@@ -22,8 +22,8 @@ from dynamodt.dynamodb.table import list_tables, place_of
 from dynamodt.errors import ServiceError, UsageError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import LOOKUPS, Connection, Stage, is_elsewhere
-from dynamodt.script.names import is_table_name
-from dynamodt.script.read import read_versions, tables
+from dynamodt.script.names import is_table_name, tables
+from dynamodt.script.read import read_versions
 
 _TABLE_TYPES = ("AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable")
 
@@ -72,11 +72,6 @@ def tables_in_use(folder: Path) -> tuple[str, ...]:
 def with_targets(folder: Path, named: Sequence[str]) -> tuple[str, ...]:
     """Tables, and those that their versions write to, by logical name, sorted."""
     return tuple(sorted({*named, *(target for logical in named for target in _targets(folder, logical))}))
-
-
-def example() -> str:
-    """A table's name for an example of a command: one of the current folder, if it has any."""
-    return next(iter(tables(Path("transforms"), needed=False)), "users")
 
 
 def named_in(script: Script, folder: Path) -> list[str]:

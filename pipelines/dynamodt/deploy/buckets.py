@@ -8,6 +8,7 @@ of the objects.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,16 +17,16 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dynamodt.deploy.packages import PREFIX, is_asset
 from dynamodt.dynamodb.clients import BUCKET_TAG, STAGE_TAG, account_id, client, explained
 from dynamodt.dynamodb.network import Tolerated, is_denied, refusal
 from dynamodt.errors import DynamodtError, ServiceError, UsageError
-from dynamodt.export.datafiles import export_of_file
 from dynamodt.export.objects import S3Objects
-from dynamodt.export.request import FILES, ROOT, ExportFolder
+from dynamodt.export.request import FILES, ROOT, ExportFolder, export_of_file
 from dynamodt.model.tables import Connection
 from dynamodt.state.object_keys import table_and_run, table_of
 
+ASSETS = "assets/"
+_ASSET = re.compile(rf"{ASSETS}[0-9a-f]{{64}}/[^/]+")
 _ROOTS = ("runs/", "prepared/", "scripts/")  # of tables' objects
 _SHARED = f"{ROOT}/data/"  # of all incremental exports
 _LONGEST_WAIT_DAYS = 30
@@ -116,12 +117,12 @@ class OwnObjects:
         if (found := table_and_run(name)) is not None:
             table, run = found
             return table in self.tables and (not run or run in self.runs)
-        return is_asset(name) or key in self.shared or export_of_file(name) in self.exports
+        return _ASSET.fullmatch(name) is not None or key in self.shared or export_of_file(name) in self.exports
 
     @property
     def roots(self) -> tuple[str, ...]:
         """The prefixes of all these names."""
-        return tuple(f"{self.prefix}{root}" for root in (*_ROOTS, PREFIX, f"{ROOT}/"))
+        return tuple(f"{self.prefix}{root}" for root in (*_ROOTS, ASSETS, f"{ROOT}/"))
 
 
 def outside(connection: Connection, own: OwnObjects) -> Iterator[str]:

@@ -29,7 +29,7 @@ from dynamodt.runs.context import Project
 from dynamodt.runs.liveness import LeaseWatch, Life, holder
 from dynamodt.runs.plan import runs_on_gone_tables
 from dynamodt.runs.resume import check_none_unfinished
-from dynamodt.script.read import tables
+from dynamodt.script.names import tables
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.state import StateContents, contents_of
 

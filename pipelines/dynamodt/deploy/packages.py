@@ -25,15 +25,13 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import dynamodt
 from dynamodt.config.settings import FILE_NAME, DeploySettings
+from dynamodt.deploy.buckets import ASSETS
 from dynamodt.errors import RunFailed, UsageError, suggest
 from dynamodt.model.tables import Stage
 from dynamodt.pipeline.spark.context import jar
-from dynamodt.script.names import files_below
-from dynamodt.script.read import tables
+from dynamodt.script.names import files_below, tables
 from dynamodt.state.storage import Storage, open_storage, user_cache, with_owner
 
-PREFIX = "assets/"
-_ASSET = re.compile(r"assets/[0-9a-f]{64}/[^/]+")
 PROJECT_FILE = "project.zip"
 MOST_BYTES = 256 << 20  # of a project, which a job's driver holds in memory
 _TEMPLATE = "infra/template.yaml"
@@ -121,16 +119,11 @@ class Assets:
         return self._storage.place(_asset(name, content))
 
 
-def is_asset(name: str) -> bool:
-    """Whether an object's name in the storage is that of an asset."""
-    return _ASSET.fullmatch(name) is not None
-
-
 def _asset(name: str, content: bytes | Path) -> str:
     if isinstance(content, bytes):
-        return f"{PREFIX}{hashlib.sha256(content).hexdigest()}/{name}"
+        return f"{ASSETS}{hashlib.sha256(content).hexdigest()}/{name}"
     with content.open("rb") as file:
-        return f"{PREFIX}{hashlib.file_digest(file, 'sha256').hexdigest()}/{name}"
+        return f"{ASSETS}{hashlib.file_digest(file, 'sha256').hexdigest()}/{name}"
 
 
 def _zipped(files: Mapping[str, bytes]) -> bytes:

@@ -26,7 +26,8 @@ from dynamodt.dynamodb.network import is_denied, refusal
 from dynamodt.dynamodb.table import TablePlace, latest_backup, place_of
 from dynamodt.errors import Refused, UsageError, suggest
 from dynamodt.model.tables import Connection, Stage, StorageSpec
-from dynamodt.script.read import read_versions, tables
+from dynamodt.script.names import tables
+from dynamodt.script.read import read_versions
 
 INLINE_TABLES = "TableArns"  # the parameter with the tables of the role's inline policies
 MORE_TABLES = tuple(f"MoreTables{number}" for number in range(1, 7))  # and of its managed policies, one for each

@@ -46,7 +46,7 @@ from dynamodt.local.stage import open_stage as open_embedded
 from dynamodt.model.tables import Connection, Stage, TableSpec, name_in_requests
 from dynamodt.runs.context import Project
 from dynamodt.runs.options import Observer
-from dynamodt.script.read import tables
+from dynamodt.script.names import tables
 
 # The actions that infra/template.yaml grants to the jobs; a run started elsewhere needs them too.
 TABLE_ACTIONS = tuple(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,8 +25,6 @@ from dynamodt.export.objects import Damaged, Head, S3Objects, hash_pieces, lines
 from dynamodt.export.request import (
     FILES,
     KINDS,
-    ROOT,
-    STARTED,
     SUMMARY,
     ExportFolder,
     Kind,
@@ -207,18 +204,7 @@ def _of_one_part(md5: bytes) -> str:
     return hashlib.md5(md5, usedforsecurity=False).hexdigest() + "-1"
 
 
-_FILE = re.compile(
-    rf"{ROOT}/([0-9]{{14}}-[0-9a-f]{{8}})/"
-    rf"(?:{STARTED}|(?:{SUMMARY}|{FILES})\.(?:json|md5|checksum)|data/[^/]+\.json\.gz)"
-)
 REPLACE = "restore the file as DynamoDB wrote it, or request a new export"
-
-
-def export_of_file(name: str) -> str:
-    """The id of the export that a file belongs to, by its name below the export's prefix; empty for any other name, and
-    for the data of incremental exports, which share a folder."""
-    found = _FILE.fullmatch(name)
-    return found[1] if found else ""
 
 
 class DataFile(NamedTuple):

@@ -84,7 +84,7 @@ def export_of(description: dict[str, Any]) -> Export:
         table_arn=description["TableArn"],
         kind=KINDS[description.get("ExportType", "FULL_EXPORT")],
         bucket=description["S3Bucket"],
-        owner=description.get("S3BucketOwner") or _account_of(description["ExportArn"]),
+        owner=description.get("S3BucketOwner") or description["ExportArn"].split(":")[4],  # its own, if not named
         manifest=_manifest(description),
         at=description.get("ExportTime"),
         since=span.get("ExportFromTime"),
@@ -96,19 +96,13 @@ def export_of(description: dict[str, Any]) -> Export:
     )
 
 
-def _account_of(arn: str) -> str:
-    """The account in an ARN. An export to the bucket of another account names that account (S3BucketOwner)."""
-    return arn.split(":")[4]
-
-
 def _manifest(description: dict[str, Any]) -> str:
     """The manifest's key: the service's, which it reports at the end; before, where it will be."""
     prefix = (description.get("S3Prefix") or "").strip("/")
     reported = description.get("ExportManifest") or ""
     if reported and reported.startswith(prefix):
         return str(reported)
-    export = description["ExportArn"].rpartition("/")[2]
-    return "/".join(filter(None, (prefix, "AWSDynamoDB", export, "manifest-summary.json")))
+    return "/".join(filter(None, (prefix, ROOT, description["ExportArn"].rpartition("/")[2], f"{SUMMARY}.json")))
 
 
 ROOT = "AWSDynamoDB"
@@ -117,6 +111,9 @@ SUMMARY = "manifest-summary"  # .json, .md5
 FILES = "manifest-files"
 
 _ID = re.compile(r"[0-9]{14}-[0-9a-f]{8}")
+_FILE = re.compile(
+    rf"{ROOT}/({_ID.pattern})/(?:{STARTED}|(?:{SUMMARY}|{FILES})\.(?:json|md5|checksum)|data/[^/]+\.json\.gz)"
+)
 _SHOWN = 10
 
 
@@ -138,6 +135,12 @@ class ExportFolder(NamedTuple):
         copied to another bucket or prefix is read there, and only there."""
         inside = f"/{listed}".rpartition(f"/{ROOT}/")[2].lstrip("/")
         return f"{self.key.rpartition('/')[0]}/{inside}"
+
+
+def export_of_file(name: str) -> str:
+    """The id of the export that a file belongs to, by its name below the export's prefix; empty for any other name, and
+    for the data of incremental exports, which share a folder."""
+    return found[1] if (found := _FILE.fullmatch(name)) else ""
 
 
 def folder_of(export: Export) -> ExportFolder:

@@ -25,8 +25,9 @@ from dynamodt.errors import Refused, ServiceError, UsageError, suggest
 from dynamodt.local import emulator, install
 from dynamodt.local.emulator import Record
 from dynamodt.local.install import Environment
+from dynamodt.model.runs import Lease
 from dynamodt.model.tables import WORK_FOLDER, Connection, KeyAttribute, Stage, TableExtras
-from dynamodt.runs.liveness import polls
+from dynamodt.runs.liveness import is_alive, polls
 from dynamodt.state.storage import FolderStorage, for_the_owner_alone, make_work_folder
 
 Notify = Callable[[str], None]
@@ -248,8 +249,6 @@ def _emulator_to_end(folder: Path, data: Path, notify: Notify = lambda _: None) 
 
 def _refuse_under_a_run(folder: Path, record: Record, notify: Notify) -> None:
     """Raises Refused while a run is active: it would fail after a minute of retries, or lose its tables."""
-    from dynamodt.runs.control import active_leases  # late: `local status` does not need it
-
     try:
         stage, known = embedded_stage(folder), True
     except UsageError as error:  # dynamodt.toml is being edited: it is not needed to end the emulator
@@ -257,12 +256,24 @@ def _refuse_under_a_run(folder: Path, record: Record, notify: Notify) -> None:
         region = stage.connection.region
         notify(f"{FILE_NAME} is invalid: runs are looked for in each state table of region {region} ({error.what})")
     reach = replace(stage.connection, endpoint_url=emulator.url(record.port))
-    for lease in active_leases(replace(stage, connection=reach), known):
+    for lease in _active_leases(replace(stage, connection=reach), known):
         raise Refused(
             f"a run is active on the local stage: {lease.run} (process {lease.pid})",
             where=f"table {lease.table}",
             hint="wait for it, or stop it first: " + suggest("abort", table=lease.table),
         )
+
+
+def _active_leases(stage: Stage, known: bool) -> list[Lease]:
+    """The leases of live runs; none if the stage has no state table. If the state table is not `known`, each table that
+    could be one is searched. Raises ServiceError."""
+    from dynamodt.state.state import State, may_be_state  # late: `local status` does not need it
+
+    tables = list_tables(stage.connection)
+    states = [name for name in tables if (name == stage.state_table if known else may_be_state(stage.connection, name))]
+    leases = {name: State(stage.connection, name).leases for name in states}
+    answers = [leases[state].begin_read(name) for state in states for name in tables if name != state]
+    return [lease for lease in (answer() for answer in answers) if is_alive(lease)]
 
 
 def _refuse_to_lose(data: Path, record: Record) -> None:

@@ -32,7 +32,8 @@ from dynamodt.runs.jobs import lease_replicas, with_split_groups
 from dynamodt.runs.options import Observer, RunOptions, check_values
 from dynamodt.runs.pace import ProgressRecorder
 from dynamodt.runs.stored_dead_letters import Accepted
-from dynamodt.script.read import read_versions, tables
+from dynamodt.script.names import tables
+from dynamodt.script.read import read_versions
 from dynamodt.state import prepared
 from dynamodt.state.split_rows import SplitTotals, sum_of
 from dynamodt.state.state import State

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamodt.dynamodb.clients import NO_TABLE
-from dynamodt.dynamodb.table import describe, list_tables
+from dynamodt.dynamodb.table import describe
 from dynamodt.errors import Hint, Refused, ServiceError, UsageError, suggest
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import RunReport, TableStatus, VersionStatus
@@ -29,20 +29,10 @@ from dynamodt.script.versions import statuses
 from dynamodt.state.lease_rows import LeaseRows
 from dynamodt.state.runs import ACTIVE, phases, run_progress, unfinished, with_runs
 from dynamodt.state.split_rows import RunTotals, totals_of
-from dynamodt.state.state import State, may_be_state
+from dynamodt.state.state import State
 
 if TYPE_CHECKING:
     from dynamodt.runs.context import Project
-
-
-def active_leases(stage: Stage, known: bool = True) -> list[Lease]:
-    """The leases of live runs; none if the stage has no state table. If the state table is not `known`, each table that
-    could be one is searched. Raises ServiceError."""
-    tables = list_tables(stage.connection)
-    states = [name for name in tables if (name == stage.state_table if known else may_be_state(stage.connection, name))]
-    leases = {name: State(stage.connection, name).leases for name in states}
-    answers = [leases[state].begin_read(name) for state in states for name in tables if name != state]
-    return [lease for lease in (answer() for answer in answers) if is_alive(lease)]
 
 
 _SHOWN = 3

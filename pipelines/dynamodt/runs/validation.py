@@ -24,8 +24,15 @@ from dynamodt.runs.plan import Step, TablePlan
 from dynamodt.runs.preflight import check_step
 from dynamodt.script.apply import check_rows, item_rows
 from dynamodt.script.functions import function_errors
-from dynamodt.script.names import check_table_name, is_script_file, number_errors, parse_version_file, without_folder
-from dynamodt.script.read import folder_of, read_script, script_errors, tables
+from dynamodt.script.names import (
+    check_table_name,
+    is_script_file,
+    number_errors,
+    parse_version_file,
+    tables,
+    without_folder,
+)
+from dynamodt.script.read import folder_of, read_script, script_errors
 from dynamodt.script.used_files import Folder
 
 Keys = dict[str, tuple[KeyAttribute, ...]]

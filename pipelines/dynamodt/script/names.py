@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from dynamodt.errors import Refused, ScriptError, UsageError, suggest
-from dynamodt.model.tables import Stage
+from dynamodt.model.tables import Stage, TableNames
 
 SAMPLE_FILE = "sample.jsonl"  # in a table's folder: see `checks.examples`
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
@@ -69,6 +69,28 @@ def _naming_hint(file_name: str) -> str:
     nearly = _NEARLY_VERSION_FILE.fullmatch(file_name)
     better = f"v{nearly[1]}_{slug(nearly[2]) or '<name>'}.py" if nearly else "v<N>_<name>.py, such as v2_split_name.py"
     return f"Rename it to {better}; a module that versions import has no `sequence`."
+
+
+def tables(folder: Path, names: TableNames = TableNames(), *, needed: bool = True) -> tuple[str, ...]:
+    """The tables that have versions in the folder `transforms`, by their real names, in the order of their folders.
+
+    A folder without a version, such as `shared`, is not a table. A folder with an unusual name (it begins with '_' or
+    '.', or DynamoDB does not allow it) is a table only if one of its files is named like a version.
+
+    Without such a folder there is none; if one is `needed`, raises UsageError.
+    """
+    if not folder.is_dir() and not needed:
+        return ()
+    if not folder.is_dir():
+        hint = "Go to the folder that holds it, or make it: " + suggest("init", table="users")
+        raise UsageError(f"there is no folder {folder}", hint=hint)
+    here = sorted(path.name for path in folder.iterdir() if path.is_dir() and _has_versions(path))
+    return tuple(map(names.real, here))
+
+
+def _has_versions(folder: Path) -> bool:
+    usual = is_table_name(folder.name) and folder.name[0] not in "_."
+    return any(usual or looks_like_version_file(path.name) for path in filter(is_script_file, folder.iterdir()))
 
 
 def version_files(folder: Path, table: str) -> tuple[Path, ...]:

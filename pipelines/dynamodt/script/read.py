@@ -12,18 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from dynamodt.errors import ScriptError, UsageError, suggest
+from dynamodt.errors import ScriptError
 from dynamodt.model.runs import Script
 from dynamodt.model.tables import KEY_TYPES, KeyAttribute, TableNames
 from dynamodt.script.load import bindings, parse
-from dynamodt.script.names import (
-    is_script_file,
-    is_table_name,
-    looks_like_version_file,
-    parse_version_file,
-    slug,
-    version_files,
-)
+from dynamodt.script.names import is_table_name, parse_version_file, slug, version_files
 from dynamodt.script.syntax import part_checksum, syntax_checksum
 from dynamodt.script.used_files import Folder, file_checksum, used_files, uses
 
@@ -301,23 +294,6 @@ def _meant(name: str, statement: ast.stmt) -> str:
 # ---------------------------------------------------------------- a table's versions
 
 
-def tables(folder: Path, names: TableNames = TableNames(), *, needed: bool = True) -> tuple[str, ...]:
-    """The tables that have versions in the folder `transforms`, by their real names, in the order of their folders.
-
-    A folder without a version, such as `shared`, is not a table. A folder with an unusual name (it begins with '_' or
-    '.', or DynamoDB does not allow it) is a table only if one of its files is named like a version.
-
-    Without such a folder there is none; if one is `needed`, raises UsageError.
-    """
-    if not folder.is_dir() and not needed:
-        return ()
-    if not folder.is_dir():
-        hint = "Go to the folder that holds it, or make it: " + suggest("init", table="users")
-        raise UsageError(f"there is no folder {folder}", hint=hint)
-    here = sorted(path.name for path in folder.iterdir() if path.is_dir() and _has_versions(path))
-    return tuple(map(names.real, here))
-
-
 def read_versions(folder: Path, table: str, names: TableNames = TableNames()) -> tuple[Script, ...]:
     """The versions of `table`, a real name, in the folder `transforms`, in order and without a gap from 1 on; no code
     is executed. The scripts have the real names of the tables that they read and write.
@@ -336,8 +312,3 @@ def _target(script: Script, table: str, names: TableNames) -> str | None:
         what = f"TARGET_TABLE is {script.target_table}, the table itself"
         raise ScriptError(what, where=script.path, hint="Remove the line.")
     return real
-
-
-def _has_versions(folder: Path) -> bool:
-    usual = is_table_name(folder.name) and folder.name[0] not in "_."
-    return any(usual or looks_like_version_file(path.name) for path in filter(is_script_file, folder.iterdir()))

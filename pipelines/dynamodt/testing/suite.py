@@ -33,7 +33,8 @@ from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import key_of, key_shown
 from dynamodt.script.functions import check
 from dynamodt.script.load import author_frames
-from dynamodt.script.read import read_versions, tables
+from dynamodt.script.names import tables
+from dynamodt.script.read import read_versions
 from dynamodt.state.prepared import storable
 from dynamodt.testing.rehearsal import Rehearsed, Subject, rehearsed, subject
 
