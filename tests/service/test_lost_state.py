@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dynamodt import api as operations
-from dynamodt.cli.result import not_applied
+from dynamodt.cli.next_steps import not_applied
 from dynamodt.dynamodb.batch import Writes
 from dynamodt.errors import Refused, RunFailed, ServiceError
 from dynamodt.model.reports import TableStatus

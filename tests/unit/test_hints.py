@@ -15,9 +15,8 @@ import typer
 
 from dynamodt.cli.app import app
 from dynamodt.cli.help_text import HELP
-from dynamodt.cli.next_steps import steps_of, written_steps
+from dynamodt.cli.next_steps import printed_error, steps_of, written_steps
 from dynamodt.cli.request import Request, as_typed, check, plugin_command, with_plugin, with_stage
-from dynamodt.cli.result import printed_error
 from dynamodt.config.stage import load_stage
 from dynamodt.errors import Refused, RunFailed, UsageError, suggest
 from dynamodt.model.pages import Counts

@@ -14,8 +14,7 @@ import pytest
 from dynamodt import __version__
 from dynamodt.cli import job
 from dynamodt.cli.job import carry_out
-from dynamodt.cli.json_output import error_document, prepared_document, tables_document, undo_document
-from dynamodt.cli.result import CommandResult
+from dynamodt.cli.json_output import CommandResult, error_document, prepared_document, tables_document, undo_document
 from dynamodt.deploy.job_result import (
     dead_letters_in,
     error_in,

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from dynamodt.cli import json_output, report, short_reports
-from dynamodt.cli.next_steps import NextStep, after_preparation, merged_steps, steps_of, written_steps
+from dynamodt.cli.json_output import without_duplicates
+from dynamodt.cli.next_steps import NextStep, after_preparation, merged_steps, steps_of, with_retry_hint, written_steps
 from dynamodt.cli.progress import BarDisplay, LineDisplay, display, timed_lines
 from dynamodt.cli.request import Request, program, with_stage
-from dynamodt.cli.result import with_retry_hint, without_duplicates
 from dynamodt.cli.run_reports import print_runs
 from dynamodt.errors import DynamodtError, Refused, ServiceError, as_hint, suggest
 from dynamodt.model.pages import Contention, Counts, Totals, Units

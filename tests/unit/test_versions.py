@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodt.cli.result import not_applied
+from dynamodt.cli.next_steps import not_applied
 from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import TableStatus, VersionStatus

@@ -36,7 +36,7 @@ from dynamodt.runs.options import (
 )
 
 if TYPE_CHECKING:
-    from dynamodt.cli.result import CommandResult
+    from dynamodt.cli.json_output import CommandResult
     from dynamodt.runs.pace import ProgressRecorder
 
 
@@ -207,7 +207,7 @@ def _show(
         on_result(result)
     unwritten = console.print_results(result.document if request.json else None, result.render)
     messages = console.message_console()
-    from dynamodt.cli.result import without_duplicates
+    from dynamodt.cli.json_output import without_duplicates
 
     for error in without_duplicates(result.errors):
         if recorder is not None:
@@ -226,14 +226,21 @@ def _parser_error(json: bool, error: Exception, on_result: OnResult | None) -> i
     unknown, known = getattr(error, "option_name", ""), getattr(error, "possibilities", None)
     if context is not None and unknown and known is not None:
         text = f"No such option: {unknown}"
-        from dynamodt.cli.result import similar
-
-        meant = similar(unknown, [name for parameter in context.command.params for name in parameter.opts])
+        meant = _similar(unknown, [name for parameter in context.command.params for name in parameter.opts])
         hint = Hint(f"did you mean {meant}? ") + hint if meant else hint
     elif context is not None and text.startswith("Got unexpected extra argument"):
         hint = _named_option(context, text.rpartition("(")[2].rstrip(").").split()) or hint
     usage = UsageError(text.rstrip("."), hint=hint)
     return _ended_early(request, None, usage, on_result)
+
+
+def _similar(unknown: str, known: Sequence[str]) -> str:
+    """The options whose names resemble an unknown one."""
+    from difflib import get_close_matches
+
+    plain = {name.lower().strip("-").replace("_", "").replace("-", ""): name for name in known if len(name) > 2}
+    found = get_close_matches(unknown.lower().strip("-").replace("_", "").replace("-", ""), plain, 2, 0.7)
+    return " or ".join(plain[name] for name in found)
 
 
 def _named_option(context: typer.Context, extra: Sequence[str]) -> Hint | None:

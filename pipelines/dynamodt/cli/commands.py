@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dynamodt.cli import check_report, json_output, report, result, run_reports, short_reports
+from dynamodt.cli import check_report, json_output, report, run_reports, short_reports
 from dynamodt.cli.console import drop_output
+from dynamodt.cli.json_output import CommandResult, with_error
+from dynamodt.cli.next_steps import not_applied, printed_error, run_error, with_retry_hint, with_subject
 from dynamodt.cli.request import Request, check
-from dynamodt.cli.result import CommandResult, printed_error, run_error, with_error, with_retry_hint, with_subject
 from dynamodt.config.stage import embedded_stage, load_stage
 from dynamodt.dynamodb.unresponsive import report_slow_hosts
 from dynamodt.errors import DynamodtError, UsageError, suggest
@@ -156,9 +157,9 @@ def _status(api: Any, stage: Stage, request: Request, folder: Path, recorder: Pr
     errors = tuple(printed_error(request, status.error, stage.names) for status in found if status.error is not None)
     document = json_output.status_document(found)
     if request.check:
-        found_left = filter(None, map(result.not_applied, found))
+        found_left = filter(None, map(not_applied, found))
         errors += tuple(printed_error(request, error, stage.names) for error in found_left)
-        document["check"] = result.check_document(found)
+        document["check"] = json_output.check_document(found)
     document = with_error(document, errors)
     return CommandResult(
         document, lambda console: short_reports.print_status(console, found, request.stage, stage.names), errors

@@ -19,8 +19,8 @@ from zipfile import ZipFile
 
 from dynamodt.cli.app import main
 from dynamodt.cli.console import message_console, print_error
+from dynamodt.cli.json_output import CommandResult
 from dynamodt.cli.request import in_job
-from dynamodt.cli.result import CommandResult
 from dynamodt.config.stage import ambient_connection, load_stage
 from dynamodt.deploy.job_result import dead_letters_in, of_this_release
 from dynamodt.dynamodb.network import REGION_VARIABLES

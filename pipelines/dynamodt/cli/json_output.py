@@ -1,4 +1,5 @@
-"""The JSON that `--json` prints: one object per command; that of a failed command has an `error`.
+"""The result of a command, and the JSON that `--json` prints of it: one object per command; that of a failed command
+has an `error`.
 
 It contains no values of items, since it may be logged. `status --follow --json` prints one JSON object per line.
 """
@@ -7,9 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dynamodt.cli.next_steps import left, not_applied, with_subject
 from dynamodt.errors import CostReached, DynamodtError, Refused
 from dynamodt.model.pages import Units
 from dynamodt.model.reports import Cost, RunReport, TableReport, TableStatus, TakeOver, UndoReport, VersionStatus, pick
@@ -21,6 +24,8 @@ from dynamodt.runs.pace import ActiveRun, ProgressRecorder, Speed
 from dynamodt.state.runs import texts_reported
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dynamodt.deploy.deploy import Deployment
     from dynamodt.deploy.destroy import Removal
     from dynamodt.doctor.doctor import Examination
@@ -88,6 +93,15 @@ def history_document(history: Mapping[str, Sequence[RunRecord]], younger: Mappin
 def status_document(statuses: Iterable[TableStatus]) -> Document:
     """The document of `status`."""
     return {"tables": [_status(status) for status in statuses]}
+
+
+def check_document(found: Sequence[TableStatus]) -> Document:
+    """The `check` of `status --check --json`: the versions that are left."""
+    versions = [
+        {"table": status.table, **pick(version, "version name state")} for status in found for version in left(status)
+    ]
+    passed = not any(not_applied(status) or status.error for status in found)
+    return {"passed": passed, "left": versions}
 
 
 def runs_document(runs: Iterable[RunState]) -> Document:
@@ -304,3 +318,47 @@ def print_line(document: dict[str, Any]) -> None:
     """Prints to stdout without a buffer. Raises BrokenPipeError if the reader has closed it."""
     sys.stdout.write(json_line(document))
     sys.stdout.flush()
+
+
+# ---------------------------------------------------------------- with the errors of the command
+
+_MOST_SERIOUS_FIRST = (130, 143, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """`--json` prints `document`, `render` prints the same as text; `errors` are printed on stderr."""
+
+    document: Document
+    render: Callable[[Console], None]
+    errors: tuple[BaseException, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the most serious error: a stop, then 1, 2 and 3."""
+        if not self.errors:
+            return 0
+        code: int = min(map(error_document, self.errors), key=_seriousness)["exit_code"]
+        return code
+
+
+def with_error(document: Document, errors: Sequence[BaseException]) -> Document:
+    """The document with the most serious of the errors, the first of its kind, if there is any."""
+    if not errors:
+        return document
+    return {**document, "error": min(map(error_document, errors), key=_seriousness)}
+
+
+def _seriousness(error: Document) -> int:
+    return _MOST_SERIOUS_FIRST.index(error["exit_code"])
+
+
+def without_duplicates(errors: Sequence[BaseException]) -> list[BaseException]:
+    """The errors, one for several tables only once."""
+    seen: dict[object, BaseException] = {}
+    for error in errors:
+        text = (error.what, error.where, error.hint) if isinstance(error, DynamodtError) else id(error)
+        first = seen.setdefault(text, error)
+        if first is not error:
+            with_subject(first, "")
+    return list(seen.values())
