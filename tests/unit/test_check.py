@@ -21,8 +21,8 @@ from dynamodt.checks import other_process as another
 from dynamodt.checks import subject, variants
 from dynamodt.checks.check import sample_of_file
 from dynamodt.checks.examples import Replacer, smallest_item
-from dynamodt.checks.other_process import OtherProcess
-from dynamodt.checks.version import VersionInputs, VersionTrial
+from dynamodt.checks.other_process import OtherProcess, VersionInputs
+from dynamodt.checks.version import VersionTrial
 from dynamodt.cli import check_report
 from dynamodt.cli.next_steps import written_steps
 from dynamodt.cli.request import Request
@@ -281,7 +281,7 @@ def test_a_process_without_an_answer_is_ended(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(another, "_MOST_SECONDS", 0.0)
     monkeypatch.setattr(another, "_started", lambda: Popen(silent, stdin=PIPE, stdout=PIPE))
     script = read_script(written(tmp_path, "v1_change.py", READS_NAME), tmp_path)
-    side = another.Side(script, "up", USERS, None, {}, 0.01)
+    side = VersionInputs(script, USERS, seconds=0.01)
     with OtherProcess() as process:
         assert process.observed(side, NAMED) is None
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dynamodt.checks.other_process import OtherProcess
-from dynamodt.checks.version import VersionInputs, VersionTrial
+from dynamodt.checks.other_process import OtherProcess, VersionInputs
+from dynamodt.checks.version import VersionTrial
 from dynamodt.model.reports import VersionCheck
 from dynamodt.pipeline.process import mute_beam
 from dynamodt.script.functions import frozen

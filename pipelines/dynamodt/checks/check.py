@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dynamodt.checks.examples import Replacer, read_images, sample_path, sample_text, version_of
-from dynamodt.checks.other_process import OtherProcess
+from dynamodt.checks.other_process import OtherProcess, VersionInputs
 from dynamodt.checks.subject import CallLimit, HangError, applied_to_all
-from dynamodt.checks.version import VersionInputs, VersionTrial
+from dynamodt.checks.version import VersionTrial
 from dynamodt.errors import DynamodtError, Refused, ScriptError, UsageError, file_explained, suggest
 from dynamodt.export.datafiles import DataFile, DataReader
 from dynamodt.export.objects import S3Objects
@@ -181,9 +181,9 @@ class _Checking:
             return images
         limit, found = CallLimit(self.options.seconds), dict[str, Image]()
         try:
-            side = self._asked(script, False).side("down")
+            asked = self._asked(script, False)
             with labelled(script), limit.guarded():
-                subject = side.open(limit)
+                subject = asked.open("down", limit)
                 for image in images:
                     found.update(applied_to_all(subject, [image])[0])
                 subject.close()

@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date as _DATE  # noqa: N812
 from datetime import datetime as _DATETIME  # noqa: N812
 from functools import partial
@@ -30,7 +30,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from dynamodt.checks.subject import CallLimit, HangError, Observed, Subject, first_rows
 from dynamodt.errors import DynamodtError
@@ -40,34 +40,37 @@ from dynamodt.script.load import parse
 
 _SEED = "4242"  # of hashes; this process has another one, or a random one
 _MOST_SECONDS = 60.0  # of a request, beside the time for items: native code that hangs is not interrupted
-_TIME, _ITEMS, _ATTRIBUTES, _FOLDER = 1, 2, 3, 4  # of `Asked.alike`
+_TIME, _ITEMS, _ATTRIBUTES, _FOLDER = 1, 2, 3, 4  # of `_Request.alike`
 _NAME = "elsewhere"  # of the machine and the user in the other process
 _ZONE = "Asia/Kathmandu"  # its local time: rare on machines, and 5:45 ahead of UTC, so that hours differ
 _NAMED = ("HOSTNAME", "LOGNAME", "USER", "LNAME", "USERNAME")
 _THERE = {"PYTHONHASHSEED": _SEED, **dict.fromkeys(_NAMED, _NAME)}
 
 
-class Side(NamedTuple):
-    """One side of a version, with its tables and its prepared data."""
+@dataclass(frozen=True)
+class VersionInputs:
+    """A version with its tables and data. `prepared`: None if the data is missing. `derived`: the items were made by
+    `transform_down` of later versions. `examples`: variants to try; `seconds`: the limit of one call."""
 
     script: Script
-    direction: Direction
     table: TableSpec
-    target: TableSpec | None
-    prepared: Mapping[Any, Any]
-    seconds: float
+    target: TableSpec | None = None
+    prepared: Mapping[Any, Any] | None = field(default_factory=dict)
+    derived: bool = False
+    examples: int = 300
+    seconds: float = 10.0
 
-    def open(self, limit: CallLimit) -> Subject:
-        """The side, loaded. Raises the errors of `Subject`."""
-        return Subject(self.script, self.direction, self.table, self.target, self.prepared, limit)
+    def open(self, direction: Direction, limit: CallLimit) -> Subject:
+        """One side of the version, loaded. Raises the errors of `Subject`."""
+        return Subject(self.script, direction, self.table, self.target, self.prepared or {}, limit)
 
 
 @dataclass(frozen=True)
-class SideRequest:
-    """A request: the side applied to the images. `alike`: the conditions that equal those of the asking process: 0
+class _Request:
+    """A request: the version applied to the images. `alike`: the conditions that equal those of the asking process: 0
     none, 1 the time and its zone, 2 also the order of items, 3 that of attributes, 4 the current folder."""
 
-    side: Side
+    version: VersionInputs
     images: tuple[Image, ...] = ()
     alike: int = 0
     folder: str = os.sep
@@ -87,24 +90,25 @@ class OtherProcess:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def observed(self, side: Side, images: Sequence[Image], alike: int = 0) -> list[Observed] | None:
-        """The results of the side for the images in the other process, in their order. None: the process has ended, or
-        it cannot load the script."""
-        found: list[Observed] | None = self._asked(SideRequest(side, tuple(images), alike))
+    def observed(self, version: VersionInputs, images: Sequence[Image], alike: int = 0) -> list[Observed] | None:
+        """The results of the version for the images in the other process, in their order. None: the process has ended,
+        or it cannot load the script."""
+        found: list[Observed] | None = self._asked(_Request(version, tuple(images), alike))
         return found
 
-    def rows(self, side: Side, most: int) -> list[Image] | None:
+    def rows(self, version: VersionInputs, most: int) -> list[Image] | None:
         """The rows of `items()` in the other process; None as in `observed`."""
-        found: list[Image] | None = self._asked(SideRequest(side, rows=most))
+        found: list[Image] | None = self._asked(_Request(version, rows=most))
         return found
 
-    def _asked(self, asked: SideRequest) -> Any:
+    def _asked(self, asked: _Request) -> Any:
         folder = os.getcwd() if asked.alike >= _FOLDER else os.sep
         zone = os.environ.get("TZ") if asked.alike >= _TIME else _ZONE
-        asked = replace(asked, side=asked.side._replace(prepared=dict(asked.side.prepared)), folder=folder, zone=zone)
+        version = replace(asked.version, prepared=dict(asked.version.prepared or {}))
+        asked = replace(asked, version=version, folder=folder, zone=zone)
         process = self._process = self._process or _started()
         assert process.stdin is not None and process.stdout is not None
-        bound = threading.Timer(_MOST_SECONDS + asked.side.seconds * len(asked.images), process.kill)
+        bound = threading.Timer(_MOST_SECONDS + asked.version.seconds * len(asked.images), process.kill)
         bound.start()
         try:
             pickle.dump(asked, process.stdin)
@@ -144,24 +148,24 @@ def _started() -> subprocess.Popen[bytes]:
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     while True:
         try:
-            asked: SideRequest = pickle.load(requests)
+            asked: _Request = pickle.load(requests)
         except EOFError:
             return
         pickle.dump(_answer(asked), answers)
         answers.flush()
 
 
-def _answer(asked: SideRequest) -> list[Observed] | list[Image] | None:
-    _import_packages(asked.side.script)
+def _answer(asked: _Request) -> list[Observed] | list[Image] | None:
+    _import_packages(asked.version.script)
     _set_zone(asked.zone)
     reset = shift() if asked.alike < _TIME else lambda: None
     os.chdir(asked.folder)
-    limit = CallLimit(asked.side.seconds)
+    limit = CallLimit(asked.version.seconds)
     try:
         with limit.guarded():
             if asked.rows:
-                return first_rows(asked.side.script, asked.side.target or asked.side.table, limit, asked.rows)
-            subject = asked.side.open(limit)
+                return first_rows(asked.version.script, asked.version.target or asked.version.table, limit, asked.rows)
+            subject = asked.version.open("up", limit)
             reverse = asked.alike < _ITEMS
             images = asked.images[::-1] if reverse else asked.images
             images = images if asked.alike >= _ATTRIBUTES else tuple(map(_turned, images))

@@ -59,7 +59,7 @@ class _Kept(io.TextIOBase):
 
 
 class CallLimit:
-    """Limits each call within `call()` to `seconds`; `printed` is the output of the author's code so far."""
+    """Limits each call within `with` to `seconds`; `printed` is the output of the author's code so far."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -67,9 +67,6 @@ class CallLimit:
         self._calls = 0
         self._inside = False
         self._seen = (0, 0)  # a call, and the number of ticks that have found it
-
-    def call(self) -> CallLimit:
-        return self
 
     def __enter__(self) -> None:
         self._calls += 1
@@ -161,7 +158,7 @@ class Subject:
         self.script = script
         self.table = table
         self._limit = limit
-        with limit.call():
+        with limit:
             self._transform = Transform(script, direction)
             self._transform.setup()
             self._transform.start_bundle()
@@ -213,7 +210,8 @@ class Subject:
         if isinstance(error, ItemError):
             name = self._property(error)
             text = f"{error.where}: {error.what}" if error.where else error.what
-            return Raised(name, text, str(error.hint), self.script.path, f"{name} {_without_digits(text)}")
+            without_digits = "".join(c for c in text if not c.isdigit())[:80]
+            return Raised(name, text, str(error.hint), self.script.path, f"{name} {without_digits}")
         kind = f"{type(error).__name__} {line}{self._named(error)}"
         hint = "such an item becomes a dead letter: handle it in the script, or correct the items first"
         if isinstance(error, DynamodtError):
@@ -238,16 +236,12 @@ class Subject:
     def close(self) -> None:
         """Ends the class's life cycle. Raises ScriptError if `finish_bundle` fails; ignores an error of teardown, as
         Beam does in a run. Raises HangError."""
-        with self._limit.call():
+        with self._limit:
             try:
                 self._transform.finish_bundle()
             finally:
                 with suppress(ScriptError):
                     self._transform.teardown()
-
-
-def _without_digits(text: str) -> str:
-    return "".join(c for c in text if not c.isdigit())[:80]
 
 
 class _Calls:
@@ -265,7 +259,7 @@ class _Calls:
         self._handed, self._before, self._results = item, dict(item), []
         begun = time.perf_counter_ns()
         try:
-            with self._limit.call():
+            with self._limit:
                 self._results = self._function(item, prepared)
         finally:
             self.nanoseconds = time.perf_counter_ns() - begun
@@ -298,7 +292,7 @@ def first_rows(script: Script, table: TableSpec, limit: CallLimit, most: int) ->
     found: dict[str, Image] = {}
     rows = item_rows(script)
     while len(found) < most:
-        with limit.call():
+        with limit:
             row = next(rows, None)
         if row is None:
             break

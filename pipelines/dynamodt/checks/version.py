@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dynamodt.checks.examples import Judge, Replacer, SeenFault, smallest_item
-from dynamodt.checks.other_process import OtherProcess, Side
+from dynamodt.checks.other_process import OtherProcess, VersionInputs
 from dynamodt.checks.properties import Trial, by_chance, collisions, effect_of, same_result
 from dynamodt.checks.subject import CallLimit, HangError, Observed, Outcome, first_rows
 from dynamodt.errors import ScriptError
@@ -35,7 +35,7 @@ _HERE_ALONE: Final = (
     "use no random value, no hash() of a text (zlib.crc32 is stable), no list of a set without sorted(), no name of "
     "the machine, and no local time (datetime.fromtimestamp(seconds, tz=UTC) is the same everywhere)"
 )
-_CAUSES: Final = (  # in the order of `other_process.Asked.alike`
+_CAUSES: Final = (  # in the order of `other_process._Request.alike`
     ("it depends on the time, or its zone", "take the time out of it, or let prepare(context) give one moment to all"),
     (_BEFORE, "keep nothing between items: no counter, no cache of results"),
     ("it depends on the order of attributes", "DynamoDB keeps no order of an item's or a map's attributes: sort names"),
@@ -44,23 +44,6 @@ _CAUSES: Final = (  # in the order of `other_process.Asked.alike`
 _KINDS = 16  # of faults, whose variants are made smaller
 _SECONDS_FOR_VARIANTS = 30
 _CONFIDENT = 3.0  # the rule of three: 1 - 0.95 ** (1 / n) is nearly 3 / n
-
-
-@dataclass(frozen=True)
-class VersionInputs:
-    """A version with its tables and data. `prepared`: None if the data is missing. `derived`: the items were made by
-    `transform_down` of later versions. `examples`: variants to try; `seconds`: the limit of one call."""
-
-    script: Script
-    table: TableSpec
-    target: TableSpec | None = None
-    prepared: Mapping[Any, Any] | None = field(default_factory=dict)
-    derived: bool = False
-    examples: int = 300
-    seconds: float = 10.0
-
-    def side(self, direction: Any = "up") -> Side:
-        return Side(self.script, direction, self.table, self.target, self.prepared or {}, self.seconds)
 
 
 class VersionTrial:
@@ -109,8 +92,8 @@ class VersionTrial:
     def _opened(self) -> Trial:
         asked = self._asked
         with self._limit.guarded():
-            up = asked.side("up").open(self._limit)
-            return Trial(up, asked.side("down").open(self._limit) if asked.script.has_down else None)
+            up = asked.open("up", self._limit)
+            return Trial(up, asked.open("down", self._limit) if asked.script.has_down else None)
 
     def _unended(self, trial: Trial) -> list[Finding]:
         """The faults of the version's `finish_bundle`, and a `teardown` that hangs: a run would fail with them."""
@@ -146,7 +129,7 @@ class VersionTrial:
             rows = first_rows(asked.script, table, self._limit, _ROWS)
             with without_output():
                 again = first_rows(asked.script, table, self._limit, _ROWS)
-        there = self._elsewhere.rows(asked.side(), _ROWS)
+        there = self._elsewhere.rows(asked, _ROWS)
         if again != rows or (there is not None and there != rows):
             what = "items() gives other rows each time" if again != rows else "items() gives other rows elsewhere"
             hint = "return the same rows each time: sort them, and use no time or random value in them"
@@ -214,12 +197,11 @@ class VersionTrial:
     def _there(self, images: Sequence[Image]) -> list[Observed]:
         """The results of the version for the items in the other process. An error that only the shifted clock causes
         does not count: a service refuses requests that are signed in the future."""
-        side = self._asked.side()
-        there = self._elsewhere.observed(side, images) or []
+        there = self._elsewhere.observed(self._asked, images) or []
         failed = [n for n, one in enumerate(there) if one.raised is not None and self._made[n][1].raised is None]
         if failed:
             self._elsewhere.close()
-            now = self._elsewhere.observed(side, images, alike=1) or there
+            now = self._elsewhere.observed(self._asked, images, alike=1) or there
             there = [now[n] if n in failed else one for n, one in enumerate(there)]
         return there
 
@@ -233,7 +215,7 @@ class VersionTrial:
         def shows(candidate: Image) -> bool:
             with self._limit.guarded():
                 here = trial.up.observe(candidate)
-            others = self._elsewhere.observed(self._asked.side(), [candidate])
+            others = self._elsewhere.observed(self._asked, [candidate])
             if here.outcome is None or not others or others[0].outcome is None or same_result(here, others[0]):
                 return False
             found.append((candidate, here, others[0]))
@@ -245,10 +227,9 @@ class VersionTrial:
 
     def _cause(self, images: Sequence[Image], number: int) -> tuple[str, str]:
         """The reason why a result differs in the other process, found by further tries with fewer differences."""
-        side = self._asked.side()
         for alike, (why, hint) in enumerate(_CAUSES, 1):
             self._elsewhere.close()
-            there = self._elsewhere.observed(side, images, alike=alike)
+            there = self._elsewhere.observed(self._asked, images, alike=alike)
             if there is not None and same_result(self._made[number][1], there[number]):
                 return why, hint
         return "it differs in another process", _HERE_ALONE

@@ -30,22 +30,11 @@ _NOT_MADE = (GONE, "CREATE_FAILED", "CREATE_IN_PROGRESS", "DELETE_SKIPPED")  # a
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 _AFTER_ROLLBACK = "the previous resources are unchanged; fix the cause, and run the same command again"
 _CANCELLED = ("Resource creation cancelled", "Resource update cancelled")
+_FIX = "fix the cause (see its events), then: "
 _BROKEN = {  # what has happened, the hint, and the command of CloudFormation in it
-    "UPDATE_ROLLBACK_FAILED": (
-        "its last update failed and could not be rolled back",
-        "fix the cause (see its events), then: ",
-        "continue-update-rollback",
-    ),
-    "ROLLBACK_FAILED": (
-        "its creation failed and could not be rolled back",
-        "fix the cause (see its events), then: ",
-        "delete-stack",
-    ),
-    "DELETE_FAILED": (
-        "it could not be deleted",
-        "remove what its events name, then: ",
-        "delete-stack",
-    ),
+    "UPDATE_ROLLBACK_FAILED": ("its last update failed and could not be rolled back", _FIX, "continue-update-rollback"),
+    "ROLLBACK_FAILED": ("its creation failed and could not be rolled back", _FIX, "delete-stack"),
+    "DELETE_FAILED": ("it could not be deleted", "remove what its events name, then: ", "delete-stack"),
 }
 
 

@@ -177,7 +177,11 @@ class Wire:
         if status == 200:
             return _parse(operation, data)
         failure = _failure(operation, status, data)
-        if isinstance(failure, Refusal) and failure.code in EXPIRED and self._renewed(secret):
+        if (
+            isinstance(failure, Refusal)
+            and failure.code in EXPIRED
+            and self._credentials.get_frozen_credentials() != secret
+        ):
             raise Unsent(str(failure), "renew the credentials") from failure
         raise failure
 
@@ -185,10 +189,6 @@ class Wire:
         silent = isinstance(error, TimeoutError)
         found = silence(self._url, READ_SECONDS) if silent else interruption(self._url, error)
         return InDoubt(f"{operation}: {found.what}", found.hint, self._exchanges.lost_seconds)
-
-    def _renewed(self, secret: ReadOnlyCredentials) -> bool:
-        """Whether the credentials have been renewed since a request was signed."""
-        return bool(self._credentials.get_frozen_credentials() != secret)
 
     def close(self) -> None:
         """Closes the persistent connections."""

@@ -196,12 +196,8 @@ def _may_match(head: Head, file: DataFile) -> bool:
 
 def _is_listed(head: Head, file: DataFile) -> bool:
     """True when the ETag proves that this is the file that was exported."""
-    return head.etag in (file.etag, file.md5.hex(), _of_one_part(file.md5))
-
-
-def _of_one_part(md5: bytes) -> str:
-    """The ETag of an upload in one part."""
-    return hashlib.md5(md5, usedforsecurity=False).hexdigest() + "-1"
+    of_one_part = hashlib.md5(file.md5, usedforsecurity=False).hexdigest() + "-1"
+    return head.etag in (file.etag, file.md5.hex(), of_one_part)
 
 
 REPLACE = "restore the file as DynamoDB wrote it, or request a new export"

@@ -87,7 +87,8 @@ def _take_over(
 
     def planned() -> tuple[list[Entry], int, Applied]:
         known = _Baseline(scripts, state.applied(name), state.runs(name), spec, provenance(options), behind)
-        entries = [_with_identity(entry, spec) for entry in entries_of(known, run)]
+        began = {TABLE: spec.identity}  # so that no entry applies to a later table of the same name
+        entries = [one._replace(record=replace(one.record, began=began)) for one in entries_of(known, run)]
         return entries, _version_after(known.applied, entries), known.applied
 
     entries, at, before = planned()
@@ -157,11 +158,6 @@ def _is_state_outdated(project: Project, spec: TableSpec) -> bool:
     state = project.state
     left = [run for run in state.runs(spec.name) if unfinished(run.status)]
     return bool(unknown_run(state, project.storage, spec)) or any(lacks_rows(project, run) for run in left)
-
-
-def _with_identity(entry: Entry, spec: TableSpec) -> Entry:
-    """The entry with the table's identity, so that it does not apply to a later table of the same name."""
-    return entry._replace(record=replace(entry.record, began={TABLE: spec.identity}))
 
 
 def _version_after(applied: Applied, entries: Sequence[Entry]) -> int:

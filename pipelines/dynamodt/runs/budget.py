@@ -345,11 +345,8 @@ def watching(
     if not names:
         return ()
     read = partial(alarm_states, job.stage.connection, names)
-
-    def set_pause_reason(why: str) -> None:
-        state.leases.set(job.lease, job.attempt, pause_reason=why)
-
-    return (AlarmWatch(names, read, set_pause_reason, notify).tick,)
+    watch = AlarmWatch(names, read, lambda why: state.leases.set(job.lease, job.attempt, pause_reason=why), notify)
+    return (watch.tick,)
 
 
 @dataclass(eq=False)

@@ -229,7 +229,8 @@ def refusal_for(record: RunRecord, what: str, hint: str | Hint) -> Refused:
 def finish_it(record: RunRecord, scripts: Sequence[Script]) -> Hint:
     """The hint to finish a run, or to undo it. `scripts` are the versions that have a file: the run's own file must be
     among them."""
-    back = "" if _has_file(record, scripts) else f"bring {file_of(record)} back, and "
+    has_file = any(one.sequence == record.version and not is_another_script(record, one) for one in scripts)
+    back = "" if has_file else f"bring {file_of(record)} back, and "
     return back + "finish it first: " + continued_by(record) + or_undo(record)
 
 
@@ -260,10 +261,6 @@ def restore_or_repair(record: RunRecord) -> Hint:
     repair = "; or repair the items by hand, and record which versions are applied: "
     stamp = suggest("stamp", table=record.table, to="N")
     return "restore them, then: " + suggest("undo", record.run) + repair + stamp
-
-
-def _has_file(record: RunRecord, scripts: Sequence[Script]) -> bool:
-    return any(one.sequence == record.version and not is_another_script(record, one) for one in scripts)
 
 
 def is_another_script(record: RunRecord, script: Script) -> bool:

@@ -165,16 +165,14 @@ def not_exported(project: Project, names: Sequence[str], to: int | None) -> dict
     refused = next((plan for plan in plans if _is_final(project.state, plan)), None)
     if refused is None:
         return {}
-    found = [plan for plan in plans if plan.has_steps and _requests_export(plan, project.options)]
+    found = [
+        plan for plan in plans if plan.planned and plan.has_steps and requests_export(plan.planned, project.options)
+    ]
     for plan in found:
         what = f"no export is requested, since the command is refused for table {refused.table}: {refused.error}"
         hint = "mend that first, or try this table alone: " + suggest("up", table=plan.table, dry_run=True)
         plan.error = Refused(what, where=f"table {plan.table}", hint=hint)
     return {plan.table: plan for plan in found}
-
-
-def _requests_export(plan: TableMigration, options: RunOptions) -> bool:
-    return plan.planned is not None and requests_export(plan.planned, options)
 
 
 def with_refusals(project: Project, reports: Sequence[TableReport], to: int | None) -> list[TableReport]:

@@ -249,13 +249,10 @@ def refuse_other_rows(project: Project, planned: TablePlan, runs: Sequence[RunRe
     for step in planned.steps if planned.direction == "down" else ():
         up = known.get(step.applied_by)
         if up is not None and up.began.get(ITEMS, "") != step.began.get(ITEMS, up.began.get(ITEMS, "")):
-            left = _rows_inserted(project.state, up) - _rows_given(project.stage, planned.table, step, up)
+            inserted = totals_of(project.state, [one for one in phases(up) if INSERTED_ROWS in one.run]).counts.changed
+            left = inserted - _rows_given(project.stage, planned.table, step, up)
             if left > 0:
                 raise _other_rows(step, up, left)
-
-
-def _rows_inserted(state: State, up: RunRecord) -> int:
-    return totals_of(state, [one for one in phases(up) if INSERTED_ROWS in one.run]).counts.changed
 
 
 def _rows_given(stage: Stage, table: TableSpec, step: Step, up: RunRecord) -> int:

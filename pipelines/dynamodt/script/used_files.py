@@ -277,7 +277,8 @@ def _path(node: ast.expr, known: dict[str, PurePosixPath]) -> PurePosixPath | No
         case ast.Call(func=ast.Attribute(value=value, attr=method), args=parts) if _path(value, known) is not None:
             return _path_of_method(method, _path(value, known), list(map(_text, parts)))
         case ast.Call(func=function, args=[first, *parts]):
-            return _path_of_call(_last_name(function), _path(first, known), map(_text, parts))
+            name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+            return _path_of_call(name, _path(first, known), map(_text, parts))
     return None
 
 
@@ -297,10 +298,6 @@ def _path_of_call(function: str, path: PurePosixPath | None, parts: Iterable[str
     if function == "dirname":
         return _up(path, 1)
     return path if function in ("str", "abspath", "realpath", "fspath") else None
-
-
-def _last_name(function: ast.expr) -> str:
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def _text(node: ast.expr) -> str | None:

@@ -302,15 +302,12 @@ def _idempotent(table: Table, script: Script) -> None:
     """Applies the version twice, without the rows of `items()`, which a run does not transform, and without its STAMP,
     which each run changes."""
     table._made_by(script.sequence)  # skips the test of a version that fails on the sample
-    bare, prepared = table.subject(script)._replace(script=_bare(script)), table.prepared(script)
+    bare = table.subject(script)._replace(script=replace(script, has_items=False, stamp=None))
+    prepared = table.prepared(script)
     images = rehearsed(bare, table.before(script.sequence), "up", prepared).images
     again = rehearsed(bare, images, "up", prepared)
     changed = [one for one in again.outcomes if one.kind != "unchanged"]
     _fail(table, script, changed, len(images), "IDEMPOTENT = True, and a second application changes")
-
-
-def _bare(script: Script) -> Script:
-    return replace(script, has_items=False, stamp=None)
 
 
 def _key_kept(table: Table, script: Script) -> None:
