@@ -80,7 +80,7 @@ deploy: $(INSTALLED) ## create the resources of a stage in AWS: make deploy STAG
 	$(call show_and_run,$(BIN)/dynamodt deploy --stage $(STAGE) $(if $(call on,$(DRY)),--dry-run) $(ARGS))
 
 jar: $(INSTALLED) ## Beam's Spark runner as one jar, for RUNNER=spark and Glue (Java 17, Maven; once)
-	@$(BIN)/python -m dynamodt.pipeline.spark.context
+	@$(BIN)/python -m dynamodt.pipeline.spark_context
 
 ##@ Test (ARGS goes to pytest: make test-unit ARGS="-k diff")
 test: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar serverless ## all tests except chaos, 5 minutes; lists the skipped tests with the reasons
@@ -122,7 +122,7 @@ dynamodb-local: ## the jars of DynamoDB Local for the service tests (Java 17, Ma
 	@tests/service/dynamodb-local/fetch
 
 spark-jar: $(INSTALLED) ## the jar for the tests on Spark (as `jar`, but only a message if it cannot be built)
-	@$(BIN)/python -m dynamodt.pipeline.spark.context >/dev/null || [ "$${CI:-}" != true ]
+	@$(BIN)/python -m dynamodt.pipeline.spark_context >/dev/null || [ "$${CI:-}" != true ]
 
 serverless: ## the Serverless Framework for its plugin's tests (Node 20.19, npm, once; only a message if these are missing)
 	@infra/serverless/fetch

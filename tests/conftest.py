@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from dynamodt.pipeline.spark import context
+from dynamodt.pipeline import spark_context as context
 from tests import beam_once, emulators, loaded_once
 from tests.emulators import Endpoint
 from tests.explorer import EXPLORED

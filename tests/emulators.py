@@ -23,7 +23,7 @@ from _pytest.mark import ParameterSet
 
 from dynamodt.local import emulator, install
 from dynamodt.model.tables import Connection
-from dynamodt.pipeline.spark.context import missing_for_jar
+from dynamodt.pipeline.spark_context import missing_for_jar
 from tests.waiting import HANG_SECONDS, until
 
 # For what depends on the control plane more than on the service: the second emulator belongs to make test-chaos.

@@ -11,7 +11,7 @@ from tests import ROOT
 from tests.e2e.project import Project
 from tests.emulators import deployable_ministack
 
-WHERE = "from dynamodt.pipeline.spark.context import cached_jar; print(cached_jar())"
+WHERE = "from dynamodt.pipeline.spark_context import cached_jar; print(cached_jar())"
 
 
 def test_an_installed_package_deploys(

@@ -15,7 +15,7 @@ from dynamodt.deploy.glue_runs import GlueJob
 from dynamodt.deploy.packages import Assets, project_zip
 from dynamodt.dynamodb.clients import client
 from dynamodt.model.pages import Counts
-from dynamodt.pipeline.spark.context import jar
+from dynamodt.pipeline.spark_context import jar
 from dynamodt.runs.context import Project
 from dynamodt.runs.provenance import caller
 from dynamodt.script.read import read_versions

@@ -17,8 +17,8 @@ from dynamodt.errors import Aborted, DeadLetters, ScriptError
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.runs import Job
 from dynamodt.pipeline.migrate import Resources, migrate
-from dynamodt.pipeline.spark.context import spark_context
-from dynamodt.pipeline.spark.runner import process_environment
+from dynamodt.pipeline.spark_context import spark_context
+from dynamodt.pipeline.spark_runner import process_environment
 from dynamodt.runs import runner
 from dynamodt.runs.control import control_run
 from dynamodt.script.read import read_versions

@@ -11,8 +11,8 @@ import pytest
 
 from dynamodt.errors import RunFailed
 from dynamodt.model.pages import Counts
-from dynamodt.pipeline.spark.context import FOLDER, jar, spark_context
-from dynamodt.pipeline.spark.runner import SparkRunner
+from dynamodt.pipeline.spark_context import FOLDER, jar, spark_context
+from dynamodt.pipeline.spark_runner import SparkRunner
 from tests.emulators import check_spark
 from tests.service.bench import Bench
 from tests.service.conftest import MakeTable

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from dynamodt.errors import Refused
+from dynamodt.pipeline import spark_context as context
 from dynamodt.pipeline import worker
-from dynamodt.pipeline.spark import context
 
 
 class Conf(dict[str, str]):
@@ -75,7 +75,7 @@ def test_an_existing_spark_without_the_jar_is_refused() -> None:
 def test_a_missing_pyspark_is_reported_with_the_command_that_installs_it() -> None:
     code = (
         "import sys; sys.modules['pyspark'] = None\n"
-        "from dynamodt.pipeline.spark.context import spark_context\n"
+        "from dynamodt.pipeline.spark_context import spark_context\n"
         "try: spark_context('', print)\n"
         "except Exception as error: print(type(error).__name__, error.hint)"
     )

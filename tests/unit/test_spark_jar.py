@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dynamodt.errors import RunFailed, UsageError
-from dynamodt.pipeline.spark.context import JAR_VARIABLE, jar
+from dynamodt.pipeline.spark_context import JAR_VARIABLE, jar
 
 MAVEN = """#!/bin/sh
 echo built >> "{log}"

@@ -15,8 +15,8 @@ import pytest
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from dynamodt.errors import UsageError
-from dynamodt.pipeline.spark.context import POM
-from dynamodt.pipeline.spark.runner import BEAM, check_beam
+from dynamodt.pipeline.spark_context import POM
+from dynamodt.pipeline.spark_runner import BEAM, check_beam
 from tests import ROOT
 
 
@@ -75,7 +75,7 @@ def private_to_beam(path: Path) -> Iterator[str]:
 def test_private_names_of_beam_are_used_in_one_module() -> None:
     package = ROOT / "pipelines" / "dynamodt"
     found = {(str(path.relative_to(package)), name) for path in package.rglob("*.py") for name in private_to_beam(path)}
-    assert found == {("pipeline/spark/runner.py", "PortableRunner._optimize_pipeline")}
+    assert found == {("pipeline/spark_runner.py", "PortableRunner._optimize_pipeline")}
     if beam.__version__ == BEAM:  # not among the lowest versions
         assert list(inspect.signature(PortableRunner._optimize_pipeline).parameters) == ["proto_pipeline", "options"]
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from google.protobuf import json_format, struct_pb2
 
+from dynamodt.pipeline import spark_context as context
+from dynamodt.pipeline import spark_runner as runner
 from dynamodt.pipeline import worker
 from dynamodt.pipeline.process import bypass_proxy_for_beam
-from dynamodt.pipeline.spark import context, runner
-from dynamodt.pipeline.spark.runner import failed
+from dynamodt.pipeline.spark_runner import failed
 
 BROKEN = """#!/bin/sh
 echo "INFO:apache_beam:starting" >&2

@@ -28,7 +28,7 @@ from dynamodt.config.settings import FILE_NAME, DeploySettings
 from dynamodt.deploy.buckets import ASSETS
 from dynamodt.errors import RunFailed, UsageError, suggest
 from dynamodt.model.tables import Stage
-from dynamodt.pipeline.spark.context import jar
+from dynamodt.pipeline.spark_context import jar
 from dynamodt.script.names import files_below, tables
 from dynamodt.state.storage import Storage, open_storage, user_cache, with_owner
 

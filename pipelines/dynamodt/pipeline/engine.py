@@ -229,8 +229,8 @@ def _lost(code: int) -> RunFailed:
 
 
 def _spark(runner: str, spark_master: str, notify: Callable[[str], None]) -> Engine:
-    from dynamodt.pipeline.spark.context import spark_context, workers
-    from dynamodt.pipeline.spark.runner import SparkRunner, check_beam
+    from dynamodt.pipeline.spark_context import spark_context, workers
+    from dynamodt.pipeline.spark_runner import SparkRunner, check_beam
 
     check_beam()
     context = spark_context(spark_master, notify)

@@ -27,7 +27,7 @@ from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
 from dynamodt.errors import RunFailed, UsageError, installing
-from dynamodt.pipeline.spark.context import PYTHON_LOG, executor_cores, java_class, last_line, local_cores, log_hint
+from dynamodt.pipeline.spark_context import PYTHON_LOG, executor_cores, java_class, last_line, local_cores, log_hint
 
 BEAM = "2.77.0"
 BOOT = "dynamodt_harness"

@@ -261,7 +261,7 @@ def last_line(text: str) -> str:
 
 JAR_VARIABLE = "DYNAMODT_SPARK_JAR"
 
-_PACKAGE = Path(__file__).parents[2]
+_PACKAGE = Path(__file__).parents[1]
 POM = _PACKAGE / "deployment" / "infra" / "beam-spark" / "pom.xml"
 _TAIL_LINES = 5
 

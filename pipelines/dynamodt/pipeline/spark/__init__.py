@@ -1,1 +1,0 @@
-"""Beam's own Spark runner on an existing Spark: Glue's, or one started on this machine."""
