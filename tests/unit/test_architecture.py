@@ -20,7 +20,7 @@ from tests.waiting import HANG_SECONDS
 PACKAGE = ROOT / "pipelines" / "dynamodt"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 LONGEST, LONG, MOST = 60, 30, 0.9
-MOST_LINES, MOST_FILES, LONGEST_CHAIN = 400, 167, 12
+MOST_LINES, MOST_FILES, LONGEST_CHAIN = 400, 166, 11
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc", "lib", "tools", "base", "core_utils"}
 NAMES = {name for option in OPTIONS for name in option.commands}
 HEAVY = (
@@ -90,7 +90,7 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
     list(TopologicalSorter(imports()).static_order())
 
 
-def test_no_chain_of_imports_is_longer_than_12_modules() -> None:
+def test_no_chain_of_imports_is_longer_than_11_modules() -> None:
     chains: dict[str, list[str]] = {}
     for name in TopologicalSorter(imports()).static_order():
         chains[name] = [name, *max((chains[below] for below in imports()[name]), key=len, default=[])]
@@ -98,7 +98,7 @@ def test_no_chain_of_imports_is_longer_than_12_modules() -> None:
     assert len(longest) <= LONGEST_CHAIN, longest
 
 
-def test_there_are_at_most_167_files() -> None:
+def test_there_are_at_most_166_files() -> None:
     assert len(MODULES) <= MOST_FILES
 
 

@@ -17,8 +17,8 @@ import pytest
 
 from dynamodt.checks.check import CheckOptions
 from dynamodt.cli import app as cli
-from dynamodt.cli import help_text, questions
-from dynamodt.cli.help_text import HELP
+from dynamodt.cli import console, questions
+from dynamodt.cli.console import HELP
 from dynamodt.cli.request import Request
 from dynamodt.model.pages import Units
 from dynamodt.runs import options as requests
@@ -1086,7 +1086,7 @@ def test_a_table_name_is_checked_before_the_stage_is_opened(
 def test_run_ids_are_completed_from_the_history_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     (option,) = (option for option in options_of("show") if option.field == "run")
     parsed = {"stage": "prod", "tables": "users"}
-    monkeypatch.setattr(help_text, "_history", lambda stage, tables: [f"2026-{stage}-{tables}"])
-    assert help_text.offered(option, parsed) == ["2026-prod-users"]
-    monkeypatch.setattr(help_text, "_history", lambda stage, tables: 1 // 0)
-    assert help_text.offered(option, parsed) == []
+    monkeypatch.setattr(console, "_history", lambda stage, tables: [f"2026-{stage}-{tables}"])
+    assert console.offered(option, parsed) == ["2026-prod-users"]
+    monkeypatch.setattr(console, "_history", lambda stage, tables: 1 // 0)
+    assert console.offered(option, parsed) == []

@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from dynamodt.cli.app import app
-from dynamodt.cli.help_text import HELP
+from dynamodt.cli.console import HELP
 from dynamodt.cli.next_steps import printed_error, steps_of, written_steps
 from dynamodt.cli.request import Request, as_typed, check, plugin_command, with_plugin, with_stage
 from dynamodt.config.stage import load_stage

@@ -18,7 +18,7 @@ import typer
 
 from dynamodt import __version__
 from dynamodt.cli import console
-from dynamodt.cli.help_text import EPILOG, HELP, completion_of
+from dynamodt.cli.console import EPILOG, HELP, completion_of
 from dynamodt.cli.request import Request, check_rates, in_folder
 from dynamodt.errors import PROGRAM, DynamodtError, Hint, UsageError, suggest
 from dynamodt.model.pages import Units

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import questionary
 
-from dynamodt.cli.console import on_terminal
-from dynamodt.cli.help_text import HELP
+from dynamodt.cli.console import HELP, on_terminal
 from dynamodt.cli.request import Request, as_typed
 from dynamodt.config.settings import FILE_NAME, read_settings
 from dynamodt.config.stage import LOCAL
