@@ -305,11 +305,6 @@ _INCLUDED = re.compile(r"\$\{file\(([^)]+)\)(?::([A-Za-z0-9_.-]+))?\}")
 _MOST_INCLUDED = 10  # files within each other
 
 
-def service_file(folder: Path) -> Path | None:
-    """The service's file in a folder."""
-    return next((folder / name for name in _NAMES if (folder / name).is_file()), None)
-
-
 def service_keys(folder: Path) -> dict[str, tuple[KeyAttribute, ...]]:
     """The keys of the service's tables, by logical id, without tables whose key is computed. Raises UsageError for a
     file that cannot be read. The plugin's keys take precedence, since they include values that the framework
@@ -327,7 +322,7 @@ def _given_by_the_plugin() -> dict[str, tuple[KeyAttribute, ...]]:
 
 
 def _keys_in_files(folder: Path) -> dict[str, tuple[KeyAttribute, ...]]:
-    file = service_file(folder)
+    file = next((folder / name for name in _NAMES if (folder / name).is_file()), None)
     content = _read(file) if file is not None else None
     sections = content.get("resources") if isinstance(content, dict) else None
     found = (_key(id, one) for section in _included(folder, sections) for id, one in _resources(section))

@@ -78,23 +78,17 @@ def spec_of(connection: Connection, name: str, table: dict[str, Any]) -> TableSp
     )
 
 
-def description(connection: Connection, name: str) -> dict[str, Any]:
-    """The TableDescription. Raises ServiceError."""
+def description(connection: Connection, name: str, **settings: Any) -> dict[str, Any]:
+    """The TableDescription, by a client with these settings. Raises ServiceError."""
     with explained("DescribeTable", f"table {name}"):
-        found: dict[str, Any] = _client(connection, name).describe_table(TableName=name_in_requests(name))["Table"]
+        answer = _client(connection, name, **settings).describe_table(TableName=name_in_requests(name))
+    found: dict[str, Any] = answer["Table"]
     return found
 
 
 def describe_briefly(connection: Connection, name: str) -> TableSpec:
     """As `describe`. Raises ServiceError within about ten seconds."""
-    return spec_of(connection, name, _described_briefly(connection, name))
-
-
-def _described_briefly(connection: Connection, name: str) -> dict[str, Any]:
-    with explained("DescribeTable", f"table {name}"):
-        answer = _client(connection, name, **_BRIEFLY).describe_table(TableName=name_in_requests(name))
-    found: dict[str, Any] = answer["Table"]
-    return found
+    return spec_of(connection, name, description(connection, name, **_BRIEFLY))
 
 
 def _client(connection: Connection, table: str, **settings: Any) -> Any:
@@ -113,7 +107,7 @@ class Capacity(NamedTuple):
 
 def capacity(connection: Connection, name: str) -> Capacity:
     """A table's present capacity, which auto scaling changes. Raises ServiceError within about ten seconds."""
-    return capacity_of(_described_briefly(connection, name))
+    return capacity_of(description(connection, name, **_BRIEFLY))
 
 
 def capacity_of(table: dict[str, Any]) -> Capacity:
