@@ -60,7 +60,8 @@ def _names(version: VersionCheck) -> list[str]:
 def _facts(table: TableCheck, version: VersionCheck) -> Iterator[tuple[str, str]]:
     """A version's properties, as pairs of a name and a text."""
     effect = version.effect
-    yield "tried on", _inputs_text(version)
+    items = counted(version.items, "item") + (", derived from later ones" if version.derived else "")
+    yield "tried on", f"{items}, {counted(version.variants, 'variant')}"
     yield "effect", _effect(effect)
     if version.deterministic is not None:
         yield "deterministic", "yes" if version.deterministic else "no"
@@ -88,11 +89,6 @@ _REVERSIBLE = {
     "": "not known",
 }
 _PREPARED = {"used": "used", "missing": "missing: tried without it, so errors are only warnings"}
-
-
-def _inputs_text(version: VersionCheck) -> str:
-    items = counted(version.items, "item") + (", derived from later ones" if version.derived else "")
-    return f"{items}, {counted(version.variants, 'variant')}"
 
 
 def _idempotent(version: VersionCheck) -> str:

@@ -163,14 +163,11 @@ class _Lookups:
         return stack.outputs(where).get(key) or stack.table(key, where)
 
     def _of_parameter(self, name: str, where: str) -> str:
-        if name not in self._parameters:
-            self._parameters[name] = self._read_parameter(name, where)
-        return self._parameters[name].strip()
-
-    def _read_parameter(self, name: str, where: str) -> str:
+        if name in self._parameters:
+            return self._parameters[name]
         with explained("GetParameter", where), Tolerated("ParameterNotFound"):
             found = client(self.stage.connection, "ssm").get_parameter(Name=name, WithDecryption=True)
-            return str(found["Parameter"]["Value"])
+            return self._parameters.setdefault(name, str(found["Parameter"]["Value"]).strip())
         hint = f"create it in {self.stage.connection.region}, or write the table's name"
         raise UsageError(f"there is no parameter {name}", where=where, hint=hint)
 

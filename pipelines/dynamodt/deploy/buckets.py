@@ -191,7 +191,9 @@ def delete_objects(connection: Connection, own: OwnObjects, notify: Callable[[st
     s3 = client(connection, "s3")
     for key, upload in _uploads(s3, own.bucket, own.prefix):
         if key in own:
-            _abort(s3, own.bucket, key, upload)
+            ended = suppress(s3.exceptions.NoSuchUpload)  # since the listing
+            with explained("AbortMultipartUpload", f"s3://{own.bucket}/{key}"), ended:
+                s3.abort_multipart_upload(Bucket=own.bucket, Key=key, UploadId=upload)
     deleted = 0
     roots = (f"{own.prefix}{_SHARED}", *own.roots)  # data files before the manifests that list them
     with explained("DeleteObjects", f"bucket {own.bucket}"):
@@ -228,12 +230,6 @@ def _uploads(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
     with explained("ListMultipartUploads", f"bucket {bucket}"):
         for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
             yield from ((one["Key"], one["UploadId"]) for one in page.get("Uploads", ()))
-
-
-def _abort(s3: Any, bucket: str, key: str, upload: str) -> None:
-    """Aborts an upload. An upload that has ended since the listing is ignored."""
-    with explained("AbortMultipartUpload", f"s3://{bucket}/{key}"), suppress(s3.exceptions.NoSuchUpload):
-        s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
 
 
 def may_read(connection: Connection, role: str, bucket: str, prefix: str) -> bool | None:

@@ -47,7 +47,8 @@ def _lived(connection: Connection, name: str) -> _StackSeen:
         stack.execute(first)
         made, _ = wait_for_end(stack, unmade.id, known, lambda event: None)
         again = stack.propose(text, {}, {}, exists=True)
-        order = _times(connection, made.id)
+        events = client(connection, "cloudformation").describe_stack_events(StackName=made.id)["StackEvents"]
+        order = [event["Timestamp"] for event in events]
     finally:
         stack.delete()
     while (after := stack.state(unmade.id)) is not None and after.moving:
@@ -62,11 +63,6 @@ def _lived(connection: Connection, name: str) -> _StackSeen:
 
 def _state(stack: Stack) -> StackState:
     return stack.state() or StackState("", GONE)
-
-
-def _times(connection: Connection, stack_id: str) -> list[Any]:
-    answer = client(connection, "cloudformation").describe_stack_events(StackName=stack_id)
-    return [event["Timestamp"] for event in answer["StackEvents"]]
 
 
 def _seen(found: Scratch) -> _StackSeen:

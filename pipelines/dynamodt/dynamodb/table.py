@@ -54,7 +54,7 @@ def describe(connection: Connection, name: str) -> TableSpec:
 def spec_of(connection: Connection, name: str, table: dict[str, Any]) -> TableSpec:
     """The key, size and capacity in a TableDescription."""
     provisioned, units = table.get("ProvisionedThroughput", {}).get("ReadCapacityUnits", 0), capacity_of(table)
-    created = _moment(table.get("CreationDateTime"))
+    created, local = _moment(table.get("CreationDateTime")), table.get("LocalSecondaryIndexes") or ()
     return TableSpec(
         name=name,
         key=_key(table),
@@ -74,7 +74,7 @@ def spec_of(connection: Connection, name: str, table: dict[str, Any]) -> TableSp
         account=(table.get("TableArn") or "::::").split(":")[4],
         created=created,
         infrequent_access=(table.get("TableClassSummary") or {}).get("TableClass") == "STANDARD_INFREQUENT_ACCESS",
-        projections=_projections(table),
+        projections=tuple(_projection(index, index in local) for index in _indexes(table)),
     )
 
 
@@ -314,11 +314,6 @@ def _index_keys(table: dict[str, Any]) -> tuple[IndexKey, ...]:
         for index in _indexes(table)
         for e in index["KeySchema"]
     )
-
-
-def _projections(table: dict[str, Any]) -> tuple[Index, ...]:
-    local = table.get("LocalSecondaryIndexes") or ()
-    return tuple(_projection(index, index in local) for index in _indexes(table))
 
 
 def _projection(index: dict[str, Any], local: bool) -> Index:

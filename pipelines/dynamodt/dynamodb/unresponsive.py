@@ -102,7 +102,8 @@ def retried_longer(
     minute. botocore's own tries end within a second or some seconds, and would end a run. `FirstAnswers` gives up a
     host that has never responded, or is silent."""
     lost = _is_lost(caught_exception, attempts, request_dict)
-    if not lost and not (response is not None and _is_busy(response[0].status_code, operation, attempts)):
+    of_s3 = response is not None and operation.service_model.service_name == "s3"
+    if not lost and not (of_s3 and response[0].status_code in _BUSY and attempts < _BUSY_TRIES):
         return None
     time.sleep(random.uniform(0.0, min(_LONGEST_PAUSE, 2.0 ** (attempts - 2))))
     return 0.0  # seconds for which botocore sleeps
@@ -112,10 +113,6 @@ def _is_lost(error: Any, attempts: int, request: Any) -> bool:
     if not isinstance(error, _LOST) or isinstance(error, ReadTimeoutError | SSLError):
         return False
     return attempts < _MOST_TRIES and outages.lasted(_host(request["url"])) < LASTING_SECONDS
-
-
-def _is_busy(status: int, operation: Any, attempts: int) -> bool:
-    return status in _BUSY and operation.service_model.service_name == "s3" and attempts < _BUSY_TRIES
 
 
 def _host(url: str) -> str:

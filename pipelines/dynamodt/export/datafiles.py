@@ -299,16 +299,13 @@ def _read_list(objects: S3Objects, manifest: Manifest, head: Head) -> tuple[byte
     pieces = hash_pieces(objects.pieces(manifest.files_key, head), md5)
     try:
         for line in lines(pieces):
-            found.append(_data_file(manifest.folder, orjson.loads(line)))
+            one = orjson.loads(line)
+            of_file, key = base64.b64decode(one["md5Checksum"], validate=True), one["dataFileS3Key"]
+            found.append(DataFile(manifest.folder.data_key(key), int(one["itemCount"]), of_file, one["etag"]))
     except (Damaged, KeyError, TypeError, ValueError) as error:
         what = f"line {len(found) + 1} does not list a data file: {error!r}"
         raise RunFailed(what, where=objects.place(manifest.files_key), hint=REPLACE) from error
     return md5.digest(), tuple(found)
-
-
-def _data_file(folder: ExportFolder, line: dict[str, Any]) -> DataFile:
-    md5 = base64.b64decode(line["md5Checksum"], validate=True)
-    return DataFile(folder.data_key(line["dataFileS3Key"]), int(line["itemCount"]), md5, line["etag"])
 
 
 def _manifest(folder: ExportFolder, summary: dict[str, Any]) -> Manifest:

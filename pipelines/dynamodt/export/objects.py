@@ -19,8 +19,6 @@ from dynamodt.state.storage import S3Storage
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-    from botocore.exceptions import ClientError
-
 
 MAX_LINE = 16 << 20  # bytes: an item has at most 400 KB, so that its JSON, old and new, stays below
 _GZIP = zlib.MAX_WBITS | 16
@@ -138,12 +136,9 @@ class S3Objects(S3Storage):
         try:
             return content_of(partial(self._s3.get_object, Bucket=self._bucket, Key=key, **part))
         except ClientError as error:
-            self._raise_if_changed(key, error)
-            raise
-
-    def _raise_if_changed(self, key: str, error: ClientError) -> None:
-        code = error.response["Error"]["Code"]
-        if code in (*_ABSENT, "PreconditionFailed", "412"):
+            code = error.response["Error"]["Code"]
+            if code not in (*_ABSENT, "PreconditionFailed", "412"):
+                raise
             what = "was deleted" if code in _ABSENT else "was replaced"
             hint = "leave an export's files alone while it is read; run again with a complete export"
             raise RunFailed(f"{what} while it was read", where=self.place(key), hint=hint) from error

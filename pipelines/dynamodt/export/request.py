@@ -281,19 +281,16 @@ class AwsExports:
     def _raise_if_refused(self, error: ClientError, table: str) -> None:
         """Raises Refused for errors with a remedy that `explained` does not cover."""
         detail = error.response["Error"]
-        hint = self._hint(detail["Code"], table)
-        if hint is not None:
-            raise Refused(detail["Message"] or detail["Code"], where=f"table {table}", hint=hint) from error
-
-    def _hint(self, code: str, table: str) -> str | None:
-        return {
+        hint = {
             "PointInTimeRecoveryUnavailableException": f"turn it on: {turn_on_recovery(self._connection, table)}",
             "InvalidExportTimeException": "choose a moment within the table's point-in-time recovery: "
             + self._connection.aws_command("dynamodb describe-continuous-backups", "--table-name", table),
             "ExportConflictException": "this token belongs to another export, or another one writes there: wait for "
             "it, or request with another token",
             "LimitExceededException": "too many exports at once: wait until some have completed",
-        }.get(code)
+        }.get(detail["Code"])
+        if hint is not None:
+            raise Refused(detail["Message"] or detail["Code"], where=f"table {table}", hint=hint) from error
 
 
 def describe_export(dynamodb: Any, arn: str) -> Export:

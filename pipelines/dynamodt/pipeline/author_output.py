@@ -292,12 +292,9 @@ class _Handler(logging.Handler):
         self._capture.line(record.levelname, record.name, text, record.created)
 
     def _shown_by_the_script(self, record: logging.LogRecord) -> bool:
-        return any(self._is_the_script_s(handler) for one in _chain(record.name) for handler in one.handlers)
-
-    def _is_the_script_s(self, handler: logging.Handler) -> bool:
-        if isinstance(handler, logging.NullHandler) or handler in self.others:
-            return False
-        return not type(handler).__module__.startswith("apache_beam.")
+        handlers = (one for logger in _chain(record.name) for one in logger.handlers if one not in self.others)
+        active = (type(one) for one in handlers if not isinstance(one, logging.NullHandler))
+        return any(not kind.__module__.startswith("apache_beam.") for kind in active)
 
 
 def _chain(name: str) -> Iterator[logging.Logger]:

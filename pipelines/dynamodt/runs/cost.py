@@ -151,17 +151,13 @@ def with_expected_cost(
     for job in phases:
         if isinstance(job.source, ExportSource):
             work = work._replace(gets=_gets(job), full_bytes=job.table.size_bytes if new_export else 0)
-    return replace(report, cost=_priced(work, phases[0]))
+    prices = prices_of(phases[0].stage, (phases[0].table, phases[0].written_table))
+    return replace(report, cost=cost_of(work, prices if isinstance(prices, Prices) else None))
 
 
 def _gets(job: Job) -> int:
     """The maximum number of GETs of an export's files, in pieces: each file holds a part of the table, compressed."""
     return job.splits * -(-max(1, job.table.size_bytes // (job.splits or 1)) // PIECE)
-
-
-def _priced(work: Work, job: Job) -> Cost:
-    prices = prices_of(job.stage, (job.table, job.written_table))
-    return cost_of(work, prices if isinstance(prices, Prices) else None)
 
 
 def prices_of(stage: Stage, tables: Sequence[TableSpec]) -> Prices | str:

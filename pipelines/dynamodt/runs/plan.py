@@ -107,7 +107,8 @@ def plan_table(
     if scripts:
         _check_imported(stage, spec, runs, applied)
     steps, unprepared = _steps(project, spec, scripts, direction)
-    steps = tuple(replace(step, applied_by=_run_of(step.script, applied)) for step in steps)
+    by = {number: version.run for number, version in applied.items()}
+    steps = tuple(replace(step, applied_by=by.get(step.script.sequence, "")) for step in steps)
     return TablePlan(spec, direction, steps, max(applied, default=0), files, former_runs=gone, unprepared=unprepared)
 
 
@@ -140,18 +141,14 @@ def _steps(
     for script in scripts:
         _check_step(script, direction)
         try:
-            ref = _prepared_of(project, spec, script, direction)
+            uses = script.has_prepare and moves_items(script, direction)
+            ref = project.prepared(script, spec) if uses else None
         except Refused as error:
             if not (project.options.dry_run and steps):
                 raise
             return tuple(steps), error
         steps.append(_step(project, spec, script, direction, ref))
     return tuple(steps), None
-
-
-def _run_of(script: Script, applied: Applied) -> str:
-    version = applied.get(script.sequence)
-    return version.run if version is not None else ""
 
 
 def check_script(script: Script) -> None:
@@ -250,13 +247,6 @@ def _step(project: Project, table: TableSpec, script: Script, direction: Directi
         is_here = project.options.runner != GLUE
         rows = "" if not script.has_items else check_rows(script, of_rows) if is_here else None
     return Step(script, ref, target, facts_at_start(table, script, project.stage.storage.url, ref, target, rows))
-
-
-def _prepared_of(project: Project, table: TableSpec, script: Script, direction: Direction) -> PreparedRef | None:
-    """The version's prepared data, if it uses any. Raises Refused if the data cannot be used."""
-    if not (script.has_prepare and moves_items(script, direction)):
-        return None
-    return project.prepared(script, table)
 
 
 def _target(stage: Stage, script: Script) -> TableSpec | None:

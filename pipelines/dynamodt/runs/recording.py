@@ -104,15 +104,10 @@ def _end_replaced(context: RunContext, planned: TablePlan) -> None:
                 what = f"the table that run {record.run} wrote to is gone: its checkpoints are not used"
                 context.observer.notify(what)
         elif (record.version, record.direction) == (script.sequence, planned.direction):
-            context.observer.notify(
-                f"run {record.run} is unfinished, {record.status}: {_why_replaced(planned, record)}"
-            )
+            changed = "; ".join(one.sentence for one in differences(record.began, planned.steps[0].began))
+            why = f"a new run begins: {changed}" if changed else "a new run begins in its place"
+            context.observer.notify(f"run {record.run} is unfinished, {record.status}: {why}")
         state.record(replace(record, status=next_status(record.status, "replace")), context.token)
-
-
-def _why_replaced(planned: TablePlan, left: RunRecord) -> str:
-    changed = [one.sentence for one in differences(left.began, planned.steps[0].began)]
-    return "a new run begins: " + "; ".join(changed) if changed else "a new run begins in its place"
 
 
 # ---------------------------------------------------------------- the start

@@ -310,9 +310,14 @@ class State:
     def _actions(self, entry: Entry) -> list[dict[str, Any]]:
         actions = [{"Put": self._run_put(entry.record)}]
         if entry.applied is not None:
-            actions.append({"Put": self._version_put(entry.applied, entry.instead_of)})
+            row = {**_version_key(entry.applied.table, entry.applied.version), **to_row(entry.applied)}
+            actions.append({"Put": self._put(row, "checksum", entry.instead_of)})
         if entry.reverted:
-            actions.append({"Delete": self._version_delete(entry.record.table, entry.record.version)})
+            named = {
+                "TableName": self.rows.table,
+                "Key": encode(_version_key(entry.record.table, entry.record.version)),
+            }
+            actions.append({"Delete": {**named, "ConditionExpression": "attribute_exists(pk)"}})
         return actions
 
     def _overtaken(self, entries: Sequence[Entry], held: Sequence[Fence]) -> DynamodtError:
@@ -331,10 +336,6 @@ class State:
         row = {"pk": f"TABLE#{record.table}", "sk": f"RUN#{record.run}", **to_row(record)}
         return self._put(row, "revision", record.revision - 1 or None)
 
-    def _version_put(self, applied: AppliedVersion, instead_of: str | None) -> dict[str, Any]:
-        row = {**_version_key(applied.table, applied.version), **to_row(applied)}
-        return self._put(row, "checksum", instead_of)
-
     def _put(self, row: Item, attribute: str, before: Any) -> dict[str, Any]:
         """The put of a row whose `attribute` must have the value `before`; None: which must not exist."""
         put = {"TableName": self.rows.table, "Item": encode(row)}
@@ -342,10 +343,6 @@ class State:
             return {**put, "ConditionExpression": f"attribute_not_exists({attribute})"}
         values = encode({":before": before})
         return {**put, "ConditionExpression": f"{attribute} = :before", "ExpressionAttributeValues": values}
-
-    def _version_delete(self, table: str, version: int) -> dict[str, Any]:
-        key = encode(_version_key(table, version))
-        return {"TableName": self.rows.table, "Key": key, "ConditionExpression": "attribute_exists(pk)"}
 
 
 def _is_earlier(stored: RunRecord | None, record: RunRecord) -> bool:
