@@ -261,11 +261,7 @@ def sample_of_file(path: Path, table: TableSpec) -> TableSample:
 
 
 def sample_of_export(
-    files: Sequence[DataFile],
-    objects: S3Objects,
-    table: TableSpec,
-    place: str,
-    number: int,
+    files: Sequence[DataFile], objects: S3Objects, table: TableSpec, place: str, number: int
 ) -> TableSample:
     """Items of the first chunks of random data files of the export at `place`. Raises the errors of a run with this
     export; UsageError for an empty one."""

@@ -99,11 +99,7 @@ class Writes:
     `uncounted` are not counted. `answered` is called with the number of writes of each request, and its seconds."""
 
     def __init__(
-        self,
-        wire: Wire,
-        table: str,
-        uncounted: str = "",
-        answered: Callable[[int, float], None] | None = None,
+        self, wire: Wire, table: str, uncounted: str = "", answered: Callable[[int, float], None] | None = None
     ) -> None:
         self._answered = answered
         self._wire = wire

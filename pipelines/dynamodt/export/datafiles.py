@@ -85,11 +85,7 @@ class DataReader:
         return self._chunks(file, cursor, change_of, lambda change: change.key)
 
     def _chunks(
-        self,
-        file: DataFile,
-        cursor: int,
-        parse: Callable[[bytes], Record],
-        key: Callable[[Record], Image],
+        self, file: DataFile, cursor: int, parse: Callable[[bytes], Record], key: Callable[[Record], Image]
     ) -> Iterator[Chunk[Record]]:
         place = self._objects.place(file.key)
         for batch, last in _batches(_CheckedFile(self._objects, file).lines(cursor), self._size):

@@ -45,12 +45,7 @@ class Held(NamedTuple):
 
 @contextmanager
 def hold_leases(
-    leases: LeaseRows,
-    table: str,
-    others: Sequence[str],
-    run: str,
-    notify: Callable[[str], None],
-    goal: str = "",
+    leases: LeaseRows, table: str, others: Sequence[str], run: str, notify: Callable[[str], None], goal: str = ""
 ) -> Iterator[Held]:
     """Holds a run's own table and the others to which it writes, each as `hold_lease` does. All commands take tables in
     the order of their names, so that no two commands wait for each other. The tokens travel with each job: a worker
@@ -67,12 +62,7 @@ def hold_leases(
 
 @contextmanager
 def hold_lease(
-    leases: LeaseRows,
-    table: str,
-    run: str,
-    notify: Callable[[str], None],
-    owner: str = "",
-    goal: str = "",
+    leases: LeaseRows, table: str, run: str, notify: Callable[[str], None], owner: str = "", goal: str = ""
 ) -> Iterator[Lease]:
     """Holds a table's lease with a heartbeat every five seconds, and releases it at the end. `owner` is the run's own
     table, if it is another one.

@@ -82,8 +82,7 @@ def _plan_down(
     if goal > at:
         table = applied[at].table
         raise Refused(
-            f"{table} is at version {at}, below {goal}",
-            hint="To go forward: " + suggest("up", table=table, to=goal),
+            f"{table} is at version {at}, below {goal}", hint="To go forward: " + suggest("up", table=table, to=goal)
         )
     numbered = {script.sequence: script for script in scripts}
     versions = sorted((number for number in applied if number > goal), reverse=True)
