@@ -193,7 +193,7 @@ REMOVALS: dict[str, Removal] = {
     "stamp_that_is_missing": edit(
         conflicts._evidence_of_update, 'if is_as_read(_without(update, stamp), now) else "unclear"', ""
     ),
-    "rows_of_doubtful_transactions": edit(conflicts._evidence_of_transaction, "if not rows", "if True"),
+    "rows_of_doubtful_transactions": edit(conflicts.evidence_of, "has_own_row(doubt, current)", "False"),
     # An item that is gone after a deletion of unknown outcome was deleted by the run.
     "doubt_about_deletions": edit(
         conflicts.judge_refusal, 'Resolved("changed", unconfirmed=True)', 'Resolved("changed")'

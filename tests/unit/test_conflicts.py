@@ -50,7 +50,7 @@ INTO = several(update(read=READ, n=5, note="kept"), insert(THINGS, MADE))
 
 
 def row(item: Item, source: int | None = 1, of: Atomic | None = None) -> dict[str, InsertedRow]:
-    made = transaction_digest(of) if of else ""
+    made = transaction_digest(of, "") if of else ""
     made_of = None if source is None else key(source)
     return {key_text(key(int(item["id"]))): InsertedRow(made_of, image_digest(encode(item)), made)}
 
@@ -74,18 +74,19 @@ def current(
         (REMOVE, [FREED], row(FREED, 9), "gone"),  # its key was free for another one
         (REMOVE, [{"id": 1, "n": 8}], row(FREED, 9), "unclear"),  # that one, changed since, or the one that was read
         (REMOVE, [READ], row(READ, 9), "unwritten"),  # the one that was read is that one
-        (MOVE, [MADE], row(MADE), "written"),
-        (MOVE, [], row(MADE), "written"),  # and deleted since
-        (MOVE, [OTHER], row(MADE), "written"),  # and changed since
+        (MOVE, [MADE], row(MADE, of=MOVE), "written"),
+        (MOVE, [], row(MADE, of=MOVE), "written"),  # and deleted since
+        (MOVE, [OTHER], row(MADE, of=MOVE), "written"),  # and changed since
         (MOVE, [MADE], {}, "unwritten"),  # written by the application
         (MOVE, [MADE], row(MADE, 7), "unwritten"),  # it was made of another
         (MOVE, [MADE], row(OTHER), "unwritten"),  # of an earlier state of this one
         (MOVE, [], {}, "unwritten"),
-        (SPLIT, [{"id": 1, "n": 7}, OTHER], row(MADE), "written"),  # all of it or nothing
+        (SPLIT, [{"id": 1, "n": 7}, OTHER], row(MADE, of=SPLIT), "written"),  # all of it or nothing
+        (SPLIT, [{"id": 1, "n": 7}, MADE], row(MADE), "unwritten"),  # of another transaction with the insertion
         (SPLIT, [READ, MADE], row(MADE), "unwritten"),  # of an earlier transaction for the same item
         (SPLIT, [READ, MADE], row(MADE, of=SPLIT), "written"),  # and set back by the application
         (SPLIT, [READ], {}, "unwritten"),
-        (BESIDE, [READ, OTHER], row(MADE), "written"),
+        (BESIDE, [READ, OTHER], row(MADE, of=BESIDE), "written"),
         (BESIDE, [READ, MADE], {}, "unwritten"),
     ],
 )
@@ -170,7 +171,7 @@ def test_the_judgement_of_a_refused_change(
         ([REMOVE], [READ], {}, TransformAgain(encode(READ))),
         ([REMOVE], [{"id": 1, "n": 7}], {}, TransformAgain(encode({"id": 1, "n": 7}), replaced=True)),
         ([MOVE], [], {}, Resolved("vanished")),
-        ([MOVE], [], row(MADE), Resolved("changed")),
+        ([MOVE], [], row(MADE, of=MOVE), Resolved("changed")),
         ([MOVE], [{"id": 1, "n": 7}], {}, TransformAgain(encode({"id": 1, "n": 7}))),
         ([insert(THINGS, MADE)], [], row(MADE, None), Resolved("changed")),
     ],

@@ -13,24 +13,17 @@ _SORT_KEY = {"S": "INSERTED"}
 
 
 class InsertedRow(NamedTuple):
-    """The content of an inserted row: the source's key (None: a row of `items()`), the digests of the item as inserted
-    and of the whole transaction, and the phase that has sent it. `removed`: an undo has deleted the item."""
+    """The content of an inserted row: the source's key (None: a row of `items()`), the digest of the item as inserted,
+    and that of the whole transaction (`transaction_digest`). `removed`: an undo has deleted the item."""
 
     source: Image | None
     item: str
     transaction: str = ""
-    phase: str = ""
     removed: bool = False
 
     def is_from(self, source: Image | None) -> bool:
         """Whether the item was made from this source (None: a row of `items()`)."""
-        if self.source is None or source is None:
-            return self.source is source
-        return key_text(self.source) == key_text(source)
-
-    def is_of(self, part: Insert, source: Image | None) -> bool:
-        """Whether it is the row of this insertion, made from this source."""
-        return self.is_from(source) and self.item == image_digest(part.item)
+        return key_text(self.source or {}) == key_text(source or {})
 
 
 class InsertedRows:
@@ -41,15 +34,14 @@ class InsertedRows:
     table, key   of the inserted item
     source       the key of the item that it was made of, as JSON; null for a row of `items()`
     item         the digest of the item as inserted
-    transaction  the digest of the whole transaction
-    phase        the phase of the run that has sent it: a later one may send an equal transaction
+    transaction  the digest of the whole transaction, and of the phase of the run that has sent it
     removed      true once an undo has deleted the item
     """
 
     def __init__(self, table: str, run: str, phase: str = "") -> None:
         self.spec = TableSpec(table, (KeyAttribute("pk", "S"), KeyAttribute("sk", "S")))
         self._run = run
-        self._phase = phase
+        self.phase = phase
 
     def key(self, table: str, key: Image) -> Image:
         """The key of the row for an item of a table. Each row has a partition key of its own."""
@@ -65,7 +57,6 @@ class InsertedRows:
             "source": {"S": json.dumps(source)},
             "item": {"S": image_digest(insert.item)},
             "transaction": {"S": transaction},
-            "phase": {"S": self._phase},
         }
         return {"Put": {"TableName": self.spec.name, "Item": row, **_ABSENT}}
 
@@ -90,5 +81,5 @@ _ABSENT = {"ConditionExpression": "attribute_not_exists(#k)", "ExpressionAttribu
 
 def inserted_row(image: Image) -> InsertedRow:
     """The content of a row that `InsertedRows.put` has written."""
-    source, phase = json.loads(image["source"]["S"]), image.get("phase", {"S": ""})["S"]
-    return InsertedRow(source, image["item"]["S"], image["transaction"]["S"], phase, "removed" in image)
+    source = json.loads(image["source"]["S"])
+    return InsertedRow(source, image["item"]["S"], image["transaction"]["S"], "removed" in image)

@@ -190,7 +190,8 @@ class Statements:
     def _transaction(self, change: Atomic | Insert | Remove, source: Image | None) -> Call:
         """All parts, and a row for each insertion, in one TransactWriteItems. Raises ItemError, with the
         alternative."""
-        made = "" if isinstance(change, Remove) else transaction_digest(change)
+        phase = self._inserted.phase if self._inserted is not None else ""
+        made = "" if isinstance(change, Remove) else transaction_digest(change, phase)
         try:
             items = [action for part in parts_of(change) for action in self._actions(part, source, made)]
         except ItemError as error:

@@ -146,27 +146,19 @@ def evidence_of(doubt: Change, current: CurrentItems, known: Image | None = None
     attributes of the write; "gone": the run or the application has deleted the item."""
     now = current.source(doubt.key, known)
     if isinstance(doubt, Atomic):
-        return _evidence_of_transaction(doubt, now, current)
+        return "written" if has_own_row(doubt, current) else "unwritten"
     if isinstance(doubt, Remove):
         return _evidence_of_deletion(doubt, now, current)
     assert isinstance(doubt, Update)
     return "unwritten" if now is None else _evidence_of_update(doubt, now, stamp)
 
 
-def has_own_row(transaction: Atomic, current: CurrentItems) -> bool:
-    """Whether the inserted row of this transaction, sent by the phase of `current`, exists. If so, all of it was
+def has_own_row(transaction: Atomic | Insert, current: CurrentItems) -> bool:
+    """Whether an inserted row of this transaction, sent by the phase of `current`, exists. If so, all of it was
     written, regardless of the response: it may have been refused, and repeated by the network once its key was free."""
-    digest = transaction_digest(transaction)
-    rows = inserted_rows_of(transaction, current.inserted)
-    return any(row.transaction == digest and row.phase == current.phase for row in rows)
-
-
-def inserted_rows_of(change: Change, inserted: dict[str, InsertedRow]) -> list[InsertedRow]:
-    """The inserted rows of a change's insertions that this run has made from the same source. Such a row shows that the
-    whole change was written, or another change with the same insertion."""
-    source = None if isinstance(change, Insert) else change.key
-    found = ((inserted.get(key_text(part.key)), part) for part in inserts_of([change]))
-    return [row for row, part in found if row is not None and row.is_of(part, source)]
+    digest = transaction_digest(transaction, current.phase)
+    rows = (current.inserted.get(key_text(part.key)) for part in inserts_of([transaction]))
+    return any(row is not None and row.transaction == digest for row in rows)
 
 
 def inserts_of(changes: Sequence[Change]) -> list[Insert]:
@@ -178,9 +170,11 @@ def _evidence_of_deletion(doubt: Remove, now: Image | None, current: CurrentItem
     """The evidence of a deletion. If the run has inserted an item at this key, the key was free: the item that was read
     is gone, unless it was the inserted item, changed by the application."""
     row = current.inserted.get(key_text(doubt.key))
-    if now is None or (row is not None and row.item == image_digest(now) and not same_image(now, doubt.read)):
+    if now is None:
         return "gone"
-    return "unwritten" if row is None or same_image(now, doubt.read) else "unclear"
+    if row is None or same_image(now, doubt.read):
+        return "unwritten"
+    return "gone" if row.item == image_digest(now) else "unclear"
 
 
 def _evidence_of_update(update: Update, now: Image, stamp: str | None) -> Evidence:
@@ -199,29 +193,17 @@ def _without(update: Update, name: str) -> Update:
     return update._replace(sets={each: value for each, value in update.sets.items() if each != name})
 
 
-def _evidence_of_transaction(doubt: Atomic, now: Image | None, current: CurrentItems) -> Evidence:
-    """The evidence of a transaction: all of it or nothing was written, including the row of each insertion. If the row
-    exists and the update has no effect, another change of the same source, with the same insertion, wrote the row."""
-    rows = inserted_rows_of(doubt, current.inserted)
-    if not rows:
-        return "unwritten"
-    if has_own_row(doubt, current):
-        return "written"
-    updates = (part for part in doubt.parts if isinstance(part, Update))
-    undone = now is not None and any(is_as_read(update, now) for update in updates)
-    return "unwritten" if undone else "written"
-
-
 def judge_row(change: Insert, doubtful: bool, current: CurrentItems) -> Judgement:
     """The decision about a row of `items()`. If the key has an equal item, nothing is lost; if it has another item, the
     application has written it, and it stays; if this run has written it, that is a collision."""
     text = key_text(change.key)
     row, there = current.inserted.get(text), current.placed.get(text)
-    if row is not None and row.item != image_digest(change.item):
-        return Collision(change, row.source, own=True)
-    if row is None and there is None:
+    if row is not None:
+        if row.item != image_digest(change.item):
+            return Collision(change, row.source, own=True)
+    elif there is None:
         return SendAgain(change)
-    if row is None and not same_image(there or {}, change.item):
+    elif not same_image(there, change.item):
         return Resolved("superseded")
     return Resolved("changed" if doubtful else "unchanged")
 

@@ -38,7 +38,7 @@ from dynamodt.model.tables import Atomic, Change, Image, Remove, Update
 from dynamodt.pipeline.conflicts import CurrentItems, Evidence, evidence_of, has_own_row, inserts_of
 from dynamodt.pipeline.outcomes import dead_letters, doubtful_keys_to_retry
 from dynamodt.script.codec import key_text
-from dynamodt.script.diff import image_shows, key_of, key_shown, parts_of, transaction_digest
+from dynamodt.script.diff import image_shows, key_of, key_shown, parts_of
 from dynamodt.state.journal import Journal
 from dynamodt.state.object_keys import DEAD, JOURNAL, comes_before_intent, is_note, object_key, part_of, split_prefix
 
@@ -90,7 +90,7 @@ class Lookups:
             rcu = there.rcu + placed.rcu
         asked = [*places, *wanted, *known] if self.meets_insertions or self.asks else places
         # The rows are read last: each insertion that the items show has its row, even if both were written late.
-        inserted = self.inserted.rows_at(asked) if self.inserted is not None and asked else {}
+        inserted = self.inserted.rows_at(asked) if self.inserted is not None else {}
         return CurrentItems(there.items, placed.items, inserted, self.meets_insertions, rcu, self.phase)
 
 
@@ -208,10 +208,7 @@ class EarlierWrites:
         change = change_of(image)
         if change is None or "unclear" not in shows or key_text(key_of(self._job.table, image)) in self._again:
             return change
-        unclear = [one.change for one, shown in zip(sent, shows, strict=True) if shown == "unclear"]
-        if _is_one_of(change, unclear):
-            return change  # its row refuses it
-        raise _in_doubt(unclear)
+        raise _in_doubt([one.change for one, shown in zip(sent, shows, strict=True) if shown == "unclear"])
 
     def _evidence(self, sent: SentChange, image: Image, rows: Rows) -> Evidence:
         current = CurrentItems({key_text(sent.change.key): image}, {}, rows, phase=sent.phase)
@@ -259,11 +256,6 @@ def _in_doubt(unclear: Sequence[Change]) -> WrittenOrNot:
         keys = " and ".join(f"an item with the key {key_shown(part.key)}" for part in inserted)
         return WrittenOrNot(_INSERTED.format(keys), hint=_HINT_INSERTED)
     return WrittenOrNot(_MAY_BE_WRITTEN, hint=_HINT)
-
-
-def _is_one_of(change: Change, sent: Sequence[Change]) -> bool:
-    made = {transaction_digest(one) for one in sent if isinstance(one, Atomic)}
-    return isinstance(change, Atomic) and transaction_digest(change) in made
 
 
 # ---------------------------------------------------------------- from the journals

@@ -25,8 +25,8 @@ from dynamodt.dynamodb.statements import Statements
 from dynamodt.errors import RunFailed
 from dynamodt.model.pages import Claim, JournalPage, Page, Units, WrittenPage
 from dynamodt.model.runs import Job, JournalSource
-from dynamodt.model.tables import Atomic, Change
-from dynamodt.pipeline.conflicts import CurrentItems, has_own_row, inserted_rows_of, inserts_of
+from dynamodt.model.tables import Atomic, Change, Insert
+from dynamodt.pipeline.conflicts import CurrentItems, has_own_row, inserts_of
 from dynamodt.pipeline.outcomes import samples, store_not_restored, waiting_keys
 from dynamodt.pipeline.own_writes import InsertedItems, Lookups, inserted_items, inserted_rows_of_job
 from dynamodt.pipeline.ownership import ReadPages
@@ -122,9 +122,9 @@ def records_of(page: JournalPage, journal: Journal, inserted: InsertedItems, pha
     current = CurrentItems({}, {}, rows, phase=phase)
     for fencing_token, change in intended:
         void = {key_text(key) for since, note in notes if since >= fencing_token for key in note.void}
-        if not inserts_of([change]):
+        if not isinstance(change, Atomic | Insert):
             found.add(change, void)
-        elif has_own_row(change, current) if isinstance(change, Atomic) else inserted_rows_of(change, rows):
+        elif has_own_row(change, current):
             found.add(change, _removed(change, rows))
     return found
 

@@ -316,9 +316,11 @@ def _kilobytes(size: int) -> int:
     return max(1, -(-size // 1024))
 
 
-def transaction_digest(change: Atomic | Insert) -> str:
-    """A digest of what a transaction writes, without its checks."""
-    return digest(repr(sorted(filter(None, map(_text_of_part, parts_of(change))))))
+def transaction_digest(change: Atomic | Insert, phase: str) -> str:
+    """A digest of what a transaction writes, without its checks, of its source, and of the phase of a run that sends
+    it: a later phase may send an equal one."""
+    source = "" if isinstance(change, Insert) else key_text(change.key)
+    return digest(repr([phase, source, *sorted(filter(None, map(_text_of_part, parts_of(change))))]))
 
 
 def _text_of_part(part: Update | Insert | Remove | Check) -> str:

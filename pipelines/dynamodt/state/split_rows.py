@@ -149,9 +149,7 @@ class SplitRows:
         return self.totals(splits).done < splits
 
     def _claim(self, split: int, row: Item) -> Claim:
-        claim = from_row(Claim, {"split": split, "fencing_token": 0, **row}, self._rows.where)
-        intent = claim.intent
-        return claim._replace(intent=None) if intent is not None and intent.page <= claim.page else claim  # is over
+        return from_row(Claim, {"split": split, "fencing_token": 0, **row}, self._rows.where)
 
     def _key(self, split: int) -> RowKey:
         return f"RUN#{self._run}#{split}", "SPLIT"
