@@ -22,10 +22,10 @@ from dynamodt.state.split_rows import SplitRows
 if TYPE_CHECKING:
     from tests.protocol_world import World
 
-BESIDE = {"fan": 20, "spread": 20, "lone": 30}
+BESIDE = {"fan": 20, "spread": 20, "lone": 30, "row": 40, "clash": 40}
 MOVES = {"move": 10, "freed": -1, "meets": 9, "alike": -1}
 _MOVED = {"n": 1001, "note": "old 1"}  # of an item that has become like the one before it, as if it were not
-TAKEN = {"freed", "meets", "alike"}  # the key may be taken, of an item after one that moves
+TAKEN = {"freed", "meets", "alike", "clash"}  # the key may be taken, of an item after one that moves
 QUIET = ("", "note", "delete")  # acts that leave no write in doubt without an answer
 
 
@@ -123,7 +123,8 @@ def _live(state: _State) -> None:
     act, acted, main = state.scene.act, state.world.acted, state.main(0)
     met = acted in ("before", "after")
     if main is not None and state.scene.kinds != ("target",):
-        assert main["n"] % 1000 == 1 + (met and act == "add"), f"a live write is lost: {main}"
+        added = acted == "added" or (met and act in ("add", "flips"))
+        assert main["n"] % 1000 == 1 + added, f"a live write is lost: {main}"
         assert (main["note"] == "live") == (met and act in ("note", "done")), f"a live write is lost: {main}"
         kept = acted != "before" or act != "done" or main["n"] == 1001
         assert kept or 0 in state.reported("dead"), f"a live write is lost: {main}"
@@ -200,7 +201,7 @@ def _write_result(state: _State, number: int, counts: Counts) -> None:
         assert kind in ("delete", "outdated") or (mine and state.scene.act != "taken"), f"lost: {number}"
         return
     said = counts.dead + (counts.superseded if mine else 0)
-    if kind not in ("lone", "same", "outdated", "either"):
+    if kind not in ("lone", "same", "outdated", "either", "row", "clash"):
         assert kind != "delete" or said, f"not deleted, and nobody says so: {main}"
         assert main["n"] >= 1000 or said, f"not transformed, and nobody says so: {main} {counts}"
     where = number + (MOVES.get(kind, 0) if main["n"] >= 1000 else 0)
