@@ -109,7 +109,7 @@ def test_one_wire_is_shared_in_a_process(bench: Bench, table: str, monkeypatch: 
     one, other = (Rows(bench.stage.connection, table) for _ in range(2))
     one.put(KEY, {"fencing_token": 1})
     assert other.get(KEY) == {"pk": KEY[0], "sk": KEY[1], "fencing_token": 1}
-    assert one._calls._wire is other._calls._wire
+    assert one._calls.wire is other._calls.wire
 
 
 def test_rows_of_several_pages_are_read(bench: Bench, table: str) -> None:
@@ -126,7 +126,7 @@ def test_a_transaction_in_conflict_with_a_heartbeat_is_repeated(
     """No emulator cancels a transaction for that reason: the refusals are captured messages of DynamoDB, the rest is
     real."""
     made = Rows(bench.stage.connection, table)
-    wire, tokens, waits = made._calls._wire, list[str](), list[float]()
+    wire, tokens, waits = made._calls.wire, list[str](), list[float]()
     begin, refusals = wire.begin, ["[TransactionConflict, None]"] * 2
 
     def refused() -> Any:
@@ -137,7 +137,7 @@ def test_a_transaction_in_conflict_with_a_heartbeat_is_repeated(
         return refused if refusals else begin(operation, request)
 
     monkeypatch.setattr(wire, "begin", refusing)
-    monkeypatch.setattr(made._calls, "_sleep", waits.append)
+    monkeypatch.setattr(made._calls, "sleep", waits.append)
     item = {"pk": {"S": "one"}, "sk": {"S": "row"}}
     made.transact([{"Put": {"TableName": table, "Item": item}}])
     assert made.get(("one", "row")) == {"pk": "one", "sk": "row"}

@@ -193,7 +193,7 @@ def test_an_item_written_during_an_export_is_in_one_incremental_export() -> None
         replay(items, stage.changes(window))  # asserts that none comes twice
         end = window.until
     last = len(stage.table.items) - len(items)
-    stage.objects = stage.exports._objects = FakeObjects(stage.objects.content)
+    stage.objects = stage.exports.objects = FakeObjects(stage.objects.content)
     replay(items, stage.changes(stage.request("quiet", since=end)))
     assert last and items == stage.table.items
 

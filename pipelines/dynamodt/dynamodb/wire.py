@@ -21,6 +21,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -213,28 +214,20 @@ CONTENDED = "transactions of other clients have the item at each try: run again 
 FAILING = "the service fails: run again later"
 
 
+@dataclass(eq=False)
 class RetryingWire:
     """Calls of one table, retried with back-off after throttles, lost connections, resets and 5xx until `backoff` is
     exhausted or the host has been lost for a minute (ServiceError at `where`, with the reason); three times before the
     first connection. A refusal that `passes` is retried, too; others are raised unchanged. `throttled` is called for
     each throttle."""
 
-    def __init__(
-        self,
-        wire: Wire,
-        where: str,
-        *,
-        backoff: Backoff = Backoff(),
-        sleep: Callable[[float], None] = time.sleep,
-        throttled: Callable[[], None] = lambda: None,
-        passes: Callable[[Refusal], bool] = lambda refusal: False,
-    ) -> None:
-        self._wire = wire
-        self._where = where
-        self._passes = passes
-        self._backoff = backoff
-        self._sleep = sleep
-        self._throttled = throttled
+    wire: Wire
+    where: str
+    _: KW_ONLY
+    backoff: Backoff = Backoff()
+    sleep: Callable[[float], None] = time.sleep
+    throttled: Callable[[], None] = lambda: None
+    passes: Callable[[Refusal], bool] = lambda refusal: False
 
     def call(self, operation: str, body: dict[str, Any]) -> RetriedResponse:
         """One call. Raises Refusal, or ServiceError when all tries fail."""
@@ -242,7 +235,7 @@ class RetryingWire:
 
     def begin(self, operation: str, body: dict[str, Any]) -> Callable[[], RetriedResponse]:
         """Sends `call`; the function that it returns waits for the response."""
-        return partial(self._answer_with_retries, operation, body, self._wire.begin(operation, body))
+        return partial(self._answer_with_retries, operation, body, self.wire.begin(operation, body))
 
     def _answer_with_retries(
         self, operation: str, body: dict[str, Any], answer: Callable[[], dict[str, Any]]
@@ -255,25 +248,25 @@ class RetryingWire:
                 attempt = self.wait(attempt, str(error), CONTENDED)
             except Throttled as error:
                 throttles += 1
-                self._throttled()
+                self.throttled()
                 attempt = self.wait(attempt, str(error), THROTTLED)
             except Unsent as error:
                 last = error.lasted >= LASTING_SECONDS or (error.first and attempt >= FIRST_TRIES)
                 attempt = self.wait(attempt, str(error), error.hint, last)
             except Refusal as refusal:
-                if not self._passes(refusal):
+                if not self.passes(refusal):
                     raise
                 attempt = self.wait(attempt, str(refusal), "run again later")
             except InDoubt as error:
                 last = error.lasted >= LASTING_SECONDS
                 attempt = self.wait(attempt, str(error), error.hint or FAILING, last)
-            answer = self._wire.begin(operation, body)
+            answer = self.wire.begin(operation, body)
 
     def wait(self, attempt: int, why: str, hint: str, last: bool = False) -> int:
         """Waits after the failed try of this number; returns the next one's. Raises ServiceError after the last."""
-        if last or self._backoff.exhausted(attempt):
-            raise ServiceError(f"gave up after {attempt} tries: {why}", where=self._where, hint=hint)
-        self._sleep(self._backoff.delay(attempt, random.random))
+        if last or self.backoff.exhausted(attempt):
+            raise ServiceError(f"gave up after {attempt} tries: {why}", where=self.where, hint=hint)
+        self.sleep(self.backoff.delay(attempt, random.random))
         return attempt + 1
 
 

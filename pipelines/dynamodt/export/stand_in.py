@@ -18,6 +18,7 @@ import hashlib
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -139,52 +140,47 @@ def stand_in_exports(connection: Connection, storage: StorageSpec, clock: Callab
     return StandInExports(client(connection, "dynamodb"), Wire(connection, 1), objects, bucket, prefix, clock)
 
 
+@dataclass(eq=False)
 class StandInExports:
     """`Exports` of an emulator's tables; the bucket holds all their state."""
 
-    def __init__(
-        self,
-        dynamodb: Any,
-        wire: Wire,
-        objects: S3Objects,
-        bucket: str,
-        prefix: str,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._dynamodb = dynamodb
-        self._wire = wire
-        self._objects = objects
-        self._bucket = bucket
-        self._prefix = prefix
-        self._kept = f"{prefix}/{_KEPT}".lstrip("/")
-        self._clock = clock
+    dynamodb: Any
+    wire: Wire
+    objects: S3Objects
+    bucket: str
+    prefix: str
+    clock: Callable[[], float] = time.time
+
+    @property
+    def _kept(self) -> str:
+        return f"{self.prefix}/{_KEPT}".lstrip("/")
 
     def request(self, request: ExportRequest) -> Export:
         """Raises Refused for a moment other than now, and for an incremental export without a full one before it."""
-        table = identity(self._dynamodb, request.table.name)
+        table = identity(self.dynamodb, request.table.name)
         _check_now(request)
         folder = self._of_token(request.token)
-        if self._objects.head(folder.file(f"{SUMMARY}.json")) is None:
+        if self.objects.head(folder.file(f"{SUMMARY}.json")) is None:
             self._write(folder, request, table)
         return self._checked(self.describe(f"{table.arn}/export/{folder.id}"), request)
 
     def describe(self, arn: str) -> Export:
         table_arn, _, name = arn.partition("/export/")
-        folder = ExportFolder(f"{self._prefix}/{ROOT}/{name}".lstrip("/"))
-        if self._objects.head(folder.file(f"{SUMMARY}.json")) is not None:
-            return _completed(read_manifest(self._objects, folder, table_arn), self._bucket)
-        if self._objects.head(folder.file(STARTED)) is None:
+        folder = ExportFolder(f"{self.prefix}/{ROOT}/{name}".lstrip("/"))
+        if self.objects.head(folder.file(f"{SUMMARY}.json")) is not None:
+            return _completed(read_manifest(self.objects, folder, table_arn), self.bucket)
+        if self.objects.head(folder.file(STARTED)) is None:
             raise not_found(arn)
-        return Export(arn, IN_PROGRESS, table_arn, "full", self._bucket, "", folder.file(f"{SUMMARY}.json"))
+        return Export(arn, IN_PROGRESS, table_arn, "full", self.bucket, "", folder.file(f"{SUMMARY}.json"))
 
     def _of_token(self, token: str) -> ExportFolder:
         """The folder of this token, existing or new: its name ends with the token's hash."""
         suffix = hashlib.sha256(token.encode()).hexdigest()[:8]
-        for folder in folders(self._objects, self._prefix):
+        for folder in folders(self.objects, self.prefix):
             if folder.id.endswith(suffix):
                 return folder
-        name = export_id(int(self._clock() * 1000), suffix)
-        return ExportFolder(f"{self._prefix}/{ROOT}/{name}".lstrip("/"))
+        name = export_id(int(self.clock() * 1000), suffix)
+        return ExportFolder(f"{self.prefix}/{ROOT}/{name}".lstrip("/"))
 
     def _checked(self, export: Export, request: ExportRequest) -> Export:
         """Raises Refused for a token of another export, as DynamoDB does."""
@@ -201,13 +197,13 @@ class StandInExports:
 
     def _write_full(self, folder: ExportFolder, spec: TableSpec, table: TableIdentity) -> None:
         now = self._now()
-        writer = ExportWriter(self._objects, folder)
+        writer = ExportWriter(self.objects, folder)
         writer.start()
         writer.write_data(self._items(spec))
         writer.write_summary(self._summary(folder, table, now) | {"exportTime": moment_text(now)})
 
     def _write_incremental(self, folder: ExportFolder, spec: TableSpec, table: TableIdentity, base: Manifest) -> None:
-        writer = ExportWriter(self._objects, folder)
+        writer = ExportWriter(self.objects, folder)
         writer.start()
         end = self._scanned(folder, spec, table)
         writer.write_data(self._changes(spec, base, end), shared=True)
@@ -216,14 +212,14 @@ class StandInExports:
     def _scanned(self, folder: ExportFolder, spec: TableSpec, table: TableIdentity) -> Manifest:
         """A scan of the table now: this export's end, and the next one's base. Its name is new each time, so that no
         base is overwritten."""
-        name = export_id(int(self._clock() * 1000), folder.id.rpartition("-")[2])
+        name = export_id(int(self.clock() * 1000), folder.id.rpartition("-")[2])
         kept = ExportFolder(f"{self._kept}/{ROOT}/{name}")
         self._write_full(kept, spec, table)
-        return read_manifest(self._objects, kept, table.arn)
+        return read_manifest(self.objects, kept, table.arn)
 
     def _now(self) -> datetime:
         """The present moment, in milliseconds as in manifests."""
-        return datetime.fromtimestamp(int(self._clock() * 1000) / 1000, UTC)
+        return datetime.fromtimestamp(int(self.clock() * 1000) / 1000, UTC)
 
     def _summary(self, folder: ExportFolder, table: TableIdentity, now: datetime) -> Summary:
         return {
@@ -233,26 +229,26 @@ class StandInExports:
             "endTime": moment_text(self._now()),
             "tableArn": table.arn,
             "tableId": table.id,
-            "s3Bucket": self._bucket,
-            "s3Prefix": self._prefix or None,
+            "s3Bucket": self.bucket,
+            "s3Prefix": self.prefix or None,
             "s3SseAlgorithm": "AES256",
             "s3SseKmsKeyId": None,
         }
 
     def _base(self, table: TableIdentity, since: datetime) -> Manifest:
         """The scan that an incremental export compares with."""
-        found = (*folders(self._objects, self._prefix), *folders(self._objects, self._kept))
+        found = (*folders(self.objects, self.prefix), *folders(self.objects, self._kept))
         scans = (self._full(folder, table) for folder in found)
         bases = [scan for scan in scans if scan is not None and _at(scan) <= since]
         if bases:
             return max(bases, key=_at)
         what = "an emulator's incremental export needs an earlier full one of this table"
-        where = self._objects.place(self._prefix)
+        where = self.objects.place(self.prefix)
         raise Refused(what, where=where, hint="request a full export first; `since` is its time, or later")
 
     def _full(self, folder: ExportFolder, table: TableIdentity) -> Manifest | None:
         try:
-            manifest = read_manifest(self._objects, folder, table.arn)
+            manifest = read_manifest(self.objects, folder, table.arn)
         except (Refused, UsageError):  # unfinished, or of another table
             return None
         is_base = manifest.kind == "full" and manifest.at is not None and manifest.table_id == table.id
@@ -277,14 +273,14 @@ class StandInExports:
             yield _partition(table, key), {**metadata, "Keys": key, "OldImage": old}
 
     def _read(self, table: TableSpec, scan: Manifest) -> Iterator[Image]:
-        reader = DataReader(self._objects, table)
-        for file in data_files(self._objects, scan):
+        reader = DataReader(self.objects, table)
+        for file in data_files(self.objects, scan):
             for chunk in reader.items(file):
                 yield from chunk.records
 
     def _scan(self, table: TableSpec) -> Iterator[Image]:
         body = {"TableName": table.name, "ConsistentRead": True}
-        return WholeScan(self._wire, body, 1, f"table {table.name}").items()
+        return WholeScan(self.wire, body, 1, f"table {table.name}").items()
 
 
 def _check_now(request: ExportRequest) -> None:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
@@ -88,31 +88,28 @@ def check_writers(stage: Stage, tables: Sequence[TableSpec], options: RunOptions
 WRITERS_SECONDS = 60.0
 
 
+@dataclass(eq=False)
 class WritersWatch:
     """Ends a run whose table becomes a global table in the course of it, as `check_writers` refuses one at the start
     (guarantee G1). `read` returns the tables that the run reads and writes."""
 
-    def __init__(
-        self,
-        check: Callable[[Sequence[TableSpec]], None],
-        read: Callable[[], Sequence[TableSpec]],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._check = check
-        self._read = read
-        self._clock = clock
-        self._due = clock()
+    check: Callable[[Sequence[TableSpec]], None]
+    read: Callable[[], Sequence[TableSpec]]
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._due = self.clock()
 
     def tick(self) -> None:
         """Read the tables if a minute has passed. If they cannot be read, the run continues. Raises RunFailed once."""
-        if self._clock() < self._due:
+        if self.clock() < self._due:
             return
         tables: Sequence[TableSpec] = ()
         with suppress(ServiceError):
-            tables = self._read()
-        self._due = self._clock() + WRITERS_SECONDS
+            tables = self.read()
+        self._due = self.clock() + WRITERS_SECONDS
         try:
-            self._check(tables)
+            self.check(tables)
         except Refused as error:
             self._due = inf
             raise RunFailed(error.what, where=error.where, hint=error.hint) from error
