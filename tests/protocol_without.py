@@ -20,9 +20,10 @@ from dynamodt.pipeline import conflicts, migrate, outcomes, own_writes, ownershi
 from dynamodt.pipeline.own_writes import Lookups
 from dynamodt.pipeline.record import IntentLog
 from dynamodt.pipeline.request_pipeline import Pending
-from dynamodt.pipeline.restoration import PageItems, Records
+from dynamodt.pipeline.restoration import PageItems
 from dynamodt.script.codec import key_text
 from dynamodt.state import split_rows
+from dynamodt.state.journal import Records
 from dynamodt.state.split_rows import SplitRows
 from tests.fakes import FakeDynamoDB
 

@@ -369,7 +369,7 @@ class World:
         elif not self.scene.meets_faults_in_undo:
             actors["B"] = lambda: self._own("B", migrate, self.job, 2)
         if self.scene.act:
-            actors["app"] = self._act
+            actors["app"] = self._edit if self.scene.act == "edit" else self._act
         if self.scene.fault:
             actors |= {"net": self._arm, "wire": self._deliver}
         if self.scene.undo:
@@ -509,6 +509,16 @@ class World:
         """The items of the table that receives insertions."""
         target = self.job.target
         return self.dynamodb.items if target is None else self.dynamodb.others.setdefault(target.name, {})
+
+    def _edit(self) -> None:
+        """Changes item 0 at its key, or at the one that it was moved to."""
+        step()
+        for key in ({"id": 0}, self._place()):
+            now = self.dynamodb.get(key)
+            item = decode(now) if now is not None else {}
+            if item.get("note") == "old 0":
+                self.acted = "after" if item["n"] >= 1000 else "before"
+                self.dynamodb.put({**item, "note": "live"})
 
     def _take(self) -> None:
         there, key = self._written(), key_text(encode(self._place()))

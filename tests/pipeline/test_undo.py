@@ -16,15 +16,15 @@ from dynamodt.model.runs import Job, RowsSource
 from dynamodt.model.tables import Change, Image, IndexKey, Insert, Item, KeyAttribute, Remove, TableSpec, Update
 from dynamodt.pipeline.outcomes import WriteResult
 from dynamodt.pipeline.record import IntentLog
-from dynamodt.pipeline.restoration import DELETED, REPLACED, UNCONFIRMED, PageItems, Records
+from dynamodt.pipeline.restoration import CHANGED, COPIED, DELETED, REPLACED, STAYS, TAKEN, UNCONFIRMED, PageItems
 from dynamodt.pipeline.undo import records_of
 from dynamodt.script.apply import Apply
 from dynamodt.script.codec import decode, encode, image_digest, key_text
-from dynamodt.state.journal import Journal, Note
+from dynamodt.state.journal import Journal, Note, Records
 from dynamodt.state.object_keys import is_note, journal_prefix, note_name, part_name
 from tests.fakes import FakeDynamoDB, numbers
 from tests.pipeline.conftest import Bench
-from tests.pipeline.undoing import DOUBLE, act_once, not_restored_items, undo_job
+from tests.pipeline.undoing import DOUBLE, act_once, not_restored_items, undo_job, undo_totals
 
 UPPER = 'def transform_up(item):\n    return {**item, "upper": item["name"].upper()}'
 
@@ -366,6 +366,87 @@ def test_a_moved_item_that_the_application_deleted_stays_deleted(bench: Bench, m
     bench.dynamodb.delete({"id": 0})  # after the undo, which takes no item back a second time
     undo_job(bench, replace(job, attempt=2), run=f"{job.run}/undo2")
     assert bench.items() == [{"id": 2, "n": 3}]
+
+
+MOVED = """
+def transform_up(item):
+    return item if item["id"] >= 100 else {**item, "id": item["id"] + 100, "n": item["n"] * 2, "twice": True}
+"""
+
+
+@pytest.mark.parametrize("during", [False, True], ids=["before", "during"])
+def test_a_moved_item_that_the_application_has_changed_is_moved_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, during: bool
+) -> None:
+    """Only the attributes of the run are restored, as those of an updated item; a dry run counts the same."""
+    monkeypatch.setattr(Apply, "_check_halloween", lambda self, found, image: None)
+    bench.dynamodb.put(*({**item, "note": "old"} for item in numbered(3)))
+    job = bench.job(MOVED, splits=1)
+    assert bench.execute(job).changed == 3
+
+    def application(table: FakeDynamoDB) -> None:
+        table.put({"id": 101, "n": 50, "twice": True, "note": "live", "more": 1})
+        table.put({"id": 102, "n": 6, "twice": True, "note": "live"})
+
+    if during:
+        bench.dynamodb.before_write = act_once(application)
+    else:
+        application(bench.dynamodb)
+        after = bench.items()
+        assert undo_job(bench, job, run="rehearsal/undo1", dry_run=True) == Counts(read=6, changed=6)
+        assert bench.items() == after
+    assert undo_job(bench, job) == Counts(read=6, changed=6)
+    live = [{"id": 1, "n": 50, "note": "live", "more": 1}, {"id": 2, "n": 3, "note": "live"}]
+    assert bench.items() == [{"id": 0, "n": 1, "note": "old"}, *live]
+    ((number, left),) = not_restored_items(bench, job).items()
+    assert (number, left.attributes, left.why, set(left.restored)) == (1, ("n",), CHANGED, {"id", "twice"})
+    assert undo_job(bench, job, run=f"{job.run}/undo2").changed == 0 and bench.items()[1:] == live
+
+
+def test_a_moved_item_stays_at_its_new_key_if_its_old_key_is_taken_during_the_undo(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Apply, "_check_halloween", lambda self, found, image: None)
+    bench.dynamodb.put(*numbered(2))
+    job = bench.job(MOVED, splits=1)
+    bench.execute(job)
+    bench.dynamodb.put({"id": 101, "n": 4, "twice": "live"})
+    bench.dynamodb.before_write = act_once(lambda table: table.put({"id": 1, "n": "new"}))
+    assert undo_job(bench, job) == Counts(read=4, changed=2, superseded=2)
+    taken = [{"id": 1, "n": "new"}, {"id": 101, "n": 4, "twice": "live"}]
+    assert bench.items() == [{"id": 0, "n": 1}, *taken]
+    assert {number: one.why for number, one in not_restored_items(bench, job).items()} == {1: TAKEN, 101: COPIED}
+
+
+def test_a_moved_item_that_cannot_be_written_at_its_old_key_stays(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Apply, "_check_halloween", lambda self, found, image: None)
+    bench.dynamodb.put(*numbered(2))
+    job = replace(bench.job(MOVED, splits=1), max_errors=9)
+    bench.execute(job)
+    after = bench.items()
+    bench.dynamodb.faults = deque(["throttled"] * 1000)
+    assert undo_job(bench, job) == Counts(read=4, superseded=2, dead=2)
+    bench.dynamodb.faults.clear()
+    assert bench.items() == after and {one.why for key, one in not_restored_items(bench, job).items() if key < 2} == {
+        STAYS
+    }
+    assert undo_job(bench, job, run=f"{job.run}/undo2") == Counts(read=4, changed=4)
+    assert bench.items() == numbered(2)
+
+
+@pytest.mark.parametrize("attributes", [148, 149, 150])
+def test_a_dry_run_counts_the_units_of_the_request_that_deletes_an_inserted_item(bench: Bench, attributes: int) -> None:
+    """A transaction, unless the item has more attributes than a transaction's condition can name."""
+    names = {f"a{number}": number for number in range(attributes)}
+    job = replace(bench.job(f"def items():\n    yield {{'id': 1, **{names}}}\n", splits=1), source=RowsSource())
+    bench.execute(job)
+    expected = undo_totals(bench, job, run="rehearsal/undo1", dry_run=True)
+    bench.dynamodb.calls.clear()
+    undo_job(bench, job)
+    transactions = bench.dynamodb.calls["TransactWriteItems"]
+    assert bench.items() == [] and transactions == (attributes < 150) and expected.units.wcu == 1 + transactions
 
 
 def numbered(count: int) -> list[Item]:

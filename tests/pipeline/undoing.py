@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from dynamodt.model.pages import Counts
+from dynamodt.model.pages import Counts, Totals
 from dynamodt.model.reports import NotRestored
 from dynamodt.model.runs import Job, JournalSource
 from dynamodt.pipeline.migrate import migrate, undo
@@ -22,7 +23,12 @@ from tests.pipeline.conftest import Bench
 DOUBLE = 'def transform_up(item):\n    return {**item, "n": item["n"] * 2, "twice": True}\n'
 
 
-def undo_job(
+def undo_job(bench: Bench, job: Job, **how: Any) -> Counts:
+    """The counts of an undo of a job. The undo can be repeated, as after a death."""
+    return undo_totals(bench, job, **how).counts
+
+
+def undo_totals(
     bench: Bench,
     job: Job,
     *,
@@ -31,8 +37,7 @@ def undo_job(
     attempts: tuple[int, int] = (0, 0),
     partial: bool = False,
     dry_run: bool = False,
-) -> Counts:
-    """The counts of an undo of a job. The undo can be repeated, as after a death."""
+) -> Totals:
     back = replace(job, run=f"{job.run}/undo1", source=JournalSource(job.run, attempts, partial))
     back = replace(back, attempt=attempt or job.attempt + 1, run=run or back.run, dry_run=dry_run)
     bench.state.lease(back)
@@ -40,7 +45,7 @@ def undo_job(
         undo(pipeline, back, bench.resources)
     totals = bench.state.splits(back.run).totals(back.splits)
     assert totals.done == back.splits and totals.counts.balanced, totals
-    return totals.counts
+    return totals
 
 
 def repeat_undo(bench: Bench, job: Job) -> Counts:

@@ -389,5 +389,10 @@ def operators(terms: int) -> int:
     return 2 * terms - 1
 
 
+def takes_transaction(change: Remove) -> bool:
+    """Whether a condition of a transaction can name all attributes of the item."""
+    return operators(1 + len(change.read) - len(change.key)) <= MAX_OPERATORS
+
+
 def _wide(measure: str) -> ItemError:
     return ItemError(f"the item has too many attributes for a transaction ({measure})")

@@ -9,17 +9,18 @@ from the same values, and restore the same values.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from dynamodt.dynamodb.statements import takes_transaction
 from dynamodt.errors import ItemError
 from dynamodt.model.pages import Counts, Units
 from dynamodt.model.reports import NotRestored
-from dynamodt.model.tables import AttributeValue, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
+from dynamodt.model.tables import Atomic, AttributeValue, Change, Image, Insert, Journaled, Remove, TableSpec, Update
 from dynamodt.pipeline.outcomes import FOLLOWS, WAITS, WriteResult
 from dynamodt.script.codec import image_digest, key_text, same, same_image
-from dynamodt.script.diff import Part, check_takes, image_after, is_as_read, key_of, parts_of, write_units
+from dynamodt.script.diff import check_takes, image_after, is_as_read, key_of, write_units
+from dynamodt.state.journal import Records, update_between
 
 if TYPE_CHECKING:
     from dynamodt.dynamodb.inserted_rows import InsertedRow
@@ -32,7 +33,6 @@ TAKEN = "another item has the key of the one that the run deleted"
 UNCONFIRMED = "the item is gone: it is not known whether the run or the application has deleted it"
 REPLACED = "another item has its key: it is not known whether the run or the application has deleted the former one"
 STAYS = "it cannot go back to the key that the run moved it from"
-
 
 RowsAt = Callable[[Sequence[Image]], "dict[str, InsertedRow]"]  # the rows of inserted items at keys, by `key_text`
 
@@ -48,7 +48,7 @@ class Restoration(NamedTuple):
     attributes that are then as before the run, if others are not restored. `is_there`: the key of a deleted item has
     an equal one: an earlier try has restored it, or the run has moved another one there."""
 
-    change: Update | Insert | Remove | None
+    change: Change | None
     not_restored: tuple[str, ...] = ()
     why: str = ""
     restored: tuple[str, ...] = ()
@@ -64,8 +64,7 @@ def restoration(table: TableSpec, records: Sequence[Journaled], now: Image | Non
 
     Only attributes that still have the value that a record wrote are restored; those with the value from before need
     nothing, and all others are left (guarantee G5, ADR 024). An insertion is undone if its item is exactly as
-    written, a deletion if its key is free. Restoring is idempotent: an undo that died can be repeated.
-    """
+    written, a deletion if its key is free. Restoring is idempotent: an undo that died can be repeated."""
     inserts = [record for record in records if isinstance(record, Insert)]
     own = [record for record in records if not isinstance(record, Insert)]
     if own and inserts:
@@ -166,6 +165,17 @@ def _of_updated(updates: Sequence[Update], now: Image) -> Restoration:
     return Restoration(_update(updates[0].key, now, before), tuple(not_restored), why, restored)
 
 
+def moved_back(table: TableSpec, moves: Sequence[tuple[Image, Image]], now: Image) -> tuple[Restoration, Restoration]:
+    """The restorations of the old key and of the new one of a moved item, which is `now`: one transaction moves it
+    back, with its attributes restored as those of an updated item, to which its key belongs. `moves` are the images
+    before and after."""
+    found = _of_updated([update_between(table, read, item) for read, item in reversed(moves)], now)
+    assert isinstance(found.change, Update), "the key at least is as the run wrote it"
+    key, item = key_of(table, now), image_after(found.change)
+    back = Atomic(key, now, (Insert(table.name, found.change.key, item), Remove(key, now)))
+    return found._replace(change=back), Restoration(back)
+
+
 def _update(key: Image, now: Image, before: dict[str, AttributeValue | None]) -> Update | None:
     if not before:
         return None
@@ -186,62 +196,17 @@ def _differing(one: Image, other: Image) -> tuple[str, ...]:
 # ---------------------------------------------------------------- the items of a page
 
 
-@dataclass
-class Records:
-    """The records of a page that may have had an effect, the keys from and to which items were moved, the unconfirmed
-    deletions, the updates of void keys, the keys of items that the run may have deleted before other items got them
-    (`replaced`), those of moved items that an earlier try has `restored`, and those of inserted items that it has
-    `removed`, all by `key_text`."""
-
-    by_key: dict[str, list[Journaled]] = field(default_factory=dict)
-    moved_from: dict[str, set[str]] = field(default_factory=dict)
-    moved_to: dict[str, dict[str, Image]] = field(default_factory=dict)
-    unconfirmed: dict[str, Image] = field(default_factory=dict)
-    void: dict[str, list[Update]] = field(default_factory=dict)
-    replaced: dict[str, Image] = field(default_factory=dict)
-    restored: set[str] = field(default_factory=set)
-    removed: set[str] = field(default_factory=set)
-
-    def only(self, keys: Collection[str]) -> Records:
-        """The records of these keys, without unconfirmed deletions, which wait for no key."""
-        by_key = {text: found for text, found in self.by_key.items() if text in keys}
-        void = {text: found for text, found in self.void.items() if text in keys}
-        return replace(self, by_key=by_key, void=void, unconfirmed={}, replaced={}, removed=set())
-
-    def add(self, change: Change, void: set[str]) -> None:
-        """Add the parts of a change that may have had an effect, by the keys that had none (`void`)."""
-        parts = parts_of(change)
-        moves = len(parts) > 1 and any(isinstance(part, Remove) for part in parts)
-        for part in parts:
-            text = key_text(part.key)
-            if isinstance(part, Check):
-                continue
-            if text in void:
-                self._add_void(change, part, moves)
-                continue
-            if isinstance(part, Remove) and text in self.unconfirmed:
-                continue
-            self.by_key.setdefault(text, []).append(part)
-            if moves and isinstance(part, Insert):
-                self.moved_from.setdefault(text, set()).add(key_text(change.key))
-                self.moved_to.setdefault(key_text(change.key), {})[text] = part.key
-
-    def _add_void(self, change: Change, part: Part, moves: bool) -> None:
-        """Add a part without an effect: an insertion was undone before, and after the source of a moved item."""
-        text = key_text(part.key)
-        if isinstance(part, Update):
-            self.void.setdefault(text, []).append(part)
-        elif isinstance(part, Insert):
-            self.removed.add(text)
-            self.restored.update([key_text(change.key)] if moves else [])
+def _units_of_undo(change: Change) -> int:
+    """The write units of a restoration. An inserted item is deleted in a transaction that notes it, if it fits."""
+    alone = not isinstance(change, Remove) or not takes_transaction(change)
+    return write_units(change) * (1 if alone else 2)
 
 
 class PageItems:
     """The items of one page, read by the constructor and written in an order that keeps a copy of each moved item.
 
     `changes` restore them; `counts` has the number of all items, and the outcomes of those that need no write.
-    `inserted` reads the rows of items that the run has inserted, `put_back` of those that the undo has inserted again.
-    """
+    `inserted` reads the rows of items that the run has inserted, `put_back` of those that the undo has put back."""
 
     def __init__(
         self,
@@ -256,6 +221,8 @@ class PageItems:
         self._inserted = inserted
         self._put_back = put_back
         self._moved_to = records.moved_to
+        self._moved = records.moved
+        self._moved_alone = records.moved_alone()
         self._unconfirmed = records.unconfirmed
         self._replaced = records.replaced
         self._moved_from = records.moved_from
@@ -264,12 +231,16 @@ class PageItems:
         self.rcu = 0.0  # the cost of reading the items
         self._records = {**self._void_but_stamped(records.void, stamp), **records.by_key}
         self._found = self._read_and_decide(list(self._records))
-        self.changes: list[Change] = [found.change for found in self._found.values() if found.change is not None]
+        self.changes = self._changes(self._found)
         alone = len(self._unconfirmed.keys() - self._records.keys()) + len(self._replaced)
         needless = [text for text, found in self._found.items() if found.change is None]
         removed = len(records.removed - self._records.keys())
         counts = Counts(read=len(self._records) + alone + removed, unchanged=removed, superseded=alone)
         self.counts = counts.plus(self._counts_of(needless))
+
+    def _changes(self, found: dict[str, Restoration]) -> list[Change]:
+        """The changes of these restorations, each once."""
+        return [one.change for text, one in found.items() if one.change and key_text(one.change.key) == text]
 
     def _counts_of(self, texts: Iterable[str]) -> Counts:
         """The counts of items that needed no write, or had none."""
@@ -296,11 +267,13 @@ class PageItems:
         waiting = {key_text(change.key): change for change in self.changes}
         lost = {text for text, found in self._found.items() if found.why and not found.change} - self._restored
         while ready := [text for text in waiting if not self._sources(text) & (waiting.keys() | lost)]:
+            moves = self._moves_of(ready)
             found = write([waiting.pop(text) for text in ready])
             dead = {key_text(one.key) for one in found.dead}
             void = {*map(key_text, found.void)} - dead
+            void |= {moves.pop(text) for text in void & moves.keys()}
             lost.update(dead, self._read_not_written(void))
-            found.counts = Counts(changed=found.counts.changed, dead=found.counts.dead).plus(self._counts_of(void))
+            found.counts = self._counts_with_sources(found, moves).plus(self._counts_of(void))
             total.add(found)
         follows = self._freed_later(set(waiting), lost)
         for text in waiting:
@@ -308,23 +281,34 @@ class PageItems:
             total.counts = total.counts._replace(superseded=total.counts.superseded + 1)
         return total
 
+    def _moves_of(self, texts: Iterable[str]) -> dict[str, str]:
+        """The old keys of those of these items that one write moves back."""
+        return {text: self._moved_alone[text] for text in texts if isinstance(self._found[text].change, Atomic)}
+
+    def _counts_with_sources(self, result: WriteResult, moves: dict[str, str]) -> Counts:
+        """The counts of writes that had an effect or failed, with those of the old keys of `moves`."""
+        stay = [moves[text] for text in {key_text(one.key) for one in result.dead} & moves.keys()]
+        self._found.update(dict.fromkeys(stay, Restoration(None, (), STAYS)))
+        changed = result.counts.changed + len(moves) - len(stay)
+        return Counts(changed=changed, dead=result.counts.dead, superseded=len(stay))
+
     def preview(self) -> WriteResult:
         """The outcome without concurrent writes, with estimated units. It counts waiting items as restored, and items
         that were moved to their keys as deleted. An index that was added since the run may refuse a value."""
         waits = [text for text, found in self._found.items() if found.why == WAITS]
+        follow = [text for text, found in self._found.items() if found.why == FOLLOWS]
         back = {text: restoration(self._table, self._records[text], None) for text in waits}
-        self._found.update(back)
-        self.counts = self.counts._replace(superseded=self.counts.superseded - len(back))
-        changes = [*self.changes, *(found.change for found in back.values() if found.change is not None)]
-        result = WriteResult()
-        for change in changes:
+        self._found.update(back | dict.fromkeys(follow, NOTHING))
+        self.counts = self.counts._replace(superseded=self.counts.superseded - len(back) - len(follow))
+        result = WriteResult(Counts(changed=len(follow)))
+        for change in (changes := self._changes(self._found)):
             try:
                 check_takes(self._table, change)
                 result.done([change])
             except ItemError as error:
                 result.bury(change, error, None, "write")
-        units = (write_units(one) * (1 + isinstance(one, Remove)) for one in result.effective)
-        result.units = Units(wcu=float(sum(units)))
+        result.counts = self._counts_with_sources(result, self._moves_of(key_text(one.key) for one in changes))
+        result.units = Units(wcu=float(sum(map(_units_of_undo, result.effective))))
         return result
 
     def _freed_later(self, waiting: set[str], lost: set[str]) -> set[str]:
@@ -343,6 +327,9 @@ class PageItems:
         """The change of a concurrently modified item. An inserted item that was deleted meanwhile, by a repeated
         request, is not deleted again: the item there now is another one."""
         text = key_text(key := key_of(self._table, image))
+        if isinstance(self._found[text].change, Atomic):
+            self._move_back(self._found, text, image)
+            return self._found[text].change
         self._found[text] = restoration(self._table, self._records[text], image)
         if isinstance(self._found[text].change, Remove) and self._inserted([key])[text].removed:
             self._found[text] = NOTHING
@@ -388,7 +375,18 @@ class PageItems:
         for text, row in rows.items():
             if row.item == image_digest(current.items[text]) and not row.removed:
                 found[text] = Restoration(None, (), DELETED if text in others else WAITS)
-        return found | self._read_and_decide([text for text, row in rows.items() if row.removed], asks=False)
+        found |= self._read_and_decide([text for text, row in rows.items() if row.removed], asks=False)
+        for text in self._moved_alone.keys() & found.keys() & current.items.keys():
+            self._move_back(found, text, current.items[text])
+        return found
+
+    def _move_back(self, found: dict[str, Restoration], text: str, now: Image) -> None:
+        """Let one write move the item `now` back, if its old key is free, or later if that will be."""
+        source = found.get(self._moved_alone[text], NOTHING)
+        if source.why == WAITS and found[text].why == COPIED:
+            found[text] = found[text]._replace(why=FOLLOWS)
+        if isinstance(source.change, Insert | Atomic) and takes_transaction(Remove(key_of(self._table, now), now)):
+            found[self._moved_alone[text]], found[text] = moved_back(self._table, self._moved[text], now)
 
     def _restoration(self, text: str, current: dict[str, Image]) -> Restoration:
         """The restoration of a key. An item that an earlier try has restored stays as it is now, or deleted. So does

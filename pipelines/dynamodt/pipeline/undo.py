@@ -32,11 +32,11 @@ from dynamodt.pipeline.own_writes import InsertedItems, Lookups, inserted_items,
 from dynamodt.pipeline.ownership import ReadPages
 from dynamodt.pipeline.rate_limit import rate_limiter_of
 from dynamodt.pipeline.request_pipeline import Unanswered
-from dynamodt.pipeline.restoration import PageItems, Records, no_rows
+from dynamodt.pipeline.restoration import PageItems, no_rows
 from dynamodt.pipeline.signals import Interrupted, Signal, context_of, report_errors
 from dynamodt.pipeline.write_page import PageWriter
 from dynamodt.script.codec import key_text
-from dynamodt.state.journal import Journal
+from dynamodt.state.journal import Journal, Records
 from dynamodt.state.object_keys import (
     NOT_RESTORED,
     attempt_of,
@@ -227,6 +227,7 @@ class RestoreItems(beam.DoFn):
             Statements(self._table, "changed", self._rows, taken_back=inserted_rows_of_job(self._job)),
             items.change_of,
             self._job.writers,
+            yields=True,
             check_owner=self._signal.check_owner,
             wait_or_stop=self._signal.wait_or_stop,
             rate_queue=self._rate_limiter.writes,

@@ -63,9 +63,7 @@ _CONTENTION = {"throttled": Contention(throttles=1), "contended": Contention(con
 _NEXT_STEPS = {"contended": CONTENDED, "doubt": FAILING}  # by the last outcome of a change that was given up
 _UNCLEAR = "a write of this item was never answered, and its attributes were changed since"
 _REPEATED = "a write of this item was refused, and the item has its values: by the application, or by the same request"
-_UNCLEAR_HINT = (
-    "look at the item: it may or may not be transformed. With STAMP in the script, a run recognizes its own writes"
-)
+_UNCLEAR_HINT = "look at the item: it may or may not be transformed. With STAMP, a run recognizes its own writes"
 
 
 class GaveUp(ItemError):
@@ -77,8 +75,7 @@ class PageWriter:
     """Writes the pages of a worker; the state of a page is in its `WriteTask`.
 
     `change_of` is the author's function; if None, concurrently modified items are left as they are. `writers` is the
-    number of requests of a page that are sent at once.
-    """
+    number of requests of a page that are sent at once."""
 
     writes: Writes
     lookups: Lookups
@@ -89,6 +86,7 @@ class PageWriter:
     backoff: Backoff = Backoff(base=0.2)  # a partition regains the capacity of some batches
     stays: Stays = all_stay  # whether `change_of` leaves an item of the written table as it is
     stamp: str | None = None
+    yields: bool = False  # an item at the key of an insertion is no error: both items stay
     idempotent: bool = False  # the second application of `change_of` changes nothing
     check_owner: Callable[[], None] = lambda: None
     wait_or_stop: Callable[[], None] = lambda: None
@@ -113,8 +111,7 @@ class WriteTask:
 
     `record_intent` receives all changes before the first is sent, and each new one before it is sent; `check_owner` is
     called before each request. Every method raises as these do, ServiceError when the table cannot be written at all,
-    and ScriptError for a fault of the script that stops the run.
-    """
+    and ScriptError for a fault of the script that stops the run."""
 
     def __init__(
         self,
@@ -348,6 +345,8 @@ class WriteTask:
             self._result.end(change, found.outcome, unconfirmed=found.unconfirmed)
         elif isinstance(found, Unclear):
             self._bury(change, ItemError(_UNCLEAR, hint=_UNCLEAR_HINT), found.now, step="doubt")
+        elif isinstance(found, Collision) and self._writer.yields:
+            self._result.end(change, "superseded")
         elif isinstance(found, Collision):
             self._bury(change, collision(found, change))
         elif pending.conflicts > MAX_CONFLICTS:

@@ -272,10 +272,11 @@ def check_fits(spec: TableSpec, image: Image) -> None:
 
 
 def check_takes(spec: TableSpec, change: Change) -> None:
-    """Raises ItemError for an update or insertion with a value that an index refuses, or of a too large item."""
-    if isinstance(change, Update | Insert):
-        _check_index_keys(spec, change.sets if isinstance(change, Update) else change.item)
-        check_fits(spec, image_after(change) if isinstance(change, Update) else change.item)
+    """Raises ItemError if it updates or inserts a value that an index refuses, or makes an item too large."""
+    for part in parts_of(change):
+        if isinstance(part, Update | Insert):
+            _check_index_keys(spec, part.sets if isinstance(part, Update) else part.item)
+            check_fits(spec, image_after(part) if isinstance(part, Update) else part.item)
 
 
 def _check_size(spec: TableSpec, image: Image) -> None:

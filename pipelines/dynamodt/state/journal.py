@@ -11,7 +11,8 @@ end, a changed byte and an object copied from another name are each detected. Th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
@@ -23,8 +24,8 @@ import zstandard
 
 from dynamodt.errors import RunFailed, as_hint, suggest
 from dynamodt.model.tables import Atomic, Change, Check, Image, Insert, Journaled, Remove, TableSpec, Update
-from dynamodt.script.codec import same
-from dynamodt.script.diff import image_after, key_of
+from dynamodt.script.codec import key_text, same
+from dynamodt.script.diff import Part, image_after, key_of, parts_of
 from dynamodt.state.object_keys import RUN_ID, note_name, part_name
 
 if TYPE_CHECKING:
@@ -177,6 +178,68 @@ class Journal:
         else:
             change = update_between(self._table, item.old, item.new)
         return metadata.get(_SOURCE), change
+
+
+@dataclass
+class Records:
+    """The records of a page that may have had an effect, the keys from and to which items were moved, the images before
+    and after of each item that was `moved` alone to a key, the unconfirmed deletions, the updates of void keys, the
+    keys of items that the run may have deleted before other items got them (`replaced`), those of moved items that an
+    earlier try has `restored`, and those of inserted items that it has `removed`, all by `key_text`."""
+
+    by_key: dict[str, list[Journaled]] = field(default_factory=dict)
+    moved_from: dict[str, set[str]] = field(default_factory=dict)
+    moved_to: dict[str, dict[str, Image]] = field(default_factory=dict)
+    moved: dict[str, list[tuple[Image, Image]]] = field(default_factory=dict)
+    unconfirmed: dict[str, Image] = field(default_factory=dict)
+    void: dict[str, list[Update]] = field(default_factory=dict)
+    replaced: dict[str, Image] = field(default_factory=dict)
+    restored: set[str] = field(default_factory=set)
+    removed: set[str] = field(default_factory=set)
+
+    def only(self, keys: Collection[str]) -> Records:
+        """The records of these keys, without unconfirmed deletions, which wait for no key."""
+        by_key = {text: found for text, found in self.by_key.items() if text in keys}
+        void = {text: found for text, found in self.void.items() if text in keys}
+        return replace(self, by_key=by_key, void=void, unconfirmed={}, replaced={}, removed=set())
+
+    def add(self, change: Change, void: set[str]) -> None:
+        """Add the parts of a change that may have had an effect, by the keys that had none (`void`)."""
+        parts = parts_of(change)
+        moves = len(parts) > 1 and any(isinstance(part, Remove) for part in parts)
+        for part in parts:
+            text = key_text(part.key)
+            if isinstance(part, Check):
+                continue
+            if text in void:
+                self._add_void(change, part, moves)
+                continue
+            if isinstance(part, Remove) and text in self.unconfirmed:
+                continue
+            self.by_key.setdefault(text, []).append(part)
+            if moves and isinstance(part, Insert):
+                self.moved_from.setdefault(text, set()).add(key_text(change.key))
+                self.moved_to.setdefault(key_text(change.key), {})[text] = part.key
+                if len(parts) == 2:  # no other item is made of the source
+                    before = next(one.read for one in parts if isinstance(one, Remove))
+                    self.moved.setdefault(text, []).append((before, part.item))
+
+    def moved_alone(self) -> dict[str, str]:
+        """The keys that have only an item that was moved there, with its old key, of which nothing else was made."""
+        return {
+            text: next(iter(self.moved_from[text]))
+            for text, moves in self.moved.items()
+            if len(self.moved_from[text]) == 1 and len(moves) == len(self.by_key.get(text, ()))
+        }
+
+    def _add_void(self, change: Change, part: Part, moves: bool) -> None:
+        """Add a part without an effect: an insertion was undone before, and after the source of a moved item."""
+        text = key_text(part.key)
+        if isinstance(part, Update):
+            self.void.setdefault(text, []).append(part)
+        elif isinstance(part, Insert):
+            self.removed.add(text)
+            self.restored.update([key_text(change.key)] if moves else [])
 
 
 def check(storage: Storage, name: str) -> Sealed:
