@@ -457,6 +457,21 @@ def test_applied_versions_of_a_deleted_table_need_a_stamp(bench: Bench, table: s
     assert report.error is None and numbers(bench, table) == [2 if at == 0 else 1] * ITEMS
 
 
+def test_down_leaves_the_rows_that_a_recreated_table_has(bench: Bench, table: str) -> None:
+    """They are the application's, though equal to rows that the run has inserted into the former table."""
+    bench.script(table, double(OWN.format("(100, 101)")))
+    assert bench.up(table)[0].at == 1
+    recreate(bench, table)
+    fill(bench, table)
+    bench.tables.put(table, {"id": 100, "n": 2})
+    assert operations.stamp(bench.stage, bench.folder, table, 1, bench.recorder).at == 1
+    before = len(bench.recorder.notes)
+    (report,) = bench.down(table)
+    assert report.error is None and report.at == 0
+    assert {int(item["id"]) for item in bench.tables.items(table)} == {*range(ITEMS), 100}
+    assert any("a former table of this name" in note for note in bench.recorder.notes[before:])
+
+
 @pytest.mark.parametrize("which", ["source", "target"])
 def test_a_run_whose_table_is_recreated_meanwhile_has_not_succeeded(
     bench: Bench, table: str, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch, which: str

@@ -72,7 +72,7 @@ def jobs(
         attempt=context.token,
         journal=record.journal,
     )
-    rows = RowsSource(record.began.get(ITEMS, ""), step.applied_by)
+    rows = RowsSource(record.began.get(ITEMS, ""), planned.rows_of(step))
     own = replace(scan, run=record.run + INSERTED_ROWS, splits=1, source=rows)
     scan = replace(scan, source=export or ScanSource())
     phases = [scan] if moves_items(step.script, planned.direction) else []

@@ -105,6 +105,7 @@ class TableMigration:
             preflight.note_other_key(stage, planned, project.observer)
             preflight.note_changed_files(planned, applied, project.observer)
             preflight.note_other_prepared(planned, runs, project.observer)
+            preflight.note_rows_of_former_table(planned, project.observer)
         if self.direction == "up":
             self.notices = _newer_reported(project, planned, applied, quiet)
             self.notices += preflight.first_use_reported(project, planned, quiet) if self.begins else ()

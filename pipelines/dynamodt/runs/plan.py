@@ -80,6 +80,11 @@ class TablePlan:
         """The other tables that the steps write to."""
         return sorted({step.target.name for step in self.steps if step.target})
 
+    def rows_of(self, step: Step) -> str:
+        """The run whose inserted rows a `down` deletes. Empty: it is unknown, or inserted them into a former table of
+        this name. Equal rows are then those of the application."""
+        return "" if step.applied_by in self.former_runs else step.applied_by
+
     @property
     def goal(self) -> str:
         """The version that the last run applies, in the form of `Lease.goal`; empty for `down`."""

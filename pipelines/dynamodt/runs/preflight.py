@@ -213,6 +213,17 @@ def note_other_prepared(planned: TablePlan, runs: Sequence[RunRecord], observer:
             )
 
 
+def note_rows_of_former_table(planned: TablePlan, observer: Observer) -> None:
+    """Notify of a `down` that leaves the rows of `items()`, since its run inserted them into a deleted table."""
+    for step in planned.steps if planned.direction == "down" else ():
+        if step.script.has_items and step.applied_by in planned.former_runs:
+            observer.notify(
+                f"`down` of version {step.script.sequence} leaves the rows of items() in {planned.table.name}: run "
+                f"{step.applied_by} inserted its rows into a former table of this name. If the present table was "
+                "restored from a backup that has them, delete them by hand"
+            )
+
+
 def first_use_reported(project: Project, planned: TablePlan, quiet: bool = False) -> tuple[str, ...]:
     """A notice of the versions that will be applied to existing items, if the state table knows no table of the stage
     yet: it may be a new one in place of another, in which they were applied. A local stage has none."""

@@ -247,7 +247,7 @@ def refuse_other_rows(project: Project, planned: TablePlan, runs: Sequence[RunRe
     given rows would be deleted. The order of the rows is irrelevant."""
     known = {run.run: run for run in runs}
     for step in planned.steps if planned.direction == "down" else ():
-        up = known.get(step.applied_by)
+        up = known.get(planned.rows_of(step))
         if up is not None and up.began.get(ITEMS, "") != step.began.get(ITEMS, up.began.get(ITEMS, "")):
             inserted = totals_of(project.state, [one for one in phases(up) if INSERTED_ROWS in one.run]).counts.changed
             left = inserted - _rows_given(project.stage, planned.table, step, up)
