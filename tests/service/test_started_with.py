@@ -457,6 +457,17 @@ def test_applied_versions_of_a_deleted_table_need_a_stamp(bench: Bench, table: s
     assert report.error is None and numbers(bench, table) == [2 if at == 0 else 1] * ITEMS
 
 
+def test_prepared_data_of_a_table_that_was_recreated_before_its_first_run_is_refused(bench: Bench, table: str) -> None:
+    bench.script(table, double(PREPARE.format(1), **JOINED))
+    bench.prepare(table)
+    recreate(bench, table)
+    fill(bench, table)
+    refused(bench, table, "of a former table", "dynamodt prepare")
+    assert numbers(bench, table) == [1] * ITEMS
+    bench.prepare(table)
+    assert bench.up(table)[0].error is None and numbers(bench, table) == [2] * ITEMS
+
+
 def test_down_leaves_the_rows_that_a_recreated_table_has(bench: Bench, table: str) -> None:
     """They are the application's, though equal to rows that the run has inserted into the former table."""
     bench.script(table, double(OWN.format("(100, 101)")))

@@ -90,6 +90,23 @@ def test_rows_of_a_table_of_this_name_in_another_region_or_account_are_refused(s
     assert find(storage, SCRIPT, "eu-west-1:444455556666").place == "eu-west-1:"
 
 
+def test_rows_of_a_deleted_table_of_this_name_are_refused_until_one_of_the_two_hints_is_followed(
+    storage: FolderStorage,
+) -> None:
+    ref = save(storage, SCRIPT, [("rate", 2)], "now", "eu-west-1:111122223333:2026-01-01 00:00:01")
+    for known in (ref.place, "eu-west-1:111122223333:", "eu-west-1:111122223333", "::", ""):
+        assert find(storage, SCRIPT, known) == ref
+    later = "eu-west-1:111122223333:2026-01-01 00:00:02"
+    with pytest.raises(Refused, match="which was deleted and created again since") as caught:
+        find(storage, SCRIPT, later)
+    assert COMMAND in caught.value.hint and f"remove `place` from {storage.place(MANIFEST)}" in caught.value.hint
+    manifest = orjson.loads(storage.read(MANIFEST) or b"")
+    storage.write(MANIFEST, orjson.dumps({name: each for name, each in manifest.items() if name != "place"}))
+    assert find(storage, SCRIPT, later) == replace(ref, place="")
+    save(storage, SCRIPT, [("rate", 2)], "now", later)
+    assert find(storage, SCRIPT, later).place == later
+
+
 def test_saved_data_is_found(storage: FolderStorage) -> None:
     ref = saved(storage, ("AT", "Austria"), ("CH", {"names": ["Schweiz", "Suisse"]}))
     assert find(storage, SCRIPT) == ref

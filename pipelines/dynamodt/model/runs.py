@@ -85,7 +85,7 @@ class PreparedRef:
     created: str
     prepare_checksum: str = ""
     content: str = ""  # checksum over the rows in any order
-    place: str = ""  # `region:account` of the table; each may be empty: not known
+    place: str = ""  # `region:account:identity` of the table; each may be empty: not known
 
 
 @dataclass(frozen=True, slots=True)

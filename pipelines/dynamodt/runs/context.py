@@ -99,17 +99,18 @@ class Project:
         return read_versions(self.folder / "transforms", table, self.stage.names)
 
     def place_of(self, table: str) -> str:
-        """`region:account` of a table; the account is empty if the table cannot be described."""
-        account = ""
+        """`region:account:identity` of a table; the last two are empty if the table cannot be described."""
         with suppress(ServiceError):
-            account = describe(self.stage.connection, table).account
-        return f"{self.stage.connection.region}:{account}"
+            return self._place(describe(self.stage.connection, table))
+        return f"{self.stage.connection.region}::"
+
+    def _place(self, table: TableSpec) -> str:
+        return f"{self.stage.connection.region}:{table.account}:{table.identity}"
 
     def prepared(self, script: Script, table: TableSpec | None = None) -> PreparedRef:
         """The prepared data of a version of this table, which is described if it is not given. Raises Refused if it is
-        missing or cannot be used, such as that of a table of the same name in another account."""
-        region = self.stage.connection.region
-        place = f"{region}:{table.account}" if table is not None else self.place_of(script.table)
+        missing or cannot be used, such as that of a table of the same name in another account, or of a deleted one."""
+        place = self._place(table) if table is not None else self.place_of(script.table)
         return prepared.find(self.storage, script, place)
 
     def prepared_if_usable(self, script: Script) -> PreparedRef | None:

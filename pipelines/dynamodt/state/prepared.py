@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from dynamodt.errors import ItemError, Refused, ScriptError, file_error, is_of_the_disk, require, suggest
+from dynamodt.errors import Hint, ItemError, Refused, ScriptError, file_error, is_of_the_disk, require, suggest
 from dynamodt.model.runs import PreparedRef, Script
 from dynamodt.script.codec import decode_value, encode_value
 from dynamodt.script.functions import frozen
@@ -61,8 +61,8 @@ def save(
 
 
 def find(storage: Storage, script: Script, place: str = "") -> PreparedRef:
-    """The prepared data of a version. Raises Refused when it is missing, belongs to another version or to a table of
-    the same name in another place (`region:account`), or was made by another text of the version's `prepare`."""
+    """The prepared data of a version. Raises Refused when it is missing, belongs to another version or to another table
+    of the same name (`place`: `region:account:identity`), or was made by another text of the version's `prepare`."""
     hint = suggest("prepare", table=script.table, version=script.sequence)
     raw = storage.read(_manifest_name(script))
     if raw is None:
@@ -78,14 +78,28 @@ def find(storage: Storage, script: Script, place: str = "") -> PreparedRef:
     if owner != (script.table, script.sequence):
         what = f"the prepared data belongs to version {owner[1]} of {owner[0]}"
         raise Refused(what, where=ref.url, hint=hint)
-    if any(one and other and one != other for one, other in zip(ref.place.split(":"), place.split(":"), strict=False)):
-        what = f"the prepared data is of {script.table} in {ref.place}, and the stage's table is in {place}"
-        hint += "; stages with tables of one name in two regions or accounts need a storage each"
-        raise Refused(what, where=ref.url, hint=hint)
+    _check_place(storage, script, ref, place, hint)
     if ref.prepare_checksum != script.prepare_checksum:
         what = f"the prepared data was made by another text of {script.path}'s prepare, or of a file that it uses"
         raise Refused(what, where=ref.url, hint=hint + "; or restore that text")
     return ref
+
+
+def _check_place(storage: Storage, script: Script, ref: PreparedRef, place: str, hint: Hint) -> None:
+    """Raises Refused for data of a table in another region or account, or of one that was deleted since."""
+    was, now = ref.place.split(":", 2), place.split(":", 2)
+    differs = [bool(one and other) and one != other for one, other in zip(was, now, strict=False)]
+    if any(differs[:2]):
+        there, here = ":".join(was[:2]), ":".join(now[:2])
+        what = f"the prepared data is of {script.table} in {there}, and the stage's table is in {here}"
+        hint += "; stages with tables of one name in two regions or accounts need a storage each"
+        raise Refused(what, where=ref.url, hint=hint)
+    if any(differs):
+        what = f"the prepared data is of a former table {script.table}, which was deleted and created again since"
+        hint += "; or, if its rows apply to the present table, too, remove `place` from " + storage.place(
+            _manifest_name(script)
+        )
+        raise Refused(what, where=ref.url, hint=hint)
 
 
 def load(storage: Storage, script: Script, ref: PreparedRef) -> Mapping[Any, Any]:
