@@ -265,6 +265,28 @@ def test_dead_letters_of_an_incremental_export_are_retried(
     assert by_id(bench, table) == {1: 2, 2: 4, 30: 60, 31: 62}
 
 
+def test_a_run_that_is_continued_after_its_last_incremental_export_reads_another_one(
+    bench: Bench, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt dies after an empty one. Until the second begins, the application still creates items in their
+    old form."""
+
+    def dies(*_: object) -> bool:
+        raise RunFailed("the machine is lost")
+
+    table = make_table(id="N")
+    bench.tables.put(table, *numbered(1, 2))
+    bench.script(table, DOUBLE)
+    with monkeypatch.context() as patch:
+        patch.setattr(CatchingUp, "_has_changed", dies)
+        (report,) = bench.up(table, source="export")
+        assert isinstance(report.error, RunFailed)
+    bench.tables.put(table, *numbered(3))
+    (report,) = bench.up(table, source="export")
+    assert report.error is None and by_id(bench, table) == {1: 2, 2: 4, 3: 6}
+    assert len(last(bench, table).exports) == 4  # the third one has item 3, the fourth one is empty
+
+
 @pytest.mark.parametrize("tolerated", [0, 1])
 def test_a_retry_reads_the_source_of_its_run_although_that_has_written_nothing(
     bench: Bench, make_table: MakeTable, tolerated: int

@@ -337,14 +337,15 @@ class CatchingUp:
         self._phase(final_scan_job(self.main, self.recorder.record))
 
     def _incremental_exports(self) -> None:
-        """Process incremental exports until one brings no change."""
+        """Process incremental exports until one that this attempt has requested brings no change."""
         since = self.found.until
         for number in range(1, _MOST_EXPORTS + 1):
             assert since is not None
+            is_new = number >= len(self.recorder.record.exports)
             export = self._export(number, since)
             job = incremental_job(self.main, number, export)
             self._phase(job)
-            if not self.follower.complete(job) or not self._has_changed(job):
+            if not self.follower.complete(job) or (is_new and not self._has_changed(job)):
                 return
             since = export.until
         raise RunFailed(
