@@ -236,3 +236,21 @@ def test_an_item_is_restored_to_a_key_that_another_split_frees(bench: Bench, tex
     assert waiting and first.superseded == len(waiting) and first.dead == 0
     assert repeat_undo(bench, job) == Counts(read=len(waiting), changed=len(waiting))
     assert by_id(bench) == before
+
+
+def test_a_changed_item_is_moved_back_once_another_split_frees_its_key(bench: Bench) -> None:
+    """An undo leaves it as it is until then, and a dry run counts it as restored."""
+    bench.dynamodb.put(*({"id": number, "n": number} for number in (*range(1, 30), *range(101, 130))))
+    before = by_id(bench)
+    exporter = Exporter(bench)
+    job = replace(exporter.job(exporter.export(), CHAINED), max_errors=99, run="20260101T000000.000000Z-000000")
+    bench.execute(job)
+    moved = [item for item in bench.items() if item["id"] > 1000]
+    bench.dynamodb.put(*({**item, "note": "live"} for item in moved))
+    expected = undo_job(bench, job, run="rehearsal/undo1", dry_run=True)
+    assert expected.read == expected.changed
+    first = undo_job(bench, job)
+    waiting = not_restored_items(bench, job)
+    assert waiting and first == Counts(expected.read, expected.read - len(waiting), superseded=len(waiting))
+    assert repeat_undo(bench, job) == Counts(read=len(waiting), changed=len(waiting)) and by_id(bench) == before
+    assert {item["id"] + 1000 for item in bench.items() if "note" in item} == {item["id"] for item in moved}

@@ -150,8 +150,11 @@ THOROUGH = [
     S(("delete",), act="delete", fault="late", undo="crash", export=False),
     *(S(("move",), act=act, fault="reset", undo="crash") for act in ("delete", "replace", "drop")),
     *(S(("move",), act="edit", fault=fault, undo="crash") for fault in ("", "reset", "late", "repeated")),
-    *(S(("move", kind), act="edit", gone=True, splits=2, undo="once") for kind in ("freed", "alike", "meets")),
-    S(("move", "freed"), act="edit", gone=True, undo="crash"),
+    *(
+        S(("move", kind), act="edit", then="retry", undo=undo)
+        for kind in ("freed", "alike")
+        for undo in ("once", "crash")
+    ),
     S(("delete",), fault="repeated", then="retry", undo="once", export=False),
     S(("delete",), act="create", fault="reset", then="retry", undo="once", export=False),
     *(S(("row", kind), gone=True, undo="once", export=False) for kind in ("row", "clash")),
