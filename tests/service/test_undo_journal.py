@@ -177,7 +177,7 @@ def not_writable(bench: Bench, table: str, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Writes, "single", lambda self, call: lambda: BatchAnswer([Verdict("rejected", None, "no key")], None))
 
 
-MOVES = '{**item, "n": item["n"] * 2, "id": item["id"] + 100}'
+MOVES = '[{**item, "n": item["n"] * 2, "id": item["id"] + 100}, Put({"id": item["id"] + 1000, "n": 0})]'
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,8 @@ def test_items_that_an_undo_has_left_are_transformed_only_on_request(
     act: Callable[[Bench, str, pytest.MonkeyPatch], None],
 ) -> None:
     """Unless the script is idempotent."""
-    table, script = make_table(id="N"), f"def transform_up(item):\n    return {result}\n"
+    table = make_table(id="N")
+    script = f"from dynamodt import Put\ndef transform_up(item):\n    return {result}\n"
     bench.tables.put(table, *numbered(4))
     bench.script(table, "IDEMPOTENT = True\n" + script)
     assert bench.up(table, journal=True)[0].error is None
@@ -249,6 +250,8 @@ def test_items_that_an_undo_has_left_are_looked_for_before_the_first_of_several_
     assert isinstance(again.error, Refused) and f"undo of run {second} has left 1 item" in again.error.what
     assert len(bench.history(table)) == 2
     assert bench.up(table, accept_partly_restored=True)[0].at == 2
+    bench.script(table, DOUBLE.replace("* 2", "* 3"), 3, "triple")
+    assert bench.up(table)[0].at == 3, "they are accepted for all versions of that command"
 
 
 def test_a_phase_interrupted_by_a_retry_is_undone_in_two_parts(bench: Bench, make_table: MakeTable) -> None:

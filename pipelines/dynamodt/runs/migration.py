@@ -289,16 +289,15 @@ def _newer_reported(project: Project, planned: TablePlan, applied: Applied, quie
 
 
 def _check_restored(planned: TablePlan, runs: Sequence[RunRecord], options: RunOptions) -> None:
-    """Raises Refused if a new run would transform items that an undo has not restored in full."""
+    """Raises Refused if a new run would transform items that an undo has not restored in full. The first step's run
+    may continue."""
     step = planned.steps[0]
     here = [run for run in runs if run.run not in planned.former_runs]
     begun = any(
         unfinished(run.status) and (run.version, run.direction) == (step.script.sequence, planned.direction)
         for run in here
     )
-    if not begun:
-        for one in planned.steps:
-            not_restored(here, one.script, options)
+    not_restored(here, [one.script for one in planned.steps[begun:]], options)
 
 
 def table_report(project: Project, migration: TableMigration, reports: Sequence[RunReport] = ()) -> TableReport:

@@ -70,7 +70,7 @@ def record_to_run(context: RunContext, planned: TablePlan, run: str) -> RunRecor
         return _continued(context, planned, left)
     records = (one for one in state.runs(planned.table.name) if one.run not in planned.former_runs)
     step = planned.steps[0]
-    accepts = not_restored(records, step.script, options)
+    accepts = not_restored(records, [one.script for one in planned.steps], options)
     record = replace(fresh_record(planned, step, options, run), accepts=accepts)
     _end_replaced(context, planned)
     return record

@@ -235,13 +235,14 @@ def check_not_undoing(records: Iterable[RunRecord]) -> None:
             raise refusal_for(record, f"{title_of(record)} {why[0]}", why[1])
 
 
-def not_restored(records: Iterable[RunRecord], script: Script, options: RunOptions) -> tuple[str, ...]:
-    """The undone runs with items that are not restored in full, which a new run of the script would transform again
+def not_restored(records: Iterable[RunRecord], scripts: Sequence[Script], options: RunOptions) -> tuple[str, ...]:
+    """The undone runs with items that are not restored in full, which new runs of the scripts would transform again
     (ADR 103). Raises Refused for them unless `accept_partly_restored` is set, or a later run has accepted them."""
     records = list(records)
     before = {run for record in records for run in record.accepts}
     undone = [one for one in records if one.status == "undone" and one.run not in before]
-    left = [one for one in undone if one.partly_restored or (one.not_restored and not script.idempotent)]
+    again = not all(script.idempotent for script in scripts)
+    left = [one for one in undone if scripts and (one.partly_restored or (one.not_restored and again))]
     if left and not options.accept_partly_restored:
         raise _not_restored(left[-1])
     return tuple(record.run for record in left)
