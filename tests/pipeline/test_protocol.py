@@ -152,7 +152,7 @@ THOROUGH = [
     *(S(("move",), act="edit", fault=fault, undo="crash") for fault in ("", "reset", "late", "repeated")),
     *(
         S(("move", kind), act="edit", then="retry", undo=undo)
-        for kind in ("freed", "alike")
+        for kind in ("freed", "meets")
         for undo in ("once", "crash")
     ),
     S(("delete",), fault="repeated", then="retry", undo="once", export=False),
