@@ -298,8 +298,7 @@ def stored_bytes(spec: TableSpec, image: Image) -> int:
 def write_units(change: Change) -> int:
     """The write units of a change: one for each KB of the larger of its images before and after, doubled in a
     transaction, in which a check costs as much as a write (AWS, "Capacity unit consumption"). Without indexes and rows
-    of the state table.
-    """
+    of the state table."""
     if isinstance(change, Atomic):
         return sum(2 * _of_part(part) for part in change.parts)
     return 2 * _of_part(change) if isinstance(change, Insert) else _of_part(change)
