@@ -22,8 +22,8 @@ from dynamodt.state.split_rows import SplitRows
 if TYPE_CHECKING:
     from tests.protocol_world import World
 
-BESIDE = {"fan": 20, "spread": 20, "lone": 30, "row": 40, "clash": 40}
-MOVES = {"move": 10, "freed": -1, "meets": 9, "alike": -1}
+BESIDE = {"fan": 20, "pair": 20, "spread": 20, "lone": 30, "row": 40, "clash": 40}
+MOVES = {"move": 10, "pair": 10, "freed": -1, "meets": 9, "alike": -1}
 _MOVED = {"n": 1001, "note": "old 1"}  # of an item that has become like the one before it, as if it were not
 TAKEN = {"freed", "meets", "alike", "clash"}  # the key may be taken, of an item after one that moves
 QUIET = ("", "note", "edit", "delete")  # acts that leave no write in doubt without an answer

@@ -78,6 +78,7 @@ def transform_up(item):
         "alike": lambda: {{**item, "id": number - 1, "note": "old 0"}},  # equal to the item before it
         "extra": lambda: {{**new, "extra": item.get("extra", 1)}},
         "fan": lambda: [new, beside(20 + CORRECTED)],
+        "pair": lambda: [{{**new, "id": number + 10}}, beside(20)],
         "spread": lambda: [{{**new, "extra": item.get("extra", 1)}}, beside(20)],
         "lone": lambda: [item, beside(30)],
     }}[KINDS[number % len(KINDS)]]()
@@ -492,7 +493,9 @@ class World:
 
     def _place(self) -> Item:
         """The key of what is inserted for item 0."""
-        return {"id": {"move": 10, "fan": 20, "spread": 20, "lone": 30, "row": 40}.get(self.scene.kinds[0], 0)}
+        return {
+            "id": {"move": 10, "pair": 10, "fan": 20, "spread": 20, "lone": 30, "row": 40}.get(self.scene.kinds[0], 0)
+        }
 
     def _change_inserted(self) -> None:
         """An undo may have restored an item already when the application drops what it was moved to."""

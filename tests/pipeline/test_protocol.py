@@ -149,6 +149,7 @@ THOROUGH = [
     *(S(("delete",), act="delete", fault=fault, gone=True, undo="once", export=False) for fault in ("reset", "twice")),
     S(("delete",), act="delete", fault="late", undo="crash", export=False),
     *(S(("move",), act=act, fault="reset", undo="crash") for act in ("delete", "replace", "drop")),
+    *(S(("pair",), act=act, then="retry", undo="crash") for act in ("delete", "replace")),
     *(S(("move",), act="edit", fault=fault, undo="crash") for fault in ("", "reset", "late", "repeated")),
     *(
         S(("move", kind), act="edit", then="retry", undo=undo)
@@ -207,7 +208,7 @@ NEEDED = [
     ("rows_of_removed_items", S(("delete", "alike"), fault="late", undo="crash"), "lost by the undo"),
     ("absence_of_rows", S(("lone",), act="drop"), "inserted again"),
     ("rows_of_undo", S(("delete",), act="delete", fault="reset", undo="once", export=False), "deleted, and back"),
-    ("moved_items_that_were_put_back", S(("move",), act="delete", fault="reset", undo="crash"), "deleted, and back"),
+    ("moved_items_that_were_put_back", S(("pair",), act="delete", then="retry", undo="crash"), "deleted, and back"),
     (
         "rows_of_refused_transactions",
         S(("fan",), act="takes", fault="twice", then="retry", undo="once"),
