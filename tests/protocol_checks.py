@@ -22,10 +22,10 @@ from dynamodt.state.split_rows import SplitRows
 if TYPE_CHECKING:
     from tests.protocol_world import World
 
-BESIDE = {"fan": 20, "pair": 20, "spread": 20, "lone": 30, "row": 40, "clash": 40}
-MOVES = {"move": 10, "pair": 10, "freed": -1, "meets": 9, "alike": -1}
+BESIDE = {"alikes": 30, "fan": 20, "pair": 20, "spread": 20, "lone": 30, "row": 40, "clash": 40}
+MOVES = {"move": 10, "pair": 10, "freed": -1, "meets": 9, "alike": -1, "alikes": -1}
 _MOVED = {"n": 1001, "note": "old 1"}  # of an item that has become like the one before it, as if it were not
-TAKEN = {"freed", "meets", "alike", "clash"}  # the key may be taken, of an item after one that moves
+TAKEN = {"freed", "meets", "alike", "alikes", "clash"}  # the key may be taken, of an item after one that moves
 QUIET = ("", "note", "edit", "delete")  # acts that leave no write in doubt without an answer
 
 
@@ -49,7 +49,7 @@ class _State:
             others = world.dynamodb.others.get("others", {})
             self.items += [{**decode(image), "there": True} for image in others.values()]
         self.undoing = world.undo_begun
-        if "alike" in self.scene.kinds and not self.undoing and self._has_moved():
+        if {"alike", "alikes"} & {*self.scene.kinds} and not self.undoing and self._has_moved():
             self.items = [{**item, **(_MOVED if item["id"] == 0 else {})} for item in self.items]
 
     def _has_moved(self) -> bool:

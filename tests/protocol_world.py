@@ -76,6 +76,7 @@ def transform_up(item):
         "freed": lambda: {{**new, "id": number - 1}},
         "meets": lambda: {{**new, "id": number + 9}},
         "alike": lambda: {{**item, "id": number - 1, "note": "old 0"}},  # equal to the item before it
+        "alikes": lambda: [{{**item, "id": number - 1, "note": "old 0"}}, beside(30)],
         "extra": lambda: {{**new, "extra": item.get("extra", 1)}},
         "fan": lambda: [new, beside(20 + CORRECTED)],
         "pair": lambda: [{{**new, "id": number + 10}}, beside(20)],

@@ -83,7 +83,7 @@ THOROUGH = [
     S(("extra",), act="extra", undo="once", export=False),
     S(("update",), fault="reset", rows=True, gone=True, export=False),
     *(S(("delete", "alike"), fault=fault, gone=True) for fault in ("late", "twice")),
-    S(("delete", "alike"), fault="late", undo="crash"),
+    *(S(("delete", kind), fault="late", undo="crash") for kind in ("alike", "alikes")),
     S(("move", "alike"), fault="twice", undo="crash"),
     S(("move", "alike"), gone=True, undo="crash"),
     S(("move", "freed"), gone=True, undo="crash"),
@@ -205,7 +205,7 @@ NEEDED = [
     ("recognition_of_own_rows", S(("update",), fault="reset", rows=True, gone=True, export=False), "fenced by none"),
     ("absence_of_own_item", S(("delete", "alike"), fault="late", gone=True), "lost: 1"),
     ("sources_at_taken_keys", S(("delete", "alike"), gone=True, splits=2), "lost: 1"),
-    ("rows_of_removed_items", S(("delete", "alike"), fault="late", undo="crash"), "lost by the undo"),
+    ("rows_of_removed_items", S(("delete", "alikes"), fault="late", undo="crash"), "lost by the undo"),
     ("absence_of_rows", S(("lone",), act="drop"), "inserted again"),
     ("rows_of_undo", S(("delete",), act="delete", fault="reset", undo="once", export=False), "deleted, and back"),
     ("moved_items_that_were_put_back", S(("pair",), act="delete", then="retry", undo="crash"), "deleted, and back"),
@@ -284,7 +284,7 @@ NEEDED = [
         (name, S(("delete",), act="delete", gone=True, undo="once", export=False), "deleted, and back")
         for name in ("confirmed_deletions", "doubt_about_deletions", "notes_of_pages", "unconfirmed_deletions_in_undo")
     ),
-    ("removal_once", S(("delete", "alike"), fault="late", undo="crash"), "lost by the undo"),
+    ("removal_once", S(("delete", "alikes"), fault="late", undo="crash"), "lost by the undo"),
     ("recognition_after_refusals", S(("update",), fault="repeated", gone=True, export=False), "twice"),
     ("stamp_that_is_missing", S(("update",), act="unstamp", stamp=True, gone=True, export=False), "transformed twice"),
     ("rows_of_doubtful_transactions", S(("fan",), fault="reset", gone=True), "transformed twice"),

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import questionary
 from prompt_toolkit.input import PipeInput
 
-from dynamodt.cli import questions
+from dynamodt.cli import commands, questions
 from dynamodt.cli.questions import confirm_change, confirm_reset
 from dynamodt.cli.request import Request, as_typed
 from dynamodt.errors import Refused
 from dynamodt.model.tables import Connection, Stage, StorageSpec
 from dynamodt.runs.context import Project
 from dynamodt.runs.options import CONFIRMED, RunOptions
+from dynamodt.runs.pace import ProgressRecorder
 
 STAGE = Stage("prod", Connection("eu-west-1"), StorageSpec("s3://bucket"), protected=True)
 EFFECT = "table users of stage prod, about 5 items: v2 split is rolled back, to version 1"
@@ -109,9 +111,19 @@ def test_without_a_terminal_a_protected_stage_needs_yes(given: Request) -> None:
     assert caught.value.exit_code == 3 and caught.value.where == "stage prod"
     assert "--yes" in str(caught.value.hint) and given.command in str(caught.value.hint)
     confirm_change(replace(given, yes=True), STAGE, HERE)
-    dry = replace(given, options=RunOptions(dry_run=True))  # it suggests the command, which would be refused without it
-    assert confirm_change(dry, STAGE, HERE).yes and not confirm_change(dry, replace(STAGE, protected=False), HERE).yes
+    confirm_change(replace(given, options=RunOptions(dry_run=True)), STAGE, HERE)
     confirm_change(given, replace(STAGE, protected=False), HERE)
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_without_a_terminal_the_commands_that_are_suggested_on_a_protected_stage_have_yes(
+    monkeypatch: pytest.MonkeyPatch, protected: bool
+) -> None:
+    """`up` suggests `down`, which would be refused without it."""
+    monkeypatch.setattr("dynamodt.cli.request._needs_yes", not protected)
+    api = SimpleNamespace(open_stage=lambda *_: replace(STAGE, protected=protected))
+    commands._open(api, Request("up", "prod"), HERE, ProgressRecorder())
+    assert as_typed(DOWN) == "dynamodt down --table users --stage prod" + " --yes" * protected
 
 
 @pytest.mark.usefixtures("keys")

@@ -22,7 +22,7 @@ from dynamodt.errors import Refused, RunFailed, UsageError, suggest
 from dynamodt.model.pages import Counts
 from dynamodt.model.reports import RunReport, TableReport
 from dynamodt.model.tables import TableNames
-from dynamodt.runs.options import GLUE, RunOptions
+from dynamodt.runs.options import GLUE, Command, RunOptions
 from tests import ROOT
 
 COMMAND = re.compile(r"(?<![\w./-])(?:dynamodt|ddt) ((?:local )?[a-z]+)([^;,()`\n]*)")
@@ -160,6 +160,22 @@ def test_after_a_command_of_a_job_a_suggested_command_runs_in_the_job(
         "dynamodt prepare --stage dev --runner glue --version 2; dynamodt show --stage dev RUN; dynamodt up --help"
     )
     assert as_typed(request) == "dynamodt up --stage dev --runner glue"
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_without_a_terminal_a_suggested_command_on_a_protected_stage_is_confirmed(
+    monkeypatch: pytest.MonkeyPatch, needed: bool
+) -> None:
+    monkeypatch.setattr("dynamodt.cli.request._needs_yes", needed)
+    yes = "--yes " * needed
+    hint = suggest("undo", "RUN") + "; " + suggest("retry", "RUN") + "; " + suggest("unlock", table="t")
+    printed = printed_error(Request("up", "dev"), Refused("x", hint=hint), TableNames())
+    assert isinstance(printed, Refused) and printed.hint == (
+        f"dynamodt undo --stage dev {yes}RUN; dynamodt retry --stage dev RUN; "
+        f"dynamodt unlock --stage dev {yes}--table t"
+    )
+    assert as_typed(Command("down", "dev", ("t",))).endswith(" --yes") == needed
+    assert "--yes" not in as_typed(Command("down", "dev", ("t",), options=RunOptions(dry_run=True)))
 
 
 @pytest.mark.parametrize("runner", ["direct", "spark"])

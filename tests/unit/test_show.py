@@ -52,6 +52,8 @@ def image(**values: Any) -> dict[str, Any]:
         ("ValueError: a price of 17.50", {"grade": {"S": "a"}}, "ValueError: a price of N"),
         ("TypeError: <X object at 0x7f12ab>", {}, "TypeError: <X object at N>"),
         ("x: 123e4567-e89b-12d3-a456-426614174000", {}, "x: N"),
+        ("x: abcde123-e89b-12d3-a456-426614174000", {}, "x: N"),
+        ("ValueError: S3 or utf8, 3 of order1234", {}, "ValueError: S3 or utf8, N of orderN"),
     ],
 )
 def test_values_that_differ_between_items_are_left_out_of_the_group(

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dynamodt.cli import check_report, json_output, report, run_reports, short_reports
-from dynamodt.cli.console import drop_output
+from dynamodt.cli.console import drop_output, on_terminal
 from dynamodt.cli.json_output import CommandResult, with_error
 from dynamodt.cli.next_steps import not_applied, printed_error, run_error, with_retry_hint, with_subject
-from dynamodt.cli.request import Request, check
+from dynamodt.cli.request import Request, check, with_yes
 from dynamodt.config.stage import embedded_stage, load_stage
 from dynamodt.dynamodb.unresponsive import report_slow_hosts
 from dynamodt.errors import DynamodtError, UsageError, suggest
@@ -91,6 +91,7 @@ def _open(api: Any, request: Request, folder: Path, recorder: ProgressRecorder) 
     """The stage, ready for the tables that the command names. Raises Refused for one that is dynamodt's own."""
     stage: Stage = api.open_stage(request.stage, folder, recorder, request.tables)
     recorder.names = stage.names
+    with_yes(stage.protected and not on_terminal(request))
     if stage.names.mapped and request.command != "init":  # whose folder is about to be made
         from dynamodt.config.names import check_patterned
 

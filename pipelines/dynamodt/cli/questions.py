@@ -202,9 +202,8 @@ def confirm_change(request: Request, stage: Stage, folder: Path) -> Request:
     """The command as it was confirmed: a `down` goes to the version that was shown. A terminal shows the effects and
     asks; without one, only a protected stage needs `--yes`. Raises Refused for the answer no, for a missing `--yes`,
     and if the effects have changed before the answer."""
-    if not is_asked(request):  # without a terminal, the command that a dry run suggests needs `--yes`
-        suggested = request.options.dry_run and not on_terminal(request)
-        return replace(request, yes=True) if stage.protected and suggested else request
+    if not is_asked(request):
+        return request
     if on_terminal(request):
         project, where = Project(stage, folder, request.options), f"stage {stage.name}"
         request = _waited(project, request)

@@ -14,6 +14,7 @@ from dynamodt.errors import PROGRAM, Hint, UsageError, option_words, suggest
 from dynamodt.model.pages import Units
 from dynamodt.model.tables import TableNames
 from dynamodt.runs.options import (
+    CONFIRMED,
     GLUE,
     MIGRATIONS,
     OF_A_RUN,
@@ -164,6 +165,8 @@ _MAKE_TARGETS = {"up": "run", "down": "run", "prepare": "prepare", "deploy": "de
 def as_typed(request: Command, environment: Mapping[str, str] = os.environ) -> str:
     """The command line of this request: `make TARGET ...` if make has started the program, and what `plugin_command`
     gives if the Serverless Framework has. In a deployed job it is the command that starts the job."""
+    if _needs_yes and request.command in CONFIRMED and not request.options.dry_run:
+        request = Request(**{**vars(request), "yes": True})
     if _in_job:
         request = replace(request, options=replace(request.options, runner=GLUE))
     if typed := plugin_command(command_argv(request), environment):
@@ -210,9 +213,26 @@ def in_job(is_job: bool) -> None:
     _in_job = is_job
 
 
+_needs_yes = False
+
+
+def with_yes(is_needed: bool) -> None:
+    """Writes all later commands that are confirmed with `--yes`: the stage is protected, and there is no terminal."""
+    global _needs_yes
+    _needs_yes = is_needed
+
+
 def completed(hint: Hint, request: Request, names: TableNames) -> Hint:
     """A hint whose commands have the runner and the stage of the request, and the logical names of the tables."""
-    return with_tables(with_stage(with_runner(hint, request.options), request.stage), names)
+    return with_tables(with_stage(with_runner(_confirmed(hint), request.options), request.stage), names)
+
+
+def _confirmed(hint: Hint) -> Hint:
+    def confirmed(words: tuple[str, ...]) -> tuple[str, ...]:
+        asks = _needs_yes and words[0] in CONFIRMED and not {"--yes", "--dry-run", "--help"} & {*words}
+        return (words[0], "--yes", *words[1:]) if asks else words
+
+    return Hint(*(part if isinstance(part, str) else confirmed(part) for part in hint.parts))
 
 
 def with_runner(hint: Hint, options: RunOptions) -> Hint:

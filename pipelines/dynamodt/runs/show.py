@@ -34,7 +34,10 @@ _FRAME = re.compile(r'^  File "(?P<path>[^"\n]*)", line (?P<line>\d+)(?:, in (?P
 _OF_AN_AUTHOR = re.compile(r"(?:^|/)transforms/(?!.*site-packages)")
 _NAMES_ATTRIBUTES = ("KeyError", "AttributeError", "NameError", "ImportError", "ModuleNotFoundError")
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
-_DIGITS = re.compile(r"\b0x[0-9a-fA-F]+\b|\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b|\d+(?:\.\d+)?")
+_UUID = r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"
+_DIGITS = re.compile(
+    rf"\b0x[0-9a-fA-F]+\b|{_UUID}|(?P<name>\b[A-Za-z]+\d{{1,3}}\b)|\d+(?:\.\d+)?"  # of names such as S3, utf8, sha256
+)
 _LEAST_OF_A_KEY, _LEAST_UNQUOTED = 2, 3  # shorter values occur in prose, too
 _ANY = "…"
 
@@ -192,8 +195,8 @@ def frames_of(traceback: str) -> tuple[Frame, ...]:
 
 
 def normalised(line: Mapping[str, Any]) -> str:
-    """A dead letter's error without the parts that vary between items: the item's values, numbers, and quoted texts,
-    except those that name an attribute (`KeyError: 'price'`)."""
+    """A dead letter's error without the parts that vary between items: the item's values, numbers that are not part of
+    a name such as S3, and quoted texts, except those that name an attribute (`KeyError: 'price'`)."""
     error: str = line["error"]
     key, image = (set(_values(line[name])) for name in ("key", "image"))
     values, names = key | image, error.startswith(_NAMES_ATTRIBUTES)
@@ -206,7 +209,7 @@ def normalised(line: Mapping[str, Any]) -> str:
     unquoted = {one for one in values if len(one) >= (_LEAST_OF_A_KEY if one in key else _LEAST_UNQUOTED)}
     for value in sorted((one for one in unquoted if one in error), key=len, reverse=True):
         error = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", _ANY, error)
-    return _DIGITS.sub("N", error)
+    return _DIGITS.sub(lambda found: found["name"] or "N", error)
 
 
 def _values(image: Any) -> Iterator[str]:
