@@ -8,14 +8,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from dynamodt.dynamodb.clients import NO_TABLE
 from dynamodt.dynamodb.reads import segments
+from dynamodt.errors import ServiceError
 from dynamodt.model.runs import DeadLetterSource, Lease, RunRecord, Script
 from dynamodt.model.tables import Connection, Direction, KeyAttribute, Stage, StorageSpec, TableSpec
 from dynamodt.runs import jobs as jobs_module
+from dynamodt.runs import plan as plan_module
 from dynamodt.runs import runner
 from dynamodt.runs.context import RunContext
 from dynamodt.runs.jobs import jobs, was_held_recently, with_split_groups
-from dynamodt.runs.plan import Step, TablePlan
+from dynamodt.runs.plan import Step, TablePlan, usable_target
 
 TABLE = TableSpec("users", (KeyAttribute("id", "S"),))
 STAGE = Stage("local", Connection("us-east-1"), StorageSpec("here"), local=True)
@@ -66,3 +69,19 @@ def test_split_groups_have_several_segments_so_that_each_worker_writes_to_severa
     assert found.in_turn == (32 if workers == 2 else 16)
     for counted in (own, replace(own, source=DeadLetterSource(("part",)))):  # a page's number is its place
         assert with_split_groups(counted, workers).page_items == 1000
+
+
+def test_a_missing_target_of_the_embedded_stage_is_declared_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def describe(connection: Connection, name: str) -> TableSpec:
+        raise ServiceError(NO_TABLE, where=f"table {name}", hint="create it")
+
+    monkeypatch.setattr(plan_module.tables, "describe", describe)
+    script = replace(SCRIPT, target_table="others")
+    with pytest.raises(ServiceError, match="TARGET_TABLE, table others: the embedded stage") as caught:
+        usable_target(replace(STAGE, embedded=True), script)
+    assert caught.value.hint == (
+        'declare its key in dynamodt.toml, by which the stage creates it: [stages.local.tables] others = { id = "S" }'
+    )
+    with pytest.raises(ServiceError) as caught:
+        usable_target(STAGE, script)
+    assert caught.value.hint == "create it"

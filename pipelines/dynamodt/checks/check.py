@@ -28,7 +28,7 @@ from dynamodt.runs.context import Project
 from dynamodt.runs.estimate import TableSample, read_sample
 from dynamodt.runs.exports import open_export
 from dynamodt.runs.jobs import was_held_recently
-from dynamodt.runs.plan import usable_table
+from dynamodt.runs.plan import usable_table, usable_target
 from dynamodt.script.codec import key_text
 from dynamodt.script.diff import key_of
 from dynamodt.state import prepared
@@ -214,7 +214,7 @@ class _Checking:
                 where=script.path,
                 hint="check the stage and the folder's name, or correct KEY in the script",
             )
-        target = usable_table(self.project.stage, script.target_table) if script.target_table else None
+        target = usable_target(self.project.stage, script)
         rows: Mapping[Any, Any] | None = self._prepared(script) if script.has_prepare else {}
         return VersionInputs(script, self.table, target, rows, derived, self.options.variants, self.options.seconds)
 

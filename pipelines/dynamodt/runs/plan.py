@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dynamodt.dynamodb import table as tables
 from dynamodt.dynamodb.clients import NO_TABLE
 from dynamodt.dynamodb.dynamo_data_transform import STATE, TOOL, read_record, record_key
-from dynamodt.errors import DynamodtError, Refused, RunFailed, ServiceError, suggest
+from dynamodt.errors import DynamodtError, Hint, Refused, RunFailed, ServiceError, suggest
 from dynamodt.model.runs import PreparedRef, RunRecord, Script
 from dynamodt.model.tables import Direction, Stage, TableSpec
 from dynamodt.pipeline.author_output import labelled
@@ -132,7 +132,7 @@ def pending_steps(project: Project, name: str, to: int | None, applied: Applied)
     files = project.versions(name)
     pending = [one for one in files if one.sequence not in applied and (to is None or one.sequence <= to)]
     found = {one.sequence: project.prepared_if_usable(one) for one in pending if one.has_prepare and one.has_up}
-    steps = tuple(Step(one, found.get(one.sequence), _target(project.stage, one)) for one in pending)
+    steps = tuple(Step(one, found.get(one.sequence), usable_target(project.stage, one)) for one in pending)
     return TablePlan(usable_table(project.stage, name), "up", steps, max(applied, default=0), files)
 
 
@@ -189,14 +189,19 @@ def _usable(stage: Stage, spec: TableSpec) -> TableSpec:
     return spec if stage.local else tables.with_legacy_replicas(stage.connection, spec)
 
 
-def _describe(stage: Stage, name: str) -> TableSpec:
+def _describe(stage: Stage, name: str, target_of: str = "") -> TableSpec:
+    """The description of a table, or of the TARGET_TABLE of a file."""
     try:
         return tables.describe(stage.connection, name)
     except ServiceError as error:
         if stage.embedded and name not in stage.tables and error.what == NO_TABLE:
             table = stage.names.logical(name)
             hint = "name its key, by which the stage creates it: " + suggest("init", table=table, key="id:S")
-            raise ServiceError("the embedded stage has no such table", where=error.where, hint=hint) from error
+            if target_of:  # it needs no folder
+                toml = f'[stages.local.tables] {table} = {{ id = "S" }}'
+                hint = Hint(f"declare its key in dynamodt.toml, by which the stage creates it: {toml}")
+            where = f"{target_of}: TARGET_TABLE, {error.where}" if target_of else error.where
+            raise ServiceError("the embedded stage has no such table", where=where, hint=hint) from error
         raise
 
 
@@ -246,7 +251,7 @@ def _check_step(script: Script, direction: Direction) -> None:
 
 
 def _step(project: Project, table: TableSpec, script: Script, direction: Direction, ref: PreparedRef | None) -> Step:
-    target = _target(project.stage, script)
+    target = usable_target(project.stage, script)
     of_rows = table_of_rows(target or table, direction)
     with labelled(script):
         is_here = project.options.runner != GLUE
@@ -254,11 +259,12 @@ def _step(project: Project, table: TableSpec, script: Script, direction: Directi
     return Step(script, ref, target, facts_at_start(table, script, project.stage.storage.url, ref, target, rows))
 
 
-def _target(stage: Stage, script: Script) -> TableSpec | None:
+def usable_target(stage: Stage, script: Script) -> TableSpec | None:
+    """The description of the script's other table, if it has one. Raises as `usable_table`."""
     if script.target_table is None:
         return None
     check_no_state_table(stage, script.target_table, script.path)
-    return _usable(stage, tables.describe(stage.connection, script.target_table))
+    return _usable(stage, _describe(stage, script.target_table, script.path))
 
 
 # ---------------------------------------------------------------- tables that were deleted and created again
