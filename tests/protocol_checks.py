@@ -39,6 +39,8 @@ def check(world: World) -> None:
             _undone(state)
     elif not state.undoing and "B" in world.finished:
         _ended(state)
+    elif not state.undoing and "R" in world.finished:
+        _followed(state)
 
 
 class _State:
@@ -74,12 +76,12 @@ class _State:
     def kind(self, number: int) -> str:
         return self.scene.kinds[number]
 
-    def reported(self, part: str) -> set[int]:
+    def reported(self, part: str, all_steps: bool = False) -> set[int]:
         """The keys of the dead letters, or of the items that the undo has not restored."""
         storage = self.world.storage
         names = [name for name in storage.objects if f"/{part}/" in name]
         lines = [line for name in names for line in stored_lines(storage, name) if not self._again(name, line)]
-        return {int(line["key"]["id"]["N"]) for line in lines if part != "dead" or line["step"] == "doubt"}
+        return {int(line["key"]["id"]["N"]) for line in lines if part != "dead" or all_steps or line["step"] == "doubt"}
 
     def _again(self, name: str, line: dict[str, Any]) -> bool:
         """Whether a pass has continued with the items that an undo has left waiting."""
@@ -146,6 +148,8 @@ def _live_elsewhere(state: _State) -> None:
     met = acted in ("before", "after")
     if acted == "before" and act == "note" and state.scene.kinds[0] == "outdated" and not state.undoing:
         assert main is not None, "an item is deleted that was changed before"
+    if acted == "before" and act == "note" and state.scene.kinds[0] == "sees" and main is not None and "seen" in main:
+        assert main["seen"] == "live", f"made of an item that was changed before: {main}"
     if acted == "touched":
         assert any(item["n"] == 8 for item in state.items), "a live write is lost: an inserted item's"
     if acted == "taken":
@@ -201,13 +205,24 @@ def _write_result(state: _State, number: int, counts: Counts) -> None:
         assert kind in ("delete", "outdated") or (mine and state.scene.act != "taken"), f"lost: {number}"
         return
     said = counts.dead + (counts.superseded if mine else 0)
-    if kind not in ("lone", "same", "outdated", "either", "row", "clash"):
+    if kind not in ("lone", "same", "outdated", "row", "clash"):
         assert kind != "delete" or said, f"not deleted, and nobody says so: {main}"
         assert main["n"] >= 1000 or said, f"not transformed, and nobody says so: {main} {counts}"
     where = number + (MOVES.get(kind, 0) if main["n"] >= 1000 else 0)
     assert int(main["id"]) == where, f"at another key: {main}"
+    if kind == "row" and mine and not beside and state.world.acted == "taken":
+        assert counts.superseded or said, f"not inserted, and nobody says so: {counts}"
     if kind in BESIDE and not said:
         assert beside or mine, f"nothing was put beside {main}: {counts}"
+
+
+def _followed(state: _State) -> None:
+    """After a later phase, an item that is not transformed is a dead letter, or the application's."""
+    for number, kind in enumerate(state.scene.kinds):
+        main = state.main(number)
+        mine = number == 0 and state.world.acted in ("before", "after", "dropped", "touched", "taken")
+        if kind in ("picky", "fan", "move", "update") and main is not None and main["n"] < 1000 and not mine:
+            assert number in state.reported("dead", all_steps=True), f"neither transformed nor reported: {main}"
 
 
 # ---------------------------------------------------------------- at the end of the undo

@@ -229,6 +229,21 @@ REMOVALS: dict[str, Removal] = {
     "rows_of_earlier_transactions": value(own_writes, "has_own_row", lambda transaction, current: False),
     # An item that an earlier phase has written is transformed again.
     "changes_of_earlier_phases": edit(own_writes.EarlierWrites._change_of, '"written" in shows', "False"),
+    # A row of `items()` is decided by its source, as another insertion.
+    "rows_of_items": edit(conflicts.judge_refusal, "isinstance(change, Insert)", "False"),
+    # A row of `items()` is there, although the run has inserted another one at its key.
+    "other_rows_of_items": edit(conflicts.judge_row, "row.item != image_digest(change.item)", "False"),
+    # A row of `items()` collides with itself.
+    "equal_rows_of_items": edit(conflicts.judge_row, "row.item != image_digest(change.item)", "True"),
+    # A row of `items()` is there, although the application has another item at its key.
+    "items_at_keys_of_rows": edit(conflicts.judge_row, "not same_image(there, change.item)", "False"),
+    # An update with GUARD = "changed" has no condition.
+    "guard_of_changed_attributes": edit(Statements._guarded, "self._guard is None", "True"),
+    "whole_guard_beside_insertions": edit(Statements._guarded, "whole or ", ""),
+    "guard_of_items": edit(Statements._guarded, 'self._guard == "item" or ', ""),
+    "absence_with_guard_of_changed_attributes": edit(Statements._added, "self._guard is None or ", "True or "),
+    # The values of a refused update are the application's, so that the item is transformed.
+    "values_of_refused_updates": edit(own_writes.EarlierWrites._evidence, 'found == "written"', "False"),
     # ------------------------------------------------------------ undo
     "rows_in_undo": rows_in_undo,
     "guard_of_undo": edit(Statements._guarded, "self._guard is None", "self._taken_back is not None"),

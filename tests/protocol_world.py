@@ -71,7 +71,7 @@ def transform_up(item):
         "delete": lambda: Delete(),
         "outdated": lambda: item if item["note"] == "live" else Delete(),
         "once": lambda: item if item["n"] >= 1000 else new,
-        "either": lambda: new if item["note"] == "live" else {{**item, "extra": 1}},
+        "sees": lambda: {{**new, "seen": item["note"]}},
         "move": lambda: {{**new, "id": number + 10 + CORRECTED}},
         "freed": lambda: {{**new, "id": number - 1}},
         "meets": lambda: {{**new, "id": number + 9}},

@@ -58,6 +58,7 @@ QUICK = [
 ]
 THOROUGH = [
     S(("update",), act="note", gone=True, export=False),
+    S(("sees",), act="note", gone=True, export=False),
     S(("delete",), export=False),
     S(("move",)),
     S(("lone",)),
@@ -158,7 +159,7 @@ THOROUGH = [
     ),
     S(("delete",), fault="repeated", then="retry", undo="once", export=False),
     S(("delete",), act="create", fault="reset", then="retry", undo="once", export=False),
-    *(S(("row", kind), gone=True, undo="once", export=False) for kind in ("row", "clash")),
+    *(S(("row", kind), act="touch", gone=True, undo="once", export=False) for kind in ("row", "clash")),
     *(S(("row",), act=act, gone=True, export=False) for act in ("taken", "drop", "touch")),
     *(S(("row",), act=act, fault="reset", gone=True, export=False) for act in ("", "drop", "taken")),
     S(("row",), act="takes", fault="twice", then="replay", undo="once", export=False),
@@ -311,6 +312,19 @@ NEEDED = [
     ("items_that_were_deleted", UNDONE[2], "deleted, and back"),
     ("moved_items_that_were_deleted", UNDONE[3], "inserted again"),
     ("keys_taken_since_deletions", UNDONE[4], "a live item is lost by the undo"),
+    ("rows_of_items", S(("row",), act="taken", gone=True, export=False), "ended by an error|nobody says so"),
+    ("other_rows_of_items", S(("row", "clash"), gone=True, undo="once", export=False), "nothing was put"),
+    ("equal_rows_of_items", S(("row",), fault="reset", gone=True, export=False), "a dead letter without need"),
+    ("items_at_keys_of_rows", S(("row",), act="taken", gone=True, export=False), "nobody says so"),
+    ("guard_of_changed_attributes", S(("update",), act="add", gone=True, export=False, guard=True), "a live write"),
+    ("whole_guard_beside_insertions", S(("fan",), act="note", gone=True, guard=True), "made of an item"),
+    ("guard_of_items", S(("sees",), act="note", gone=True, export=False), "made of an item"),
+    (
+        "absence_with_guard_of_changed_attributes",
+        S(("extra",), act="extra", gone=True, export=False, guard=True),
+        "a live write is lost",
+    ),
+    ("values_of_refused_updates", S(("picky",), act="flips", fault="twice", then="replay", export=False), "twice"),
 ]
 
 
