@@ -19,8 +19,10 @@ from dynamodt.model.reports import TableReport
 from dynamodt.model.runs import RunRecord
 from dynamodt.model.tables import Item
 from dynamodt.rate import Backoff
+from dynamodt.runs.context import Project
 from dynamodt.runs.lock import hold_lease
 from dynamodt.runs.options import RunOptions
+from dynamodt.runs.stored_dead_letters import StoredDeadLetters
 from dynamodt.state.state import State
 from tests.emulators import Endpoint, dynamodb_local_in_chaos
 from tests.service.bench import Bench
@@ -469,6 +471,22 @@ def test_dead_letters_in_doubt_are_counted_as_written_on_request(bench: Bench, d
     report = retry(bench, run, in_doubt="done")
     assert report.error is None and report.versions[0].counts == Counts(read=6, changed=5, vanished=1)
     assert [item["n"] for item in bench.tables.items(table)] == [2, 5, 8, 10, 12] and bench.applied(table) == [1]
+
+
+def test_dead_letters_in_doubt_are_decided_one_by_one(bench: Bench, doubtful: tuple[str, str]) -> None:
+    table, run = doubtful
+    (tried,) = retry(bench, run, in_doubt="again", keys=("1",), dry_run=True).versions
+    assert tried.counts.read == 1
+    for _ in range(2):
+        report = retry(bench, run, in_doubt="again", keys=("1",))
+        assert [item["n"] for item in bench.tables.items(table)] == [2, 10, 7, 8, 10, 12]
+        if isinstance(report.error, DeadLetters):
+            assert report.versions[0].counts.dead == 1
+    assert isinstance(report.error, UsageError) and "1 key has no dead letter in doubt" in report.error.what
+    report = retry(bench, run, in_doubt="done", keys=('{"id": {"N": "2"}}',))
+    assert report.error is None and report.versions[0].counts == Counts(read=6, changed=6)
+    assert [item["n"] for item in bench.tables.items(table)] == [2, 10, 7, 8, 10, 12] and bench.applied(table) == [1]
+    assert not [*StoredDeadLetters(Project(bench.stage, bench.folder), last(bench, table))]
 
 
 def test_dead_letters_in_doubt_are_accepted_and_an_undo_keeps_later_writes(

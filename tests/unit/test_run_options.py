@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from dynamodt import api
+from dynamodt.cli.request import Request, as_typed, check
 from dynamodt.errors import UsageError
 from dynamodt.model.pages import Units
 from dynamodt.runs.context import Project
@@ -83,3 +85,12 @@ def test_a_single_name_is_not_taken_for_a_list() -> None:
 def test_a_command_to_a_run_is_checked(command: str, limits: Units, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         api.control_run(STAGE, "users", command, limits)
+
+
+def test_a_key_in_doubt_needs_a_decision() -> None:
+    request = Request("retry", run="01RUN", options=RunOptions(keys=("u1",)))
+    with pytest.raises(UsageError, match="--key needs --in-doubt"):
+        check(request)
+    decided = replace(request, options=RunOptions(keys=("u1",), in_doubt="done"))
+    check(decided)
+    assert as_typed(decided, {}) == "dynamodt retry --in-doubt done --key u1 01RUN"

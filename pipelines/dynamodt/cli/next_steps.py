@@ -74,7 +74,7 @@ def steps_of(request: Request, report: TableReport) -> list[CommandStep]:
         accepts = options.accept or options.accept_all
         return [(_without_dry_run(request), "accept them" if accepts else "replay them")]
     if request.command == "retry":  # it continues as `up` or `down` would
-        options = replace(options, in_doubt="", accept=(), accept_all=False)
+        options = replace(options, in_doubt="", keys=(), accept=(), accept_all=False)
         asked = replace(asked, command=report.direction, run="", options=options)
     return _after(asked, report)
 

@@ -99,6 +99,8 @@ def check(request: Request) -> None:
 
 def _check_accepting(options: RunOptions) -> None:
     """Raises UsageError if dead letters are accepted in both ways, or without a reason."""
+    if options.keys and not options.in_doubt:
+        raise UsageError("--key needs --in-doubt", hint="add it: --in-doubt again, or --in-doubt done")
     if options.accept and options.accept_all:
         raise UsageError("--accept and --accept-all exclude each other", hint="leave one of them out")
     if (options.accept or options.accept_all) and not options.reason.strip():

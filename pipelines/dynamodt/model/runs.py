@@ -216,7 +216,7 @@ class RowsSource:
 class DeadLetterSource:
     """Stored dead letters, replayed as one split; their items were first read from `origin`.
 
-    `confirmed`: an operator has found the items written; they are counted only. `left_out` are accepted ones, by part
+    `confirmed`: an operator has found the items written; they are counted only. `left_out` are other ones, by part
     and key (`key_text`).
     """
 

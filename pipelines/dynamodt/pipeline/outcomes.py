@@ -222,9 +222,10 @@ def dead_letters_in(objects: Storage, part: str) -> Iterator[DeadLetter]:
 
 def doubtful_keys_to_retry(objects: Storage, job: Job) -> frozenset[str]:
     """The items in doubt that an operator has asked to be transformed, by `key_text`."""
-    parts = job.source.parts if isinstance(job.source, DeadLetterSource) else ()
-    doubtful = [part for part in parts if part.endswith("-doubt.jsonl")]
-    return frozenset(key_text(dead_letter.key) for dead_letter in dead_letters(objects, doubtful))
+    if not isinstance(job.source, DeadLetterSource):
+        return frozenset()
+    doubtful = [part for part in job.source.parts if part.endswith("-doubt.jsonl")]
+    return frozenset(key_text(dead_letter.key) for dead_letter in dead_letters(objects, doubtful, job.source.left_out))
 
 
 def _line(job: Job, part: str, dead_letter: DeadLetter) -> bytes:

@@ -23,14 +23,18 @@ from dynamodt.runs.jobs import retry_job
 from dynamodt.runs.provenance import provenance
 from dynamodt.runs.stored_dead_letters import (
     LOST,
+    Pairs,
     Replayed,
     SelectedPart,
     StoredDeadLetters,
+    Wanted,
     accepted_of,
+    check_known,
     chosen_dead_letters,
     committed_lines,
     committed_parts,
     dead_letters_of,
+    keys_to_leave,
     read_list,
 )
 from dynamodt.script.codec import decode, key_text
@@ -181,9 +185,13 @@ def retry_jobs(context: RunContext, main: list[Job]) -> list[Job]:
     later phase may have written it before. Dead letters of writes in doubt are replayed only if `options.in_doubt` asks
     for it; unreadable lines of an export and accepted dead letters are never replayed. Raises as `check_evidence`.
     """
-    plans = [_plan_retries(context, job) for job in main]
+    wanted = Wanted(context.options.keys) if context.options.keys else None
+    plans = [_plan_retries(context, job, wanted) for job in main]
     found = [again for plan in plans for again in plan.done]
-    if any(plan.replayable for plan in plans) or any(_is_open(context, again) for again in found):
+    continues = any(_is_open(context, again) for again in found)
+    if wanted is not None and not continues:
+        check_known(wanted, main[0].base_run, main[0].table.name)
+    if continues or any(plan.replayable for plan in plans):
         check_evidence(context, [*main, *found])
     found = [again for plan in plans for again in (*plan.done, *_listed(context, plan))]
     runs = [job.run for job in (*main, *found)]
@@ -195,14 +203,18 @@ class _Plan(NamedTuple):
 
     main: Job
     done: list[Job]
-    replayable: list[tuple[bool, list[str]]]
+    replayable: list[tuple[bool, dict[str, Pairs]]]
 
 
-def _plan_retries(context: RunContext, main: Job) -> _Plan:
+def _plan_retries(context: RunContext, main: Job, wanted: Wanted | None) -> _Plan:
     done = [_retry(context, main, name) for name in context.storage.names(key_of_job(main, RETRIES))]
     left = [part for source in (main, *done) for part in _outstanding(context, source)]
-    open_parts = [part.name for part in left if _has_unaccepted(context, part)]
-    return _Plan(main, done, list(_replayable(open_parts, context.options.in_doubt)))
+    parts: dict[str, Pairs] = {}
+    for part in left:
+        only = wanted if part.name.endswith("-doubt.jsonl") else None
+        pairs = keys_to_leave(context.storage, part, context.accepted, only)
+        parts |= {} if pairs is None else {part.name: pairs}
+    return _Plan(main, done, list(_replayable(parts, context.options.in_doubt)))
 
 
 def _listed(context: RunContext, plan: _Plan) -> Iterator[Job]:
@@ -210,7 +222,8 @@ def _listed(context: RunContext, plan: _Plan) -> Iterator[Job]:
     first = max(map(retry_number, plan.done), default=0) + 1
     for number, (confirmed, parts) in enumerate(plan.replayable, first):
         name = key_of_job(plan.main, retry_file(number))
-        listed = {"dead_letters": parts, "confirmed": confirmed, "left_out": context.accepted.pairs(parts)}
+        left_out = [pair for pairs in parts.values() for pair in pairs]
+        listed = {"dead_letters": list(parts), "confirmed": confirmed, "left_out": left_out}
         context.storage.write(name, json.dumps(listed).encode())
         yield _retry(context, plan.main, name)
 
@@ -249,28 +262,16 @@ def _lacking(project: Project, job: Job) -> int:
     return expected - sum(1 for _ in committed_objects(names, rows))
 
 
-def _has_unaccepted(context: RunContext, part: SelectedPart) -> bool:
-    """Whether a part has a dead letter that is not accepted. The dead letters that a retry left out were accepted
-    before."""
-    accepted = context.accepted
-    if part.only is not None or accepted.all_of(part.name):
-        return False
-    return not accepted.some_of(part.name) or any(
-        not dead_letter.accepted for dead_letter in dead_letters_of(context.storage, part, accepted)
-    )
-
-
 def retry_number(job: Job) -> int:
     """The number of a retry among the retries of its phase, from 1."""
     return int(job.run.rpartition("/retry")[2])
 
 
-def _replayable(parts: list[str], doubtful: str) -> Iterator[tuple[bool, list[str]]]:
+def _replayable(parts: dict[str, Pairs], doubtful: str) -> Iterator[tuple[bool, dict[str, Pairs]]]:
     """The parts to replay, grouped by whether their items are confirmed as written."""
-    doubts = [part for part in parts if part.endswith("-doubt.jsonl")]
-    sound = [part for part in parts if not part.endswith(("-doubt.jsonl", "-unreadable.jsonl"))]
-    replayed = [part for part in parts if part in sound or part in doubts] if doubtful == "again" else sound
-    if replayed:
+    doubts = {part: left for part, left in parts.items() if part.endswith("-doubt.jsonl")}
+    sound = {part: left for part, left in parts.items() if not part.endswith(("-doubt.jsonl", "-unreadable.jsonl"))}
+    if replayed := sound | (doubts if doubtful == "again" else {}):
         yield False, replayed
     if doubts and doubtful == "done":
         yield True, doubts

@@ -52,10 +52,10 @@ class RunOptions:
 
     At most `max_errors` dead letters are tolerated. `max_wcu` and `max_rcu` are capacity units per second, `share` is a
     percentage of the provisioned throughput. `beam_args` are passed to Beam unchanged. With `only`, a run's id, the run
-    continues that unfinished run or fails. `in_doubt` decides about dead letters of writes without a response: "again"
-    or "done"; `accept` are the keys of dead letters that count as accepted, `accept_all` means all of them. `by`,
-    `reason` and `commit` are kept in the run's record. `workers` is set when the runner is ready. `max_usd` are US
-    dollars, for all runs of a command together.
+    continues that unfinished run or fails. `in_doubt` decides about dead letters of writes without a response, with
+    `keys` only about these: "again" or "done". `accept` are the keys of dead letters that count as accepted,
+    `accept_all` means all of them. `by`, `reason` and `commit` are kept in the run's record. `workers` is set when the
+    runner is ready. `max_usd` are US dollars, for all runs of a command together.
     """
 
     dry_run: bool = False
@@ -69,6 +69,7 @@ class RunOptions:
     journal: bool | None = None
     alarms: tuple[str, ...] = ()
     in_doubt: str = ""
+    keys: tuple[str, ...] = ()
     only: str = ""
     source: str = ""
     export: str = ""
@@ -194,6 +195,8 @@ OPTIONS = (
     _flag("check", ("--check",), ("status",), "Exit with 1 unless every version is applied and unedited."),
     Option("options.in_doubt", ("--in-doubt", "--doubtful"), ("retry",), "Dead letters in doubt: again, or done.",
            "WHAT", choices=("again", "done")),
+    Option("options.keys", ("--key",), ("retry",), "Decide only about this key in doubt; may be repeated.", "KEY",
+           default=(), repeated=True),
     _flag("keys", ("--keys",), (SHOW,), "Only the keys of its dead letters, one per line, as --accept takes them."),
     _flag("verbose", ("--verbose", "-v"), (SHOW,), "Whole tracebacks, and more keys."),
     Option("options.accept", ("--accept",), ("retry",), "Accept the dead letter of this key; may be repeated.", "KEY",

@@ -31,7 +31,7 @@ from dynamodt.runs.migration import TableMigration, table_report
 from dynamodt.runs.options import RunOptions
 from dynamodt.runs.plan import Step, TablePlan, check_not_recreated
 from dynamodt.runs.resume import find_reopened
-from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, chosen_dead_letters
+from dynamodt.runs.stored_dead_letters import StoredDeadLetter, StoredDeadLetters, Wanted, chosen_dead_letters
 from dynamodt.script.apply import Attempt, attempt_change, effect
 from dynamodt.script.codec import decode, key_text
 from dynamodt.script.diff import key_of, write_units
@@ -105,7 +105,9 @@ def rehearse_retry(project: Project, record: RunRecord) -> TableReport:
     left, accepted = _outstanding(stored, project.options, record)
     left += stored.replayed_by_stopped_retries()
     steps = {"transform", "write", *(["doubt"] if project.options.in_doubt == "again" else [])}
+    wanted = Wanted(project.options.keys) if project.options.keys else None
     tried = [one for one in left if one.line["step"] in steps and INSERTED_ROWS not in one.part.name]
+    tried = [one for one in tried if wanted is None or one.line["step"] != "doubt" or wanted.typed(one.key)]
     if len(tried) < len(left):
         what = "rows of items(), lines that cannot be read and writes in doubt are not tried"
         project.observer.notify(f"{counted(len(left) - len(tried), 'dead letter')} of {len(left):,}: {what}")

@@ -123,7 +123,8 @@ class Replayed:
             left: dict[str, set[str]] = {part: set() for part in listed.get("dead_letters", ())}
             for part, text in listed.get("left_out", ()):
                 left[part].add(text)
-            self.left_out |= {part: frozenset(texts) for part, texts in left.items()}
+            for part, texts in left.items():  # a part may be replayed in turn, some keys by each retry
+                self.left_out[part] = frozenset(texts) & self.left_out.get(part, frozenset(texts))
 
     def outstanding(self, parts: Iterable[str]) -> Iterator[SelectedPart]:
         """The dead letters of these parts that no retry replays."""
@@ -163,19 +164,20 @@ class StoredDeadLetters:
 
     def replayed_by_stopped_retries(self) -> Iterator[StoredDeadLetter]:
         """The dead letters that a stopped retry transforms again when it continues."""
-        for replayed, listed in self._stopped_retries():
+        for listed in self._stopped_retries():
+            left_out = {(part, text) for part, text in listed.get("left_out", ())}
             for part in () if listed.get("confirmed") else listed.get("dead_letters", ()):
                 for one in dead_letters_of(self._storage, SelectedPart(part), self.accepted):
-                    if key_text(one.key) not in replayed.left_out[part]:
+                    if (part, key_text(one.key)) not in left_out:
                         yield one
 
-    def _stopped_retries(self) -> Iterator[tuple[Replayed, dict[str, Any]]]:
+    def _stopped_retries(self) -> Iterator[dict[str, Any]]:
         """The lists of the retries that have not ended."""
         for main in (one for one in phases(self._record) if "/retry" not in one.run):
             replayed = Replayed(self._storage, self._record.table, main.run)
             for name, listed in replayed.lists.items():
                 if self._project.state.splits(retry_run(main.run, number_of_retry(name))).is_open(1):
-                    yield replayed, listed
+                    yield listed
 
 
 def committed_parts(project: Project, phase: Phase | Job, prefix: str) -> list[str]:
@@ -196,6 +198,28 @@ def dead_letters_of(storage: Storage, part: SelectedPart, accepted: Accepted) ->
         text = key_text(line["key"])
         if part.only is None or text in part.only:
             yield StoredDeadLetter(part, line, accepted.has(part.name, text))
+
+
+def keys_to_leave(storage: Storage, part: SelectedPart, accepted: Accepted, wanted: Wanted | None) -> Pairs | None:
+    """The part with each of its keys that a retry leaves out: those that are accepted, or that an earlier retry has
+    replayed, and all but the `wanted` ones (None: all are wanted). None if it would replay none of them."""
+    if accepted.all_of(part.name):
+        return None
+    if part.only is None and wanted is None and not accepted.some_of(part.name):
+        return ()
+    taken = {
+        key_text(one.key)
+        for one in dead_letters_of(storage, part, accepted)
+        if not one.accepted and (wanted is None or wanted.typed(one.key))
+    }
+    texts = dict.fromkeys(key_text(line["key"]) for line in stored_lines(storage, part.name))
+    return tuple((part.name, text) for text in texts if text not in taken) if taken else None
+
+
+def check_known(wanted: Wanted, run: str, table: str) -> None:
+    """Raises UsageError for a wanted key that has no dead letter in doubt."""
+    if wanted.unknown:
+        raise _unknown(run, table, wanted.unknown, (), replaying=False, which="dead letter in doubt")
 
 
 # ---------------------------------------------------------------- accepting some
@@ -222,7 +246,7 @@ def chosen_dead_letters(
 
     Raises UsageError for a key without a dead letter, Refused if there is none to accept.
     """
-    wanted = _Wanted(keys)
+    wanted = Wanted(keys)
     parts: dict[str, list[Image]] = {}
     divided: set[str] = set()  # parts with other dead letters
     others: list[str] = []
@@ -236,7 +260,7 @@ def chosen_dead_letters(
         if not typed and not dead_letter.accepted and len(others) < _NAMED:
             others.append(key_typed(dead_letter.key))
     if wanted.unknown:
-        raise _unknown(record, wanted.unknown, others, replaying)
+        raise _unknown(record.run, record.table, wanted.unknown, others, replaying)
     if not parts and not replaying and not (record.accepted and unfinished(record.status)):
         which = ", ".join(keys) + (" is" if len(keys) == 1 else " are") if keys else "its dead letters are"
         what = f"{which} accepted already" if record.accepted else "no dead letter is left to accept"
@@ -246,7 +270,7 @@ def chosen_dead_letters(
     return Chosen(listed, sum(map(len, parts.values())))
 
 
-class _Wanted:
+class Wanted:
     """The typed keys, parsed for the key attributes of each kind of item that they are compared with."""
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -272,16 +296,18 @@ class _Wanted:
         return found
 
 
-def _unknown(record: RunRecord, unknown: Sequence[str], known: Sequence[str], replaying: bool) -> UsageError:
+def _unknown(
+    run: str, table: str, unknown: Sequence[str], known: Sequence[str], replaying: bool, which: str = "dead letter"
+) -> UsageError:
     number = "1 key has" if len(unknown) == 1 else f"{len(unknown)} keys have"
     named = ", ".join(unknown[:_NAMED]) + (", ..." if len(unknown) > _NAMED else "")
     first = "a retry was stopped before its end, and replays its dead letters first: "
-    onward = first + suggest("retry", record.run) + "; " if replaying else ""
+    onward = first + suggest("retry", run) + "; " if replaying else ""
     some = f"some that have one: {', '.join(known)}; all of them: " if known else "those that have one: "
     return UsageError(
-        f"{number} no dead letter in run {record.run}: {named}",
-        where=f"table {record.table}",
-        hint=onward + (some + suggest("show", record.run, keys=True)),
+        f"{number} no {which} in run {run}: {named}",
+        where=f"table {table}",
+        hint=onward + (some + suggest("show", run, keys=True)),
     )
 
 
