@@ -254,12 +254,11 @@ def test_a_journaled_move_to_other_keys_is_undone(bench: Bench, make_table: Make
     assert [item["id"] for item in bench.tables.items(table)] == list(range(100, 108))
     bench.tables.put(table, {"id": 103, "n": 0}, {"id": 5, "n": 0})
     report = undo(bench, last(bench, table).run)
-    assert report.error is None and report.not_restored == 3 and report.run.counts.superseded == 3
-    expected = [item for item in numbered(8) if item["id"] != 5]
+    assert report.error is None and report.not_restored == 2 and report.run.counts.superseded == 2
+    expected = [item for item in numbered(8) if item["id"] not in (3, 5)]
     (stays,) = [{**item, "id": 105, "m": 1} for item in numbered(8) if item["id"] == 5]  # its old key is another's
-    assert bench.tables.items(table) == sorted(
-        [*expected, {"id": 5, "n": 0}, {"id": 103, "n": 0}, stays], key=lambda i: i["id"]
-    )
+    live = [{"id": 3, "n": 0}, {"id": 5, "n": 0}]  # the first is moved back with the application's value
+    assert bench.tables.items(table) == sorted([*expected, *live, stays], key=lambda item: item["id"])
 
 
 def test_an_undo_restores_attributes_of_every_type(bench: Bench, make_table: MakeTable) -> None:
