@@ -191,7 +191,11 @@ NEEDED = [
         S(("update", "update"), fault="late", rows=True, gone=True, export=False),
         "the second owner has not finished",
     ),
-    ("page_of_intents", S(("update", "update"), fault="late", rows=True, gone=True, export=False), "transformed twice"),
+    (
+        "page_of_intents",
+        S(("update", "update"), fault="late", rows=True, gone=True, export=False),
+        "twice|fenced by none",
+    ),
     ("source_of_insertions", S(("move",), act="note"), "a live write is lost"),
     *(
         ("check_of_sources", S((kind,), act="note", gone=True, export=kind == "lone"), "made of an item")
