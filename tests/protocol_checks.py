@@ -231,6 +231,9 @@ def _followed(state: _State) -> None:
 def _undone(state: _State) -> None:
     """Each item is as before the run, or is reported. An item whose key another one has had is restored without a
     report, unless the run may not have deleted it itself."""
+    splits = state.scene.splits
+    done = SplitRows(state.world.rows, "run/undo2").totals(splits).done  # type: ignore[arg-type]
+    assert done == splits, "the undo has not finished"
     left = state.reported("not-restored")
     doubt = state.scene.act or state.scene.fault or "delete" in state.scene.kinds
     assert not left or doubt or TAKEN.isdisjoint(state.scene.kinds), f"not restored without need: {left}"

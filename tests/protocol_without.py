@@ -271,6 +271,9 @@ REMOVALS: dict[str, Removal] = {
     ),
     # An undo begins with the first page of a split.
     "last_pages_first": edit(undo.journal_pages, "reverse=True", "reverse=False"),
+    # An undo never ends a split whose last page it has done, or that has none.
+    "splits_that_are_undone": edit(undo.journal_pages, "len(numbers) <= claim.page", "False"),
+    "last_pages_of_undo": edit(undo.journal_pages, "number == numbers[-1]", "False"),
     # The note of an owner applies to the changes of later owners, too.
     "owners_of_notes": edit(undo.records_of, " if since >= fencing_token", ""),
     # An item that the run has inserted at the key of a deleted one is one of the application, which stays.

@@ -316,6 +316,8 @@ NEEDED = [
     ("items_that_were_deleted", UNDONE[2], "deleted, and back"),
     ("moved_items_that_were_deleted", UNDONE[3], "inserted again"),
     ("keys_taken_since_deletions", UNDONE[4], "a live item is lost by the undo"),
+    ("splits_that_are_undone", S(("same",), undo="once", export=False), "has not finished"),
+    ("last_pages_of_undo", S(("update",), undo="once", export=False), "has not finished"),
     ("rows_of_items", S(("row",), act="taken", gone=True, export=False), "ended by an error|nobody says so"),
     ("other_rows_of_items", S(("row", "clash"), gone=True, undo="once", export=False), "nothing was put"),
     ("equal_rows_of_items", S(("row",), fault="reset", gone=True, export=False), "a dead letter without need"),
