@@ -151,7 +151,8 @@ THOROUGH = [
     S(("delete",), act="delete", fault="late", undo="crash", export=False),
     *(S(("move",), act=act, fault="reset", undo="crash") for act in ("delete", "replace", "drop")),
     *(S(("pair",), act=act, then="retry", undo="crash") for act in ("delete", "replace")),
-    *(S(("move",), act="edit", fault=fault, undo="crash") for fault in ("", "reset", "late", "repeated")),
+    S(("move",), act="edit", gone=True, undo="crash"),
+    *(S(("move",), act="edit", fault=fault, undo="crash") for fault in ("reset", "late", "repeated")),
     *(
         S(("move", kind), act="edit", then="retry", undo=undo)
         for kind in ("freed", "meets")
