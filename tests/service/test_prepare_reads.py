@@ -121,7 +121,8 @@ def test_prepared_data_of_a_table_of_another_account_is_refused(bench: Bench, ta
     spec = describe(bench.stage.connection, table)
     (path,) = Path(bench.stage.storage.url).glob("prepared/**/v1.json")
     manifest = json.loads(path.read_text())
-    assert manifest["place"] == f"{bench.stage.connection.region}:{spec.account}" and len(spec.account) == 12
+    assert manifest["place"] == f"{bench.stage.connection.region}:{spec.account}:{spec.identity}" and spec.identity
+    assert len(spec.account) == 12
     path.write_text(json.dumps({**manifest, "place": f"{bench.stage.connection.region}:999999999999"}))
     (report,) = bench.up(table)
     assert isinstance(report.error, Refused) and "999999999999" in report.error.what
