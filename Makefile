@@ -54,7 +54,7 @@ show_and_run = @echo '$$ $(strip $(1))' >&2; $(strip $(1))
 export DYNAMODT_MAKE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run prepare bench deploy jar spark-jar test test-unit test-lowest test-pythons test-pipeline test-service test-quick test-chaos coverage test-e2e dynamodb-local serverless lint dist image format lock clean
+.PHONY: help install run prepare bench deploy jar spark-jar test test-unit test-lowest test-pythons test-pipeline test-service test-quick test-chaos test-lives coverage test-e2e dynamodb-local serverless lint dist image format lock clean
 
 ##@ Use
 help: ## this list
@@ -114,6 +114,9 @@ test-chaos: $(INSTALLED) $(EMULATOR) $(SPARK) dynamodb-local spark-jar serverles
 	PYTHONHASHSEED=0 DYNAMODT_KILLS=$(KILLS) DYNAMODT_FAULTS=$(FAULTS) DYNAMODT_SEED=20$(OF_THE_DAY) \
 		DYNAMODT_SEEDS=$(SEEDS)$(if $(OF_THE_DAY),$(COMMA)$(SEED)000-$(SEED)499) DYNAMODT_EXAMPLES=400 \
 		DYNAMODT_MINUTES=$(MINUTES) $(BIN)/python -m pytest -m "chaos or scaled" -rsP --hypothesis-seed=$(SEED) $(AT_ONCE) tests transforms $(ARGS)
+
+test-lives: $(INSTALLED) ## random lives of a table, SEEDS=0-999: commands, deaths, faults (needs no service)
+	PYTHONHASHSEED=0 DYNAMODT_SEEDS=$(SEEDS) $(PYTEST) $(AT_ONCE) tests/pipeline/test_sequences.py $(ARGS)
 
 test-e2e: $(INSTALLED) $(EMULATOR) serverless ## the commands as typed, on the embedded local stage (Node for the plugin's tests)
 	$(PYTEST) -rs tests/e2e $(ARGS)

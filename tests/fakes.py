@@ -338,7 +338,8 @@ class FakeDynamoDB:
         reasons = [self._action(action) for action in request["TransactItems"]]
         if any(reason["Code"] != "None" for reason in reasons):
             self.items, self.others = before, others
-            raise Refusal("TransactionCanceledException", "cancelled", {"CancellationReasons": reasons})
+            codes = ", ".join(reason["Code"] for reason in reasons)
+            raise Refusal("TransactionCanceledException", f"cancelled [{codes}]", {"CancellationReasons": reasons})
         self.tokens.add(request["ClientRequestToken"])
         if fault == "reset":
             raise InDoubt("reset after it was applied")
