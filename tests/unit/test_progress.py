@@ -62,7 +62,7 @@ def test_a_late_checkpoint_keeps_the_intent_of_the_next_page() -> None:
 def test_a_checkpoint_removes_the_intent_of_its_page() -> None:
     units = FakeState().splits("run")
     units.intend(units.claim(0, 1), Intent(("part",), None, False, Counts(), 0.0, 1, Totals()))
-    units.checkpoint(units.claim(0, 2), 1, None, Totals(), intended=False)
+    units.checkpoint(units.claim(0, 2), 1, None, Totals())
     claim = units.claim(0, 3)
     assert (claim.page, claim.intent) == (1, None)
     assert [period.parts for period in claim.periods if period.parts] == [("part",)]
