@@ -85,8 +85,6 @@ def transform_up(item):
     }}[KINDS[number % len(KINDS)]]()
 """
 ROWS = """
-from dynamodt import Put
-
 sequence = 1
 KINDS = {kinds!r}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import dedent
@@ -101,3 +102,11 @@ def make_bench(tmp_path: Path) -> Callable[..., Bench]:
 @pytest.fixture
 def bench(make_bench: Callable[..., Bench]) -> Bench:
     return make_bench()
+
+
+@pytest.fixture
+def without_error_logs() -> Iterator[None]:
+    """The fuzzers cause thousands of errors, which workers log."""
+    logging.disable(logging.ERROR)
+    yield
+    logging.disable(logging.NOTSET)

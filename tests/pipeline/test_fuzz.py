@@ -5,10 +5,8 @@ A seed determines a case. `DYNAMODT_SEEDS=0-5000,20260131` tries these seeds; `m
 
 from __future__ import annotations
 
-import logging
-import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -17,16 +15,10 @@ import pytest
 from tests.fuzz import equal_items, invariants, target_invariants
 from tests.fuzz.case import Case, drawn
 from tests.fuzz.equal_items import EqualItems
+from tests.fuzz.seeds import seeds_to_try
 from tests.inline import without_threads
 
-
-def seeds(words: str) -> range:
-    """`7`, or `0-299`."""
-    first, _, last = words.partition("-")
-    return range(int(first), int(last or first) + 1)
-
-
-SEEDS = [seed for words in os.environ.get("DYNAMODT_SEEDS", "0-99").split(",") for seed in seeds(words)]
+SEEDS = seeds_to_try("0-99")
 BUNCH = 50  # seeds of one test
 AGAIN = "DYNAMODT_SEEDS={seed} .venv/bin/python -m pytest tests/pipeline/test_fuzz.py"
 
@@ -48,13 +40,6 @@ def _run_and_undone(case: Case, what: ModuleType) -> list[str]:
     case.undo()
     found += what.breaches_of_undo(case)
     return [f"{one}; the application: {', '.join(case.application.log)}" for one in found]
-
-
-@pytest.fixture
-def without_error_logs() -> Iterator[None]:
-    logging.disable(logging.ERROR)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.slow

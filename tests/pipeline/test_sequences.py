@@ -6,33 +6,17 @@ a state that `tests.fuzz.history` does not foresee, and a person decides whether
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fuzz.life import Life
+from tests.fuzz.seeds import seeds_to_try
 from tests.fuzz.service import Service, install
 
-
-def seeds(words: str) -> range:
-    """`7`, or `0-299`."""
-    first, _, last = words.partition("-")
-    return range(int(first), int(last or first) + 1)
-
-
-SEEDS = [seed for words in os.environ.get("DYNAMODT_SEEDS", "0-9").split(",") for seed in seeds(words)]
+SEEDS = seeds_to_try("0-9")
 BUNCH = 20  # seeds of one test
 AGAIN = "PYTHONHASHSEED=0 DYNAMODT_SEEDS={seed} .venv/bin/python -m pytest tests/pipeline/test_sequences.py"
-
-
-@pytest.fixture
-def without_error_logs() -> Iterator[None]:
-    logging.disable(logging.ERROR)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.slow
